@@ -1,0 +1,103 @@
+"""`alphatier family`: show and check."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from alphatier_models.errors import FamilyError, FamilyProblem
+from alphatier_models.files import family_file, find_problems, load_family
+from alphatier_models.schema import EFFORTS, Family, Interval, Tier
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+_path_argument = click.argument("path", type=click.Path(path_type=Path))
+
+
+@click.group()
+def family() -> None:
+    """Show a family's tiers and measured figures, or check its files."""
+
+
+@family.command()
+@_path_argument
+@_json_option
+def check(path: Path, as_json: bool) -> None:
+    """Check the family at PATH: its schema, names, efforts, files and checksums.
+
+    Prints every fault with its field and remedy; exit status 1 if there is any.
+
+    Example: alphatier family check models/tiny
+    """
+    problems = find_problems(path)
+    if as_json:
+        click.echo(json.dumps({"ok": not problems, "problems": [vars(problem) for problem in problems]}, indent=2))
+    elif problems:
+        _print_problems(path, problems)
+    else:
+        loaded = load_family(path, checksums=False)
+        click.echo(f"{family_file(path)}: family {loaded.name!r} with {len(loaded.tiers)} tiers is sound.")
+    sys.exit(1 if problems else 0)
+
+
+@family.command()
+@_path_argument
+@_json_option
+def show(path: Path, as_json: bool) -> None:
+    """Print the tiers of the family at PATH with their measured accuracy and tokens.
+
+    Intervals are 95 %. Tokens are generated tokens a response, reasoning and answer together.
+
+    Example: alphatier family show models/tiny
+    """
+    try:
+        loaded = load_family(path, checksums=False)
+    except FamilyError as error:
+        _print_problems(path, error.problems)
+        sys.exit(1)
+    if as_json:
+        click.echo(loaded.model_dump_json(indent=2))
+    else:
+        _print_table(loaded)
+
+
+def _print_problems(path: Path, problems: list[FamilyProblem]) -> None:
+    click.echo(f"{family_file(path)} is not a usable family:", err=True)
+    for problem in problems:
+        click.echo(f"  - {problem}", err=True)
+
+
+def _print_table(family: Family) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    first = next((e for tier in family.tiers if (e := tier.evaluation()) is not None), None)
+    measured = f"{first.dataset}, {first.problems} problems a tier, 95 % intervals" if first else "not measured"
+    table = Table(title=f"Family {family.name}", caption=measured)
+    table.add_column("tier", no_wrap=True)
+    for column in ("alpha", "accuracy %", "tokens", f"of {family.reference_tier}"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("chosen by effort")
+    for tier in family.tiers:
+        table.add_row(*_row(family, tier))
+    Console().print(table)
+
+
+def _row(family: Family, tier: Tier) -> list[str]:
+    evaluation = tier.evaluation()
+    reference = family.tier(family.reference_tier).evaluation(evaluation.dataset) if evaluation else None
+    efforts: list[str] = [effort for effort in EFFORTS if family.efforts[effort] == tier.name]
+    if tier.name == family.default_tier:
+        efforts.append("(default)")
+    return [
+        tier.name,
+        "-" if tier.alpha is None else f"{tier.alpha:g}",
+        _interval(evaluation.accuracy, 100) if evaluation else "-",
+        _interval(evaluation.tokens, 1) if evaluation else "-",
+        f"{evaluation.tokens.mean / reference.tokens.mean:.0%}" if evaluation and reference else "-",
+        ", ".join(efforts),
+    ]
+
+
+def _interval(interval: Interval, scale: float) -> str:
+    return f"{interval.mean * scale:.1f} ({interval.low * scale:.1f}-{interval.high * scale:.1f})"

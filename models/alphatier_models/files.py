@@ -1,0 +1,206 @@
+"""The one reader and the one writer of family.json.
+
+Reading checks everything before anything is served: the text, the schema, the files that it names,
+their checksums, and the chat template. Every fault is reported at once, each with its remedy.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from alphatier_models.errors import FamilyError, FamilyProblem
+from alphatier_models.hashing import directory_sha256, text_sha256
+from alphatier_models.schema import Base, Family, Tier
+
+FAMILY_FILE = "family.json"
+_CHECKPOINT_FILES = ("config.json",)
+_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def load_family(path: str | Path, *, checksums: bool = True) -> Family:
+    """Read and check the family at `path` (the folder, or its family.json).
+
+    `checksums=False` skips hashing the weights, which takes about a second a gigabyte.
+    Raises FamilyError with every fault found.
+    """
+    file = family_file(path)
+    family, problems = _parse(file)
+    if family is not None:
+        problems = list(_file_problems(family, file.parent, checksums=checksums))
+    if family is None or problems:
+        raise FamilyError(file, problems)
+    return family
+
+
+def find_problems(path: str | Path) -> list[FamilyProblem]:
+    """Every fault of the family at `path`; an empty list when it is sound."""
+    try:
+        load_family(path)
+    except FamilyError as error:
+        return error.problems
+    return []
+
+
+def save_family(family: Family, path: str | Path) -> None:
+    """Write family.json at `path` (the folder, or the file) atomically: readers see the old one or the new one."""
+    file = family_file(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = family.model_dump_json(indent=2, exclude_none=True) + "\n"
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".family-", suffix=".json")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, file)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def family_file(path: str | Path) -> Path:
+    """The family.json that `path` means: itself, or the one in the folder."""
+    path = Path(path)
+    return path if path.suffix == ".json" else path / FAMILY_FILE
+
+
+def base_folder(family: Family, family_dir: Path) -> Path | None:
+    """The folder of the family's base, or None when the base is a hub id."""
+    return _local_base(family.base, family_dir)
+
+
+def _parse(file: Path) -> tuple[Family | None, list[FamilyProblem]]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_no_duplicate_keys)
+    except FileNotFoundError:
+        return None, [FamilyProblem("", "there is no such file", "Give the folder of a family, e.g. models/tiny")]
+    except OSError as error:
+        return None, [FamilyProblem("", f"cannot be read: {error.strerror}", "Check the path and its permissions")]
+    except ValueError as error:
+        return None, [FamilyProblem("", f"is not valid JSON: {error}", "Mend it by hand or write it again")]
+    try:
+        return Family.model_validate(document, strict=False), []
+    except ValidationError as error:
+        return None, [_schema_problem(details) for details in error.errors()]
+
+
+def _no_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in document:
+            raise ValueError(f"the key {key!r} appears twice in one object")
+        document[key] = value
+    return document
+
+
+def _schema_problem(details: Any) -> FamilyProblem:
+    field = _dotted(details["loc"])
+    kind, message = details["type"], details["msg"]
+    if kind == "extra_forbidden":
+        return FamilyProblem(field, "unknown key", "Remove it, or check its spelling against models/README.md")
+    if kind == "missing":
+        return FamilyProblem(field, "missing", "Add it; models/README.md describes every key")
+    if kind == "value_error":
+        return _own_problem(field, message.removeprefix("Value error, "))
+    return FamilyProblem(
+        field, f"{message}, but it is {_shown(details['input'])}", "models/README.md describes every key"
+    )
+
+
+def _own_problem(field: str, message: str) -> FamilyProblem:
+    """Our validators say `[field: ]problem; remedy`."""
+    head, separator, rest = message.partition(": ")
+    if separator and " " not in head:
+        field, message = (f"{field}.{head}" if field else head), rest
+    problem, _, remedy = message.partition("; ")
+    return FamilyProblem(field, problem, remedy[:1].upper() + remedy[1:])
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _file_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
+    yield from _base_problems(family.base, folder, checksums=checksums)
+    for index, tier in enumerate(family.tiers):
+        if tier.path is not None:
+            yield from _tier_problems(tier, f"tiers[{index}]", folder, checksums=checksums)
+
+
+def _base_problems(base: Base, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
+    if Path(base.model).is_absolute() or ".." in Path(base.model).parts:
+        yield FamilyProblem("base.model", f"{base.model!r} leaves the family's folder", "Keep the base beside it")
+        return
+    local = _local_base(base, folder)
+    if local is None:
+        if base.sha256 is not None:
+            yield FamilyProblem(
+                "base.model", f"the folder {base.model} does not exist", f"Put the base model into {folder}"
+            )
+        return
+    yield from _missing_files(local, _CHECKPOINT_FILES, "base.model")
+    if checksums and base.sha256 is not None:
+        yield from _checksum_problems(local, base.sha256, "base.sha256")
+    template = local / "chat_template.jinja"
+    if base.chat_template_sha256 is not None and template.is_file():
+        actual = text_sha256(template.read_text(encoding="utf-8"))
+        if actual != base.chat_template_sha256:
+            yield FamilyProblem(
+                "base.chat_template_sha256",
+                f"chat_template.jinja has {actual}, not the checksum in the file",
+                "Restore the template that the tiers were trained with",
+            )
+
+
+def _local_base(base: Base, folder: Path) -> Path | None:
+    local = folder / base.model
+    return local if local.is_dir() else None
+
+
+def _tier_problems(tier: Tier, field: str, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
+    assert tier.path is not None
+    relative = Path(tier.path)
+    if relative.is_absolute() or ".." in relative.parts:
+        yield FamilyProblem(
+            f"{field}.path", f"{tier.path!r} leaves the family's folder", "Give a path below family.json's folder"
+        )
+        return
+    local = folder / relative
+    needed = _ADAPTER_FILES if tier.layout == "adapter" else _CHECKPOINT_FILES
+    missing = list(_missing_files(local, needed, f"{field}.path"))
+    yield from missing
+    if checksums and not missing and tier.sha256 is not None:
+        yield from _checksum_problems(local, tier.sha256, f"{field}.sha256")
+
+
+def _missing_files(local: Path, needed: tuple[str, ...], field: str) -> Iterator[FamilyProblem]:
+    if not local.is_dir():
+        yield FamilyProblem(field, f"the folder {local} does not exist", "Restore it, or remove the tier")
+        return
+    for name in needed:
+        if not (local / name).is_file():
+            yield FamilyProblem(field, f"the file {local / name} does not exist", "Restore it from training")
+
+
+def _checksum_problems(local: Path, expected: str, field: str) -> Iterator[FamilyProblem]:
+    actual = directory_sha256(local)
+    if actual != expected:
+        yield FamilyProblem(
+            field,
+            f"{local} has the checksum {actual}, not {expected}",
+            "The files changed since training: restore them, or evaluate again and write the new checksum",
+        )

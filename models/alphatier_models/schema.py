@@ -1,0 +1,183 @@
+"""The schema of family.json (version 1), as pydantic models.
+
+What can be judged from the file's text alone is judged here; what needs the disk (paths, checksums,
+the tokenizer) is judged in `files`. Unknown keys are errors everywhere, so that a misspelt one
+is never silently without effect.
+"""
+
+import re
+from collections import Counter
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""OpenAI's `reasoning_effort` values, least thought first (OpenAI API reference, chat completions)."""
+
+RESERVED_TIER_NAMES = frozenset({"auto", "default"})
+
+Name = Annotated[str, StringConstraints(pattern=re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$"))]
+Sha256 = Annotated[str, StringConstraints(pattern=re.compile(r"^[0-9a-f]{64}$"))]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Interval(_Strict):
+    """A measured mean with its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.mean <= self.high:
+            raise ValueError("an interval needs low <= mean <= high; measure it again with `alphatier evaluate`")
+        return self
+
+
+class TokenPercentiles(_Strict):
+    """Percentiles of the response length, in tokens."""
+
+    p50: float = Field(ge=0)
+    p90: float = Field(ge=0)
+    p99: float = Field(ge=0)
+
+
+class SamplingSettings(_Strict):
+    """How the responses of an evaluation were sampled."""
+
+    temperature: float = Field(ge=0)
+    top_p: float = Field(gt=0, le=1)
+    max_tokens: int = Field(gt=0)
+    seed: int
+
+
+class LevelResult(_Strict):
+    """The figures of one difficulty level of a data set."""
+
+    level: str
+    problems: int = Field(gt=0)
+    accuracy: Interval
+    tokens: Interval
+
+
+class Evaluation(_Strict):
+    """One tier measured on one data set by `alphatier evaluate`.
+
+    `accuracy` is a share (0 to 1), `tokens` is generated tokens a response (reasoning and answer together).
+    A truncated response counts as wrong.
+    """
+
+    dataset: str
+    sampling: SamplingSettings
+    problems: int = Field(gt=0)
+    samples_per_problem: int = Field(gt=0)
+    accuracy: Interval
+    tokens: Interval
+    token_percentiles: TokenPercentiles
+    truncation_rate: Share
+    levels: tuple[LevelResult, ...] = ()
+
+
+class Base(_Strict):
+    """The model that every tier starts from."""
+
+    model: str = Field(min_length=1)
+    """A folder relative to family.json, or a hub id such as `deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B`."""
+    revision: str | None = None
+    """The hub revision (commit) to load; None for a folder."""
+    sha256: Sha256 | None = None
+    """Checksum of the folder; None for a hub id."""
+    chat_template_sha256: Sha256 | None = None
+    """sha256 of the chat template that the tiers were trained with; another template is another model."""
+
+
+class Reasoning(_Strict):
+    """How the family marks its thinking, so that engines and the gateway can split it from the answer."""
+
+    start: str = Field(default="<think>", min_length=1)
+    end: str = Field(default="</think>", min_length=1)
+    vllm_parser: str = "deepseek_r1"
+    """The name given to vLLM's `--reasoning-parser`."""
+
+
+class Tier(_Strict):
+    """One member of a family.
+
+    `layout` says what is on disk: `base` (the untouched base, no path), `adapter` (a LoRA adapter
+    over the base) or `checkpoint` (a full model). `alpha` is the length penalty it was trained at
+    (arXiv 2502.04463, section 3), None for the base.
+    """
+
+    name: Name
+    layout: Literal["base", "adapter", "checkpoint"]
+    path: str | None = None
+    sha256: Sha256 | None = None
+    alpha: float | None = Field(default=None, ge=0, lt=1)
+    recipe_sha256: Sha256 | None = None
+    seed: int | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+
+    @model_validator(mode="after")
+    def _layout_has_its_fields(self) -> Self:
+        if self.name in RESERVED_TIER_NAMES:
+            raise ValueError(f"the name {self.name!r} is reserved for the gateway's own choice; rename the tier")
+        if self.layout == "base":
+            if self.path is not None or self.sha256 is not None or self.alpha is not None:
+                raise ValueError("a base tier has no path, sha256 or alpha; remove them or set its layout")
+        elif self.path is None or self.sha256 is None:
+            raise ValueError(f"a tier with layout {self.layout!r} needs `path` and `sha256`; add them")
+        return self
+
+    def evaluation(self, dataset: str | None = None) -> Evaluation | None:
+        """The evaluation on `dataset`, or the first one; None when the tier was never measured."""
+        matches = (e for e in self.evaluations if dataset is None or e.dataset == dataset)
+        return next(matches, None)
+
+
+class Family(_Strict):
+    """A base model and the tiers trained from it: the content of one family.json."""
+
+    schema_version: Literal[1]
+    name: Name
+    base: Base
+    reasoning: Reasoning | None = None
+    """None when the models do not mark their thinking; then it cannot be split from the answer."""
+    tiers: tuple[Tier, ...] = Field(min_length=1)
+    efforts: dict[Effort, str]
+    default_tier: str
+    reference_tier: str
+
+    @model_validator(mode="after")
+    def _names_fit_together(self) -> Self:
+        names = [tier.name for tier in self.tiers]
+        known = f"the tiers are {', '.join(names)}"
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"tiers: two tiers are called {twice[0]!r}; give each its own name")
+        missing = [effort for effort in EFFORTS if effort not in self.efforts]
+        if missing:
+            raise ValueError(f"efforts: {', '.join(missing)} not mapped; map every effort to a tier ({known})")
+        for effort, name in self.efforts.items():
+            if name not in names:
+                raise ValueError(f"efforts.{effort}: {name!r} is no tier of this family; {known}")
+        for field in ("default_tier", "reference_tier"):
+            if getattr(self, field) not in names:
+                raise ValueError(f"{field}: {getattr(self, field)!r} is no tier of this family; {known}")
+        return self
+
+    def tier(self, name: str) -> Tier:
+        """The tier called `name`; KeyError when there is none."""
+        for tier in self.tiers:
+            if tier.name == name:
+                return tier
+        raise KeyError(name)
+
+    def tier_for_effort(self, effort: Effort) -> Tier:
+        """The tier that an OpenAI `reasoning_effort` is mapped to."""
+        return self.tier(self.efforts[effort])

@@ -1,0 +1,133 @@
+"""`alphatier ask`: questions to a gateway through the official OpenAI SDK."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import openai
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+TIMEOUT_SECONDS = 300.0
+
+
+class AskError(Exception):
+    """The question could not be asked; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer and what it took."""
+
+    question: str
+    model: str
+    tier: str
+    alpha: float | None
+    decision: str
+    reasoning: str
+    content: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    reasoning_tokens: int | None
+    seconds: float
+    finish_reason: str | None
+
+
+class Asker:
+    """A client of one gateway, for one family."""
+
+    def __init__(self, url: str, model: str | None = None) -> None:
+        base = url.rstrip("/").removesuffix("/v1")
+        self._client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", timeout=TIMEOUT_SECONDS, max_retries=2)
+        self._url = base
+        self._cards = self._fetch_cards()
+        self._model = model or self._cards[0].id
+
+    def tiers(self) -> list[str]:
+        """The names of the family's tiers, in the family's order."""
+        family = self._model.partition(":")[0]
+        details = [(card.id, getattr(card, "alphatier", {})) for card in self._cards]
+        return [str(d["tier"]) for name, d in details if d and name == f"{family}:{d['tier']}"]
+
+    def ask(self, question: str, *, tier: str | None = None, effort: str | None = None) -> Answer:
+        """Ask once. Raises AskError."""
+        extra: dict[str, Any] = {}
+        if tier is not None:
+            extra["efficiency_tier"] = tier
+        if effort is not None:
+            extra["reasoning_effort"] = effort
+        started = time.perf_counter()
+        try:
+            raw = self._client.chat.completions.with_raw_response.create(
+                model=self._model, messages=[{"role": "user", "content": question}], extra_body=extra
+            )
+            completion = raw.parse()
+        except openai.APIError as error:
+            raise self._explained(error) from error
+        return _answer(question, completion, raw.headers, time.perf_counter() - started)
+
+    def _fetch_cards(self) -> list[Any]:
+        try:
+            cards = list(self._client.models.list())
+        except openai.APIError as error:
+            raise self._explained(error) from error
+        if not cards:
+            raise AskError(f"The server at {self._url} serves no model.")
+        return cards
+
+    def _explained(self, error: openai.APIError) -> AskError:
+        if isinstance(error, openai.APIConnectionError):
+            return AskError(f"No gateway answers at {self._url}. Start one with `alphatier serve`, or give --url.")
+        told = error.body.get("message") if isinstance(error.body, dict) else None
+        return AskError(str(told or error.message))
+
+
+def print_answer(answer: Answer) -> None:
+    """One answer for a person: the thinking dimmed, the answer, the cost."""
+    console = Console()
+    if answer.reasoning:
+        console.print(Text(answer.reasoning.strip(), style="dim"))
+    console.print(Text(answer.content.strip(), style="bold"))
+    cost = f"{_count(answer.completion_tokens)} tokens ({_count(answer.reasoning_tokens)} of them reasoning)"
+    console.print(Text(f"{answer.model} by {answer.decision}: {cost}, {answer.seconds:.2f} s", style="cyan"))
+
+
+def print_comparison(answers: Sequence[Answer]) -> None:
+    """All tiers side by side."""
+    table = Table(title=answers[0].question)
+    for column in ("tier", "answer", "tokens", "reasoning", "seconds"):
+        table.add_column(
+            column, justify="left" if column in ("tier", "answer") else "right", no_wrap=column == "tier"
+        )
+    for answer in answers:
+        content = Text(answer.content.strip() or f"(none: {answer.finish_reason})")
+        tokens = (_count(answer.completion_tokens), _count(answer.reasoning_tokens))
+        table.add_row(answer.tier, content, *tokens, f"{answer.seconds:.2f}")
+    Console().print(table)
+
+
+def _answer(question: str, completion: Any, headers: Any, seconds: float) -> Answer:
+    choice = completion.choices[0]
+    usage = completion.usage
+    details = usage.completion_tokens_details if usage else None
+    alpha = headers.get("x-alphatier-alpha")
+    return Answer(
+        question=question,
+        model=completion.model,
+        tier=headers.get("x-alphatier-tier", ""),
+        alpha=float(alpha) if alpha else None,
+        decision=headers.get("x-alphatier-decision", ""),
+        reasoning=getattr(choice.message, "reasoning", None) or "",
+        content=choice.message.content or "",
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else None,
+        reasoning_tokens=details.reasoning_tokens if details else None,
+        seconds=round(seconds, 4),
+        finish_reason=choice.finish_reason,
+    )
+
+
+def _count(value: int | None) -> str:
+    return "?" if value is None else str(value)

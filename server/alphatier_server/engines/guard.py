@@ -1,0 +1,78 @@
+"""Runs one engine and outlives nothing: when the gateway dies, however it dies, the engine dies too.
+
+    python -m alphatier_server.engines.guard COMMAND [ARG ...]
+
+The gateway holds the other end of this process's standard input and never writes to it. End of file
+there means that the gateway is gone, even by SIGKILL. Then, on SIGTERM, or once the engine's main process has
+ended, every process that the engine started is ended as well. Exits with the engine's status.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+import psutil
+
+GRACE_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main() -> int:
+    """Run the command given on the command line until it ends or has to."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # the engine's orphans become our children, so none is lost
+    engine = subprocess.Popen(
+        sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
+    )
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: _ask_to_end(engine))
+    threading.Thread(target=_end_with_gateway, args=(engine,), daemon=True).start()
+    status = engine.wait()
+    _end_all(psutil.Process().children(recursive=True))
+    return status if status >= 0 else 128 - status
+
+
+def _ask_to_end(engine: subprocess.Popen[bytes]) -> None:
+    engine.terminate()
+    timer = threading.Timer(GRACE_SECONDS, engine.kill)
+    timer.daemon = True
+    timer.start()
+
+
+def _end_with_gateway(engine: subprocess.Popen[bytes]) -> None:
+    while os.read(0, 4096):
+        pass
+    _ask_to_end(engine)
+
+
+def _end_all(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        _quietly(process.terminate)
+    _, alive = psutil.wait_procs(processes, timeout=2)
+    for process in alive:
+        _quietly(process.kill)
+    psutil.wait_procs(alive, timeout=2)
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except psutil.NoSuchProcess:
+        return
+
+
+def _die_with_parent() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Linux' prctl(2); other systems have no such call and rely on the end of standard input."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

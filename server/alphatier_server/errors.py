@@ -1,0 +1,122 @@
+"""Every error that a client can see, in OpenAI's shape.
+
+GatewayError                  base: status, type, code, message
+├── InvalidRequest       400  the body or a selector is wrong
+├── NotFound             404  no such model, tier or path
+├── BodyTooLarge         413
+├── EngineRefused        4xx  the engine's own refusal, passed on
+├── EngineFailed         502  the engine broke, or answered something that is no answer
+├── NoEngine             503  no engine that serves the tier is up; Retry-After says when to ask again
+└── EngineTimeout        504  the engine sent nothing for too long
+
+ClientGone is not for clients: it says that nobody is listening any more.
+
+The shape is that of OpenAI's API reference ("Error codes"), so the official SDK raises its own exceptions.
+"""
+
+from typing import Any
+
+import orjson
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the answer was complete."""
+
+
+class GatewayError(Exception):
+    """An error with an HTTP status and a body in OpenAI's shape."""
+
+    status = 500
+    kind = "gateway_error"
+    type = "server_error"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.param = param
+        self.retry_after = retry_after
+
+    def document(self) -> dict[str, Any]:
+        """The error as OpenAI's API would word it."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": error}
+
+    def body(self) -> bytes:
+        """The JSON body of an error answer."""
+        return orjson.dumps(self.document())
+
+    def event(self) -> bytes:
+        """The last event of a stream that broke; no `[DONE]` follows it."""
+        return b"data: " + self.body() + b"\n\n"
+
+
+class InvalidRequest(GatewayError):
+    """The request cannot be understood or contradicts itself."""
+
+    status = 400
+    kind = "invalid_request"
+    type = "invalid_request_error"
+
+
+class NotFound(GatewayError):
+    """The model, tier or path does not exist."""
+
+    status = 404
+    kind = "not_found"
+    type = "invalid_request_error"
+
+
+class MethodNotAllowed(GatewayError):
+    """The path exists, but not for this HTTP method."""
+
+    status = 405
+    kind = "invalid_request"
+    type = "invalid_request_error"
+
+
+class BodyTooLarge(GatewayError):
+    """The request body is larger than the gateway accepts."""
+
+    status = 413
+    kind = "body_too_large"
+    type = "invalid_request_error"
+
+
+class EngineRefused(GatewayError):
+    """The engine refused the request; its status and words are passed on."""
+
+    kind = "engine_refused"
+    type = "invalid_request_error"
+
+    def __init__(self, status: int, document: dict[str, Any]) -> None:
+        super().__init__(str(document["error"].get("message")))
+        self.status = status
+        self._document = document
+
+    def document(self) -> dict[str, Any]:
+        """The engine's own error object."""
+        return self._document
+
+
+class EngineFailed(GatewayError):
+    """The engine broke while it worked on the request."""
+
+    status = 502
+    kind = "engine_failed"
+
+
+class NoEngine(GatewayError):
+    """No engine that serves the tier is up."""
+
+    status = 503
+    kind = "no_engine"
+
+
+class EngineTimeout(GatewayError):
+    """The engine sent nothing for longer than the limit."""
+
+    status = 504
+    kind = "engine_timeout"

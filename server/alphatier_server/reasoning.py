@@ -1,0 +1,90 @@
+"""Splits `<think> … </think>` from the answer where the engine did not.
+
+Same result as vLLM's reasoning parsers (docs.vllm.ai, "Reasoning Outputs"): the marks vanish, the thinking goes to
+`reasoning`, the rest to `content`; thinking without an end leaves `content` null.
+"""
+
+from typing import Any, Literal
+
+from alphatier_models import Reasoning
+
+Part = Literal["reasoning", "content"]
+
+
+class ReasoningSplitter:
+    """Splits the text of one choice, given piece by piece.
+
+    A response that does not begin with the start mark has no reasoning; marks later in the text are
+    part of the answer. Pieces may end in the middle of a mark.
+    """
+
+    def __init__(self, marks: Reasoning) -> None:
+        self._marks = marks
+        self._state: Literal["undecided", "reasoning", "content"] = "undecided"
+        self._held = ""
+
+    def feed(self, text: str) -> dict[Part, str]:
+        """The parts that are certain after this piece; a part that is empty is left out."""
+        self._held += text
+        parts: dict[Part, str] = {}
+        if self._state == "undecided":
+            self._decide()
+        if self._state == "reasoning":
+            thinking, found, rest = self._held.partition(self._marks.end)
+            if found:
+                self._state, self._held = "content", rest
+            else:
+                keep = _overlap(thinking, self._marks.end)
+                thinking, self._held = thinking[: len(thinking) - keep], thinking[len(thinking) - keep :]
+            _add(parts, "reasoning", thinking)
+        if self._state == "content":
+            _add(parts, "content", self._held)
+            self._held = ""
+        return parts
+
+    def flush(self) -> dict[Part, str]:
+        """What was held back, once the response is complete."""
+        parts: dict[Part, str] = {}
+        _add(parts, "reasoning" if self._state == "reasoning" else "content", self._held)
+        self._held = ""
+        return parts
+
+    def _decide(self) -> None:
+        text = self._held.lstrip()
+        if text.startswith(self._marks.start):
+            self._state, self._held = "reasoning", text.removeprefix(self._marks.start)
+        elif not self._marks.start.startswith(text):
+            self._state = "content"
+
+
+def split_message(message: dict[str, Any], marks: Reasoning) -> dict[str, Any]:
+    """The message of a whole response with its thinking apart; the same one if the engine had split it."""
+    content = message.get("content")
+    named = message.get("reasoning_content")
+    if message.get("reasoning"):
+        return message
+    if named:
+        return {**_without(message, "reasoning_content"), "reasoning": named}
+    if not isinstance(content, str) or not content.lstrip().startswith(marks.start):
+        return message
+    splitter = ReasoningSplitter(marks)
+    parts = splitter.feed(content)
+    for part, text in splitter.flush().items():
+        parts[part] = parts.get(part, "") + text
+    rest = _without(message, "reasoning_content")
+    return {**rest, "content": parts.get("content"), "reasoning": parts.get("reasoning", "")}
+
+
+def _without(message: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in message.items() if name != key}
+
+
+def _add(parts: dict[Part, str], part: Part, text: str) -> None:
+    if text:
+        parts[part] = text
+
+
+def _overlap(text: str, mark: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `mark`."""
+    longest = min(len(text), len(mark) - 1)
+    return next((size for size in range(longest, 0, -1) if text.endswith(mark[:size])), 0)

@@ -1,0 +1,88 @@
+"""Tokens as engines report them (OpenAI API reference, `usage`); what is not reported stays unknown."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one request. `reasoning` is the part of `completion` spent thinking; None if it cannot be known."""
+
+    prompt: int
+    completion: int
+    reasoning: int | None = None
+
+    @classmethod
+    def parse(cls, document: Any) -> "Usage | None":
+        """Read a `usage` object; None when it is absent or is no usage."""
+        if not isinstance(document, dict):
+            return None
+        prompt, completion = _count(document.get("prompt_tokens")), _count(document.get("completion_tokens"))
+        if prompt is None or completion is None:
+            return None
+        details = document.get("completion_tokens_details")
+        reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+        return cls(prompt, completion, reasoning if reasoning is None or reasoning <= completion else None)
+
+    def document(self) -> dict[str, Any]:
+        """The tokens as OpenAI's `usage` object; the split is left out when it is unknown."""
+        usage: dict[str, Any] = {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+        }
+        if self.reasoning is not None:
+            usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning}
+        return usage
+
+    def without_reasoning(self) -> "Usage":
+        """The same tokens with the split unknown."""
+        return replace(self, reasoning=None)
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+class UsageTally:
+    """Collects the usage of one response, which may come once at the end or again with every chunk.
+
+    Chunks carry the running count of their own choice, so choices are added up and later counts
+    replace earlier ones; a chunk without choices carries the total (vLLM, `continuous_usage_stats`).
+    """
+
+    def __init__(self) -> None:
+        self._by_choice: dict[int, Usage] = {}
+        self._total: Usage | None = None
+
+    def see_response(self, document: dict[str, Any]) -> None:
+        """Take note of a whole response."""
+        self._total = Usage.parse(document.get("usage"))
+
+    def see_chunk(self, document: dict[str, Any]) -> None:
+        """Take note of one chunk of a stream."""
+        usage = Usage.parse(document.get("usage"))
+        choices = document.get("choices")
+        if usage is None:
+            return
+        if not choices:
+            self._total = usage
+        for choice in choices or ():
+            self._by_choice[_index(choice)] = usage
+
+    def result(self) -> Usage | None:
+        """What the engine has told so far; None if it told nothing."""
+        if self._total is not None or not self._by_choice:
+            return self._total
+        parts = list(self._by_choice.values())
+        known = [part.reasoning for part in parts if part.reasoning is not None]
+        return Usage(
+            prompt=parts[0].prompt,
+            completion=sum(part.completion for part in parts),
+            reasoning=sum(known) if len(known) == len(parts) else None,
+        )
+
+
+def _index(choice: Any) -> int:
+    index = choice.get("index", 0) if isinstance(choice, dict) else 0
+    return index if isinstance(index, int) else 0

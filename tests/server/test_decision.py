@@ -1,0 +1,148 @@
+"""Which tier answers: precedence, contradictions, efforts, auto."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.families import small_family
+
+from alphatier_models import EFFORTS, Family
+from alphatier_server.decision import auto_tier, decide
+from alphatier_server.errors import InvalidRequest, NotFound
+
+
+@pytest.fixture
+def families(tmp_path: Path) -> dict[str, Family]:
+    return {"toy": small_family(tmp_path / "toy")}
+
+
+def chosen(families: dict[str, Family], *headers: str, **body: Any) -> tuple[str, str]:
+    decision = decide({"model": "toy", **body}, headers, families)
+    return decision.tier.name, decision.reason
+
+
+def test_the_family_alone_gives_its_default_tier(families: dict[str, Family]) -> None:
+    assert chosen(families) == ("careful", "default")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ((), {"model": "toy:terse"}),
+        (("terse",), {}),
+        ((" terse ",), {}),
+        ((), {"efficiency_tier": "terse"}),
+        (("terse",), {"model": "toy:terse", "efficiency_tier": "terse"}),
+    ],
+)
+def test_a_tier_can_be_named_in_three_places(
+    families: dict[str, Family], headers: tuple[str, ...], body: dict[str, Any]
+) -> None:
+    assert chosen(families, *headers, **body) == ("terse", "explicit")
+
+
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_every_effort_leads_to_the_tier_that_the_family_maps_it_to(families: dict[str, Family], effort: str) -> None:
+    expected = families["toy"].efforts[effort]  # type: ignore[index]
+    assert chosen(families, reasoning_effort=effort) == (expected, "effort")
+    assert chosen(families, reasoning={"effort": effort}) == (expected, "effort")
+
+
+def test_a_named_tier_wins_over_an_effort(families: dict[str, Family]) -> None:
+    assert chosen(families, "base", reasoning_effort="low") == ("base", "explicit")
+
+
+def test_a_selector_that_is_null_is_not_given(families: dict[str, Family]) -> None:
+    assert chosen(families, efficiency_tier=None, reasoning_effort=None, reasoning=None) == ("careful", "default")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "words"),
+    [
+        (("terse",), {"model": "toy:base"}, ("model says 'base'", "X-Efficiency-Tier says 'terse'")),
+        ((), {"model": "toy:base", "efficiency_tier": "terse"}, ("model says 'base'", "efficiency_tier says 'terse'")),
+        (("terse", "base"), {}, ("says 'terse'", "says 'base'")),
+        (("terse",), {"model": "toy:auto"}, ("model says 'auto'", "says 'terse'")),
+        ((), {"reasoning_effort": "low", "reasoning": {"effort": "high"}}, ("reasoning_effort", "reasoning.effort")),
+    ],
+)
+def test_selectors_that_contradict_each_other_are_both_named(
+    families: dict[str, Family], headers: tuple[str, ...], body: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        chosen(families, *headers, **body)
+    assert all(word in caught.value.message for word in words)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"reasoning_effort": "lo"},
+        {"reasoning_effort": "LOW"},
+        {"reasoning_effort": ""},
+        {"reasoning": {"effort": "huge"}},
+        {"reasoning_effort": "lo", "efficiency_tier": "base"},
+    ],
+)
+def test_an_unknown_effort_is_refused_with_what_is_accepted(families: dict[str, Family], body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="none, minimal, low, medium, high, xhigh, max"):
+        chosen(families, **body)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ((), {"model": "toy:brief"}),
+        ((), {"model": "toy:"}),
+        (("brief",), {}),
+        (("",), {}),
+        ((), {"efficiency_tier": "brief"}),
+        ((), {"model": "gpt-4"}),
+        ((), {"model": ""}),
+    ],
+)
+def test_an_unknown_model_or_tier_is_told_what_exists(
+    families: dict[str, Family], headers: tuple[str, ...], body: dict[str, Any]
+) -> None:
+    with pytest.raises(NotFound, match="terse"):
+        chosen(families, *headers, **body)
+
+
+@pytest.mark.parametrize(
+    "body", [{"model": None}, {"model": 3}, {"efficiency_tier": 1}, {"reasoning_effort": ["low"]}, {"model": {}}]
+)
+def test_a_selector_of_the_wrong_type_is_refused(families: dict[str, Family], body: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        chosen(families, **body)
+
+
+def test_auto_is_the_tier_with_fewest_tokens_that_is_not_measurably_worse(families: dict[str, Family]) -> None:
+    # careful 97 % (96-98), terse 96 % (95-97) at half the tokens: the intervals touch, so terse is good enough
+    assert chosen(families, "auto") == ("terse", "auto")
+    family = families["toy"]
+    worse = family.tiers[2].model_copy(update={"evaluations": (_with_accuracy(family, 0.90),)})
+    assert auto_tier(family.model_copy(update={"tiers": (*family.tiers[:2], worse)})).name == "careful"
+
+
+def test_auto_in_a_family_without_figures_is_the_default_tier(families: dict[str, Family]) -> None:
+    family = families["toy"]
+    unmeasured = tuple(tier.model_copy(update={"evaluations": ()}) for tier in family.tiers)
+    assert auto_tier(family.model_copy(update={"tiers": unmeasured})).name == "careful"
+
+
+def test_the_headers_say_what_ran(families: dict[str, Family]) -> None:
+    headers = decide({"model": "toy:terse"}, (), families).headers()
+    assert headers == {
+        "x-alphatier-tier": "terse",
+        "x-alphatier-decision": "explicit",
+        "x-alphatier-alpha": "0.4",
+    }
+    assert "x-alphatier-alpha" not in decide({"model": "toy:base"}, (), families).headers()
+
+
+def _with_accuracy(family: Family, accuracy: float) -> Any:
+    evaluation = family.tiers[2].evaluations[0]
+    interval = evaluation.accuracy.model_copy(
+        update={"mean": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01}
+    )
+    return evaluation.model_copy(update={"accuracy": interval})
