@@ -13,7 +13,7 @@ def directory_sha256(folder: Path) -> str:
     """One sha256 over every regular file below `folder` (names and contents), as 64 hex digits.
 
     It is the sha256 of the lines `<sha256 of the file>  <relative path with />` and a line end,
-    sorted by path: what `cd FOLDER && find . -type f | sed 's|^./||' | LC_ALL=C sort | xargs -d '\\n'
+    sorted by path: what `cd FOLDER && find . -type f -not -path '*/.*' | sed 's|^./||' | LC_ALL=C sort | xargs
     sha256sum | sha256sum` prints. Hidden files are left out, as they are no part of a model.
     """
     relative = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())

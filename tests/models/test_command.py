@@ -25,7 +25,9 @@ def test_help_names_every_command() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "from click.testing import CliRunner\nfrom alphatier_models.cli import main\nCliRunner().invoke(main, ['-h'])"
+    code = (
+        "from click.testing import CliRunner\nfrom alphatier_models.cli import main\nCliRunner().invoke(main, ['-h'])"
+    )
     assert loaded_modules(code).isdisjoint({*_HEAVY, "fastapi", "openai", "rich"})
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support.families import small_family
 
 from alphatier_models import FamilyError, directory_sha256, find_problems, load_family, save_family
 from alphatier_models.cli import main
+from support.families import small_family
 
 Document = dict[str, Any]
 
@@ -74,7 +74,11 @@ def test_an_effort_leads_to_its_tier(folder: Path) -> None:
         (lambda d: d["tiers"][1].update(sha256="0" * 64), "tiers[1].sha256", "has the checksum"),
         (lambda d: d["base"].update(sha256="0" * 64), "base.sha256", "has the checksum"),
         (lambda d: d["base"].update(model="gone"), "base.model", "does not exist"),
-        (lambda d: d["base"].update(chat_template_sha256="0" * 64), "base.chat_template_sha256", "chat_template.jinja"),
+        (
+            lambda d: d["base"].update(chat_template_sha256="0" * 64),
+            "base.chat_template_sha256",
+            "chat_template.jinja",
+        ),
         (lambda d: d.update(schema_version=2), "schema_version", "Input should be 1"),
         (
             lambda d: d["tiers"][0]["evaluations"][0]["accuracy"].update(low=0.99),

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.families import small_family
 
 from alphatier_models import EFFORTS, Family
 from alphatier_server.decision import auto_tier, decide
 from alphatier_server.errors import InvalidRequest, NotFound
+from support.families import small_family
 
 
 @pytest.fixture
@@ -60,7 +60,11 @@ def test_a_selector_that_is_null_is_not_given(families: dict[str, Family]) -> No
     ("headers", "body", "words"),
     [
         (("terse",), {"model": "toy:base"}, ("model says 'base'", "X-Efficiency-Tier says 'terse'")),
-        ((), {"model": "toy:base", "efficiency_tier": "terse"}, ("model says 'base'", "efficiency_tier says 'terse'")),
+        (
+            (),
+            {"model": "toy:base", "efficiency_tier": "terse"},
+            ("model says 'base'", "efficiency_tier says 'terse'"),
+        ),
         (("terse", "base"), {}, ("says 'terse'", "says 'base'")),
         (("terse",), {"model": "toy:auto"}, ("model says 'auto'", "says 'terse'")),
         ((), {"reasoning_effort": "low", "reasoning": {"effort": "high"}}, ("reasoning_effort", "reasoning.effort")),
@@ -84,7 +88,9 @@ def test_selectors_that_contradict_each_other_are_both_named(
         {"reasoning_effort": "lo", "efficiency_tier": "base"},
     ],
 )
-def test_an_unknown_effort_is_refused_with_what_is_accepted(families: dict[str, Family], body: dict[str, Any]) -> None:
+def test_an_unknown_effort_is_refused_with_what_is_accepted(
+    families: dict[str, Family], body: dict[str, Any]
+) -> None:
     with pytest.raises(InvalidRequest, match="none, minimal, low, medium, high, xhigh, max"):
         chosen(families, **body)
 

@@ -10,6 +10,8 @@ from typing import Any
 import openai
 import orjson
 import pytest
+
+from alphatier_models import Family
 from support.fake_engine import (
     DONE,
     USAGE,
@@ -25,8 +27,6 @@ from support.fake_engine import (
 )
 from support.families import small_family
 from support.gateway import RunningGateway, running_gateway
-
-from alphatier_models import Family
 
 MESSAGES: Any = [{"role": "user", "content": "What is 2 + 2?"}]
 STREAM = (
@@ -65,7 +65,7 @@ async def outcomes(gateway: RunningGateway) -> dict[str, float]:
 async def until(condition: Any, seconds: float = 10.0) -> None:
     """Wait until the coroutine function says so; a limit, not a delay."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.01)
 
 
@@ -101,7 +101,12 @@ async def test_the_rest_of_a_reasoning_object_reaches_the_engine(families: dict[
 
 async def test_client_credentials_do_not_reach_the_engine(families: dict[str, Family]) -> None:
     async with pair(families, completion()) as (gateway, engine):
-        headers = {"authorization": "Bearer secret", "cookie": "a=b", "x-request-id": "my-id-1", "traceparent": "00-1"}
+        headers = {
+            "authorization": "Bearer secret",
+            "cookie": "a=b",
+            "x-request-id": "my-id-1",
+            "traceparent": "00-1",
+        }
         async with gateway.http.post(
             gateway.url + "/v1/chat/completions", data=b'{"model":"toy"}', headers=headers
         ) as answer:
@@ -113,11 +118,13 @@ async def test_client_credentials_do_not_reach_the_engine(families: dict[str, Fa
 
 
 async def test_a_request_id_that_is_no_plain_token_is_replaced(families: dict[str, Family]) -> None:
-    async with pair(families, completion()) as (gateway, _):
-        async with gateway.http.post(
+    async with (
+        pair(families, completion()) as (gateway, _),
+        gateway.http.post(
             gateway.url + "/v1/chat/completions", data=b"{}", headers={"x-request-id": "a b{}"}
-        ) as answer:
-            assert len(answer.headers["x-request-id"]) == 32
+        ) as answer,
+    ):
+        assert len(answer.headers["x-request-id"]) == 32
 
 
 async def test_a_stream_reaches_the_sdk_with_reasoning_apart(families: dict[str, Family]) -> None:
@@ -237,7 +244,9 @@ async def test_an_engine_that_dies_in_a_stream_ends_it_with_an_error_event(famil
         with pytest.raises(openai.APIError, match="broke off"):
             async for _ in stream:
                 pass
-        async with gateway.http.post(gateway.url + "/v1/chat/completions", data=b'{"model":"toy","stream":true}') as a:
+        async with gateway.http.post(
+            gateway.url + "/v1/chat/completions", data=b'{"model":"toy","stream":true}'
+        ) as a:
             assert not (await a.read()).endswith(DONE)
         # the engine told of one token before it died, twice
         assert await gateway.metric("alphatier_completion_tokens_total") == 2
@@ -248,7 +257,7 @@ async def test_an_engine_that_dies_in_a_stream_ends_it_with_an_error_event(famil
 async def test_an_engine_that_falls_silent_is_given_up_after_the_limit(families: dict[str, Family]) -> None:
     async with pair(families, events(*STREAM[:2], then=stay_silent), idle=0.3) as (gateway, engine):
         stream = await gateway.sdk().chat.completions.create(model="toy", messages=MESSAGES, stream=True)
-        with pytest.raises(openai.APIError, match="sent nothing for 0.3 seconds"):
+        with pytest.raises(openai.APIError, match=r"sent nothing for 0\.3 seconds"):
             async for _ in stream:
                 pass
         await asyncio.wait_for(engine.aborted.wait(), 5)
@@ -259,14 +268,14 @@ async def test_an_engine_that_falls_silent_is_given_up_after_the_limit(families:
 async def test_a_client_that_leaves_aborts_the_engines_request(families: dict[str, Family], stream: bool) -> None:
     working = asyncio.Event()
 
-    async def work(request: Any) -> None:
+    async def work(request: Any) -> Any:
         working.set()
         await stay_silent(request)
 
     async def answer(request: Any) -> Any:
         if stream:
             return await events(*STREAM[:2], then=work)(request)
-        await work(request)
+        return await work(request)
 
     async with pair(families, answer) as (gateway, engine):
         body = orjson.dumps({"model": "toy", "stream": stream})

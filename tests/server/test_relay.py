@@ -5,13 +5,13 @@ from typing import Any
 
 import orjson
 import pytest
-from support.fake_engine import DONE, USAGE, chunk
 
 from alphatier_models import Reasoning
 from alphatier_server.errors import EngineFailed
 from alphatier_server.reasoning import ReasoningSplitter
 from alphatier_server.relay import RelayPlan, StreamRelay, relay_response
 from alphatier_server.usage import Usage
+from support.fake_engine import DONE, USAGE, chunk
 
 MARKS = Reasoning()
 PLAN = RelayPlan(model="toy:careful", marks=MARKS)
@@ -186,7 +186,9 @@ def test_an_answer_that_is_no_json_is_the_engines_failure() -> None:
         relay_response(b"<html>", PLAN)
 
 
-@pytest.mark.parametrize("text", ["<think>a < b </t</think>x</think>y", "plain", "<think>never ends </thin", "", "<", " <think>"])
+@pytest.mark.parametrize(
+    "text", ["<think>a < b </t</think>x</think>y", "plain", "<think>never ends </thin", "", "<", " <think>"]
+)
 def test_the_splitter_gives_the_same_parts_however_the_text_is_cut(text: str) -> None:
     def parts(*pieces: str) -> dict[str, str]:
         splitter = ReasoningSplitter(MARKS)

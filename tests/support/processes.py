@@ -1,0 +1,172 @@
+"""Real processes for end-to-end tests: `alphatier serve` with its engines, and a real Prometheus."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+
+from support.gateway import metric_value
+
+START_SECONDS = 240.0
+
+
+@dataclass
+class Served:
+    """A running `alphatier serve`."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+    clients: list[openai.OpenAI] = field(default_factory=list)
+
+    def sdk(self) -> openai.OpenAI:
+        client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+        self.clients.append(client)
+        return client
+
+    def metrics(self) -> str:
+        return httpx.get(f"{self.url}/metrics").text
+
+    def metric(self, name: str, **labels: str) -> float:
+        return metric_value(self.metrics(), name, **labels)
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def engine_main(self) -> psutil.Process:
+        """The engine's HTTP server process."""
+        return next(p for p in self.descendants() if "guard" not in " ".join(p.cmdline()[:4]))
+
+
+@contextmanager
+def serving(folder: Path, *options: str, logs: Path, end: bool = True) -> Iterator[Served]:
+    """`alphatier serve` on a free port, ready to answer; ended by SIGTERM, and nothing is left behind."""
+    log = logs / "serve.log"
+    command = [sys.executable, "-m", "alphatier_models.cli", "serve", "--port", "0", "--engine-logs", str(logs)]
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [*command, *options], stderr=stream, stdout=stream, text=True, cwd=folder, start_new_session=True
+        )
+    family: list[psutil.Process] = []
+    served: Served | None = None
+    try:
+        served = Served(_url(process, log), process, log)
+        until(lambda: served is not None and served.ready(), START_SECONDS, process=process, log=log, logs=logs)
+        family = served.descendants()
+        yield served
+        family += [p for p in served.descendants() if p not in family] if process.poll() is None else []
+    finally:
+        for client in served.clients if served else []:
+            client.close()
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not end or not alive, f"left behind: {alive}"
+
+
+def until(
+    condition: Callable[[], Any],
+    seconds: float,
+    *,
+    process: subprocess.Popen[str] | None = None,
+    log: Path | None = None,
+    logs: Path | None = None,
+) -> None:
+    """Wait for another process's state, up to a limit; fail at once when that process ends."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            texts = [log.read_text()] if log else []
+            texts += [file.read_text()[-3000:] for file in sorted(logs.glob("*.log"))] if logs else []
+            pytest.fail(f"{'it ended' if ended else 'not so'} within {seconds:g} s\n" + "\n".join(texts))
+        time.sleep(0.05)
+
+
+def _url(process: subprocess.Popen[str], log: Path) -> str:
+    found: list[str] = []
+
+    def told() -> bool:
+        found[:] = re.findall(r"at (http://\S+)", log.read_text())
+        return bool(found)
+
+    until(told, 60, process=process, log=log)
+    return found[0]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def prometheus(target: str, folder: Path) -> Iterator[str]:
+    """A real Prometheus that scrapes `target` every second; yields its URL."""
+    program = require("prometheus")
+    config = folder / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s}\n"
+        f"scrape_configs: [{{job_name: alphatier, static_configs: [{{targets: ['{target}']}}]}}]\n"
+    )
+    port = free_port()
+    with (folder / "prometheus.log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                program,
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'tsdb'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until(lambda: _answers(f"{url}/-/ready"), 30)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def require(program: str) -> str:
+    """The program's path; its absence is a failure that names the remedy, never a silent pass."""
+    path = shutil.which(program) or shutil.which(program, path="/usr/bin:/usr/sbin:/usr/local/bin")
+    if path is None:
+        pytest.fail(f"{program} is not installed. On Debian: apt-get install prometheus (it brings promtool).")
+    return path
+
+
+def kill_hard(process: psutil.Process) -> None:
+    """SIGKILL, as the kernel's out-of-memory killer would."""
+    os.kill(process.pid, signal.SIGKILL)
