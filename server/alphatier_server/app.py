@@ -37,6 +37,7 @@ class GatewaySettings:
 
     families: Mapping[str, Family]
     max_body_bytes: int = 32 * 1024 * 1024
+    client_timeout: float = 60.0
     limits: UpstreamLimits = field(default_factory=UpstreamLimits)
     engine_api_key: str | None = field(default=None, repr=False)
 
@@ -53,7 +54,14 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         upstream = Upstream(settings.limits, settings.engine_api_key)
-        gateway = Gateway(settings.families, pool, Recorder(metrics), upstream, settings.max_body_bytes)
+        gateway = Gateway(
+            settings.families,
+            pool,
+            Recorder(metrics),
+            upstream,
+            settings.max_body_bytes,
+            settings.client_timeout,
+        )
         _add_completions(app, gateway)
         tasks = [asyncio.create_task(run()) for run in engines]
         for task in tasks:

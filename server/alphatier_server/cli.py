@@ -39,6 +39,12 @@ DEFAULT_URL = "http://127.0.0.1:8000"
     help="Added to the engine's command line; repeat it: --engine-arg=--max-model-len --engine-arg=8192.",
 )
 @click.option("--engine-timeout", default=600.0, show_default=True, help="Longest silence of an engine, in seconds.")
+@click.option(
+    "--client-timeout",
+    default=60.0,
+    show_default=True,
+    help="Longest wait for a client to send its body or take more of its answer, in seconds.",
+)
 @click.option("--engine-logs", type=click.Path(path_type=Path), help="Folder for engine logs. [default: temporary]")
 @click.option(
     "--engine-api-key",
@@ -58,6 +64,7 @@ def serve(
     engines: tuple[str, ...],
     engine_arguments: tuple[str, ...],
     engine_timeout: float,
+    client_timeout: float,
     engine_logs: Path | None,
     engine_api_key: str | None,
     max_body_bytes: int,
@@ -92,6 +99,7 @@ def serve(
         urls=urls,
         engine_arguments=engine_arguments,
         engine_timeout=engine_timeout,
+        client_timeout=client_timeout,
         engine_logs=engine_logs,
         engine_api_key=engine_api_key,
         max_body_bytes=max_body_bytes,

@@ -96,7 +96,7 @@ class Reply:
             tokens = f"{self.completion_tokens}"
         else:
             tokens = f"{self.reasoning_tokens} + {self.completion_tokens - self.reasoning_tokens}"
-        return f"{tokens} tokens\n{self.seconds:.2f} s"
+        return f"{tokens} tok\n{self.seconds:.2f} s"
 
 
 Replies = dict[str, list[Reply]]
@@ -214,7 +214,7 @@ def ask_everywhere(client: openai.OpenAI, models: list[str], console: Console) -
 
 def answers_table(replies: Replies, tiers: list[dict[str, Any]]) -> Table:
     """Tiers down, questions across."""
-    table = Table(title="The same questions at every tier (tokens: reasoning + answer)", show_lines=True)
+    table = Table(title="The same questions at every tier (tok: reasoning + answer tokens)", show_lines=True)
     table.add_column("tier", no_wrap=True)
     for question in QUESTIONS:
         table.add_column(f"{question.kind}\n{question.text}", overflow="fold")
@@ -224,7 +224,7 @@ def answers_table(replies: Replies, tiers: list[dict[str, Any]]) -> Table:
             Text.assemble(reply.verdict(question), f"\n{reply.cost()}")
             for question, reply in zip(QUESTIONS, answers, strict=True)
         ]
-        total = f"{sum(reply.completion_tokens for reply in answers)} tokens"
+        total = f"{sum(reply.completion_tokens for reply in answers)} tok"
         table.add_row(Text(f"{model}\n{_measured(tier)}"), *cells, total)
     return table
 
@@ -267,7 +267,7 @@ def metrics_table(moved: Counts, models: list[str]) -> Table:
     table.add_column("tier", no_wrap=True)
     for metric in METRICS:
         table.add_column(f"alphatier_\n{metric.replace('_', f'_{chr(10)}', 1)}_total", justify="right")
-    table.add_column("alphatier_\nrequest_duration_\nseconds: mean", justify="right")
+    table.add_column("alphatier_request_\nduration_seconds\n(mean)", justify="right")
     for model in models:
         tokens = [f"{moved[metric, model]:.0f}" for metric in METRICS]
         requests = moved["request_duration_seconds_count", model] or 1
@@ -315,7 +315,7 @@ def run(gateway: Gateway, console: Console, limit: float) -> None:
     )
     family, tiers = find_tiers(client)
     models = [f"{family}:{tier['tier']}" for tier in tiers]
-    console.print("Every tier is asked once without being counted: the first request to an adapter loads it.")
+    console.print("One uncounted question to every tier first: it loads the adapter.")
     for model in models:
         ask(client, model, QUESTIONS[0])
     before = read_metrics(url)
@@ -348,18 +348,27 @@ def main(family: Path | None, engine: str | None, start_seconds: float) -> None:
     gateway = Gateway(arguments, folder)
     try:
         run(gateway, console, start_seconds)
+        status = 0
     except DemoError as error:
-        console.print(f"\nThe demo failed: {error}", style="red", markup=False)
-        console.print("\n".join(gateway.last_lines()), markup=False, soft_wrap=True)
-        console.print(f"The whole logs are in {folder}", markup=False)
-        sys.exit(1)
+        explain(error, gateway, console)
+        status = 1
     except KeyboardInterrupt:
         console.print("\nStopped.")
-        sys.exit(130)
+        status = 130
     finally:
         gateway.stop()
-    shutil.rmtree(folder)
-    console.print(f"\nDone in {time.monotonic() - started:.0f} s; nothing is left running.")
+    if status != 1:
+        shutil.rmtree(folder)
+    if status == 0:
+        console.print(f"\nDone in {time.monotonic() - started:.0f} s; nothing is left running.")
+    sys.exit(status)
+
+
+def explain(error: DemoError, gateway: Gateway, console: Console) -> None:
+    """Say what failed and what the gateway and its engine said last."""
+    console.print(f"\nThe demo failed: {error}", style="red", markup=False)
+    console.print("\n".join(gateway.last_lines()), markup=False, soft_wrap=True)
+    console.print(f"The whole logs are in {gateway.log.parent}", markup=False)
 
 
 def _get(url: str) -> str | None:

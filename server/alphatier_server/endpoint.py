@@ -26,6 +26,7 @@ from alphatier_server.errors import (
     EngineRefused,
     GatewayError,
     InvalidRequest,
+    RequestTimeout,
 )
 from alphatier_server.json_object import JsonError, JsonObject
 from alphatier_server.pool import Pool, Replica
@@ -49,6 +50,8 @@ class Gateway:
     recorder: Recorder
     upstream: Upstream
     max_body_bytes: int
+    client_timeout: float
+    """Longest wait for a client to send its body, or to take more of its answer, in seconds."""
 
 
 class CompletionEndpoint:
@@ -64,9 +67,9 @@ class CompletionEndpoint:
         """Answer one request."""
         headers = Headers(scope=scope)
         record = RequestRecord(request_id(headers), self._name)
-        client = _Client(send, record)
+        client = _Client(send, record, self._gateway.client_timeout)
         try:
-            raw = await _read_body(headers, receive, self._gateway.max_body_bytes)
+            raw = await self._read_body(headers, receive)
             await _unless_client_leaves(receive, self._answer(raw, headers, client, record))
         except ClientGone:
             record.outcome = "disconnected"
@@ -77,6 +80,13 @@ class CompletionEndpoint:
             await _fail(GatewayError("The gateway failed.", code="gateway_error"), client, record)
         finally:
             self._gateway.recorder.close(record)
+
+    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(self._gateway.client_timeout):
+                return await _read_body(headers, receive, self._gateway.max_body_bytes)
+        except TimeoutError as error:
+            raise RequestTimeout("The body did not arrive in time.", code="request_timeout") from error
 
     async def _answer(self, raw: bytes, headers: Headers, client: "_Client", record: RequestRecord) -> None:
         body = _parse(raw)
@@ -135,9 +145,10 @@ class _SentError(EngineFailed):
 class _Client:
     """The answer as it goes out: knows whether its head was sent, and which headers every answer carries."""
 
-    def __init__(self, send: Send, record: RequestRecord) -> None:
+    def __init__(self, send: Send, record: RequestRecord, timeout: float) -> None:
         self._send = send
         self._record = record
+        self._timeout = timeout
         self.started = False
 
     async def start(self, status: int, content_type: str, extra: Mapping[str, str] | None = None) -> None:
@@ -155,8 +166,13 @@ class _Client:
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body."""
-        if data:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        if not data:
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        except TimeoutError as error:  # it holds the connection open but takes nothing
+            raise ClientGone from error
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part."""

@@ -3,6 +3,7 @@
 GatewayError                  base: status, type, code, message
 ├── InvalidRequest       400  the body or a selector is wrong
 ├── NotFound             404  no such model, tier or path
+├── RequestTimeout       408  the client did not send its body in time
 ├── BodyTooLarge         413
 ├── EngineRefused        4xx  the engine's own refusal, passed on
 ├── EngineFailed         502  the engine broke, or answered something that is no answer
@@ -74,6 +75,14 @@ class MethodNotAllowed(GatewayError):
 
     status = 405
     kind = "invalid_request"
+    type = "invalid_request_error"
+
+
+class RequestTimeout(GatewayError):
+    """The client did not send its body in time."""
+
+    status = 408
+    kind = "request_timeout"
     type = "invalid_request_error"
 
 

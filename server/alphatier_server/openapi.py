@@ -16,6 +16,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
 _STATUSES = {
     "400": "The body or a selector is wrong, or selectors contradict each other",
     "404": "No such model or tier; the message lists what exists",
+    "408": "The body did not arrive in time",
     "413": "The body is too large",
     "502": "The engine broke",
     "503": "No engine that serves the tier is up; see Retry-After",

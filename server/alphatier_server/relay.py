@@ -230,7 +230,9 @@ class StreamRelay:
         if not self._plan.keep_usage or self._sent_usage or usage is None:
             return b""
         self._sent_usage = True
-        kept: dict[str, Any] = {key: self._last_chunk[key] for key in ("id", "object", "created") if key in self._last_chunk}
+        kept: dict[str, Any] = {
+            key: self._last_chunk[key] for key in ("id", "object", "created") if key in self._last_chunk
+        }
         document = {**kept, "model": self._plan.model, "choices": [], "usage": usage.document()}
         return b"data: " + orjson.dumps(document) + b"\n\n"
 

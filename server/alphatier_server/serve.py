@@ -36,6 +36,7 @@ class ServeOptions:
     urls: Sequence[str]
     engine_arguments: Sequence[str]
     engine_timeout: float
+    client_timeout: float
     engine_logs: Path | None
     engine_api_key: str | None
     max_body_bytes: int
@@ -78,6 +79,7 @@ class _GatewayServer:
         settings = GatewaySettings(
             self._families,
             options.max_body_bytes,
+            options.client_timeout,
             UpstreamLimits(idle=options.engine_timeout),
             options.engine_api_key,
         )

@@ -12,9 +12,9 @@ import pytest
 
 from alphatier_models import EFFORTS, load_family
 from alphatier_server.usage import Usage
-from support.processes import Served, kill_hard, prometheus, require, until
+from support.processes import Served, kill_hard, prometheus, require, serving, until
 
-from .conftest import SHIPPED
+from .conftest import ROOT, SHIPPED
 
 pytestmark = pytest.mark.engine
 
@@ -153,6 +153,17 @@ def served_engine_metric(served: Served, name: str) -> float:
     arguments = served.engine_main().cmdline()
     port = arguments[arguments.index("--port") + 1]
     return metric_value(httpx.get(f"http://127.0.0.1:{port}/metrics").text, name)
+
+
+def test_a_second_gateway_finds_the_running_engine_by_url(served: Served, tmp_path: Path) -> None:
+    arguments = served.engine_main().cmdline()
+    url = f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
+    with serving(ROOT, "--family", str(SHIPPED), "--engine", url, logs=tmp_path) as second:
+        assert second.descendants() == []
+        answer = second.sdk().chat.completions.create(model="tiny:alpha-0.4", messages=MESSAGES)
+        assert answer.usage is not None
+        counted = second.metric("alphatier_completion_tokens_total", tier="alpha-0.4")
+        assert counted == answer.usage.completion_tokens
 
 
 def test_metrics_pass_promtool(served: Served) -> None:

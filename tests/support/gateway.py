@@ -47,11 +47,15 @@ def metric_value(text: str, name: str, **labels: str) -> float:
 
 @asynccontextmanager
 async def running_gateway(
-    families: Mapping[str, Family], *engine_urls: str, idle: float = 30.0, max_body_bytes: int = 2**20
+    families: Mapping[str, Family],
+    *engine_urls: str,
+    idle: float = 30.0,
+    max_body_bytes: int = 2**20,
+    client: float = 30.0,
 ) -> AsyncIterator[RunningGateway]:
     metrics = Metrics()
     pool = Pool(metrics)
-    settings = GatewaySettings(families, max_body_bytes, UpstreamLimits(idle=idle))
+    settings = GatewaySettings(families, max_body_bytes, client, UpstreamLimits(idle=idle))
     ready = asyncio.Event()
 
     def report(_text: str) -> None:

@@ -50,6 +50,15 @@ class Served:
         except httpx.TransportError:
             return False
 
+    def wait_for_tier(self, tier: str) -> None:
+        """Wait until an engine that serves the tier is up."""
+
+        def up() -> bool:
+            replicas = httpx.get(f"{self.url}/health/ready").json()["replicas"].values()
+            return any(replica["up"] and tier in replica["tiers"] for replica in replicas)
+
+        until(up, START_SECONDS, process=self.process, log=self.log)
+
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 

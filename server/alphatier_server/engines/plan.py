@@ -199,10 +199,10 @@ def _transformers(family: Family, folder: Path, work: Path, arguments: Sequence[
 
 
 def _loadable(family: Family, tier: Tier, folder: Path, work: Path) -> str:
-    """A path that `transformers` can load by itself.
+    """A path that `transformers serve` can load by itself.
 
-    An adapter's folder lacks the tokenizer, and its config names the base by a path that holds on the
-    training machine only; so a folder of links is made with a config that names the base here.
+    It loads a folder only by the model's own config.json, so an adapter is laid beside links to the
+    base's files: a whole model with an embedded adapter.
     """
     base = model_location(family.base, folder)
     if tier.layout == "base":
@@ -210,9 +210,14 @@ def _loadable(family: Family, tier: Tier, folder: Path, work: Path) -> str:
     source = _path(tier, folder)
     if tier.layout == "checkpoint":
         return str(source)
+    if not Path(base).is_dir():
+        raise EngineError(
+            f"`transformers serve` needs the base {base!r} as a folder to serve adapters over it. "
+            "Download it and name the folder in base.model, or serve the family with vLLM."
+        )
     target = work / f"{family.name}-{tier.name}"
     target.mkdir(parents=True, exist_ok=True)
-    for file in [*Path(base).glob("*token*"), *Path(base).glob("*.jinja"), *source.glob("*.safetensors")]:
+    for file in [*Path(base).iterdir(), *source.glob("*.safetensors")]:
         link = target / file.name
         link.unlink(missing_ok=True)
         link.symlink_to(file)

@@ -65,7 +65,10 @@ class ManagedEngine:
         ready = asyncio.ensure_future(self._wait_until_ready(replica.url))
         try:
             await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=START_LIMIT_SECONDS)
-            if not ready.done() or ready.exception() is not None:
+            if not ready.done():
+                return False
+            if (fault := ready.exception()) is not None:
+                self._report(str(fault))
                 return False
             self._pool.set_up(replica, True)
             self._report(f"engine {self._spec.name} is ready after {time.monotonic() - started:.0f} s")
@@ -106,10 +109,15 @@ class ManagedEngine:
             while not await _healthy(session, url):  # noqa: ASYNC110 - another process's state, nothing to wait on
                 await asyncio.sleep(_POLL_SECONDS)
             for model in self._spec.preload:
-                body = {"model": model}
-                limit = aiohttp.ClientTimeout(total=START_LIMIT_SECONDS)
-                async with session.post(f"{url}/load_model", json=body, timeout=limit) as response:
-                    await response.read()
+                await self._preload(session, url, model)
+
+    async def _preload(self, session: aiohttp.ClientSession, url: str, model: str) -> None:
+        """Have the engine load a model now. It tells of failure in an event of its answer, not by status."""
+        limit = aiohttp.ClientTimeout(total=START_LIMIT_SECONDS)
+        async with session.post(f"{url}/load_model", json={"model": model}, timeout=limit) as response:
+            told = await response.text()
+        if response.status >= 400 or '"status": "error"' in told:
+            raise EngineError(f"engine {self._spec.name} cannot load {model}: {told.strip()[-500:]}")
 
     def _failure(self) -> str:
         tail = _tail(self._log_file, lines=15)

@@ -1,0 +1,131 @@
+"""Engines are started, noticed, restarted and ended, and none outlives the gateway. The engine is a small HTTP
+server with a child process of its own, as vLLM has."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alphatier_server.engines.plan import EngineError, EngineSpec
+from alphatier_server.engines.supervisor import ManagedEngine
+from alphatier_server.metrics import Metrics
+from alphatier_server.pool import Pool
+
+ENGINE = """
+import http.server, subprocess, sys
+# the child is in a session of its own, so that a signal to the process group does not reach it
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+    def log_message(self, *arguments): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@dataclass
+class Supervised:
+    pool: Pool
+    metrics: Metrics
+    task: asyncio.Task[None]
+    told: list[str] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until_told(self, words: str, times: int = 1) -> None:
+        async with asyncio.timeout(20):
+            while sum(words in text for text in self.told) < times:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@asynccontextmanager
+async def supervised(folder: Path, program: str) -> AsyncIterator[Supervised]:
+    spec = EngineSpec(
+        "toy-engine", "vllm", "toy", {"base": "toy:base"}, lambda port: [sys.executable, "-c", program, str(port)]
+    )
+    metrics = Metrics()
+    pool = Pool(metrics)
+    told: list[str] = []
+    changed = asyncio.Event()
+
+    def report(text: str) -> None:
+        told.append(text)
+        changed.set()
+
+    engine = ManagedEngine(spec, pool, metrics, folder, report)
+    task = asyncio.create_task(engine.run())
+    try:
+        yield Supervised(pool, metrics, task, told, changed)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def engine_processes() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children(recursive=True) if process.is_running()]
+
+
+async def ended(processes: list[psutil.Process]) -> bool:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, 15)
+    return not alive
+
+
+async def test_an_engine_is_up_once_it_answers_and_is_ended_with_all_its_children(tmp_path: Path) -> None:
+    async with supervised(tmp_path, ENGINE) as running:
+        await running.until_told("is ready")
+        assert [replica.up for replica in running.pool.replicas] == [True]
+        processes = engine_processes()
+        assert len(processes) == 3  # guard, engine, the engine's child
+    assert await ended(processes)
+    assert not running.pool.ready()
+
+
+async def test_a_killed_engine_is_down_at_once_and_started_again(tmp_path: Path) -> None:
+    async with supervised(tmp_path, ENGINE) as running:
+        await running.until_told("is ready")
+        processes = engine_processes()
+        engine = next(process for process in processes if "HTTPServer" in " ".join(process.cmdline()[:3]))
+        engine.send_signal(signal.SIGKILL)
+        await running.until_told("is ready", times=2)
+        assert await ended(processes)  # the first engine's child too
+        assert running.pool.ready()
+        assert (
+            running.metrics.registry.get_sample_value("alphatier_engine_restarts_total", {"replica": "toy-engine"})
+            == 1
+        )
+
+
+async def test_an_engine_that_never_comes_up_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+    async with supervised(tmp_path, "raise SystemExit('no such model')") as running:
+        with pytest.raises(EngineError, match="no such model"):
+            await asyncio.wait_for(running.task, 30)
+
+
+def test_an_engine_dies_with_a_gateway_that_was_killed(tmp_path: Path) -> None:
+    parent_program = textwrap.dedent(f"""
+        import subprocess, sys, time
+        guard = [sys.executable, "-m", "alphatier_server.engines.guard"]
+        engine = [sys.executable, "-c", {ENGINE!r}, "0"]
+        subprocess.Popen([*guard, *engine], stdin=subprocess.PIPE, start_new_session=True)
+        time.sleep(600)
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", parent_program])
+    tree = psutil.Process(parent.pid)
+    for _ in range(200):
+        if len(tree.children(recursive=True)) == 3:
+            break
+        psutil.wait_procs([tree], timeout=0.1)
+    processes = tree.children(recursive=True)
+    assert len(processes) == 3
+    parent.kill()
+    parent.wait(5)
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert alive == []
