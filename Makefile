@@ -1,0 +1,70 @@
+# `make` alone lists the targets. The work is done by docker/install.py and the project's own commands.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-all lint format train lock hooks install tools tools-slow clean
+
+# The Python that makes .venv: the first of these that is 3.11, 3.12 or 3.13. Overrule: make demo PYTHON=/path/to/python3.12
+PYTHON :=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python)
+
+RUN := .venv/bin/python
+CODE := models training server docker tests
+# The tests find prometheus and promtool in .venv/bin, where `make tools` puts them.
+TEST := PATH="$(CURDIR)/.venv/bin:$$PATH" $(RUN) -m pytest
+COVERAGE := --cov --cov-report=term
+
+help: ## List the targets
+	@echo "make demo and make test do all their set-up; a second run reuses .venv."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: install ## Serve the shipped family on a real engine and ask it the same questions at every tier
+	@$(RUN) -m alphatier_server.demo
+
+test: lint $(if $(CI),tools-slow,tools) ## ruff, mypy, then the tests with coverage (in CI the slow ones too)
+	@$(TEST) $(COVERAGE) $(if $(CI),,-m "not slow") $(ARGS)
+
+test-slow: install tools-slow ## Only the tests that run for minutes
+	@$(TEST) -m slow $(ARGS)
+
+test-all: lint tools-slow ## Every test, the slow ones too, with coverage
+	@$(TEST) $(COVERAGE) $(ARGS)
+
+lint: install ## ruff check, ruff format --check, mypy --strict
+	@$(RUN) -m ruff check $(CODE)
+	@$(RUN) -m ruff format --check $(CODE)
+	@$(RUN) -m mypy $(CODE)
+
+format: install ## Let ruff format the code and fix what it can
+	@$(RUN) -m ruff format $(CODE)
+	@$(RUN) -m ruff check --fix $(CODE)
+
+train: install ## Train the tiny family from nothing (about half an hour on 2 cores), into runs/tiny
+	@.venv/bin/alphatier train training/recipes/tiny.yaml $(ARGS)
+
+lock: ## Resolve docker/locks again, keeping pins that fit (UPGRADE=1: the newest versions)
+	@$(find_python) && "$$python" docker/lock.py
+
+hooks: install ## Run ruff, mypy and the size check before every git commit
+	@$(RUN) -m pre_commit install
+
+install: ## Make .venv ready (the other targets do this by themselves)
+	@$(find_python) && "$$python" docker/install.py
+
+tools: install
+	@$(RUN) docker/tools.py
+
+tools-slow: install
+	@$(RUN) docker/tools.py --slow
+
+clean: ## Remove .venv, caches and coverage data (not runs/)
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* htmlcov dist build
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define find_python
+python=; for one in $(PYTHONS); do \
+  if "$$one" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; \
+  then python="$$one"; break; fi; done; \
+if [ -z "$$python" ]; then \
+  echo "No Python 3.11, 3.12 or 3.13 among: $(PYTHONS)." >&2; \
+  echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python@3.12)," >&2; \
+  echo "or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; fi
+endef

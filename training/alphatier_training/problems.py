@@ -1,0 +1,125 @@
+"""Arithmetic problems of five levels, with a split that no seed can cross.
+
+A problem is a chain of additions and subtractions worked from left to right, such as
+``What is 17 + 25 - 8?``. Operands are 1 to 99 and every running value stays within 0 to 99.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "heldout"]
+
+LARGEST = 99
+"""Largest operand and running value."""
+
+HELDOUT_SHARE = 8
+"""One expression in this many is held out."""
+
+PHRASES = ("What is {}?", "Compute {}.", "Calculate {}.", "{}")
+"""Ways to ask; ``{}`` is the expression."""
+
+
+@dataclass(frozen=True)
+class LevelSettings:
+    """How problems of one level are drawn."""
+
+    operations: int
+    two_digit: float
+    """Probability that an operand has two digits, where the range of values allows it."""
+
+
+LEVELS: dict[int, LevelSettings] = {
+    1: LevelSettings(operations=1, two_digit=0.3),
+    2: LevelSettings(operations=2, two_digit=0.3),
+    3: LevelSettings(operations=3, two_digit=0.35),
+    4: LevelSettings(operations=4, two_digit=0.4),
+    5: LevelSettings(operations=5, two_digit=0.45),
+}
+"""Levels from easy to hard."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with its right answer.
+
+    Attributes:
+        question: What the user types.
+        answer: The value of the expression, in decimal digits.
+        level: Difficulty, a key of ``LEVELS``.
+    """
+
+    question: str
+    answer: str
+    level: int
+
+
+def expression_of(question: str) -> str:
+    """The arithmetic expression inside a question that ``generate`` made."""
+    start = next(index for index, char in enumerate(question) if char.isdigit())
+    return question[start:].rstrip("?.")
+
+
+def parse(expression: str) -> list[int]:
+    """Signed operands of an expression: ``"17 + 25 - 8"`` gives ``[17, 25, -8]``."""
+    words = expression.split()
+    signs = [1, *(1 if word == "+" else -1 for word in words[1::2])]
+    return [sign * int(word) for sign, word in zip(signs, words[0::2], strict=True)]
+
+
+def render(operands: Sequence[int]) -> str:
+    """The expression of signed operands, the inverse of ``parse``."""
+    return str(operands[0]) + "".join(f" {'-' if value < 0 else '+'} {abs(value)}" for value in operands[1:])
+
+
+def split_of(expression: str) -> Split:
+    """The split an expression belongs to, decided by a hash of its text alone."""
+    digest = hashlib.sha256(expression.encode()).digest()
+    return "heldout" if digest[0] % HELDOUT_SHARE == 0 else "train"
+
+
+def _operand(total: int, two_digit: float, rng: random.Random) -> int:
+    """A signed operand that keeps the running value within 0 to ``LARGEST``."""
+    smallest = 10 if rng.random() < two_digit else 1
+    sign = rng.choice((1, -1))
+    if (LARGEST - total if sign > 0 else total) < smallest:
+        sign = -sign
+    room = LARGEST - total if sign > 0 else total
+    return sign * rng.randint(smallest, min(room, LARGEST if smallest == 10 else 9))
+
+
+def _expression(settings: LevelSettings, rng: random.Random) -> list[int]:
+    """Signed operands of a random expression."""
+    operands = [rng.randint(10, LARGEST) if rng.random() < 0.5 else rng.randint(1, 9)]
+    for _ in range(settings.operations):
+        operands.append(_operand(sum(operands), settings.two_digit, rng))
+    return operands
+
+
+def generate(count: int, *, seed: int, split: Split, levels: Sequence[int] = tuple(LEVELS)) -> list[Problem]:
+    """Draw problems, the levels in turn, so that each has an equal share.
+
+    The same arguments give the same problems. The phrase varies; the split does not depend on it.
+
+    Args:
+        count: Number of problems; they are distinct expressions in the held-out split.
+        seed: Seed of the draw.
+        split: Which side of the hash split to draw from.
+        levels: Keys of ``LEVELS``.
+    """
+    rng = random.Random(f"{seed}/{split}")
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    while len(problems) < count:
+        level = levels[len(problems) % len(levels)]
+        operands = _expression(LEVELS[level], rng)
+        expression = render(operands)
+        if split_of(expression) != split or (split == "heldout" and expression in seen):
+            continue
+        seen.add(expression)
+        problems.append(Problem(rng.choice(PHRASES).format(expression), str(sum(operands)), level))
+    return problems
