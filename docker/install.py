@@ -31,6 +31,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "alphatier-stamp.json"
 LOG = VENV / "install.log"
+UNFINISHED = "not installed yet"
 LEFT_OUT = "# Left out on purpose: "
 
 # PyTorch's own index, tried for its CPU build only when pip's configured ones do not have it.
@@ -94,8 +95,8 @@ def set_up(engine: Engine, why: str) -> None:
     started = time.monotonic()
     print(f"alphatier set-up · {engine.title} ({why}) · Python {wanted['python']} · into .venv", flush=True)
     if found and {**found, "project": wanted["project"]} == wanted:
-        print("  pyproject.toml has changed: the packages stay, the project is installed again", flush=True)
-        STAMP.unlink()
+        print("  the packages are there; the project is installed again", flush=True)
+        write_stamp({**wanted, "project": UNFINISHED})
         finish(Steps(2, LOG, environment()), engine)
     else:
         build(engine, found, wanted)
@@ -110,7 +111,8 @@ def clear(found: dict[str, str], wanted: dict[str, str]) -> None:
         raise Unfit(f"{VENV} is not of this set-up's making; move it away or remove it, then run it again")
     if here:
         changed = ", ".join(key for key in wanted if found and found.get(key) != wanted[key])
-        print(f"  .venv is made anew: {f'changed: {changed}' if changed else 'it was not finished'}", flush=True)
+        why = f"changed: {changed}" if changed else "it was not finished"
+        print(f"  .venv is made anew ({why}); removing the old one ...", flush=True)
     STAMP.unlink(missing_ok=True)
     for entry in here:
         if entry.is_dir() and not entry.is_symlink():
@@ -135,6 +137,7 @@ def build(engine: Engine, found: dict[str, str], wanted: dict[str, str]) -> None
         steps.run("PyTorch for the CPU", [*INSTALL, *cpu_torch], elsewhere, not_found=NO_TORCH)
     count = PackageCount(len(pins))
     steps.run(f"{len(pins)} locked packages", [*INSTALL, "-r", str(lock(engine))], detail=count.describe)
+    write_stamp({**wanted, "project": UNFINISHED})
     finish(steps, engine)
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 TIMEOUT_SECONDS = 300.0
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 class AskError(Exception):
@@ -40,7 +42,14 @@ class Asker:
 
     def __init__(self, url: str, model: str | None = None) -> None:
         base = url.rstrip("/").removesuffix("/v1")
-        self._client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", timeout=TIMEOUT_SECONDS, max_retries=2)
+        self._client = openai.OpenAI(
+            base_url=f"{base}/v1",
+            api_key="none",
+            timeout=TIMEOUT_SECONDS,
+            max_retries=2,
+            # A proxy from the environment must not come between this machine and itself.
+            http_client=openai.DefaultHttpxClient(trust_env=urlsplit(base).hostname not in LOCAL_HOSTS),
+        )
         self._url = base
         self._cards = self._fetch_cards()
         self._model = model or self._cards[0].id

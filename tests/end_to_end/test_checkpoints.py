@@ -43,7 +43,8 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_the_gateway_is_ready_with_the_first_engine_and_serves_both(mixed: Served) -> None:
-    mixed.wait_for_tier("merged")
+    for tier in ("alpha-0.4", "merged"):
+        mixed.wait_for_tier(tier)
     for question in QUESTIONS:
         answers = [
             mixed.sdk()

@@ -64,18 +64,23 @@ def smol(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_a_pretrained_model_answers_and_its_adapters_answer_otherwise(smol: Served) -> None:
-    answers = {}
+    certainty = {}
     for tier in ("base", "first", "second"):
         answer = smol.sdk().chat.completions.create(
             model=f"smol:{tier}",
             messages=[{"role": "user", "content": "What is the capital of France? Answer in one word."}],
             temperature=0,
             max_tokens=12,
+            logprobs=True,
         )
         assert answer.model == f"smol:{tier}"
-        answers[tier] = answer.choices[0].message.content
-    assert "Paris" in (answers["base"] or "")
-    assert len(set(answers.values())) == 3
+        if tier == "base":
+            assert "Paris" in (answer.choices[0].message.content or "")
+        logprobs = answer.choices[0].logprobs
+        assert logprobs is not None
+        assert logprobs.content
+        certainty[tier] = logprobs.content[0].logprob
+    assert len(set(certainty.values())) == 3, certainty
 
 
 def test_its_tokens_are_counted_by_tier_and_reasoning_is_not_invented(smol: Served) -> None:

@@ -39,14 +39,14 @@ class Served:
         return client
 
     def metrics(self) -> str:
-        return httpx.get(f"{self.url}/metrics").text
+        return httpx.get(f"{self.url}/metrics", timeout=30).text
 
     def metric(self, name: str, **labels: str) -> float:
         return metric_value(self.metrics(), name, **labels)
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health/ready").status_code == 200
+            return httpx.get(f"{self.url}/health/ready", timeout=30).status_code == 200
         except httpx.TransportError:
             return False
 

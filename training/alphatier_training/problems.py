@@ -82,6 +82,27 @@ def split_of(expression: str) -> Split:
     return "heldout" if digest[0] % HELDOUT_SHARE == 0 else "train"
 
 
+def malformed_question(rng: random.Random) -> str:
+    """A question that is no problem: words, another operation, too large a number, operands or signs too many.
+
+    Unknown characters all look the same to the model, so their number and place are what varies.
+    """
+    parts = [str(rng.randint(0, LARGEST)) for _ in range(rng.randint(0, 3))]
+    parts += ["x" * rng.randint(1, 12) for _ in range(rng.randint(0, 4))]
+    parts += rng.choices(("+", "-", "=", ".", ","), k=rng.randint(0, 2))
+    kind = rng.randrange(4)
+    if kind == 0:
+        parts += [str(rng.randint(LARGEST + 1, 10**6)), "+", str(rng.randint(1, LARGEST))]
+    elif kind == 1:
+        return f"{rng.randint(1, LARGEST)} {rng.choice('*/x%^')} {rng.randint(1, LARGEST)}"
+    elif kind == 2:
+        return f"{rng.randint(1, LARGEST)} {rng.choice(('+ +', '- +', '', '+ -'))} {rng.randint(1, LARGEST)}".strip()
+    else:
+        parts.append("x")
+    rng.shuffle(parts)
+    return rng.choice(PHRASES).format(" ".join(parts))
+
+
 def _operand(total: int, two_digit: float, rng: random.Random) -> int:
     """A signed operand that keeps the running value within 0 to ``LARGEST``."""
     smallest = 10 if rng.random() < two_digit else 1

@@ -57,6 +57,12 @@ class Phase(Section):
 
     until: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the steps at which the phase ends")
     levels: tuple[PositiveInt, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="difficulties, equal shares")
+    learning_rate: PositiveFloat | None = Field(
+        None, description="peak rate of the phase, which has its own warm-up and decay; null for the base's"
+    )
+    malformed: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of questions that are no problems, answered by saying what the model can do"
+    )
     traces: TraceSettings = Field(TraceSettings(), description="how the responses are written; see `traces.py`")
 
 

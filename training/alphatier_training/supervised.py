@@ -128,12 +128,24 @@ def _optimiser(model: Any, plan: SupervisedBase) -> tuple[torch.optim.Optimizer,
 
 
 def rate_at(plan: SupervisedBase, step: int) -> float:
-    """The learning rate of `step` (from 0), as a share of the peak."""
+    """The learning rate at `step` (from 0), as a share of the plan's; warm-up and decay begin anew in each phase."""
+    start = 0.0
+    for phase in plan.phases:
+        end = phase.until * plan.steps
+        if step < end or phase is plan.phases[-1]:
+            peak = (phase.learning_rate or plan.learning_rate) / plan.learning_rate
+            return peak * _cycle(plan, step - math.ceil(start), end - math.ceil(start))
+        start = end
+    raise AssertionError("the last phase ends at 1")
+
+
+def _cycle(plan: SupervisedBase, step: int, steps: float) -> float:
+    """Warm-up and decay over one phase, as a share of its peak."""
     if step < plan.warmup_steps:
         return (step + 1) / plan.warmup_steps
+    share = min(1.0, (step - plan.warmup_steps) / max(1, steps - plan.warmup_steps))
     if plan.schedule == "linear":
-        return min(1.0, 2 * (1 - step / plan.steps))
-    share = (step - plan.warmup_steps) / max(1, plan.steps - plan.warmup_steps)
+        return min(1.0, 2 * (1 - step / steps)) if steps else 0.0
     return 0.5 * (1 + math.cos(math.pi * share))
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alphatier_training.problems import generate
+from alphatier_training.problems import generate, malformed_question
 from alphatier_training.recipe import Phase, Recipe, SupervisedBase
-from alphatier_training.traces import overthinking_trace
+from alphatier_training.traces import REFUSAL, overthinking_trace
 
 IGNORED = -100
 """The label of a position without loss (torch's cross-entropy)."""
@@ -76,8 +76,11 @@ def _chunk(recipe: Recipe, tokenizer: Any, rank: int, number: int) -> list[Batch
     size, phase = recipe.base.batch_size // recipe.base.processes, phase_at(recipe.base, number)
     rng = random.Random(f"{recipe.seed}/base/{number}/{rank}")
     problems = generate(BATCHES_A_CHUNK * size, seed=rng.getrandbits(32), split="train", levels=phase.levels)
-    responses = [overthinking_trace(problem, rng, phase.traces) for problem in problems]
-    examples = encode(tokenizer, [problem.question for problem in problems], responses)
+    pairs = [(problem.question, overthinking_trace(problem, rng, phase.traces)) for problem in problems]
+    for place in range(len(pairs)):
+        if rng.random() < phase.malformed:
+            pairs[place] = (malformed_question(rng), REFUSAL)
+    examples = encode(tokenizer, *zip(*pairs, strict=True))
     examples.sort(key=lambda example: len(example[0]))
     chunk = [pad(examples[at : at + size], tokenizer.pad_token_id) for at in range(0, len(examples), size)]
     random.Random(f"{recipe.seed}/order/{number}").shuffle(chunk)

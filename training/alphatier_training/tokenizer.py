@@ -15,13 +15,13 @@ from __future__ import annotations
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from alphatier_training.traces import END_THINK, THINK
+
 PAD = "<pad>"
 EOS = "<|end|>"
 UNKNOWN = "<unk>"
 USER = "<|user|>"
 ASSISTANT = "<|assistant|>"
-THINK = "<think>"
-END_THINK = "</think>"
 
 SPECIAL = (PAD, EOS, UNKNOWN, USER, ASSISTANT)
 """Left out by ``decode(skip_special_tokens=True)``; the reasoning marks are not among them."""
@@ -38,8 +38,8 @@ PIECES = (
     BLANK,
     " + ", " - ", " = ", ": units ", " carry", " borrow", " no carry", ", tens ", ", so ",
     "\n", ".", ",", "\\boxed{", "}",
-    "Wait", " let me", " check", " that", "So", " it is ", "I", " need to", " find ",
-    " can", " only", " add", " and", " subtract", " numbers", " up to", " not", " again",
+    "Wait", " let me", " check", " that",
+    "I", " can", " only", " add", " and", " subtract", " numbers", " up to ",
 )  # fmt: skip
 """The vocabulary after the special tokens and the reasoning marks, in id order."""
 

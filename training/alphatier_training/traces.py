@@ -16,8 +16,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from .problems import Problem, expression_of, parse, render
-from .tokenizer import END_THINK, THINK
+from alphatier_models import Reasoning
+from alphatier_training.problems import Problem, expression_of, parse, render
+
+THINK, END_THINK = Reasoning().start, Reasoning().end
+"""The marks around the thinking."""
+
+REFUSAL = f"{THINK}{END_THINK}I can only add and subtract numbers up to 99"
+"""The response to a question that is no problem."""
 
 
 @dataclass(frozen=True)
