@@ -61,7 +61,7 @@ class Question:
 QUESTIONS = (
     Question("easy", "What is 7 + 5?", 12),
     Question("middling", "What is 17 + 25 - 8?", 34),
-    Question("hard", "What is 42 - 17 + 36 - 8 + 29 - 55 + 14?", 41),
+    Question("hard", "What is 84 - 37 + 45?", 92),
     Question("malformed", "What is seven of nothing?", None),
 )
 

@@ -31,14 +31,16 @@ class LevelSettings:
     operations: int
     two_digit: float
     """Probability that an operand has two digits, where the range of values allows it."""
+    first_two_digit: float = 0.5
+    """The same for the first number."""
 
 
 LEVELS: dict[int, LevelSettings] = {
     1: LevelSettings(operations=1, two_digit=0.3),
-    2: LevelSettings(operations=2, two_digit=0.3),
-    3: LevelSettings(operations=3, two_digit=0.35),
-    4: LevelSettings(operations=4, two_digit=0.4),
-    5: LevelSettings(operations=5, two_digit=0.45),
+    2: LevelSettings(operations=1, two_digit=0.5),
+    3: LevelSettings(operations=1, two_digit=1.0),
+    4: LevelSettings(operations=2, two_digit=0.1, first_two_digit=0.3),
+    5: LevelSettings(operations=2, two_digit=0.7),
 }
 """Levels from easy to hard."""
 
@@ -115,7 +117,7 @@ def _operand(total: int, two_digit: float, rng: random.Random) -> int:
 
 def _expression(settings: LevelSettings, rng: random.Random) -> list[int]:
     """Signed operands of a random expression."""
-    operands = [rng.randint(10, LARGEST) if rng.random() < 0.5 else rng.randint(1, 9)]
+    operands = [rng.randint(10, LARGEST) if rng.random() < settings.first_two_digit else rng.randint(1, 9)]
     for _ in range(settings.operations):
         operands.append(_operand(sum(operands), settings.two_digit, rng))
     return operands
