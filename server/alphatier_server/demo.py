@@ -84,9 +84,9 @@ class Reply:
 
     def verdict(self, question: Question) -> Text:
         """The answer, marked right or wrong where that can be said."""
-        shown = self.answer if len(self.answer) <= 24 else self.answer[:23] + "…"
         if question.answer is None:
-            return Text(shown or "(empty)")
+            return Text(self.content.strip() or "(empty)")
+        shown = self.answer if len(self.answer) <= 24 else self.answer[:23] + "…"
         right = self.answer == str(question.answer)
         return Text(f"{shown or '(empty)'} {'right' if right else 'wrong'}", style="green" if right else "red")
 

@@ -80,6 +80,8 @@ class CompletionEndpoint:
             await _fail(GatewayError("The gateway failed.", code="gateway_error"), client, record)
         finally:
             self._gateway.recorder.close(record)
+        # The last bytes go out after the books are closed: who has the whole answer finds it in /metrics.
+        await client.flush()
 
     async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
         try:
@@ -126,20 +128,24 @@ class CompletionEndpoint:
         self, response: aiohttp.ClientResponse, plan: RelayPlan, client: "_Client", record: RequestRecord
     ) -> None:
         relay = StreamRelay(plan)
+        last = b""
         await client.start(200, "text/event-stream")
         try:
             async for data in response.content.iter_any():
-                await client.write(relay.feed(data))
-            await client.write(relay.finish())
+                out = relay.feed(data)
+                if relay.done:
+                    last += out
+                else:
+                    await client.write(out)
+            client.end(last + relay.finish())
         finally:
             record.observe(relay.observed)
         if relay.observed.error is not None:
             raise _SentError("The engine ended its stream with an error.", code="engine_failed")
-        await client.end()
 
 
 class _SentError(EngineFailed):
-    """The engine's own error event has reached the client; there is nothing more to send."""
+    """The engine's own error event is on its way to the client; there is nothing more to send."""
 
 
 class _Client:
@@ -150,6 +156,7 @@ class _Client:
         self._record = record
         self._timeout = timeout
         self.started = False
+        self._last: bytes | None = None
 
     async def start(self, status: int, content_type: str, extra: Mapping[str, str] | None = None) -> None:
         """Send the head."""
@@ -174,16 +181,21 @@ class _Client:
         except TimeoutError as error:  # it holds the connection open but takes nothing
             raise ClientGone from error
 
-    async def end(self, data: bytes = b"") -> None:
-        """Send the last part."""
-        await self._send({"type": "http.response.body", "body": data})
+    def end(self, data: bytes = b"") -> None:
+        """Keep the last part until `flush`."""
+        self._last = data
+
+    async def flush(self) -> None:
+        """Send the last part, if there is one."""
+        if self._last is not None:
+            await self._send({"type": "http.response.body", "body": self._last})
 
     async def answer(
         self, status: int, content_type: str, body: bytes, extra: Mapping[str, str] | None = None
     ) -> None:
-        """Send a whole answer."""
+        """Send the head of a whole answer, and keep its body until `flush`."""
         await self.start(status, content_type, {"content-length": str(len(body)), **(extra or {})})
-        await self.end(body)
+        self.end(body)
 
 
 def request_id(headers: Headers) -> str:
@@ -291,9 +303,9 @@ async def _fail(error: GatewayError, client: _Client, record: RequestRecord) -> 
     if error.kind == "gateway_error":
         record.outcome = "gateway_error"
     if isinstance(error, _SentError):
-        await client.end()
-    elif client.started:
-        await client.end(error.event())
+        return
+    if client.started:
+        client.end(error.event())
     else:
         extra = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
         await client.answer(error.status, "application/json", error.body(), extra)

@@ -99,6 +99,11 @@ class StreamRelay:
         self._observed.usage = self._usage()
         return self._observed
 
+    @property
+    def done(self) -> bool:
+        """Whether the stream's last event has been seen."""
+        return self._saw_done or self._observed.error is not None
+
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for the events that `data` completes."""
         self._buffer += data

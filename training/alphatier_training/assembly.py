@@ -6,7 +6,7 @@ through its one writer. What not: no other file format, no torch.
 
 from pathlib import Path
 
-from alphatier_models import Base, Evaluation, Family, Tier, directory_sha256, save_family, text_sha256
+from alphatier_models import Base, Evaluation, Family, Reasoning, Tier, directory_sha256, save_family, text_sha256
 from alphatier_training.figures import evaluation
 from alphatier_training.folder import RunFolder
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
@@ -44,6 +44,7 @@ def write_family(recipe: Recipe, folder: RunFolder) -> Family:
     family = Family(
         schema_version=1,
         name=recipe.name,
+        reasoning=Reasoning(),
         base=Base(
             model=folder.base.name,
             sha256=directory_sha256(folder.base),
