@@ -20,6 +20,9 @@ LARGEST = 99
 HELDOUT_SHARE = 8
 """One expression in this many is held out."""
 
+TRIES_A_PROBLEM = 200
+"""Draws a problem, at most; a level has only so many different held-out problems."""
+
 PHRASES = ("What is {}?", "Compute {}.", "Calculate {}.", "{}")
 """Ways to ask; ``{}`` is the expression."""
 
@@ -137,7 +140,13 @@ def generate(count: int, *, seed: int, split: Split, levels: Sequence[int] = tup
     rng = random.Random(f"{seed}/{split}")
     problems: list[Problem] = []
     seen: set[str] = set()
+    tries = 0
     while len(problems) < count:
+        tries += 1
+        if tries > TRIES_A_PROBLEM * count:
+            raise ValueError(
+                f"there are fewer than {count} different {split} problems of levels {levels}; ask for fewer"
+            )
         level = levels[len(problems) % len(levels)]
         operands = _expression(LEVELS[level], rng)
         expression = render(operands)
