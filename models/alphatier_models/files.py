@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from alphatier_models.errors import FamilyError, FamilyProblem
 from alphatier_models.hashing import directory_sha256, text_sha256
-from alphatier_models.schema import Base, Family, Tier
+from alphatier_models.schema import Family, Tier
 
 FAMILY_FILE = "family.json"
 _CHECKPOINT_FILES = ("config.json",)
@@ -72,7 +72,8 @@ def family_file(path: str | Path) -> Path:
 
 def base_folder(family: Family, family_dir: Path) -> Path | None:
     """The folder of the family's base, or None when the base is a hub id."""
-    return _local_base(family.base, family_dir)
+    local = family_dir / family.base.model
+    return local if local.is_dir() else None
 
 
 def _parse(file: Path) -> tuple[Family | None, list[FamilyProblem]]:
@@ -135,17 +136,18 @@ def _shown(value: object) -> str:
 
 
 def _file_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
-    yield from _base_problems(family.base, folder, checksums=checksums)
+    yield from _base_problems(family, folder, checksums=checksums)
     for index, tier in enumerate(family.tiers):
         if tier.path is not None:
             yield from _tier_problems(tier, f"tiers[{index}]", folder, checksums=checksums)
 
 
-def _base_problems(base: Base, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
+def _base_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
+    base = family.base
     if Path(base.model).is_absolute() or ".." in Path(base.model).parts:
         yield FamilyProblem("base.model", f"{base.model!r} leaves the family's folder", "Keep the base beside it")
         return
-    local = _local_base(base, folder)
+    local = base_folder(family, folder)
     if local is None:
         if base.sha256 is not None:
             yield FamilyProblem(
@@ -164,11 +166,6 @@ def _base_problems(base: Base, folder: Path, *, checksums: bool) -> Iterator[Fam
                 f"chat_template.jinja has {actual}, not the checksum in the file",
                 "Restore the template that the tiers were trained with",
             )
-
-
-def _local_base(base: Base, folder: Path) -> Path | None:
-    local = folder / base.model
-    return local if local.is_dir() else None
 
 
 def _tier_problems(tier: Tier, field: str, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:

@@ -14,7 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from alphatier_models import Base, Family, Tier
+from alphatier_models import Family, Tier
+from alphatier_models.files import base_folder
 
 EngineKind = Literal["vllm", "transformers"]
 
@@ -72,10 +73,10 @@ def plan_engines(
     return specs + [_vllm_checkpoint(family, folder, tier, count, arguments) for tier in checkpoints]
 
 
-def model_location(base: Base, folder: Path) -> str:
+def model_location(family: Family, folder: Path) -> str:
     """What an engine is told to load: the base's folder if it is one, else its hub id."""
-    local = folder / base.model
-    return str(local.resolve()) if local.is_dir() else base.model
+    local = base_folder(family, folder)
+    return str(local.resolve()) if local is not None else family.base.model
 
 
 def _vllm_adapters(
@@ -84,7 +85,7 @@ def _vllm_adapters(
     models = {tier.name: f"{family.name}:{tier.name}" for tier in tiers}
     adapters = [tier for tier in tiers if tier.layout == "adapter"]
     served = [models[tier.name] for tier in tiers if tier.layout == "base"] or [f"{family.name}:base-weights"]
-    model = model_location(family.base, folder)
+    model = model_location(family, folder)
     options = ["--served-model-name", *served]
     if family.base.revision:
         options += ["--revision", family.base.revision]
@@ -204,7 +205,7 @@ def _loadable(family: Family, tier: Tier, folder: Path, work: Path) -> str:
     It loads a folder only by the model's own config.json, so an adapter is laid beside links to the
     base's files: a whole model with an embedded adapter.
     """
-    base = model_location(family.base, folder)
+    base = model_location(family, folder)
     if tier.layout == "base":
         return base
     source = _path(tier, folder)
