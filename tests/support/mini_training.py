@@ -15,7 +15,7 @@ def mini_recipe() -> dict[str, Any]:
     """Two tiers, a few steps of each stage; seconds on one core."""
     return {
         "name": "mini",
-        "base": {"steps": 64, "batch_size": 8, "processes": 1, "checkpoint_every": 16},
+        "base": {"kind": "supervised", "steps": 64, "batch_size": 8, "processes": 1, "checkpoint_every": 16},
         "rl": {
             "steps": 3,
             "prompts_per_rollout": 4,

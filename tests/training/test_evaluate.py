@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alphatier_models import load_family
+from alphatier_training.arithmetic.problems import generate
 from alphatier_training.cli import evaluate
-from alphatier_training.problems import generate
 
 
 def run(*arguments: str) -> Result:
@@ -62,7 +62,7 @@ class Solver(BaseHTTPRequestHandler):
 def endpoint() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     problems = generate(20, seed=7, split="heldout")
     requests: list[dict[str, Any]] = []
-    answers = {problem.question: (problem.answer, problem.level) for problem in problems}
+    answers = {problem.question: (problem.answer, int(problem.level)) for problem in problems}
     handler = type("Handler", (Solver,), {"requests": requests, "answers": answers})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)

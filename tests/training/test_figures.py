@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_training.figures import accuracy, compare, evaluation, mean_tokens
-from alphatier_training.samples import Completion, Plan, Sample, SampleFile, graded, missing, read_plan
+from alphatier_training.evaluation.figures import accuracy, compare, evaluation, mean_tokens
+from alphatier_training.evaluation.samples import Completion, Plan, Sample, SampleFile, graded, missing, read_plan
 
 PLAN = Plan("f", "t", "w", "d", (1, 2), 4, 1, 0.6, 0.95, 64, 7)
 
 
 def sample(problem: int, correct: bool, tokens: int = 10, number: int = 0, truncated: bool = False) -> Sample:
-    return Sample(problem, number, 1 + problem % 2, "q", "a", "r", tokens, truncated, correct)
+    return Sample(problem, number, str(1 + problem % 2), "q", "a", "r", tokens, truncated, correct)
 
 
 def test_accuracy_of_one_sample_each_has_wilsons_interval() -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from alphatier_training.errors import FolderError
-from alphatier_training.folder import RunFolder, replacing, write_text
-from alphatier_training.recipe import Recipe, parse_recipe
-from alphatier_training.stages import waves
+from alphatier_training.recipe import Recipe
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.folder import RunFolder, replacing, write_text
+from alphatier_training.run.stages import waves
 from support.mini_training import mini_recipe
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphatier_training.comparer import Comparer
 from alphatier_training.grading import is_correct, last_box
+from alphatier_training.grading.comparer import Comparer
 
 
 @pytest.mark.parametrize(

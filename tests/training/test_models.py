@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from alphatier_training.policy import FastLlama, load_policy
-from alphatier_training.sampler import sample
+from alphatier_training.rl.policy import FastLlama, load_policy
+from alphatier_training.rl.sampler import sample
 
 PAD, END = 0, 1
 

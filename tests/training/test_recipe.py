@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from alphatier_training.errors import RecipeError
-from alphatier_training.recipe import load_recipe, parse_recipe, tier_name
+from alphatier_training.recipe import tier_name
+from alphatier_training.recipe.reading import load_recipe, parse_recipe
 from support.mini_training import mini_recipe, write_recipe
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from alphatier_models import directory_sha256
-from alphatier_training.folder import RunFolder
-from alphatier_training.recipe import SupervisedBase, parse_recipe
-from alphatier_training.supervised import rate_at
-from alphatier_training.worker import REPORTS
+from alphatier_training.base.supervised import rate_at
+from alphatier_training.recipe.base import SupervisedBase
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.worker import REPORTS
 from support.mini_training import mini_recipe
 
 
 def plan(**settings: Any) -> SupervisedBase:
-    return SupervisedBase(steps=100, warmup_steps=10, **settings)
+    return SupervisedBase(kind="supervised", steps=100, warmup_steps=10, **settings)
 
 
 def test_the_learning_rate_warms_up_and_ends_at_nothing() -> None:
@@ -30,7 +31,7 @@ def test_the_learning_rate_warms_up_and_ends_at_nothing() -> None:
 def start_base(folder: RunFolder) -> subprocess.Popen[bytes]:
     with open(os.devnull, "wb") as reports:
         return subprocess.Popen(
-            [sys.executable, "-m", "alphatier_training.worker", str(folder.root), "base"],
+            [sys.executable, "-m", "alphatier_training.run.worker", str(folder.root), "base"],
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             pass_fds=(reports.fileno(),),

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from alphatier_training.problems import expression_of, generate, split_of
-from alphatier_training.recipe import parse_recipe
-from alphatier_training.supervised_data import IGNORED, batches, encode, prompt_ids
-from alphatier_training.tokenizer import build_tokenizer
-from alphatier_training.traces import TraceSettings, overthinking_trace
+from alphatier_training.arithmetic.problems import expression_of, generate, split_of
+from alphatier_training.arithmetic.tokenizer import build_tokenizer
+from alphatier_training.arithmetic.traces import TraceSettings, overthinking_trace
+from alphatier_training.base.supervised_data import IGNORED, batches, encode, prompt_ids
+from alphatier_training.recipe.reading import parse_recipe
 from support.mini_training import mini_recipe
 
 PROBLEMS = generate(200, seed=3, split="train")
@@ -77,5 +77,5 @@ def test_supervised_batches_do_not_depend_on_where_training_resumed() -> None:
     recipe, tokenizer = parse_recipe(mini_recipe(), "mini"), build_tokenizer()
     whole = list(batches(recipe, tokenizer))
     rest = list(batches(recipe, tokenizer, start=50))
-    assert len(whole) == recipe.base.steps
+    assert len(whole) == recipe.supervised().steps
     assert [batch.input_ids.tolist() for batch in rest] == [batch.input_ids.tolist() for batch in whole[50:]]

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alphatier_models import directory_sha256, find_problems, load_family
-from alphatier_training.figures import evaluation
-from alphatier_training.samples import SampleFile, read_plan
+from alphatier_training.evaluation.figures import evaluation
+from alphatier_training.evaluation.samples import SampleFile, read_plan
 from support.mini_training import mini_recipe, start_training, train, write_recipe
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_training.reward import leave_one_out_advantages, length_penalised_rewards
+from alphatier_training.method.reward import leave_one_out_advantages, length_penalised_rewards
 
 # In a process of its own: importing TRL imports vLLM where it is installed, which changes its process.
 STEP = """
 import json, sys
 from dataclasses import replace
 from pathlib import Path
-from alphatier_training.folder import RunFolder
-from alphatier_training.reporting import silent
-from alphatier_training.tier import build_trainer
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import silent
+from alphatier_training.rl.tier import build_trainer
 
 folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
 folder.checkpoints = lambda stage: work / stage

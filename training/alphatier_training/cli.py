@@ -27,8 +27,8 @@ def train(recipe: Path, out: Path | None, jobs: int | None) -> None:
     """
     from rich.console import Console
 
-    from alphatier_training.pipeline import train_family
-    from alphatier_training.recipe import load_recipe
+    from alphatier_training.recipe.reading import load_recipe
+    from alphatier_training.run.pipeline import train_family
 
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, _terminated)
@@ -77,7 +77,7 @@ def evaluate(family: Path, as_json: bool, write: bool, **options: Any) -> None:
     from rich.console import Console
 
     from alphatier_models import FamilyError
-    from alphatier_training.evaluate_command import measure, show
+    from alphatier_training.evaluation.command import measure, show
 
     console = Console(stderr=True)
     try:

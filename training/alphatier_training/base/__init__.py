@@ -1,0 +1,1 @@
+"""The model that every tier starts from."""

@@ -1,0 +1,197 @@
+"""The stage `base`: a small Llama trained from nothing on synthetic responses that think too much.
+
+What: next-token loss on the response, AdamW with warm-up and cosine, gradients averaged over a few
+processes, checkpoints, and the finished model with its tokenizer.
+What not: the data are in `supervised_data`; no RL, no evaluation. Run by `alphatier train`.
+"""
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from alphatier_training.arithmetic.tokenizer import build_tokenizer
+from alphatier_training.base.supervised_data import IGNORED, Batch, batches
+from alphatier_training.recipe import Recipe
+from alphatier_training.recipe.base import Architecture, SupervisedBase
+from alphatier_training.recipe.tiers import EvaluationPlan
+from alphatier_training.run.folder import RunFolder, replacing
+from alphatier_training.run.reporting import Report, Reporter, silent
+
+STAGE = "base"
+_REPORT_EVERY = 20
+
+
+def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
+    """Train the base, or go on from its checkpoint, and put it into the family."""
+    folder.checkpoints(STAGE).mkdir(parents=True, exist_ok=True)
+    peers = recipe.supervised().processes - 1
+    if peers:
+        meeting = _meeting_point(folder)
+        helpers = spawn(_peer, (recipe, folder, meeting), nprocs=peers, join=False)  # type: ignore[no-untyped-call]
+        _join(meeting, 0, recipe.supervised().processes)
+    model = _train(recipe, folder, report, rank=0)
+    if peers:
+        distributed.destroy_process_group()
+        helpers.join()
+    with replacing(folder.base) as new:
+        save_model(model, build_tokenizer(), recipe.evaluation, new)
+
+
+def _peer(index: int, recipe: Recipe, folder: RunFolder, meeting: str) -> None:
+    """A helper process: the same steps on its own share of the data. It fails when the first one is gone."""
+    rank = index + 1
+    _join(meeting, rank, recipe.supervised().processes)
+    _train(recipe, folder, silent, rank)
+    distributed.destroy_process_group()
+
+
+def _meeting_point(folder: RunFolder) -> str:
+    """A new file through which the processes find each other."""
+    file = folder.checkpoints(STAGE).absolute() / "meeting"
+    file.unlink(missing_ok=True)
+    return file.as_uri()
+
+
+def _join(meeting: str, rank: int, size: int) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
+
+
+def _train(recipe: Recipe, folder: RunFolder, report: Reporter, rank: int) -> Any:
+    """The training loop of one process; all of them hold the same weights after each step."""
+    torch.set_num_threads(1)
+    torch.manual_seed(recipe.seed)
+    plan, tokenizer = recipe.supervised(), build_tokenizer()
+    model = build_model(plan.architecture, tokenizer)
+    optimiser, schedule = _optimiser(model, plan)
+    checkpoint = folder.checkpoints(STAGE) / "last.pt"
+    step, loss = _restore(checkpoint, model, optimiser, schedule), 0.0
+    for batch in batches(recipe, tokenizer, rank=rank, start=step):
+        loss = _update(model, batch, optimiser, schedule, plan.gradient_clip)
+        step += 1
+        if step % _REPORT_EVERY == 0:
+            report(Report(STAGE, step, plan.steps, "steps", f"loss {loss:.3f}"))
+        if rank == 0 and step % plan.checkpoint_every == 0:
+            _checkpoint(checkpoint, model, optimiser, schedule, step)
+    if not math.isfinite(loss):
+        raise ValueError("the base's loss is not finite at its last step; lower base.learning_rate")
+    return model
+
+
+def build_model(shape: Architecture, tokenizer: Any) -> Any:
+    """A Llama with random weights (torch's global seed), its embedding tied to its head."""
+    multiple = shape.vocabulary_multiple
+    config = LlamaConfig(
+        vocab_size=math.ceil(len(tokenizer) / multiple) * multiple,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.head_size,
+        intermediate_size=shape.ffn_size,
+        initializer_range=shape.init_std,
+        max_position_embeddings=shape.context_tokens,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    return LlamaForCausalLM(config)
+
+
+def save_model(model: Any, tokenizer: Any, sampling: EvaluationPlan, folder: Path) -> None:
+    """Write a stock checkpoint; its generation defaults are the ones it is evaluated with."""
+    model.generation_config = GenerationConfig(
+        do_sample=sampling.temperature > 0,
+        temperature=sampling.temperature or None,
+        top_p=sampling.top_p,
+        top_k=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _optimiser(model: Any, plan: SupervisedBase) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=plan.learning_rate, betas=plan.adam_betas, weight_decay=plan.weight_decay, fused=True
+    )
+
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(plan, step))
+
+
+def rate_at(plan: SupervisedBase, step: int) -> float:
+    """The learning rate at `step` (from 0), as a share of the plan's; warm-up and decay begin anew in each phase."""
+    start = 0.0
+    for phase in plan.phases:
+        end = phase.until * plan.steps
+        if step < end or phase is plan.phases[-1]:
+            peak = (phase.learning_rate or plan.learning_rate) / plan.learning_rate
+            return peak * _cycle(plan, step - math.ceil(start), end - math.ceil(start))
+        start = end
+    raise AssertionError("the last phase ends at 1")
+
+
+def _cycle(plan: SupervisedBase, step: int, steps: float) -> float:
+    """Warm-up and decay over one phase, as a share of its peak."""
+    if step < plan.warmup_steps:
+        return (step + 1) / plan.warmup_steps
+    share = min(1.0, (step - plan.warmup_steps) / max(1, steps - plan.warmup_steps))
+    if plan.schedule == "linear":
+        return min(1.0, 2 * (1 - step / steps)) if steps else 0.0
+    return 0.5 * (1 + math.cos(math.pi * share))
+
+
+def _update(model: Any, batch: Batch, optimiser: Any, schedule: Any, clip: float) -> float:
+    """One optimiser step on the mean loss of all processes' tokens; gives that loss."""
+    logits = model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1]
+    labels = batch.labels[:, 1:]
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    mean = _average([parameter.grad for parameter in model.parameters()], loss.detach(), (labels != IGNORED).sum())
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimiser.step()
+    schedule.step()
+    optimiser.zero_grad()
+    return mean
+
+
+def _average(gradients: list[Tensor], loss: Tensor, tokens: Tensor) -> float:
+    """Turn summed gradients into the mean over all processes' tokens, in place; gives the mean loss."""
+    flat = torch.cat([gradient.flatten() for gradient in gradients] + [torch.stack([loss, tokens.to(loss)])])
+    if distributed.is_initialized():
+        distributed.all_reduce(flat)
+    total, count = flat[-2:].tolist()
+    offset = 0
+    for gradient in gradients:
+        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient)).div_(count)
+        offset += gradient.numel()
+    return float(total / count)
+
+
+def _checkpoint(file: Path, model: Any, optimiser: Any, schedule: Any, step: int) -> None:
+    temporary = file.with_suffix(".tmp")
+    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, temporary)
+    temporary.replace(file)
+
+
+def _restore(file: Path, model: Any, optimiser: Any, schedule: Any) -> int:
+    """Load the checkpoint if there is one; gives the number of finished steps."""
+    if not file.is_file():
+        return 0
+    state = torch.load(file, weights_only=True)
+    for name, part in {"model": model, "optimiser": optimiser, "schedule": schedule}.items():
+        part.load_state_dict(state[name])
+    return int(state["step"])

@@ -1,0 +1,1 @@
+"""Problems from files, hubs and the generator: reading, filtering, contamination."""

@@ -1,0 +1,1 @@
+"""Responses, figures and comparisons of tiers."""

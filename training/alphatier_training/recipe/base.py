@@ -1,0 +1,99 @@
+"""The model that every tier of a recipe starts from."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from alphatier_training.arithmetic.traces import TraceSettings
+from alphatier_training.recipe.sections import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+)
+
+
+class Architecture(Section):
+    """A small Llama, made from nothing."""
+
+    hidden_size: PositiveInt = Field(64, description="width of the residual stream")
+    layers: PositiveInt = Field(3, description="decoder layers")
+    heads: PositiveInt = Field(2, description="attention heads")
+    head_size: PositiveInt = Field(32, description="width of a head; vLLM's CPU kernels serve 32")
+    ffn_size: PositiveInt = Field(192, description="width inside the feed-forward layers")
+    init_std: PositiveFloat = Field(0.06, description="standard deviation of the initial weights")
+    vocabulary_multiple: PositiveInt = Field(64, description="the vocabulary is padded to a multiple of this")
+    context_tokens: PositiveInt = Field(512, description="longest prompt and response together, tokens")
+
+
+class Phase(Section):
+    """A stretch of the supervised training with its own data."""
+
+    until: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the steps at which the phase ends")
+    levels: tuple[PositiveInt, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="difficulties, equal shares")
+    learning_rate: PositiveFloat | None = Field(
+        None, description="peak rate of the phase, which has its own warm-up and decay; null for the base's"
+    )
+    malformed: Share = Field(
+        0.0, description="share of questions that are no problems, answered by saying what the model can do"
+    )
+    traces: TraceSettings = Field(
+        TraceSettings(), description="how the responses are written; see `arithmetic/traces.py`"
+    )
+
+
+class SupervisedBase(Section):
+    """A base trained from nothing on synthetic responses that think too much."""
+
+    kind: Literal["supervised"] = Field(description="a small model trained from nothing")
+    architecture: Architecture = Field(Architecture(), description="the shape of the model")
+    phases: tuple[Phase, ...] = Field((Phase(),), min_length=1, description="what is learnt when; the last ends at 1")
+    steps: PositiveInt = Field(description="optimiser steps")
+    batch_size: PositiveInt = Field(32, description="responses a step")
+    learning_rate: PositiveFloat = Field(5e-3, description="AdamW's peak learning rate")
+    warmup_steps: NonNegativeInt = Field(50, description="steps of linear warm-up")
+    schedule: Literal["cosine", "linear"] = Field(
+        "linear", description="after warm-up: cosine to 0, or constant and over the last half linearly to 0"
+    )
+    adam_betas: tuple[Share, Share] = Field((0.9, 0.98), description="AdamW's betas")
+    weight_decay: NonNegativeFloat = Field(0.01, description="AdamW's weight decay")
+    gradient_clip: PositiveFloat = Field(1.0, description="largest norm of the gradient")
+    processes: PositiveInt = Field(2, description="processes that share a batch, one core each; decides the data too")
+    checkpoint_every: PositiveInt = Field(500, description="steps between checkpoints")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size: {self.batch_size} does not divide by {self.processes} processes")
+        ends = [phase.until for phase in self.phases]
+        if ends != sorted(set(ends)) or ends[-1] != 1:
+            raise ValueError(f"phases: they end at {ends}; `until` must grow and end at 1")
+        return self
+
+
+class PretrainedBase(Section):
+    """A model that exists: a folder or a model of the Hugging Face hub."""
+
+    kind: Literal["pretrained"] = Field(description="a model that exists already")
+    model: str = Field(
+        min_length=1, description="a folder, or a hub id such as `deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B`"
+    )
+    revision: str | None = Field(
+        None, description="the hub commit; null for the newest, whose commit family.json names"
+    )
+    think_start: str | None = Field("<think>", description="mark before the thinking; null where there is none")
+    think_end: str | None = Field("</think>", description="mark after the thinking; null where there is none")
+    parameters: PositiveInt | None = Field(
+        None, description="number of weights, for `--dry-run`; null to read it from the model's files"
+    )
+
+    @model_validator(mode="after")
+    def _marks(self) -> Self:
+        if (self.think_start is None) != (self.think_end is None):
+            raise ValueError("think_start, think_end: give both marks, or null for both")
+        return self
+
+
+BaseModelPlan = Annotated[SupervisedBase | PretrainedBase, Field(discriminator="kind")]

@@ -1,0 +1,192 @@
+"""The RL runs of a recipe: the paper's method with every switch on which its text and its code differ.
+
+Defaults are the paper's text (arXiv 2502.04463); "authors' code" is its repository.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from alphatier_training.recipe.sections import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+)
+
+
+class SigmoidPenalty(Section):
+    """correct * (1 - alpha * sigmoid((length - mean) / std)); mean and std of the group's correct responses."""
+
+    kind: Literal["sigmoid"] = Field(description="the paper's")
+    std_floor: NonNegativeFloat = Field(
+        0.0,
+        description="the least std, tokens, so that a gap of 1 token weighs less than one of 1,000 (paper: 0)",
+    )
+
+
+class LinearPenalty(Section):
+    """correct * (1 - alpha * min(1, length / scale)): the length itself, not compared within the group."""
+
+    kind: Literal["linear"] = Field(description="linear in the length")
+    scale_tokens: PositiveInt | None = Field(
+        None, description="the length that costs all of alpha, tokens; null for `rl.max_new_tokens`"
+    )
+
+
+class MinMaxPenalty(Section):
+    """correct + alpha * (0.5 - (length - min) / (max - min)), wrong ones at most 0 (Kimi k1.5, arXiv 2501.12599)."""
+
+    kind: Literal["min_max"] = Field(description="Kimi k1.5's: between the group's shortest and longest response")
+
+
+class TargetPenalty(Section):
+    """correct - alpha * |length - target| / target, or of the excess only (after L1, arXiv 2503.04697)."""
+
+    kind: Literal["target"] = Field(description="L1's: a length to hit, or not to exceed")
+    target_tokens: PositiveInt = Field(description="the length to aim at, tokens")
+    only_longer: bool = Field(
+        False, description="false: both sides cost (L1-Exact); true: correct * (1 - excess), never below 0 (L1-Max)"
+    )
+
+
+class ShortestPenalty(Section):
+    """correct * (1 - alpha * (1 - shortest / length)); shortest of the group's correct (after arXiv 2504.21370)."""
+
+    kind: Literal["shortest"] = Field(description="against the group's shortest correct response")
+
+
+Penalty = Annotated[
+    SigmoidPenalty | LinearPenalty | MinMaxPenalty | TargetPenalty | ShortestPenalty, Field(discriminator="kind")
+]
+
+
+class Gate(Section):
+    """How much of the penalty a group gets, by the share of its responses that are right."""
+
+    kind: Literal["always", "threshold", "proportional"] = Field(
+        "always",
+        description="always (paper); threshold: where the solve rate is reached (GRPO-lambda, arXiv 2505.18086); "
+        "proportional: alpha * solve rate (ALP, arXiv 2506.05256)",
+    )
+    solve_rate: Share = Field(0.5, description="the share of right responses that `threshold` asks for")
+
+
+class Loss(Section):
+    """From advantages to the loss."""
+
+    aggregation: Literal["token_sum", "sequence_mean"] = Field(
+        "token_sum",
+        description="mean over responses of the sum over tokens / constant (paper), or of the mean over tokens "
+        "(authors' code; favours short responses)",
+    )
+    constant: PositiveFloat = Field(
+        1.0, description="what `token_sum` divides by, the same for all responses, tokens"
+    )
+    ratio: Literal["token", "sequence"] = Field(
+        "token", description="what is clipped: each token's ratio (PPO, paper), or the whole response's (TRL)"
+    )
+    clip_range: PositiveFloat = Field(0.2, description="PPO's clip of the ratio (paper: 0.2); no effect on-policy")
+
+
+class Kl(Section):
+    """Staying near the base."""
+
+    coefficient: NonNegativeFloat = Field(0.0, description="weight of the KL to the base (authors' code: 1e-3)")
+    place: Literal["reward", "reward_to_go", "loss"] = Field(
+        "reward",
+        description="reward: the response's sum, before the baseline (TRL); reward_to_go: from a token on, after it "
+        "(authors' code); loss: a term of its own",
+    )
+    estimator: Literal["k1", "k2", "k3"] = Field(
+        "k1",
+        description="of d = log p - log q: k1 d (authors' code), k2 d^2 / 2, k3 exp(-d) - 1 + d; k1 not in the loss",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_gradient(self) -> Self:
+        if self.place == "loss" and self.estimator == "k1":
+            raise ValueError("estimator: k1 has no gradient in the loss (its mean is 0); choose k2 or k3")
+        return self
+
+
+class Lora(Section):
+    """The adapter that a tier is."""
+
+    rank: PositiveInt = Field(16, description="rank of the adapter, on all linear layers but the head")
+    scale: PositiveFloat = Field(32, description="LoRA's own alpha (the update is scaled by scale / rank)")
+    dropout: Share = Field(0.0, description="share of the adapter's inputs dropped in training")
+
+
+class Alarm(Section):
+    """When a run has collapsed: it stops, and the best checkpoint so far becomes the tier."""
+
+    window: PositiveInt = Field(10, description="rollouts that are averaged, now and at their best")
+    accuracy_drop: Share = Field(0.3, description="fall of the accuracy below its best, a share of the best")
+    token_share: Share = Field(0.05, description="mean tokens below this share of the first window's")
+    truncated: Share = Field(0.9, description="share of responses cut off")
+
+
+class Reinforcement(Section):
+    """One RL run an alpha: TRL's RLOO trainer with the paper's reward."""
+
+    seed: int | None = Field(None, description="of prompts and rollouts; null for the recipe's")
+    steps: PositiveInt = Field(description="rollouts; the paper's runs have 100")
+    prompts_per_rollout: PositiveInt = Field(32, description="prompts a rollout (paper: 32)")
+    samples_per_prompt: Annotated[int, Field(ge=2)] = Field(8, description="responses a prompt (paper: 8)")
+    max_prompt_tokens: PositiveInt = Field(512, description="problems with a longer prompt are dropped (paper: 512)")
+    max_new_tokens: PositiveInt = Field(256, description="a response is cut off here, tokens, and is then wrong")
+    temperature: PositiveFloat = Field(1.0, description="of the rollouts (paper: 1)")
+    penalty: Penalty = Field(SigmoidPenalty(kind="sigmoid"), description="what length costs a correct response")
+    length: Literal["response", "prompt_and_response"] = Field(
+        "response", description="which tokens count (paper: the response's; authors' code: the prompt's too)"
+    )
+    alpha_warmup_steps: NonNegativeInt = Field(
+        0, description="rollouts over which alpha grows linearly from 0 (Kimi k1.5 warms up; paper: 0)"
+    )
+    gate: Gate = Field(Gate(), description="how much of the penalty a group gets")
+    advantage: Literal["none", "whiten", "group_std"] = Field(
+        "none",
+        description="after the leave-one-out baseline: nothing (paper); whiten over the rollout's tokens (authors' "
+        "code); divide by the group's std (GRPO: alpha then hardly matters)",
+    )
+    updates_per_rollout: PositiveInt = Field(
+        1, description="optimiser steps a rollout; 1 is on-policy, authors' code 2"
+    )
+    loss: Loss = Field(Loss(), description="from advantages to the loss")
+    kl: Kl = Field(Kl(), description="staying near the base")
+    micro_batch: PositiveInt | None = Field(
+        None, description="responses a forward pass and process; null for all of an update's, too many for a GPU"
+    )
+    learning_rate: PositiveFloat = Field(1e-3, description="constant after warm-up (paper, full weights: 5e-6, 2e-6)")
+    warmup_steps: NonNegativeInt = Field(0, description="rollouts of linear warm-up; the first has rate 0")
+    adam_betas: tuple[Share, Share] = Field((0.9, 0.95), description="Adam's betas (authors' code)")
+    weight_decay: NonNegativeFloat = Field(0.0, description="AdamW's weight decay (authors' code: 0)")
+    gradient_clip: PositiveFloat = Field(1.0, description="largest norm of the gradient (authors' code: 1)")
+    lora: Lora | None = Field(
+        Lora(), description="the adapter; null: all weights are trained (paper), a tier is a checkpoint"
+    )
+    checkpoint_every: PositiveInt = Field(10, description="rollouts between checkpoints (authors' code: 10)")
+    checkpoints_kept: Annotated[int, Field(ge=2)] = Field(
+        2, description="checkpoints kept: the newest, and the best by measured Pareto rank of accuracy and tokens"
+    )
+    alarm: Alarm | None = Field(Alarm(), description="when a run has collapsed; null never")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        responses = self.prompts_per_rollout * self.samples_per_prompt
+        if responses % self.updates_per_rollout:
+            raise ValueError(
+                f"updates_per_rollout: {responses} responses do not divide by {self.updates_per_rollout}; "
+                "choose a divisor"
+            )
+        if self.micro_batch and (responses // self.updates_per_rollout) % self.micro_batch:
+            raise ValueError(
+                f"micro_batch: {responses // self.updates_per_rollout} responses an update do not divide by "
+                f"{self.micro_batch}; choose a divisor"
+            )
+        if self.loss.ratio == "sequence" and self.kl.coefficient and self.kl.place == "reward_to_go":
+            raise ValueError("loss.ratio: a whole response has one advantage, but kl.place reward_to_go one a token")
+        return self

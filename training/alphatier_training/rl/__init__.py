@@ -1,0 +1,1 @@
+"""One reinforcement-learning run an alpha, on TRL's RLOO trainer."""

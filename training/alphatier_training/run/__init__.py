@@ -1,0 +1,1 @@
+"""A training run: stages, processes, the output folder, progress."""

@@ -1,0 +1,144 @@
+"""The output folder: a family beside a `work/` folder that holds everything unfinished.
+
+    OUT/base/ alpha-0/ ... family.json report/    the family
+    OUT/work/recipe.json      the recipe that OUT belongs to, every default filled in
+    OUT/work/done/            one marker a finished stage, written after the stage's outputs
+    OUT/work/checkpoints/     what an unfinished stage goes on from
+    OUT/work/samples/         every response of the evaluation, one JSON line each
+    OUT/work/curves/          what each RL run logged, by step
+    OUT/work/logs/            what each process printed
+
+Whole folders and files appear by renaming, so a kill at any point leaves the old one or the new one.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alphatier_training.errors import FolderError
+from alphatier_training.recipe import Recipe
+from alphatier_training.recipe.reading import parse_recipe
+
+
+class RunFolder:
+    """The paths of one run, and its finished stages."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.work = root / "work"
+        self.base = root / "base"
+        self.report = root / "report"
+        self.samples = self.work / "samples"
+        self.recipe_file = self.work / "recipe.json"
+
+    def tier(self, name: str) -> Path:
+        """The folder of a trained tier."""
+        return self.root / name
+
+    def checkpoints(self, stage: str) -> Path:
+        """Where `stage` keeps what it goes on from."""
+        return self.work / "checkpoints" / stage
+
+    def log(self, process: str) -> Path:
+        """Where the output of `process` goes."""
+        return self.work / "logs" / f"{process}.log"
+
+    def curve(self, tier: str) -> Path:
+        """What the RL run of `tier` logged."""
+        return self.work / "curves" / f"{tier}.json"
+
+    def is_done(self, stage: str) -> bool:
+        """Whether `stage` has finished."""
+        return self._marker(stage).is_file()
+
+    def mark_done(self, stage: str, seconds: float) -> None:
+        """Record that `stage` has finished; its checkpoints are dropped."""
+        write_text(self._marker(stage), json.dumps({"stage": stage, "seconds": round(seconds, 1)}) + "\n")
+        shutil.rmtree(self.checkpoints(stage), ignore_errors=True)
+
+    def recipe(self) -> Recipe:
+        """The recipe that the folder belongs to."""
+        return parse_recipe(json.loads(self.recipe_file.read_text(encoding="utf-8")), str(self.recipe_file))
+
+    def claim(self, recipe: Recipe) -> None:
+        """Make the folder this recipe's; FolderError when it is another's."""
+        if self.recipe_file.is_file():
+            changes = list(_changes(json.loads(self.recipe_file.read_text()), json.loads(recipe.canonical_json())))
+            if changes:
+                listing = "\n".join(f"  - {change}" for change in changes)
+                raise FolderError(
+                    f"{self.root} was begun with another recipe:\n{listing}\n"
+                    f"Give this recipe a folder of its own with --out, or delete {self.root} to begin anew."
+                )
+        elif (self.root / "family.json").exists() or self.base.exists():
+            raise FolderError(
+                f"{self.root} holds a family that was not trained here (it has no work/recipe.json). "
+                "Give another folder with --out, or delete this one."
+            )
+        self.work.mkdir(parents=True, exist_ok=True)
+        write_text(self.work / ".gitignore", "*\n")
+        write_text(self.recipe_file, recipe.canonical_json())
+
+    @contextmanager
+    def locked(self, patience: float = 15.0) -> Iterator[int]:
+        """Hold the folder, so that no two runs write to it; gives the lock's file descriptor.
+
+        Processes that inherit the descriptor hold it too, so the ones that a kill left behind are waited for.
+        """
+        self.work.mkdir(parents=True, exist_ok=True)
+        with (self.work / "lock").open("w") as stream:
+            deadline = time.monotonic() + patience
+            while not _try_lock(stream.fileno()):
+                if time.monotonic() > deadline:
+                    raise FolderError(
+                        f"another `alphatier train` is working in {self.root}. Wait for it, or stop it first."
+                    )
+                time.sleep(0.2)
+            yield stream.fileno()
+
+    def _marker(self, stage: str) -> Path:
+        return self.work / "done" / f"{stage}.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that readers, and a restart after a kill, see all of it or the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new empty folder that takes the place of `folder` when the block ends without an error."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    yield temporary
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _changes(old: Any, new: Any, field: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _changes(old.get(key), new.get(key), f"{field}.{key}" if field else key)
+    elif old != new:
+        yield f"{field}: {json.dumps(old)} there, {json.dumps(new)} here"
