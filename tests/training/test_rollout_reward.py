@@ -7,6 +7,7 @@ import pytest
 from alphatier_training.errors import GroupError
 from alphatier_training.method.reward import length_penalised_rewards
 from alphatier_training.method.rollout_reward import LengthPenalisedReward, check_groups_whole
+from alphatier_training.recipe.rl import Reinforcement
 
 END = 1
 
@@ -15,13 +16,25 @@ def same(response: str, answer: str) -> bool:
     return response == answer
 
 
+def reward_at(alpha: float, samples: int, **method: Any) -> LengthPenalisedReward:
+    plan = Reinforcement(steps=1, prompts_per_rollout=1, samples_per_prompt=samples, **method)
+    return LengthPenalisedReward(alpha, plan, (END,), same)
+
+
 def rollout(reward: LengthPenalisedReward, rows: list[tuple[str, str, str, list[int]]], **more: Any) -> list[float]:
     prompts, completions, answers, ids = zip(*rows, strict=True)
-    return reward(prompts=prompts, completions=completions, answer=answers, completion_ids=ids, **more)
+    return reward(
+        prompts=prompts,
+        completions=completions,
+        answer=answers,
+        completion_ids=ids,
+        prompt_tokens=[5] * len(ids),
+        **more,
+    )
 
 
 def test_each_group_is_standardised_by_itself() -> None:
-    reward = LengthPenalisedReward(0.2, 3, (END,), same)
+    reward = reward_at(0.2, 3)
     given = [("4", 256), ("5", 128), ("4", 512)]
     first = [("p", completion, "4", [9] * (length - 1) + [END]) for completion, length in given]
     second = [("q", "7", "7", [9] * length + [END]) for length in (1, 2, 3)]
@@ -31,33 +44,39 @@ def test_each_group_is_standardised_by_itself() -> None:
 
 
 def test_a_truncated_response_is_wrong_even_with_the_right_answer() -> None:
-    reward = LengthPenalisedReward(0.0, 2, (END,), same)
+    reward = reward_at(0.0, 2)
     assert rollout(reward, [("p", "4", "4", [9, 9]), ("p", "4", "4", [9, END])]) == [0.0, 1.0]
 
 
 def test_a_conversation_is_graded_by_its_last_message() -> None:
-    reward = LengthPenalisedReward(0.0, 1, (END,), same)
-    prompts = [[{"role": "user", "content": "2 + 2"}]]
-    completions = [[{"role": "assistant", "content": "4"}]]
-    assert reward(prompts=prompts, completions=completions, answer=["4"], completion_ids=[[9, END]]) == [1.0]
+    reward = reward_at(0.0, 2)
+    prompts = [[{"role": "user", "content": "2 + 2"}]] * 2
+    completions = [[{"role": "assistant", "content": "4"}]] * 2
+    assert reward(
+        prompts=prompts,
+        completions=completions,
+        answer=["4"] * 2,
+        completion_ids=[[9, END]] * 2,
+        prompt_tokens=[5, 5],
+    ) == [1.0, 1.0]
 
 
 def test_rollouts_report_accuracy_tokens_and_truncation() -> None:
     seen: dict[str, float] = {}
-    reward = LengthPenalisedReward(0.0, 2, (END,), same)
+    reward = reward_at(0.0, 2)
     rows = [("p", "4", "4", [9, 9, 9]), ("p", "4", "4", [END])]
     rollout(reward, rows, log_metric=lambda name, value: seen.update({name: value}))
-    assert seen == {"accuracy": 0.5, "tokens": 2.0, "truncated": 0.5}
+    assert seen == {"accuracy": 0.5, "tokens": 2.0, "truncated": 0.5, "tokens_right": 1.0, "tokens_wrong": 3.0}
 
 
 def test_a_group_cut_in_two_is_an_error() -> None:
-    reward = LengthPenalisedReward(0.1, 4, (END,), same)
+    reward = reward_at(0.1, 4)
     with pytest.raises(GroupError, match="no whole groups of 4"):
         rollout(reward, [("p", "4", "4", [END])] * 6)
 
 
 def test_a_group_of_mixed_prompts_is_an_error() -> None:
-    reward = LengthPenalisedReward(0.1, 2, (END,), same)
+    reward = reward_at(0.1, 2)
     with pytest.raises(GroupError, match="responses 0 to 1 should answer one prompt"):
         rollout(reward, [("p", "4", "4", [END]), ("q", "4", "4", [END])])
 

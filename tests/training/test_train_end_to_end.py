@@ -89,7 +89,7 @@ def test_kills_in_every_stage_change_nothing_of_the_result(trained: Path, tmp_pa
     work = out / "work"
     for reached in (
         lambda: (work / "checkpoints" / "base" / "last.pt").exists(),
-        lambda: bool(list((work / "checkpoints").glob("alpha-0/checkpoint-*/complete"))),
+        lambda: bool(list((work / "checkpoints").glob("alpha-0/checkpoint-*/complete.json"))),
         lambda: bool(list((work / "samples").glob("alpha-0-*.jsonl"))),
     ):
         kill_when(reached, start_training(recipe, out))

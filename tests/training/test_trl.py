@@ -36,10 +36,15 @@ def one_run(alpha):
         seen["rewards"] = reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
         return seen["rewards"]
 
-    trainer.reward_funcs[0] = record
+    def remember_advantages(rollout, compute=trainer._advantages):
+        tokens = compute(rollout)
+        seen["advantages"] = tokens[:, 0].tolist()
+        return tokens
+
+    trainer.reward_funcs[0], trainer._advantages = record, remember_advantages
     trainer.args.save_strategy = "no"
     trainer.train()
-    return seen | {"advantages": list(trainer._logs["advantages"]), "group": recipe.rl.samples_per_prompt}
+    return seen | {"trl": list(trainer._logs["advantages"]), "group": recipe.rl.samples_per_prompt}
 
 print(json.dumps({alpha: one_run(float(alpha)) for alpha in ("0", "0.4")}))
 """
@@ -53,7 +58,8 @@ def test_trls_advantages_are_the_pure_functions_ones(trained: Path, tmp_path: Pa
         rewards, advantages = expected(seen["correct"], seen["lengths"], float(alpha), seen["group"])
         assert any(rewards)
         assert seen["rewards"] == rewards
-        assert seen["advantages"] == pytest.approx(advantages, abs=1e-6)  # TRL's are float32
+        assert seen["advantages"] == pytest.approx(advantages, abs=1e-6)  # float32
+        assert seen["trl"] == pytest.approx(advantages, abs=1e-6)
         if alpha == "0":
             assert rewards == [float(right) for right in seen["correct"]]
 

@@ -18,7 +18,9 @@ STD_EPSILON = 1e-7
 """Added to the standard deviation, in tokens (the authors' code, reward_server/math_server.py)."""
 
 
-def length_penalised_rewards(correct: Sequence[bool], lengths: Sequence[int], alpha: float) -> list[float]:
+def length_penalised_rewards(
+    correct: Sequence[bool], lengths: Sequence[int], alpha: float, std_floor: float = 0.0
+) -> list[float]:
     """The rewards of the responses to one prompt.
 
     A wrong response gets 0, a correct one between 1 - alpha (very long) and 1 (very short), so every
@@ -29,6 +31,8 @@ def length_penalised_rewards(correct: Sequence[bool], lengths: Sequence[int], al
         correct: For each response, whether its answer is right; False for a truncated response.
         lengths: For each response, its tokens, the end token included.
         alpha: The length penalty, 0 <= alpha < 1; 0 is plain accuracy.
+        std_floor: The least standard deviation, in tokens. With 0 (the paper) two correct responses always
+            get sigmoid(-1) and sigmoid(1), whether they differ by one token or by thousands.
 
     Raises:
         ValueError: the two sequences differ in length, or alpha is outside [0, 1).
@@ -45,7 +49,7 @@ def length_penalised_rewards(correct: Sequence[bool], lengths: Sequence[int], al
     mean = math.fsum(passed) / len(passed)
     std = math.sqrt(math.fsum((length - mean) ** 2 for length in passed) / len(passed))
     return [
-        1.0 - alpha * _sigmoid((length - mean) / (std + STD_EPSILON)) if right else 0.0
+        1.0 - alpha * _sigmoid((length - mean) / (max(std, std_floor) + STD_EPSILON)) if right else 0.0
         for length, right in zip(lengths, correct, strict=True)
     ]
 

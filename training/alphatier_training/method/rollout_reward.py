@@ -1,15 +1,18 @@
 """The reward in the shape that TRL's trainers call: a whole local batch, groups side by side.
 
-What: checks that groups are whole, grades, counts tokens, calls `reward.length_penalised_rewards`.
-What not: no advantage (the trainer's own leave-one-out baseline is `reward.leave_one_out_advantages`).
+What: checks that groups are whole, grades, counts tokens, calls `penalties.group_rewards`.
+What not: no advantage (`advantages`).
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from alphatier_training.errors import GroupError
-from alphatier_training.method.reward import length_penalised_rewards
+from alphatier_training.method.penalties import group_rewards
+from alphatier_training.method.pressure import pressure
+from alphatier_training.recipe.rl import Reinforcement
 
 Grader = Callable[[str, str], bool]
 """(response, right answer) to whether it is right."""
@@ -34,14 +37,14 @@ def check_groups_whole(local_batch: int, steps_per_generation: int, samples_per_
 
 @dataclass(frozen=True)
 class LengthPenalisedReward:
-    """A TRL reward function: the paper's reward at one `alpha`.
+    """A TRL reward function: the rewards of the recipe's penalty at one `alpha`.
 
     Lengths are those of the generated token ids, the end token included. A response whose last token
     is not an end token was cut off, and counts as wrong whatever it contains.
     """
 
     alpha: float
-    samples_per_prompt: int
+    method: Reinforcement
     end_token_ids: Collection[int]
     grade: Grader
 
@@ -53,33 +56,51 @@ class LengthPenalisedReward:
         completions: Sequence[Any],
         completion_ids: Sequence[Sequence[int]],
         answer: Sequence[str],
+        prompt_tokens: Sequence[int],
+        trainer_state: Any = None,
         log_metric: LogMetric | None = None,
         **_unused: Any,
     ) -> list[float]:
-        """One reward for each completion, in order; `answer` is the data set's column."""
+        """One reward for each completion, in order; `answer` and `prompt_tokens` are the data set's columns."""
         ended = [bool(ids) and ids[-1] in self.end_token_ids for ids in completion_ids]
-        correct = [
-            complete and self.grade(text_of(completion), right)
-            for complete, completion, right in zip(ended, completions, answer, strict=True)
-        ]
+        correct = self._graded(completions, answer, ended)
         lengths = [len(ids) for ids in completion_ids]
         if log_metric is not None:
             for name, value in _metrics(correct, lengths, ended):
                 log_metric(name, value)
+        if self.method.length == "prompt_and_response":
+            lengths = [length + prompt for length, prompt in zip(lengths, prompt_tokens, strict=True)]
+        rollout = trainer_state.global_step // self.method.updates_per_rollout if trainer_state else 0
         return [
             reward
             for group in self._groups(prompts)
-            for reward in length_penalised_rewards(correct[group], lengths[group], self.alpha)
+            for reward in self._group_rewards(correct[group], lengths[group], rollout, max(prompt_tokens[group]))
         ]
 
+    def _graded(self, completions: Sequence[Any], answers: Sequence[str], ended: Sequence[bool]) -> list[bool]:
+        """Whether each response is right; only those that ended are graded."""
+        return [
+            complete and self.grade(text_of(completion), right)
+            for complete, completion, right in zip(ended, completions, answers, strict=True)
+        ]
+
+    def _group_rewards(
+        self, correct: Sequence[bool], lengths: Sequence[int], rollout: int, prompt_tokens: int
+    ) -> list[float]:
+        method = self.method
+        alpha = pressure(self.alpha, method.gate, correct, rollout=rollout, warmup=method.alpha_warmup_steps)
+        longest = method.max_new_tokens + (prompt_tokens if method.length == "prompt_and_response" else 0)
+        return group_rewards(method.penalty, correct, lengths, alpha, longest)
+
     def _groups(self, prompts: Sequence[Any]) -> Iterator[slice]:
-        if len(prompts) % self.samples_per_prompt:
+        size = self.method.samples_per_prompt
+        if len(prompts) % size:
             raise GroupError(
-                f"{len(prompts)} responses are no whole groups of {self.samples_per_prompt}: "
+                f"{len(prompts)} responses are no whole groups of {size}: "
                 "a group was split over processes. Change rl.micro_batch or the number of processes."
             )
-        for start in range(0, len(prompts), self.samples_per_prompt):
-            group = slice(start, start + self.samples_per_prompt)
+        for start in range(0, len(prompts), size):
+            group = slice(start, start + size)
             if any(prompt != prompts[start] for prompt in prompts[group]):
                 raise GroupError(
                     f"responses {start} to {group.stop - 1} should answer one prompt, but answer several: "
@@ -95,6 +116,11 @@ def text_of(completion: Any) -> str:
 
 
 def _metrics(correct: Sequence[bool], lengths: Sequence[int], ended: Sequence[bool]) -> Iterator[tuple[str, float]]:
+    """What is worth watching; means of right and of wrong responses only where there are some."""
     yield "accuracy", sum(correct) / len(correct)
-    yield "tokens", sum(lengths) / len(lengths)
+    yield "tokens", fmean(lengths)
     yield "truncated", 1 - sum(ended) / len(ended)
+    for name, wanted in (("tokens_right", True), ("tokens_wrong", False)):
+        chosen = [length for length, right in zip(lengths, correct, strict=True) if right is wanted]
+        if chosen:
+            yield name, fmean(chosen)

@@ -45,6 +45,11 @@ class Recipe(Section):
         if isinstance(self.problems, DataProblems) and not self.evaluation.data:
             raise ValueError("evaluation.data: name data sets to measure on; training problems are not held out")
         share, processes = self._update(), self.compute.processes * self.compute.nodes
+        if self.rl.prompts_per_rollout % processes:
+            raise ValueError(
+                f"rl.prompts_per_rollout: {self.rl.prompts_per_rollout} prompts a rollout do not divide by "
+                f"{processes} processes: a prompt's samples would be split over two. Choose a multiple"
+            )
         if share % processes or (share // processes) % (self.rl.micro_batch or 1):
             raise ValueError(
                 f"compute.processes: {share} responses an update do not divide by {processes} processes"

@@ -12,14 +12,14 @@ class Generation(Section):
 
     engine: Literal["in_process", "vllm_colocate", "vllm_server"] = Field(
         "in_process",
-        description="the trained model itself; vLLM on the same GPUs; or `trl vllm-serve` on GPUs of its own",
+        description="the trained model itself; vLLM on the same GPUs; or `vllm serve` on GPUs of its own",
     )
     memory_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.3, description="share of a GPU's memory for vLLM (vllm_colocate)"
     )
     tensor_parallel: PositiveInt = Field(1, description="GPUs that share one copy of vLLM's model")
     data_parallel: PositiveInt = Field(1, description="copies of vLLM's model (vllm_server)")
-    server: str = Field("http://127.0.0.1:8001", description="where the trainer finds `trl vllm-serve` (vllm_server)")
+    server: str = Field("http://127.0.0.1:8001", description="where the trainer finds `vllm serve` (vllm_server)")
     sleep: bool = Field(False, description="whether vLLM frees its memory while the model is updated (vllm_colocate)")
 
 
@@ -46,6 +46,13 @@ class Compute(Section):
     def _fits_together(self) -> Self:
         if self.strategy in ("zero2", "zero3", "fsdp") and self.device == "cpu":
             raise ValueError(f"strategy: {self.strategy} needs GPUs; set device to auto, or strategy to replicate")
+        if self.offload_optimiser and self.strategy not in ("zero2", "zero3"):
+            raise ValueError(f"offload_optimiser: needs strategy zero2 or zero3, not {self.strategy}")
+        shared, total = self.generation.tensor_parallel, self.processes * self.nodes
+        if self.generation.engine == "vllm_colocate" and total % shared:
+            raise ValueError(
+                f"generation.tensor_parallel: {shared} GPUs a copy of vLLM's model do not divide {total} processes"
+            )
         if self.generation.engine != "in_process" and self.device == "cpu":
             raise ValueError(f"generation.engine: TRL runs {self.generation.engine} on GPUs only; set device to auto")
         return self

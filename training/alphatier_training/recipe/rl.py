@@ -100,6 +100,9 @@ class Kl(Section):
         description="reward: the response's sum, before the baseline (TRL); reward_to_go: from a token on, after it "
         "(authors' code); loss: a term of its own",
     )
+    measure_every: NonNegativeInt = Field(
+        10, description="with coefficient 0, rollouts between measurements of the KL of an adapter; 0 never"
+    )
     estimator: Literal["k1", "k2", "k3"] = Field(
         "k1",
         description="of d = log p - log q: k1 d (authors' code), k2 d^2 / 2, k3 exp(-d) - 1 + d; k1 not in the loss",
@@ -149,8 +152,8 @@ class Reinforcement(Section):
     gate: Gate = Field(Gate(), description="how much of the penalty a group gets")
     advantage: Literal["none", "whiten", "group_std"] = Field(
         "none",
-        description="after the leave-one-out baseline: nothing (paper); whiten over the rollout's tokens (authors' "
-        "code); divide by the group's std (GRPO: alpha then hardly matters)",
+        description="none: reward less the mean of the group's others (paper); whiten: that, whitened over the "
+        "rollout's tokens (authors' code); group_std: the group's z-score (GRPO; alpha then hardly matters)",
     )
     updates_per_rollout: PositiveInt = Field(
         1, description="optimiser steps a rollout; 1 is on-policy, authors' code 2"

@@ -77,13 +77,27 @@ class FastLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no 
         )
 
 
-def load_policy(folder: str | Path, device: str) -> Any:
-    """The model at `folder`: a FastLlama on a CPU where it is a Llama without biases, else transformers' own."""
+def load_policy(folder: str | Path, device: str, *, dtype: torch.dtype | None = None, place: bool = True) -> Any:
+    """The model at `folder`: for a CPU a FastLlama where it is a Llama without biases, else transformers' own.
+
+    Args:
+        folder: A folder or a hub id.
+        device: `cpu` or `cuda`.
+        dtype: Of the weights; None for float32 on a CPU and the model's own elsewhere.
+        place: False to leave it in main memory, for a trainer that places it itself.
+    """
     disable_progress_bar()
     config = AutoConfig.from_pretrained(folder)
-    fast = device == "cpu" and config.model_type == "llama" and not config.attention_bias and not config.mlp_bias
+    plain = config.model_type == "llama" and not config.attention_bias and not config.mlp_bias
+    fast = device == "cpu" and plain and len(_as_list(config.eos_token_id)) == 1
     loader = FastLlama if fast else AutoModelForCausalLM
-    return loader.from_pretrained(folder, dtype=torch.float32 if device == "cpu" else "auto").to(device)
+    model = loader.from_pretrained(folder, dtype=dtype or (torch.float32 if device == "cpu" else "auto"))
+    return model.to(device) if place else model
+
+
+def end_token_ids(model: Any) -> set[int]:
+    """The tokens that end a response."""
+    return set(_as_list(model.generation_config.eos_token_id))
 
 
 def device_of(choice: str) -> str:
@@ -92,8 +106,13 @@ def device_of(choice: str) -> str:
 
 
 def _only(token_ids: int | Sequence[int]) -> int:
-    if isinstance(token_ids, int):
-        return token_ids
-    if len(token_ids) != 1:
-        raise ValueError(f"the fast sampler ends at one token, but the model has {len(token_ids)} end tokens")
-    return token_ids[0]
+    found = _as_list(token_ids)
+    if len(found) != 1:
+        raise ValueError(f"the fast sampler ends at one token, but the model has {len(found)} end tokens")
+    return found[0]
+
+
+def _as_list(token_ids: int | Sequence[int] | None) -> list[int]:
+    if token_ids is None:
+        return []
+    return [token_ids] if isinstance(token_ids, int) else list(token_ids)

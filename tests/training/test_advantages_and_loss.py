@@ -1,0 +1,151 @@
+"""The switches between rewards and the gradient, each with its exact effect. Shapes as in `method`."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphatier_training.method.advantages import over_tokens, response_advantages, whiten
+from alphatier_training.method.loss import aggregate, kl_estimate, policy_loss
+from alphatier_training.method.reward import leave_one_out_advantages
+from alphatier_training.recipe.rl import Loss
+
+MASK = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
+"""Two responses, of four tokens and of two."""
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_without_treatment_the_advantage_is_the_leave_one_out_one(rewards: list[float]) -> None:
+    found = response_advantages(torch.tensor([rewards], dtype=torch.float64), "none")[0].tolist()
+    assert found == pytest.approx(leave_one_out_advantages(rewards))
+
+
+def test_groups_do_not_mix() -> None:
+    # 1 against mean(0, 0), 0 against mean(1, 0); the second group has no spread.
+    found = response_advantages(torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0.5]]), "none")
+    assert found.tolist() == [[1, -0.5, -0.5], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.4])
+def test_dividing_by_the_groups_std_gives_the_shortest_sqrt_3_whatever_alpha_is(alpha: float) -> None:
+    # Rewards spread evenly over [1 - alpha, 1], all correct (the paper's ablation): the std of n evenly spread values
+    # is alpha * sqrt((n + 1) / (12 (n - 1))), so the best has z = sqrt(3 (n - 1) / (n + 1)), sqrt(3) for many.
+    for n in (8, 1001):
+        rewards = torch.linspace(1 - alpha, 1, n, dtype=torch.float64).unsqueeze(0)
+        best = response_advantages(rewards, "group_std").max().item()
+        assert best == pytest.approx(math.sqrt(3 * (n - 1) / (n + 1)), rel=1e-4)
+        assert response_advantages(rewards, "none").max().item() == pytest.approx(alpha / 2 * n / (n - 1))
+    assert best == pytest.approx(math.sqrt(3), rel=2e-3)
+
+
+def test_whitening_shifts_and_scales_over_tokens_not_responses() -> None:
+    tokens = over_tokens(torch.tensor([1.0, -1.0]), MASK)
+    # Four tokens at 1, two at -1: mean 1/3, variance (4 (2/3)^2 + 2 (4/3)^2) / 6 = 8/9.
+    expected = [(1 - 1 / 3) / math.sqrt(8 / 9), (-1 - 1 / 3) / math.sqrt(8 / 9)]
+    white = whiten(tokens, MASK)
+    assert white[:, 0].tolist() == pytest.approx(expected)
+    assert white[1, 2:].tolist() == [0, 0]
+
+
+def test_whitening_gives_groups_without_any_right_answer_an_advantage() -> None:
+    # The side effect of the authors' code: a group of zeros is no longer neutral beside a good one.
+    advantages = response_advantages(torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]]), "none").flatten()
+    mask = torch.tensor([[1.0, 1, 1]] + [[1.0, 0, 0]] * 7)  # the right response is the longest
+    assert advantages[4:].tolist() == [0] * 4
+    assert (whiten(over_tokens(advantages, mask), mask)[4:, 0] < -0.1).all()
+
+
+def test_whitening_over_processes_is_whitening_over_the_whole_rollout() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens, mask = torch.randn(6, 5, generator=generator), (torch.rand(6, 5, generator=generator) > 0.3).float()
+    whole, half = whiten(tokens * mask, mask), mask[:3]
+    parts = iter(_stats((tokens * mask)[3:], mask[3:], tokens * mask, mask))
+    shared = whiten((tokens * mask)[:3], half, lambda local: local + next(parts))
+    assert torch.allclose(shared, whole[:3], atol=1e-6)
+
+
+def _stats(
+    tokens: torch.Tensor, mask: torch.Tensor, everyone: torch.Tensor, all_mask: torch.Tensor
+) -> list[torch.Tensor]:
+    """What the other process adds: its sum and count, then its squares around the common mean."""
+    mean = (everyone * all_mask).sum() / all_mask.sum()
+    return [torch.stack([(tokens * mask).sum(), mask.sum()]), (((tokens - mean) ** 2) * mask).sum()]
+
+
+def test_kl_in_the_reward_to_go_counts_from_each_token_on() -> None:
+    # .1, .2, .3, .4 to go: 1, .9, .7, .4; for the short response .5 + .5 and .5.
+    penalties = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 9.0, 9.0]])
+    tokens = over_tokens(torch.tensor([2.0, 1.0]), MASK, penalties)
+    assert tokens[0].tolist() == pytest.approx([1, 1.1, 1.3, 1.6])
+    assert tokens[1].tolist() == pytest.approx([0, 0.5, 0, 0])
+
+
+def gradient(settings: Loss, old_shift: float = 0.0) -> torch.Tensor:
+    """d loss / d log-probability, advantages 1 and -1."""
+    logps = torch.full((2, 4), -0.5, requires_grad=True)
+    advantages = over_tokens(torch.tensor([1.0, -1.0]), MASK)
+    loss, _ = policy_loss(logps, logps.detach() - old_shift, advantages, MASK, settings)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logps.grad is not None
+    return logps.grad
+
+
+def test_on_policy_the_clipped_ratio_is_the_plain_policy_gradient() -> None:
+    # -advantage / 2 responses for every real token.
+    expected = torch.tensor([[-0.5] * 4, [0.5, 0.5, 0, 0]])
+    assert torch.allclose(gradient(Loss(ratio="token")), expected)
+    assert torch.allclose(gradient(Loss(ratio="sequence")), expected)
+
+
+def test_a_constant_divides_every_response_alike_and_the_sequence_mean_favours_short_ones() -> None:
+    assert torch.allclose(gradient(Loss(constant=4.0)), torch.tensor([[-0.125] * 4, [0.125, 0.125, 0, 0]]))
+    # Each response's own length, 4 and 2: a token of the short one weighs twice as much.
+    for ratio in ("token", "sequence"):
+        found = gradient(Loss.model_validate({"aggregation": "sequence_mean", "ratio": ratio}))
+        assert torch.allclose(found, torch.tensor([[-0.125] * 4, [0.25, 0.25, 0, 0]]))
+
+
+def test_a_ratio_past_the_clip_has_no_gradient_where_it_would_go_further() -> None:
+    # Ratio e^.3 = 1.35 > 1.2: the right response is clipped, the wrong one still pushed down, by the ratio.
+    found = gradient(Loss(ratio="token"), old_shift=0.3)
+    assert found[0].tolist() == [0] * 4
+    assert found[1, :2].tolist() == pytest.approx([math.exp(0.3) / 2] * 2)
+
+
+def test_a_ratio_of_the_whole_response_is_clipped_where_no_token_is() -> None:
+    # .1 a token stays within 1.2 (e^.1 = 1.105); four of them do not (e^.4 = 1.49).
+    assert gradient(Loss(ratio="token"), old_shift=0.1)[0].tolist() == pytest.approx([-math.exp(0.1) / 2] * 4)
+    assert gradient(Loss(ratio="sequence"), old_shift=0.1)[0].tolist() == [0] * 4
+
+
+def test_the_share_of_clipped_ratios_is_told() -> None:
+    logps = torch.zeros(2, 4)
+    advantages = over_tokens(torch.tensor([1.0, -1.0]), MASK)
+    _, clipped = policy_loss(logps + 0.3, logps, advantages, MASK, Loss())
+    assert clipped.item() == pytest.approx(4 / 6)  # the four tokens of the right response
+
+
+def test_aggregation_of_plain_numbers() -> None:
+    values = torch.tensor([[1.0, 2, 3, 4], [5, 6, 0, 0]])
+    assert aggregate(values, MASK, Loss()).item() == pytest.approx((10 + 11) / 2)
+    assert aggregate(values, MASK, Loss(constant=10)).item() == pytest.approx((1 + 1.1) / 2)
+    assert aggregate(values, MASK, Loss(aggregation="sequence_mean")).item() == pytest.approx((2.5 + 5.5) / 2)
+
+
+def test_estimators_of_the_kl() -> None:
+    # log p - log q = .2 and -.1: k1 itself, k2 half its square, k3 e^-d - 1 + d.
+    p, q = torch.tensor([0.0, 0.0], dtype=torch.float64), torch.tensor([-0.2, 0.1], dtype=torch.float64)
+    assert kl_estimate(p, q, "k1").tolist() == pytest.approx([0.2, -0.1])
+    assert kl_estimate(p, q, "k2").tolist() == pytest.approx([0.02, 0.005])
+    assert kl_estimate(p, q, "k3").tolist() == pytest.approx([math.exp(-0.2) - 0.8, math.exp(0.1) - 1.1])
+
+
+def test_estimators_agree_with_the_true_kl_in_expectation() -> None:
+    # p = (.5, .3, .2), q = (.4, .4, .2): the expectations over p of k1 and k3 are KL(p || q) = .0253; k2 is biased.
+    p, q = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64), torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64)
+    true = float((p * (p / q).log()).sum())
+    for estimator in ("k1", "k3"):
+        assert float((p * kl_estimate(p.log(), q.log(), estimator)).sum()) == pytest.approx(true)
+    assert float((p * kl_estimate(p.log(), q.log(), "k2")).sum()) == pytest.approx(true, rel=0.1)

@@ -1,0 +1,66 @@
+"""The stage `base` of a model that exists: a folder becomes part of the family, a hub model is fetched and pinned.
+
+What: files linked (or copied) into the family's folder, or the hub's snapshot in its cache and its commit.
+What not: no training, and no code of the model's own is run (`trust_remote_code` is never set).
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from alphatier_training.base.reference import BaseReference, save_reference
+from alphatier_training.errors import RecipeError
+from alphatier_training.recipe.base import PretrainedBase
+from alphatier_training.run.folder import RunFolder, replacing
+
+WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+"""The files of a model that its tiers need; not its other formats, which may double the download."""
+
+
+def fetch_base(plan: PretrainedBase, folder: RunFolder) -> None:
+    """Put the base into the family's folder, or into the hub's cache with its commit remembered.
+
+    Raises:
+        RecipeError: there is no such folder, it holds no model, or the hub cannot give it.
+    """
+    local = Path(plan.model).expanduser()
+    if local.is_dir():
+        _adopt(local, folder)
+    elif plan.model.startswith((".", "/", "~")) or plan.model.count("/") > 1:
+        raise RecipeError(f"base.model: there is no folder {plan.model}; give a folder that exists, or a hub id")
+    else:
+        save_reference(folder, _fetch(plan))
+
+
+def _adopt(local: Path, folder: RunFolder) -> None:
+    files = sorted({file for pattern in WANTED for file in local.glob(pattern)})
+    for wanted in ("config.json", "tokenizer_config.json"):
+        if not (local / wanted).is_file():
+            raise RecipeError(f"base.model: {local} has no {wanted}; give a folder that `save_pretrained` wrote")
+    if not any(file.suffix == ".safetensors" for file in files):
+        raise RecipeError(f"base.model: {local} has no *.safetensors; save the model with `save_pretrained`")
+    with replacing(folder.base) as new:
+        for file in files:
+            _link(file.resolve(), new / file.name)
+
+
+def _link(source: Path, target: Path) -> None:
+    """A hard link, which costs no space, or a copy where the two are on different disks."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _fetch(plan: PretrainedBase) -> BaseReference:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = snapshot_download(plan.model, revision=plan.revision, allow_patterns=list(WANTED))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise RecipeError(
+            f"base.model: {plan.model} could not be fetched from the hub ({type(error).__name__}: {error}). "
+            "Check its spelling and your connection (HF_TOKEN for gated models), or give a folder."
+        ) from error
+    return BaseReference(plan.model, Path(path).name, path, None)  # a snapshot's folder is called by its commit

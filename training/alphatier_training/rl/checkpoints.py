@@ -1,0 +1,108 @@
+"""Checkpoints of an RL run: which are whole, which are kept, and which is the best.
+
+    OUT/work/checkpoints/alpha-0.4/checkpoint-30/measured.json   accuracy, tokens and reward of the rollouts before it
+                                                /complete.json   every file's size, written last
+
+What: a checkpoint that is not whole is never gone on from; the newest is kept, and the best by Pareto
+rank of accuracy and tokens. What not: the checkpoints themselves are the trainer's.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+
+from alphatier_training.run.folder import write_text
+
+COMPLETE, MEASURED = "complete.json", "measured.json"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rollouts between the checkpoint before and this one."""
+
+    step: int
+    accuracy: float
+    tokens: float
+    reward: float
+
+    def dominates(self, other: "Measured") -> bool:
+        """Whether this one is at least as right and as short as the other, and better in one of them."""
+        return (
+            self.accuracy >= other.accuracy
+            and self.tokens <= other.tokens
+            and (self.accuracy, self.tokens) != (other.accuracy, other.tokens)
+        )
+
+
+def measure(history: Sequence[Mapping[str, float]], step: int, since: int) -> Measured:
+    """The means of the rollouts logged after step `since` up to `step`."""
+    entries = [entry for entry in history if "tokens" in entry and since < entry["step"] <= step]
+    means = {field: fmean(entry[field] for entry in entries) for field in ("accuracy", "tokens", "reward")}
+    return Measured(step, **means)
+
+
+def by_rank(measured: Sequence[Measured]) -> list[Measured]:
+    """From best to worst: by the number of others that dominate, among equals by the reward, then the newer."""
+
+    def rank(one: Measured) -> tuple[int, float, int]:
+        return sum(other.dominates(one) for other in measured), -one.reward, -one.step
+
+    return sorted(measured, key=rank)
+
+
+def finish(folder: Path, measured: Measured, keep: int) -> None:
+    """Mark the checkpoint in `folder` as whole, and delete what is neither the newest nor among the best."""
+    write_text(folder / MEASURED, json.dumps(asdict(measured)) + "\n")
+    write_text(folder / COMPLETE, json.dumps(_sizes(folder), indent=1) + "\n")
+    others = [one for one in _all_measured(folder.parent) if one.step != measured.step]
+    for one in by_rank(others)[keep - 1 :]:
+        shutil.rmtree(folder.parent / f"checkpoint-{one.step}")
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest whole checkpoint below `folder`; half-written ones are deleted, damaged ones set aside and named."""
+    for path in reversed(_in_order(folder)):
+        if not (path / COMPLETE).is_file():
+            shutil.rmtree(path)
+        elif (damage := _damage(path)) is None:
+            return path
+        else:
+            aside = path.with_name(f"damaged-{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+            print(f"{path} is damaged ({damage}); it is set aside as {aside.name}, the one before it is used")
+    return None
+
+
+def best(folder: Path) -> Path | None:
+    """The best whole checkpoint below `folder` by measured rank."""
+    ranked = by_rank(_all_measured(folder))
+    return folder / f"checkpoint-{ranked[0].step}" if ranked else None
+
+
+def _in_order(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+
+
+def _all_measured(folder: Path) -> list[Measured]:
+    whole = [path for path in _in_order(folder) if (path / COMPLETE).is_file()]
+    return [Measured(**json.loads((path / MEASURED).read_text(encoding="utf-8"))) for path in whole]
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE)
+    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(files)}
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint that was whole once."""
+    try:
+        expected = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
+    except ValueError:
+        return f"{COMPLETE} cannot be read"
+    found = _sizes(folder)
+    wrong = [name for name, size in expected.items() if found.get(name) != size]
+    return f"{wrong[0]} has {found.get(wrong[0], 0)} bytes, not {expected[wrong[0]]}" if wrong else None

@@ -1,0 +1,87 @@
+"""The recipe in TRL's terms."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl import RLOOConfig
+
+from alphatier_training.recipe import Recipe
+from alphatier_training.recipe.compute import Compute
+from alphatier_training.run.watchers import watchers
+
+
+def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:
+    """TRL's configuration of one RL run; `per_device` is one process's share."""
+    rl, processes = recipe.rl, recipe.compute.processes * recipe.compute.nodes
+    responses = rl.prompts_per_rollout * rl.samples_per_prompt // processes
+    update = responses // rl.updates_per_rollout
+    micro = rl.micro_batch or update
+    return RLOOConfig(
+        output_dir=str(output),
+        seed=recipe.rl_seed(),
+        max_steps=rl.steps * rl.updates_per_rollout,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=update // micro,
+        steps_per_generation=responses // micro,
+        num_generations=rl.samples_per_prompt,
+        num_iterations=1,
+        max_completion_length=rl.max_new_tokens,
+        temperature=rl.temperature,
+        top_p=1.0,
+        top_k=0,
+        beta=rl.kl.coefficient,
+        epsilon=rl.loss.clip_range,
+        normalize_advantages=False,
+        mask_truncated_completions=False,
+        learning_rate=rl.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=rl.warmup_steps * rl.updates_per_rollout,
+        adam_beta1=rl.adam_betas[0],
+        adam_beta2=rl.adam_betas[1],
+        weight_decay=rl.weight_decay,
+        max_grad_norm=rl.gradient_clip,
+        shuffle_dataset=False,
+        save_steps=rl.checkpoint_every * rl.updates_per_rollout,
+        save_total_limit=None,
+        use_cpu=on_cpu,
+        bf16=not on_cpu and recipe.compute.precision != "float32",
+        gradient_checkpointing=_checkpoints_activations(recipe.compute, on_cpu),
+        dataloader_pin_memory=not on_cpu,
+        logging_steps=rl.updates_per_rollout,
+        report_to=watchers(),
+        run_name=f"{recipe.name}/{output.name}",
+        disable_tqdm=True,
+        **_generation(recipe.compute),
+    )
+
+
+def dtype_of(compute: Compute, *, on_cpu: bool, adapter: bool) -> torch.dtype:
+    """The precision of the weights that are loaded.
+
+    Weights that are trained in place of an adapter stay float32 under autocast: a step of 5e-6 is lost in
+    bfloat16. DeepSpeed keeps such master weights by itself.
+    """
+    if compute.precision == "float32" or (compute.precision == "auto" and on_cpu):
+        return torch.float32
+    return torch.bfloat16 if adapter or compute.strategy.startswith("zero") else torch.float32
+
+
+def _checkpoints_activations(compute: Compute, on_cpu: bool) -> bool:
+    return not on_cpu if compute.gradient_checkpointing is None else compute.gradient_checkpointing
+
+
+def _generation(compute: Compute) -> dict[str, Any]:
+    """TRL's settings of who generates the rollouts."""
+    plan = compute.generation
+    if plan.engine == "in_process":
+        return {"use_vllm": False}
+    if plan.engine == "vllm_server":
+        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": plan.server}
+    return {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": plan.memory_share,
+        "vllm_tensor_parallel_size": plan.tensor_parallel,
+        "vllm_enable_sleep_mode": plan.sleep,
+    }

@@ -1,0 +1,171 @@
+"""TRL's RLOO trainer with the method's switches: which advantage, which loss, which KL.
+
+What: rollouts, rewards, batches, distribution, optimiser, checkpoints and logging are TRL's and transformers';
+here the advantages of a rollout and the loss of an update are those of `method`, which are pure and tested
+by themselves. What TRL computes for a rollout and the paper's default does not need is left out: the
+log-probabilities at sampling time, which equal the current ones when there is one update a rollout.
+What not: no reward (`method.rollout_reward`), no callbacks (`watching`).
+"""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import RLOOTrainer
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import use_adapter
+
+from alphatier_training.method.advantages import over_tokens, response_advantages, whiten
+from alphatier_training.method.loss import aggregate, kl_estimate, policy_loss
+from alphatier_training.recipe.rl import Reinforcement
+
+Rollout = dict[str, Any]
+
+
+class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types for mypy
+    """RLOO with the advantage, loss and KL that a recipe asks for."""
+
+    def __init__(self, *args: Any, method: Reinforcement, **kwargs: Any) -> None:
+        self.method = method
+        self._scored: list[Tensor] | None = None
+        self._rewards = torch.empty(0)
+        self._seconds: dict[str, float] = {}
+        super().__init__(*args, **kwargs)
+
+    @property
+    def _needs_old(self) -> bool:
+        """Whether log-probabilities at sampling time differ from the current ones, or are in the reward."""
+        kl = self.method.kl
+        return self.method.updates_per_rollout > 1 or (kl.coefficient > 0 and kl.place != "loss")
+
+    def _generate(self, prompts: list[Any]) -> Any:
+        with _Stopwatch(self._seconds, "rollout"):
+            return super()._generate(prompts)
+
+    def _calculate_rewards(self, *args: Any) -> Tensor:
+        """The rewards of all processes' responses [G * n, 1], kept for the advantages."""
+        with _Stopwatch(self._seconds, "reward"):
+            rewards: Tensor = super()._calculate_rewards(*args)
+        self._rewards = rewards.sum(dim=1)
+        return rewards
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """While a rollout is scored, keep what TRL computes: first the old log-probabilities, then the base's."""
+        if self._scored is None:
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        if not self._scored and not self._needs_old:
+            input_ids, keep = args[0], args[2]
+            result = (input_ids.new_zeros((len(input_ids), keep), dtype=torch.float32), None, None)
+        else:
+            result = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        self._scored.append(result[0])
+        return result
+
+    def _generate_and_score_completions(self, inputs: list[Any]) -> Rollout:
+        """A rollout with the recipe's advantages [B, T] and what the loss needs besides."""
+        started = time.perf_counter()
+        self._seconds.clear()
+        self._scored = []
+        try:
+            output: Rollout = super()._generate_and_score_completions(inputs)
+            scored = self._scored
+        finally:
+            self._scored = None
+        if self._needs_old:
+            output["old_per_token_logps"] = scored[0]
+        reference = scored[1] if len(scored) > 1 else self._measured_reference(output)
+        if reference is not None:
+            output["ref_per_token_logps"] = reference
+        output["advantages"] = self._advantages(output)
+        for name, seconds in self._seconds.items():
+            self._metrics["train"][f"seconds/{name}"].append(seconds)
+        self._metrics["train"]["seconds/scoring"].append(time.perf_counter() - started - sum(self._seconds.values()))
+        return output
+
+    def _advantages(self, rollout: Rollout) -> Tensor:
+        """The advantage of each local token [B, T]."""
+        kl, mask = self.method.kl, rollout["completion_mask"].float()
+        rewards, penalties = self._rewards, None
+        if kl.coefficient and kl.place != "loss":
+            penalties = kl.coefficient * kl_estimate(
+                rollout["old_per_token_logps"], rollout["ref_per_token_logps"], kl.estimator
+            )
+        if penalties is not None and kl.place == "reward":
+            rewards = rewards - self.accelerator.gather((penalties * mask).sum(dim=1))
+            penalties = None
+        treated = response_advantages(rewards.view(-1, self.num_generations), self.method.advantage).flatten()
+        start = self.accelerator.process_index * len(mask)
+        tokens = over_tokens(treated[start : start + len(mask)], mask, penalties)
+        if self.method.advantage != "whiten":
+            return tokens
+        return whiten(tokens, mask, lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
+
+    def _measured_reference(self, rollout: Rollout) -> Tensor | None:
+        """The base's log-probabilities [B, T] where only the KL is to be known, now and then."""
+        every, rollout_number = (
+            self.method.kl.measure_every,
+            self.state.global_step // self.method.updates_per_rollout,
+        )
+        if not every or self.method.lora is None or rollout_number % every:
+            return None
+        ids = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1)
+        mask = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1)
+        model, size = self.accelerator.unwrap_model(self.model), self.args.per_device_train_batch_size
+        with (
+            torch.no_grad(),
+            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
+            use_adapter(model, adapter_name=None),
+        ):
+            logps: Tensor = self._get_per_token_logps_and_entropies(
+                self.model, ids, mask, rollout["completion_ids"].shape[1], size
+            )[0]
+        return logps
+
+    def _compute_loss(self, model: Any, inputs: Rollout) -> Tensor:
+        """The loss of one micro batch (`method.loss`)."""
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+        attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+        mask, kept = inputs["completion_mask"].float(), inputs["completion_ids"].shape[1]
+        logps, entropies, _ = self._get_per_token_logps_and_entropies(
+            model, ids, attention, kept, compute_entropy=True
+        )
+        old = inputs.get("old_per_token_logps", logps.detach())
+        loss, clipped = policy_loss(logps, old, inputs["advantages"], mask, self.method.loss)
+        reference, kl = inputs.get("ref_per_token_logps"), self.method.kl
+        if reference is not None and kl.coefficient and kl.place == "loss":
+            penalty = kl_estimate(logps, reference, kl.estimator) * mask
+            loss = loss + kl.coefficient * aggregate(penalty, mask, self.method.loss)
+        with torch.no_grad():
+            self._log_mean("entropy", entropies, mask)
+            if reference is not None:
+                self._log_mean("kl", kl_estimate(logps, reference, "k3"), mask)
+            self._metrics["train"]["clipped"].append(self.accelerator.gather(clipped).mean().item())
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the tokens generated a second, all processes together, over whole steps."""
+        metrics = self._metrics["train"]
+        if metrics.get("step_time") and metrics.get("completions/mean_length"):
+            responses = self.args.per_device_train_batch_size * self.args.steps_per_generation
+            tokens = sum(metrics["completions/mean_length"]) * responses * self.accelerator.num_processes
+            metrics["tokens_per_second"].append(tokens / sum(metrics["step_time"]))
+        super().log(logs, start_time)
+
+    def _log_mean(self, name: str, values: Tensor, mask: Tensor) -> None:
+        """Log the mean over all processes' real tokens."""
+        stats = self.accelerator.reduce(torch.stack([(values * mask).sum(), mask.sum()]), reduction="sum")
+        self._metrics["train"][name].append((stats[0] / stats[1].clamp(min=1)).item())
+
+
+class _Stopwatch:
+    """Adds the seconds of a block to an entry."""
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_error: object) -> None:
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._started

@@ -1,0 +1,103 @@
+"""Watching a run: progress in the terminal, the alarm, checkpoints by rank. Callbacks of transformers' Trainer.
+
+What: reads what the trainer logs, once a rollout: accuracy, tokens (all, right, wrong), truncated, reward, kl,
+entropy, grad_norm, tokens_per_second. TensorBoard and W&B get the same through the trainer's own callbacks.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from alphatier_training.errors import DivergenceError
+from alphatier_training.recipe.rl import Reinforcement
+from alphatier_training.rl import checkpoints
+from alphatier_training.rl.collapse import find_collapse
+from alphatier_training.run import ranks
+from alphatier_training.run.reporting import Report, Reporter
+
+_FIELDS = (
+    ("reward", "reward {:.2f}"),
+    ("truncated", "cut off {:.0%}"),
+    ("kl", "KL {:.3f}"),
+    ("entropy", "entropy {:.2f}"),
+    ("grad_norm", "gradient {:.2g}"),
+    ("tokens_per_second", "{:,.0f} tokens/s"),
+)
+
+
+class Reports(TrainerCallback):  # type: ignore[misc]  # transformers has no types for mypy
+    """Tells how far the run is, with the last rollout's figures."""
+
+    def __init__(self, stage: str, method: Reinforcement, report: Reporter) -> None:
+        self._stage, self._method, self._report = stage, method, report
+        self._kl: float | None = None
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_unused: Any) -> None:
+        """Report after each rollout."""
+        if "tokens" in logs and state.is_world_process_zero:
+            self._kl = logs.get("kl", self._kl)
+            figures = logs if self._kl is None else logs | {"kl": self._kl}
+            rollout = state.global_step // self._method.updates_per_rollout
+            self._report(Report(self._stage, rollout, self._method.steps, "rollouts", note_of(figures)))
+
+
+class StopsWhenDiverged(TrainerCallback):  # type: ignore[misc]
+    """Ends a run whose numbers are no numbers any more, before it writes another checkpoint."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_unused: Any) -> None:
+        """Look at every logged loss and gradient.
+
+        Raises:
+            DivergenceError: one of them is not finite.
+        """
+        for field in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(field, 0.0)):
+                raise DivergenceError(
+                    f"{field} is {logs[field]} at step {state.global_step}: the run has diverged. Its earlier "
+                    f"checkpoints in {args.output_dir} are intact. Lower rl.learning_rate or rl.gradient_clip "
+                    "and train into another folder (--out)."
+                )
+
+
+class StopsWhenCollapsed(TrainerCallback):  # type: ignore[misc]
+    """Ends a run by the recipe's alarm; `reason` says why."""
+
+    def __init__(self, method: Reinforcement) -> None:
+        self._alarm = method.alarm
+        self.reason: str | None = None
+
+    def on_log(self, args: Any, state: Any, control: Any, **_unused: Any) -> None:
+        """Judge after each rollout by all that was logged, also before an interruption."""
+        history = [entry for entry in state.log_history if "tokens" in entry]
+        self.reason = find_collapse(history, self._alarm) if self._alarm else None
+        if self.reason:
+            control.should_training_stop = True
+            control.should_save = False
+
+
+class KeepsTheBest(TrainerCallback):  # type: ignore[misc]
+    """Marks a checkpoint once all of it is written, and deletes those that are neither new nor good."""
+
+    def __init__(self, method: Reinforcement) -> None:
+        self._keep, self._every = method.checkpoints_kept, method.checkpoint_every * method.updates_per_rollout
+
+    def on_save(self, args: Any, state: Any, control: Any, **_unused: Any) -> None:
+        """Called by the trainer after the last file."""
+        ranks.barrier()  # each process writes its own random state
+        if state.is_world_process_zero:
+            measured = checkpoints.measure(state.log_history, state.global_step, state.global_step - self._every)
+            checkpoints.finish(Path(args.output_dir) / f"checkpoint-{state.global_step}", measured, self._keep)
+
+
+def note_of(logs: dict[str, float]) -> str:
+    """One line about a rollout."""
+    sides = [
+        f"{logs[name]:.0f} {word}"
+        for name, word in (("tokens_right", "right"), ("tokens_wrong", "wrong"))
+        if name in logs
+    ]
+    tokens = f"{logs['tokens']:.0f} tokens" + (f" ({', '.join(sides)})" if sides else "")
+    rest = [text.format(logs[field]) for field, text in _FIELDS if logs.get(field) is not None]
+    return ", ".join([f"right {logs['accuracy']:.0%}", tokens, *rest])

@@ -1,0 +1,1 @@
+"""Many runs over one base: variants of a recipe, with several seeds each, in one table."""

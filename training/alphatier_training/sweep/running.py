@@ -1,0 +1,70 @@
+"""Running a sweep: the base once, then every variant over it, each an ordinary training run in its own folder.
+
+    OUT/base-run/              the recipe's base, and its samples
+    OUT/kimi/seed-42/          a run, resumable like any
+    OUT/sweep.md, sweep.json   the table
+
+What not: no training of its own (`run.pipeline`).
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from alphatier_training.errors import FolderError
+from alphatier_training.recipe import BASE_TIER, Recipe
+from alphatier_training.run.folder import RunFolder, replacing
+from alphatier_training.run.pipeline import train_base_only, train_family
+from alphatier_training.run.stages import SAMPLES
+from alphatier_training.sweep.variants import Run
+
+BASE_RUN = "base-run"
+
+
+def run_sweep(recipe: Recipe, todo: Sequence[Run], out: Path, jobs: int, console: Console, base: Path | None) -> None:
+    """Train and measure every run of the sweep that is not finished.
+
+    Args:
+        recipe: Whose base is trained, when `base` is not given.
+        todo: The runs.
+        out: The sweep's folder.
+        jobs: Processes at once.
+        console: For progress.
+        base: A finished run of `alphatier train` with the same base, instead of training it here.
+    """
+    source = RunFolder(base or out / BASE_RUN)
+    if base is None:
+        train_base_only(recipe, source.root, jobs, console)
+    elif not source.base.is_dir():
+        raise FolderError(f"{base} holds no base. Give a finished run of `alphatier train` with --base.")
+    for number, run in enumerate(todo, start=1):
+        console.print(f"[{number}/{len(todo)}] {run.variant}, seed {run.seed}", highlight=False)
+        folder = RunFolder(run.folder(out))
+        if not (folder.root / "family.json").is_file():
+            _adopt_base(run.recipe, source, folder)
+        train_family(run.recipe, folder.root, jobs, console)
+
+
+def _adopt_base(recipe: Recipe, source: RunFolder, folder: RunFolder) -> None:
+    """Give a run its base, and what was measured of it, as if its own stage had made them."""
+    folder.claim(recipe)
+    if folder.is_done(BASE_TIER):
+        return
+    if source.base.is_dir():
+        with replacing(folder.base) as new:
+            shutil.copytree(source.base, new, dirs_exist_ok=True)
+    for name in ("base.json", "samples"):
+        _copy(source.work / name, folder.work / name)
+    for stage in (BASE_TIER, SAMPLES + BASE_TIER):
+        if source.is_done(stage):
+            folder.mark_done(stage, 0.0)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("alpha-*"))
+    elif source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
