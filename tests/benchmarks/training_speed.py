@@ -43,7 +43,7 @@ def bare_run(recipe: Any, folder: Any, alpha: float) -> list[dict[str, float]]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
     from trl import RLOOTrainer
 
-    from alphatier_training.grading import is_correct
+    from alphatier_training.grading import are_correct
     from alphatier_training.method.rollout_reward import LengthPenalisedReward
     from alphatier_training.rl.config import trainer_config
     from alphatier_training.rl.prompts import prompts
@@ -73,7 +73,7 @@ def bare_run(recipe: Any, folder: Any, alpha: float) -> list[dict[str, float]]:
     lora = recipe.rl.lora
     trainer = Timed(
         model=AutoModelForCausalLM.from_pretrained(folder.base),
-        reward_funcs=LengthPenalisedReward(alpha, recipe.rl, (tokenizer.eos_token_id,), is_correct),
+        reward_funcs=LengthPenalisedReward(alpha, recipe.rl, (tokenizer.eos_token_id,), are_correct),
         args=trainer_config(recipe, folder.checkpoints("bare"), on_cpu=True),
         train_dataset=prompts(recipe, folder, tokenizer),
         processing_class=tokenizer,

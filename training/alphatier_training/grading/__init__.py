@@ -1,5 +1,6 @@
 """Whether a response is right; one grader for training and evaluation."""
 
-from alphatier_training.grading.answers import is_correct, last_box
+from alphatier_training.grading.answers import are_correct, close, is_correct, last_box, statistics
+from alphatier_training.grading.pool import Statistics
 
-__all__ = ["is_correct", "last_box"]
+__all__ = ["Statistics", "are_correct", "close", "is_correct", "last_box", "statistics"]

@@ -1,7 +1,7 @@
 r"""Whether a response is right: its last `\boxed{}` against the answer. Training and evaluation share it.
 
-What: brace matching, an exact fast path for equal texts and plain numbers, math-verify for the rest
-with a hard time limit for each comparison.
+What: brace matching, `spelling.judge` for what is certain, math-verify in a bounded pool of processes
+for the rest, and a cache of what math-verify said.
 What not: no tolerance of a factor 100, no `50%` for `0.5` or `50`; no other place for an answer than
 the box. Truncation is not seen here: callers, who know the token ids, count it as wrong.
 
@@ -9,29 +9,51 @@ the box. Truncation is not seen here: callers, who know the token ids, count it 
 True
 >>> is_correct("The answer is 42.", "42")
 False
+>>> are_correct([r"\boxed{\frac12}", r"\boxed{50\%}"], ["0.5", "0.5"])
+[True, False]
 """
 
 import re
-from fractions import Fraction
+from collections.abc import Iterable, Sequence
 
-from alphatier_training.grading.comparer import Comparer
+from alphatier_training.grading.pool import Pool, Statistics
+from alphatier_training.grading.spelling import judge
 
 COMPARISON_SECONDS = 3.0
-"""The longest that one comparison may take; a later one is wrong (the authors' code allows 1 s)."""
+"""Processor time that one comparison may take; a longer one is wrong (the authors' code allows 1 s)."""
 
 _BOX = re.compile(r"\\boxed\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_NUMBER = re.compile(r"([+-]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d*))?")
-_PERCENT = re.compile(r"\s*(?:\\?%|\bpercent\b|\\text\s*\{\s*percent\s*\})\s*$", re.IGNORECASE)
-_LONGEST_NUMBER = 1000
 
-_comparer = Comparer(COMPARISON_SECONDS)
+_pool = Pool(COMPARISON_SECONDS)
 
 
 def is_correct(response: str, answer: str) -> bool:
-    r"""Whether the last `\boxed{}` of `response` equals `answer`; False when there is none."""
-    given = last_box(response)
-    return given is not None and equal(given, answer)
+    r"""Whether the last `\boxed{}` of `response` equals `answer`; False when there is none.
+
+    Raises:
+        GraderError: The process that compares cannot be started.
+    """
+    return are_correct([response], [answer])[0]
+
+
+def are_correct(responses: Sequence[str], answers: Sequence[str]) -> list[bool]:
+    """`is_correct` of each response and its answer; equal pairs are graded once, slow ones side by side.
+
+    Raises:
+        ValueError: There are not as many answers as responses.
+        GraderError: The process that compares cannot be started.
+    """
+    pairs = [(last_box(response), answer) for response, answer in zip(responses, answers, strict=True)]
+    verdicts = _grade((box, answer) for box, answer in set(pairs) if box is not None)
+    return [box is not None and verdicts[box, answer] for box, answer in pairs]
+
+
+def _grade(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bool]:
+    judged = {pair: judge(*pair) for pair in pairs}
+    open_pairs = {verdict for verdict in judged.values() if not isinstance(verdict, bool)}
+    compared = _pool.are_equal(sorted(open_pairs))
+    return {pair: verdict if isinstance(verdict, bool) else compared[verdict] for pair, verdict in judged.items()}
 
 
 def last_box(response: str) -> str | None:
@@ -47,32 +69,11 @@ def last_box(response: str) -> str | None:
     return None
 
 
-def equal(given: str, answer: str) -> bool:
-    """Whether two written answers are the same; a percentage equals only a percentage."""
-    given, answer = _bare(given), _bare(answer)
-    if not given or not answer:
-        return False
-    if given == answer:
-        return True
-    if bool(_PERCENT.search(given)) != bool(_PERCENT.search(answer)):
-        return False
-    given, answer = _PERCENT.sub("", given), _PERCENT.sub("", answer)
-    one, other = _number(given), _number(answer)
-    if one is not None and other is not None:
-        return one == other
-    return _comparer.equal(given, answer)
+def statistics() -> Statistics:
+    """What this process's comparisons came to so far."""
+    return _pool.statistics()
 
 
-def _bare(text: str) -> str:
-    return text.strip().strip("$").strip().removesuffix(".").strip()
-
-
-def _number(text: str) -> Fraction | None:
-    """The exact value of a plain decimal number, thousands commas allowed; None for anything else."""
-    match = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER and text.isascii() else None
-    if match is None:
-        return None
-    sign, whole, decimals = match.group(1), (match.group(2) or "").replace(",", ""), match.group(3) or ""
-    if not whole + decimals:
-        return None
-    return Fraction(int(sign + (whole + decimals)), 10 ** len(decimals))
+def close() -> None:
+    """Stop the comparing processes; the next comparison starts them again."""
+    _pool.close()

@@ -1,39 +1,70 @@
 """The process in which math-verify runs, so that a comparison that never ends can be killed.
 
 What: reads `[given, right]` as one JSON line, writes `true` or `false` as one line; ends with its input.
-What not: no time limit of its own (math-verify's needs signals, hence the main thread of a process).
+The kernel ends it (SIGPROF) when a comparison has used up its processor time, even if Python does not
+get its turn in a long multiplication and even if nobody is left outside to kill it. Processor time, as a
+busy machine must not make a right answer wrong.
+What not: not math-verify's own limits (they raise inside the comparison, which may catch what they raise).
 
-    echo '["1/2", "0.5"]' | python -m alphatier_training.grading.worker
+    echo '["1/2", "0.5"]' | python -m alphatier_training.grading.worker 3
 """
 
 import json
 import logging
+import math
 import resource
+import signal
 import sys
+from typing import Any
 
-from math_verify import parse, verify
-
-MEMORY_BYTES = 4 << 30
+MEMORY_BYTES = 2 << 30
 """Address space of the process; a comparison that wants more is wrong, not the end of the machine."""
+
+PLACES = 6
+"""Decimal places to which math-verify compares a decimal (its default), and significant digits below 1."""
 
 
 def equal(given: str, right: str) -> bool:
     """Whether math-verify finds the two expressions equal."""
+    from math_verify import parse, verify
+
     parsed_right, parsed_given = (
         parse(rf"\boxed{{{text}}}", parsing_timeout=None, raise_on_error=False) for text in (right, given)
     )
-    return bool(verify(parsed_right, parsed_given, timeout_seconds=None, raise_on_error=False))
+    places = _places(parsed_right)
+    return bool(verify(parsed_right, parsed_given, places, timeout_seconds=None, raise_on_error=False))
+
+
+def _places(right: list[Any]) -> int:
+    """Enough places for six significant digits: at six places 0.0000671 would equal 0.0000672."""
+    first: Any = right[0] if right else None
+    value = abs(float(first)) if getattr(first, "is_Number", False) and first.is_finite else 0.0
+    return PLACES - min(0, math.floor(math.log10(value)) + 1) if value else PLACES
 
 
 def main() -> None:
     """Answer requests until the input ends."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one outside, who may want to finish
+    limit = float(sys.argv[1])
     logging.disable(logging.CRITICAL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
     answers, sys.stdout = sys.stdout, sys.stderr
+    equal(r"\frac{1}{2}", "0.5")  # the first comparison builds the parser's tables
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         given, right = json.loads(line)
-        print(json.dumps(equal(given, right)), file=answers, flush=True)
+        signal.setitimer(signal.ITIMER_PROF, limit)
+        verdict = _guarded(given, right)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        print(json.dumps(verdict), file=answers, flush=True)
+
+
+def _guarded(given: str, right: str) -> bool:
+    try:
+        return equal(given, right)
+    except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError):
+        return False
 
 
 if __name__ == "__main__":
