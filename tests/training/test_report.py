@@ -1,0 +1,264 @@
+"""The report: one page that needs nothing else, readable without colour, with figures that can be checked by hand."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from alphatier_training.report.command import report
+from support.measured_family import measured_family, right
+
+TINY = Path(__file__).parents[2] / "models" / "tiny"
+HELD_OUT = {
+    "base": right(36, 40, 50),
+    "alpha-0": right(38, 40, 40),
+    "alpha-0.4": [(number >= 4, 10 + number % 3) for number in range(40)],
+}
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, in order; void elements of SVG too."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def all(self, attribute: str) -> Iterator[str]:
+        return (value for _, attributes in self.found if (value := attributes.get(attribute)) is not None)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(report, [str(argument) for argument in arguments])
+
+
+def written(folder: Path) -> tuple[str, str]:
+    """report.md and report.html of the family in `folder`."""
+    result = run(folder)
+    assert result.exit_code == 0, result.output
+    return (folder / "report" / "report.md").read_text(), (folder / "report" / "report.html").read_text()
+
+
+def cells(markdown: str, tier: str) -> list[list[str]]:
+    """The rows of a tier, in the order of the tables."""
+    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
+    return [row for row in rows if row[0] == tier]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """report.md and report.html of a family with levels, samples and curves."""
+    folder = tmp_path_factory.mktemp("toy")
+    measured_family(folder, {"sums": HELD_OUT})
+    add_curves(folder, {"step": 1, "accuracy": 0.5, "tokens": 9}, {"step": 2, "accuracy": 0.6, "tokens": 8})
+    return written(folder)
+
+
+def add_curves(folder: Path, *entries: dict[str, float]) -> None:
+    file = folder / "work" / "curves" / "alpha-0.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(entries))
+
+
+def test_the_page_needs_nothing_but_itself(toy: tuple[str, str]) -> None:
+    page = toy[1]
+    elements = Elements(page)
+    assert {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in elements.found} == set()
+    targets = [*elements.all("src"), *elements.all("href"), *elements.all("xlink:href")]
+    targets += re.findall(r"url\(([^)]*)\)", page)
+    assert targets
+    assert [target for target in targets if not target.startswith("#")] == []
+    assert "@import" not in page
+
+
+def test_ids_are_unique_and_references_lead_somewhere(toy: tuple[str, str]) -> None:
+    page = toy[1]
+    elements = Elements(page)
+    ids = list(elements.all("id"))
+    assert len(ids) == len(set(ids))
+    used = [*elements.all("href"), *elements.all("xlink:href"), *re.findall(r"url\(([^)]*)\)", page)]
+    assert {target.removeprefix("#") for target in used} <= set(ids)
+    assert set(elements.all("aria-labelledby")) <= set(ids)
+
+
+def test_pictures_and_tables_can_be_read_aloud(toy: tuple[str, str]) -> None:
+    elements = Elements(toy[1])
+    pictures = [attributes for tag, attributes in elements.found if tag == "svg"]
+    assert len(pictures) == 4  # accuracy against tokens, levels, lengths, training
+    assert all(picture["role"] == "img" for picture in pictures)
+    assert "alpha-0.4 90.0 % at 11.0 tokens" in str(pictures[0]["aria-label"])
+    headers = [attributes for tag, attributes in elements.found if tag == "th"]
+    assert {header["scope"] for header in headers} == {"col", "row"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_enough_contrast(toy: tuple[str, str], scheme: str) -> None:
+    rules = re.findall(r":root \{([^}]*)\}", toy[1])[scheme == "dark"]
+    colours = dict(re.findall(r"--(\w+): (#\w{6})", rules))
+    pairs = [(text, ground) for text in ("ink", "soft", "link") for ground in ("paper", "band")]
+    # WCAG 2.2, 1.4.3: 4.5 for text
+    assert [pair for pair in pairs if contrast(colours[pair[0]], colours[pair[1]]) < 4.5] == []
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG's ratio of relative luminances."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_figures_are_the_familys(toy: tuple[str, str]) -> None:
+    markdown = toy[0]
+    # 36 of 40 at 50 tokens; 38 at 40: 80 % of the tokens; 36 at 11 on average: 22 %, beaten by none.
+    base, careful, terse = (cells(markdown, name)[0] for name in ("base", "alpha-0", "alpha-0.4"))
+    assert (base[2][:4], base[4], base[5]) == ("90.0", "100%", "dominated by alpha-0")
+    assert (careful[2][:4], careful[4], careful[5]) == ("95.0", "80%", "yes")
+    assert (terse[2][:4], terse[3][:4], terse[4], terse[5]) == ("90.0", "11.0", "22%", "yes")
+
+
+def test_tiers_are_compared_with_the_reference_problem_by_problem(toy: tuple[str, str]) -> None:
+    markdown = toy[0]
+    # alpha-0 alone is right on 36 and 37; alpha-0.4 on 36 to 39, the base alone on 0 to 3: p = .5 and 1.
+    careful, terse = (cells(markdown, name)[-1] for name in ("alpha-0", "alpha-0.4"))
+    assert (careful[2], careful[3], careful[4]) == ("2 / 0", "0.5", "1")
+    assert (terse[1][:3], terse[2], terse[3]) == ("0.0", "4 / 4", "1")
+    assert "exact sign test p = " in markdown  # alpha-0 against alpha-0.4
+
+
+def test_every_picture_is_a_file_that_report_md_shows(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    add_curves(tmp_path, {"step": 1, "accuracy": 0.5, "tokens": 9})
+    markdown, _ = written(tmp_path)
+    files = sorted(path.name for path in (tmp_path / "report").glob("*.png"))
+    assert files == ["accuracy-tokens.png", "lengths.png", "levels.png", "training.png"]
+    for file in files:
+        assert f"]({file})" in markdown
+        assert (tmp_path / "report" / file).read_bytes().startswith(b"\x89PNG")
+
+
+def test_problems_without_levels_have_no_picture_of_levels(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT}, levels=("",))
+    markdown, page = written(tmp_path)
+    assert not (tmp_path / "report" / "levels.png").exists()
+    assert "level" not in page
+    assert "hardest" not in markdown
+
+
+def test_a_family_without_samples_says_what_is_missing(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT}, keep_samples=False)
+    markdown, _ = written(tmp_path)
+    assert "The responses were not found" in markdown
+    assert "Paired" not in markdown
+    assert not (tmp_path / "report" / "lengths.png").exists()
+
+
+def test_samples_of_another_measurement_are_not_taken_for_these(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    for file in (tmp_path / "work" / "samples").glob("*.jsonl"):
+        file.write_text(file.read_text().replace('"tokens": 10,', '"tokens": 11,'))
+    markdown, _ = written(tmp_path)
+    # The means of alpha-0.4 are other ones then; the rest still fits.
+    assert [row[0] for row in (cells(markdown, name)[-1] for name in ("alpha-0",))] == ["alpha-0"]
+    assert "alpha-0: 38 right, 2 wrong" in (tmp_path / "report" / "report.html").read_text()
+    assert "alpha-0.4: 36 right" not in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_tiers_that_were_asked_different_questions_are_not_paired(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    for file in (tmp_path / "work" / "samples").glob("alpha-0.4*.jsonl"):
+        file.write_text(file.read_text().replace('"question 3"', '"another question"'))
+    markdown, _ = written(tmp_path)
+    assert len(cells(markdown, "alpha-0")) - 1 == len(cells(markdown, "alpha-0.4"))
+    assert "alpha-0 minus alpha-0.4" not in markdown
+
+
+def test_samples_in_another_folder_are_found_when_named(tmp_path: Path) -> None:
+    measured_family(tmp_path / "toy", {"sums": HELD_OUT})
+    (tmp_path / "toy" / "work" / "samples").rename(tmp_path / "elsewhere")
+    assert run(tmp_path / "toy", "--samples", tmp_path / "elsewhere").exit_code == 0
+    assert (tmp_path / "toy" / "report" / "lengths.png").exists()
+
+
+def test_several_data_sets_are_put_together_both_ways(tmp_path: Path) -> None:
+    short = {"base": right(3, 4, 100), "alpha-0.1": right(3, 4, 50)}
+    long = {"base": right(2, 4, 300), "alpha-0.1": right(2, 4, 270)}
+    measured_family(tmp_path, {"short": short, "AIME 24": long})
+    markdown, _ = written(tmp_path)
+    # (50 + 270) / (100 + 300) = 80 %; (50 / 100 + 270 / 300) / 2 = 70 %; accuracy (75 + 50) / 2
+    row = next(row for row in cells(markdown, "alpha-0.1") if row[1] == "62.5")
+    assert (row[2][:4], row[3][:4]) == ("80.0", "70.0")
+    assert (tmp_path / "report" / "accuracy-tokens-aime-24.png").exists()
+
+
+def test_one_single_tier_has_a_report(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": {"base": right(3, 4, 20)}})
+    markdown, _ = written(tmp_path)
+    assert "1 tier over one base model." in markdown
+    assert cells(markdown, "base")[0][5] == "yes"
+
+
+def test_curves_show_what_was_logged_and_say_what_stayed_at_0(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    entry = {"accuracy": 0.5, "tokens": 9, "truncated": 0.0, "kl": 0.1}
+    add_curves(tmp_path, {"step": 1, **entry}, {"step": 2, **entry, "accuracy": 0.6})
+    markdown, page = written(tmp_path)
+    assert "0 at every step, so not drawn: truncated." in markdown
+    assert "KL to the base" in page
+    assert "entropy" not in page
+
+
+def test_the_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    assert written(tmp_path) == written(tmp_path)
+
+
+def test_the_shipped_familys_report_is_small(tmp_path: Path) -> None:
+    result = run(TINY, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "report.html") in result.output
+    assert (tmp_path / "report.html").stat().st_size < 600_000
+
+
+def test_a_family_that_was_never_measured_is_one_clear_message(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": {"base": right(1, 1, 1)}})
+    document = json.loads((tmp_path / "family.json").read_text())
+    document["tiers"][0].pop("evaluations")
+    (tmp_path / "family.json").write_text(json.dumps(document))
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert "no tier of toy was ever measured" in result.output
+    assert "alphatier evaluate" in result.output
+
+
+@pytest.mark.parametrize("place", ["work/samples/x.jsonl", "work/curves/alpha-0.json"])
+def test_a_broken_file_is_one_clear_message(tmp_path: Path, place: str) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("no JSON\n")
+    result = run(tmp_path)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert place in result.output
+
+
+def test_help_loads_neither_torch_nor_matplotlib() -> None:
+    script = (
+        "import sys, alphatier_training.report.command, alphatier_training.choice.command;"
+        "print({'torch', 'matplotlib', 'scipy', 'numpy', 'jinja2'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

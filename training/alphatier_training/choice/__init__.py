@@ -1,0 +1,1 @@
+"""From measured tiers to the ones that a family offers."""

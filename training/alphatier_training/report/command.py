@@ -1,0 +1,42 @@
+"""`alphatier report`: the report of any measured family. Importing this module loads neither matplotlib nor torch."""
+
+from pathlib import Path
+
+import click
+
+from alphatier_training.errors import TrainingError
+
+
+@click.command()
+@click.argument("family", type=click.Path(path_type=Path))
+@click.option(
+    "--samples",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder of samples to read as well, e.g. runs/evaluate/NAME; may be repeated. [FAMILY/work/samples]",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="For the report. [FAMILY/report]")
+def report(family: Path, samples: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of FAMILY: one HTML page, the same as Markdown, and its pictures.
+
+    \b
+    Figures come from family.json; histograms and paired tests need the samples
+    that they were computed from, training curves FAMILY/work/curves.
+
+    Example: alphatier report runs/tiny
+    """
+    from alphatier_models import FamilyError, load_family
+    from alphatier_models.files import family_file
+    from alphatier_training.report.evidence import gather
+    from alphatier_training.report.writing import write_evidence
+
+    folder = family_file(family).parent
+    out = out or folder / "report"
+    try:
+        evidence = gather(load_family(family, checksums=False), folder, samples=samples)
+        write_evidence(evidence, out)
+    except (TrainingError, FamilyError) as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{out} cannot be written: {error.strerror}. Give another --out.") from error
+    click.echo(f"The report is in {out / 'report.html'}.")
