@@ -1,12 +1,9 @@
-"""`alphatier evaluate`: in this process and through an endpoint, resumed, and written into family.json."""
+"""`alphatier evaluate` in this process: figures, resuming, several data sets, family.json."""
 
 import json
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,118 +13,152 @@ from click.testing import CliRunner, Result
 from alphatier_models import load_family
 from alphatier_training.arithmetic.problems import generate
 from alphatier_training.cli import evaluate
+from alphatier_training.evaluation.figures import evaluation
+from alphatier_training.evaluation.samples import SampleFile, read_plan
 
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(evaluate, list(arguments))
 
 
-def figures(*arguments: str) -> dict[str, Any]:
+def found(*arguments: str) -> dict[str, Any]:
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
-    tiers: dict[str, Any] = json.loads(result.stdout)["tiers"]
-    return tiers
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
 
 
-class Solver(BaseHTTPRequestHandler):
-    """An OpenAI-compatible endpoint that solves every problem but runs out of tokens at level 1's."""
-
-    requests: list[dict[str, Any]]
-    answers: dict[str, tuple[str, int]]
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.requests.append(body)
-        answer, level = self.answers[body["messages"][0]["content"]]
-        message = {"role": "assistant", "content": rf"\boxed{{{answer}}}"}
-        reason = "length" if level == 1 else "stop"
-        choice = {"index": 0, "message": message, "finish_reason": reason}
-        usage = {"prompt_tokens": 5, "completion_tokens": 10 * level, "total_tokens": 5 + 10 * level}
-        head = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
-        self._send(head | {"choices": [choice], "usage": usage})
-
-    def _send(self, document: dict[str, Any]) -> None:
-        content = json.dumps(document).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Keep the test's output quiet."""
+def rows(*arguments: str) -> dict[str, Any]:
+    """The rows of the first data set."""
+    first: dict[str, Any] = next(iter(found(*arguments)["datasets"].values()))["rows"]
+    return first
 
 
-@pytest.fixture
-def endpoint() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    problems = generate(20, seed=7, split="heldout")
-    requests: list[dict[str, Any]] = []
-    answers = {problem.question: (problem.answer, int(problem.level)) for problem in problems}
-    handler = type("Handler", (Solver,), {"requests": requests, "answers": answers})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/v1", requests
-        server.shutdown()
-        thread.join()
+def write_problems(path: Path, number: int, *, seed: int = 3) -> Path:
+    """Sums as somebody else's file would hold them."""
+    problems = generate(number, seed=seed, split="heldout")
+    path.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems))
+    return path
 
 
-def test_an_endpoint_is_measured_by_what_it_answers(
-    trained: Path, tmp_path: Path, endpoint: tuple[str, list[dict[str, Any]]]
-) -> None:
-    url, requests = endpoint
-    arguments = [str(trained), "--tier", "alpha-0.4", "--problems", "20", "--endpoint", url, "--out", str(tmp_path)]
-    measured = figures(*arguments)["alpha-0.4"]
-    # 4 problems of each of 5 levels; those of level 1 are right but truncated, hence wrong: 16 of 20.
-    assert measured["accuracy"]["mean"] == 0.8
-    assert measured["truncation_rate"] == 0.2
-    assert measured["tokens"]["mean"] == 30  # (10 + 20 + 30 + 40 + 50) / 5
-    assert {body["model"] for body in requests} == {"mini:alpha-0.4"}
-    assert {(body["temperature"], body["top_p"], body["max_tokens"]) for body in requests} == {(0.6, 0.95, 48)}
-    assert figures(*arguments)["alpha-0.4"] == measured
-    assert len(requests) == 20  # the second time, everything was there
-
-
-def test_an_endpoint_that_is_not_there_is_one_clear_message(trained: Path, tmp_path: Path) -> None:
-    result = run(str(trained), "--tier", "base", "--endpoint", "http://127.0.0.1:9/v1", "--out", str(tmp_path))
-    assert result.exit_code == 1
-    assert "mini:base" in result.output
-    assert "alphatier serve" in result.output
-
-
-def test_the_training_runs_figures_come_out_again_in_process(trained: Path, tmp_path: Path) -> None:
-    measured = figures(str(trained), "--tier", "alpha-0.4", "--problems", "600", "--out", str(tmp_path))["alpha-0.4"]
+def test_the_training_runs_figures_come_out_again(trained: Path, tmp_path: Path) -> None:
+    measured = rows(str(trained), "--tier", "alpha-0.4", "--problems", "600", "--out", str(tmp_path))["alpha-0.4"]
     expected = load_family(trained).tier("alpha-0.4").evaluation()
     assert expected is not None
-    measured.pop("samples")
-    assert measured == expected.model_dump(mode="json")
+    assert {key: measured[key] for key in expected.model_dump()} == expected.model_dump(mode="json")
+
+
+def test_every_figure_can_be_recomputed_from_the_samples(trained: Path, tmp_path: Path) -> None:
+    arguments = [str(trained), "--problems", "40", "--samples", "2", "--budget", "16", "--out", str(tmp_path)]
+    for name, row in rows(*arguments).items():
+        plan = read_plan(Path(row["samples"]))
+        recomputed = evaluation(plan, SampleFile(plan, tmp_path).read(), [16]).model_dump(mode="json")
+        assert plan.tier == name
+        assert recomputed == {key: row[key] for key in recomputed}
 
 
 def test_an_interrupted_measurement_goes_on_to_the_same_result(trained: Path, tmp_path: Path) -> None:
     arguments = [str(trained), "--tier", "base", "--problems", "30", "--out", str(tmp_path)]
-    whole = figures(*arguments)["base"]
+    whole = rows(*arguments)["base"]
     path = Path(whole["samples"])
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:12]) + lines[12][:20])
-    assert figures(*arguments)["base"] == whole
+    assert rows(*arguments)["base"] == whole
     assert sorted(path.read_bytes().splitlines()) == sorted(line.strip() for line in lines)
 
 
-def test_write_puts_the_figures_into_family_json(trained: Path, tmp_path: Path) -> None:
+def test_fresh_takes_every_sample_again(trained: Path, tmp_path: Path) -> None:
+    arguments = [str(trained), "--tier", "base", "--problems", "10", "--out", str(tmp_path)]
+    whole = rows(*arguments)["base"]
+    path = Path(whole["samples"])
+    path.write_text(path.read_text().replace('"tokens": ', '"tokens": 9'))
+    assert rows(*arguments)["base"] != whole
+    assert rows(*arguments, "--fresh")["base"] == whole
+
+
+def test_write_puts_the_tiers_figures_into_family_json_and_no_baselines(trained: Path, tmp_path: Path) -> None:
     family = tmp_path / "family"
     shutil.copytree(trained, family, ignore=shutil.ignore_patterns("work"))
     arguments = [str(family), "--tier", "base", "--problems", "25", "--out", str(tmp_path / "samples")]
-    measured = figures(*arguments, "--write")["base"]
-    written = load_family(family).tier("base").evaluation()
-    assert written is not None
-    assert written.problems == 25
-    assert written.accuracy.model_dump() == measured["accuracy"]
+    measured = rows(*arguments, "--budget", "12", "--baseline", "cutoff-12", "--write")["base"]
+    written = load_family(family).tier("base").evaluations
+    assert len(written) == 1
+    assert written[0].problems == 25
+    assert written[0].accuracy.model_dump() == measured["accuracy"]
+    assert [budget.max_tokens for budget in written[0].budgets] == [12]
 
 
-def test_an_unknown_tier_lists_the_ones_there_are(trained: Path) -> None:
-    result = run(str(trained), "--tier", "alpha-9")
+def test_figures_on_another_data_set_join_those_that_are_there(trained: Path, tmp_path: Path) -> None:
+    family = tmp_path / "family"
+    shutil.copytree(trained, family, ignore=shutil.ignore_patterns("work"))
+    data = write_problems(tmp_path / "sums.jsonl", 12)
+    assert run(str(family), "--data", str(data), "--out", str(tmp_path / "samples"), "--write").exit_code == 0
+    names = [[one.dataset for one in tier.evaluations] for tier in load_family(family).tiers]
+    assert names == [["arithmetic-heldout", "sums"]] * 3
+
+
+def test_several_data_sets_are_averaged_both_ways(trained: Path, tmp_path: Path) -> None:
+    data = write_problems(tmp_path / "sums.jsonl", 15)
+    arguments = ["--data", "arithmetic", "--data", f"more={data}", "--problems", "20", "--out", str(tmp_path)]
+    document = found(str(trained), *arguments)
+    assert list(document["datasets"]) == ["arithmetic-heldout", "more"]
+    assert document["datasets"]["more"]["rows"]["base"]["problems"] == 15
+    assert document["overall"]["base"]["tokens"]["normalised_sum"]["mean"] == 1
+    tokens = [
+        [part["rows"][tier]["tokens"]["mean"] for part in document["datasets"].values()]
+        for tier in ("alpha-0", "base")
+    ]
+    (a, b), (c, d) = tokens
+    averages = document["overall"]["alpha-0"]["tokens"]
+    assert averages["normalised_sum"]["mean"] == pytest.approx((a + b) / (c + d), abs=1e-5)
+    assert averages["mean_of_ratios"]["mean"] == pytest.approx((a / c + b / d) / 2, abs=1e-5)
+
+
+def test_a_file_with_other_problems_under_the_same_name_has_other_samples(trained: Path, tmp_path: Path) -> None:
+    arguments = [str(trained), "--tier", "base", "--out", str(tmp_path), "--data"]
+    first = rows(*arguments, str(write_problems(tmp_path / "sums.jsonl", 8, seed=3)))["base"]
+    second = rows(*arguments, str(write_problems(tmp_path / "sums.jsonl", 8, seed=4)))["base"]
+    assert first["samples"] != second["samples"]
+    assert first["problems_sha256"] != second["problems_sha256"]
+
+
+def test_each_tier_is_tested_against_the_reference_unless_pairs_are_named(trained: Path, tmp_path: Path) -> None:
+    arguments = [str(trained), "--problems", "20", "--out", str(tmp_path)]
+    tests = found(*arguments)["datasets"]["arithmetic-heldout"]["comparisons"]
+    assert [(test["first"], test["second"]) for test in tests] == [("alpha-0", "base"), ("alpha-0.4", "base")]
+    tests = found(*arguments, "--compare", "alpha-0", "alpha-0.4")["datasets"]["arithmetic-heldout"]["comparisons"]
+    assert [(test["first"], test["second"]) for test in tests] == [("alpha-0", "alpha-0.4")]
+
+
+def test_the_table_for_people_names_what_it_shows(trained: Path, tmp_path: Path) -> None:
+    printed = run(str(trained), "--problems", "20", "--budget", "16", "--out", str(tmp_path)).stdout
+    for part in ("alpha-0.4", "accuracy %", "At fixed budgets", "Paired tests against base", "95 % intervals"):
+        assert part in printed
+    assert "…" not in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--tier", "alpha-9"], "'alpha-9' is no tier of mini; the tiers are base, alpha-0, alpha-0.4"),
+        (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--data", "hub:"], "write hub:ID"),
+        (["--data", "arithmetic", "--data", "arithmetic"], "two data sets are called"),
+        (["--prompt", "no place for it"], "{question}"),
+        (["--budget", "49"], "raise --max-tokens or lower the budget"),
+        (["--baseline", "magic"], "there is no such baseline"),
+        (["--baseline", "cutoff-8:alpha-9"], "'alpha-9' is no tier"),
+        (["--baseline", "concise", "--baseline", "concise"], "two rows"),
+        (["--compare", "base", "alpha-9"], "it is not measured here"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_one_clear_message(
+    trained: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    result = run(str(trained), *arguments, "--out", str(tmp_path))
     assert result.exit_code == 1
-    assert "'alpha-9' is no tier of mini; the tiers are base, alpha-0, alpha-0.4" in result.output
+    assert isinstance(result.exception, SystemExit)
+    assert words in result.output
 
 
 def test_a_folder_without_a_family_is_one_clear_message(tmp_path: Path) -> None:
@@ -137,7 +168,9 @@ def test_a_folder_without_a_family_is_one_clear_message(tmp_path: Path) -> None:
 
 
 def test_commands_explain_themselves_without_torch() -> None:
-
-    script = "import sys, alphatier_training.cli; print({'torch', 'trl', 'transformers'} & set(sys.modules))"
+    script = (
+        "import sys, alphatier_training.cli, alphatier_training.baselines.command; "
+        "print({'torch', 'trl', 'transformers', 'scipy', 'datasets'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

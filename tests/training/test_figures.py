@@ -1,11 +1,17 @@
-"""Figures from samples, by hand; and files of samples that a kill cut short."""
+"""Figures from samples, by hand and against scipy; and files of samples that a kill cut short."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from alphatier_training.evaluation.figures import accuracy, compare, evaluation, mean_tokens
+from alphatier_training.errors import DataError
+from alphatier_training.evaluation.figures import accuracy, evaluation, mean_tokens, tokens_where
+from alphatier_training.evaluation.intervals import RESAMPLES, ratio
 from alphatier_training.evaluation.samples import Completion, Plan, Sample, SampleFile, graded, missing, read_plan
+from alphatier_training.evaluation.tasks import Task, checksum, heldout_task
 
 PLAN = Plan("f", "t", "w", "d", (1, 2), 4, 1, 0.6, 0.95, 64, 7)
 
@@ -33,9 +39,49 @@ def test_several_samples_of_a_problem_count_as_one_problem() -> None:
     assert (interval.mean, interval.low, interval.high) == (0.5, 0.0, 1.0)
 
 
+def test_pass_at_1_is_the_mean_over_problems_of_the_share_that_is_right() -> None:
+    # Problem 0: 1 of 4 right, problem 1: 3 of 4, problem 2: 4 of 4; (.25 + .75 + 1) / 3 = 2 / 3.
+    right = {0: 1, 1: 3, 2: 4}
+    samples = [
+        sample(problem, number < count, number=number) for problem, count in right.items() for number in range(4)
+    ]
+    assert accuracy(samples).mean == pytest.approx(2 / 3, abs=1e-6)
+
+
+def test_the_interval_of_mean_tokens_is_scipys_percentile_bootstrap() -> None:
+    tokens = [3, 5, 8, 13, 21, 34, 55, 89]
+    expected = stats.bootstrap(
+        (np.array(tokens, dtype=float),), np.mean, n_resamples=RESAMPLES, method="percentile", rng=0
+    ).confidence_interval
+    interval = mean_tokens([sample(number, True, tokens=count) for number, count in enumerate(tokens)])
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
 def test_equal_tokens_have_no_spread() -> None:
     interval = mean_tokens([sample(number, True, tokens=7) for number in range(5)])
     assert (interval.mean, interval.low, interval.high) == (7, 7, 7)
+
+
+def test_a_ratio_of_proportional_values_has_no_spread() -> None:
+    # Whatever is drawn, each numerator is half of its denominator.
+    found = ratio([1, 2, 3, 4], [2, 4, 6, 8])
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (0.5, 0.5, 0.5)
+
+
+def test_tokens_of_right_and_of_wrong_responses_are_means_over_responses() -> None:
+    # Right: 10 and 20 (problem 0), 60 (problem 1); wrong: 100 (problem 1).
+    samples = [sample(0, True, 10), sample(0, True, 20, 1), sample(1, True, 60), sample(1, False, 100, 1)]
+    right, wrong = tokens_where(samples, correct=True), tokens_where(samples, correct=False)
+    assert right is not None
+    assert wrong is not None
+    assert (right.mean, wrong.mean) == (30, 100)
+    # Resamples draw problem 0 twice (30 / 2), both (90 / 3), or problem 1 twice (120 / 2).
+    assert (right.low, right.high) == (15, 60)
+
+
+def test_where_nothing_is_wrong_there_are_no_tokens_of_wrong_responses() -> None:
+    assert tokens_where([sample(0, True)], correct=False) is None
 
 
 def test_an_evaluation_has_percentiles_truncation_and_levels() -> None:
@@ -50,31 +96,12 @@ def test_an_evaluation_has_percentiles_truncation_and_levels() -> None:
     ]
 
 
-def test_the_paired_test_looks_only_at_problems_on_which_tiers_differ() -> None:
-    # 6 problems differ, all in favour of the first: two-sided exact p = 2 / 2 ** 6 = .03125.
-    first = [sample(number, True) for number in range(10)]
-    second = [sample(number, number >= 6) for number in range(10)]
-    comparison = compare(first, second)
-    assert (comparison.first_better, comparison.second_better) == (6, 0)
-    assert comparison.p_value == pytest.approx(0.03125)
-    assert comparison.difference.mean == pytest.approx(0.6)
-
-
-def test_equal_tiers_differ_by_nothing() -> None:
-    samples = [sample(number, number % 2 == 0) for number in range(6)]
-    assert compare(samples, samples).p_value == 1
-
-
-def test_tiers_measured_on_different_problems_cannot_be_compared() -> None:
-    with pytest.raises(ValueError, match="different problems"):
-        compare([sample(0, True)], [sample(1, True)])
-
-
 def test_samples_read_back_as_they_were_written(tmp_path: Path) -> None:
     file = SampleFile(PLAN, tmp_path)
-    file.append([sample(1, True)])
+    thoughtful = replace(sample(1, True), reasoning="hm")
+    file.append([thoughtful])
     file.append([sample(0, False)])
-    assert file.read() == [sample(0, False), sample(1, True)]
+    assert file.read() == [sample(0, False), thoughtful]
     assert read_plan(file.path) == PLAN
     assert missing(PLAN, file.read()) == [(2, 0), (3, 0)]
 
@@ -89,18 +116,39 @@ def test_a_line_that_a_kill_cut_short_is_taken_again(tmp_path: Path, kept: float
     assert file.read() == [sample(number, True) for number in range(4)]
 
 
+@pytest.mark.parametrize("content", ["", "{}\n", "not JSON\n", '{"plan": {"family": "f"}}\n'])
+def test_a_file_that_holds_no_samples_is_one_clear_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "other.jsonl"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"other\.jsonl does not begin with the plan"):
+        read_plan(path)
+
+
 def test_a_truncated_response_is_wrong_whatever_the_grader_says() -> None:
-    problem = PLAN.held_out()[0]
+    problem = heldout_task(1, 7, (1,)).problems[0]
     assert not graded((0, 0), problem, Completion("right", 64, truncated=True), correct=True).correct
 
 
-def test_another_plan_has_another_file(tmp_path: Path) -> None:
-    from dataclasses import replace
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 8}, {"problems_sha256": "0" * 64}, {"prompt": "{question}!"}, {"system": "s"}, {"baseline": "concise"}],
+    ids=str,
+)
+def test_whatever_decides_responses_gives_another_file(tmp_path: Path, change: dict[str, object]) -> None:
+    assert PLAN.file(tmp_path) != replace(PLAN, **change).file(tmp_path)  # type: ignore[arg-type]
 
-    assert PLAN.file(tmp_path) != replace(PLAN, seed=8).file(tmp_path)
+
+def test_the_checksum_of_problems_sees_their_text_and_order() -> None:
+    problems = heldout_task(5, 7, (1, 2)).problems
+    assert checksum(problems) == checksum(list(problems))
+    assert checksum(problems) != checksum(problems[::-1])
+    assert checksum(problems) != checksum([*problems[:4], replace(problems[4], answer="-1")])
 
 
-def test_every_tier_is_asked_the_same_problems() -> None:
-    from dataclasses import replace
-
-    assert PLAN.held_out() == replace(PLAN, tier="other", weights="other").held_out()
+def test_a_question_stands_in_the_prompt_behind_the_system_message() -> None:
+    plan = replace(PLAN, prompt="Box \\boxed{{}}: {question}", system="Add.")
+    task = Task("d", heldout_task(1, 7, (1,)).problems)
+    assert plan.messages(task.problems[0]) == [
+        {"role": "system", "content": "Add."},
+        {"role": "user", "content": f"Box \\boxed{{}}: {task.problems[0].question}"},
+    ]

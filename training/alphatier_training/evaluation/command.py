@@ -1,107 +1,133 @@
-"""What `alphatier evaluate` does with its options, and how it prints what it found."""
+"""What `alphatier evaluate` does with its options: measure, compare, print."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from alphatier_models import Evaluation, Family, SamplingSettings, load_family
+from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
-from alphatier_training.evaluation.figures import spread
+from alphatier_training.errors import TrainingError
+from alphatier_training.evaluation.averages import Overall, overall
+from alphatier_training.evaluation.baselines import Row, baseline_row, check_names, check_tier, tier_row
+from alphatier_training.evaluation.comparing import compare, corrected
+from alphatier_training.evaluation.endpoint import Endpoint
 from alphatier_training.evaluation.measuring import (
-    Settings,
-    default_sampling,
-    figures_of,
-    plans,
+    Measured,
+    Source,
+    check_budget,
+    jobs,
+    measured,
     take_samples,
     write_figures,
 )
-from alphatier_training.evaluation.samples import SampleFile
+from alphatier_training.evaluation.options import Asked, sampling_of, tasks_of
+from alphatier_training.evaluation.tables import Compared, Found, document, tables
 from alphatier_training.run.display import Display
-from alphatier_training.run.reporting import Report
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The figures of some tiers, and where their samples are."""
+class Wanted:
+    """The options that say who is measured, and what is made of it."""
 
-    family: Family
-    folder: Path
-    files: dict[str, Path]
-    figures: dict[str, Evaluation]
-
-    def write(self) -> None:
-        """Put the figures into family.json."""
-        write_figures(self.folder, self.figures)
+    tiers: tuple[str, ...] = ()
+    """Names; empty for all."""
+    baselines: tuple[str, ...] = ()
+    budgets: tuple[int, ...] = ()
+    compare: tuple[tuple[str, str], ...] = ()
+    """Pairs of rows; empty for each row with the reference."""
 
 
 def measure(
     path: Path,
     console: Console,
+    asked: Asked,
+    wanted: Wanted,
+    sampling: dict[str, Any],
     *,
-    tiers: tuple[str, ...],
-    problems: int,
-    samples: int,
-    temperature: float | None,
-    top_p: float | None,
-    max_tokens: int | None,
-    seed: int | None,
-    endpoint: str | None,
+    endpoint: Endpoint | None,
     device: str,
     out: Path | None,
     fresh: bool,
-) -> Measured:
-    """Take the samples that are missing and compute the figures."""
+) -> Found:
+    """Take the samples that are missing, and compute figures and comparisons."""
     family = load_family(path)
-    folder = family_file(path).parent
-    given = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    sampling = SamplingSettings(**default_sampling(family).model_dump() | chosen)
-    settings = Settings(tiers, problems, samples, sampling, endpoint, device)
+    settings = sampling_of(family, asked.data, sampling)
+    rows = _rows(family, wanted)
+    pairs = _pairs(family, rows, wanted.compare)
+    for budget in wanted.budgets:
+        check_budget(budget, settings.max_tokens)
+    source = Source(family, family_file(path).parent, endpoint, device)
+    todo = jobs(source, rows, tasks_of(family, asked, settings.seed), settings)
     out = out or Path("runs") / "evaluate" / family.name
-    wanted = plans(family, settings)
     if fresh:
-        for plan in wanted:
-            SampleFile(plan, out).path.unlink(missing_ok=True)
-    with Display([f"samples-{plan.tier}" for plan in wanted], console) as display:
-        for plan in wanted:
-            take_samples(family, folder, plan, settings, out, display)
-            display(Report(f"samples-{plan.tier}", plan.total(), plan.total(), "responses", finished=True))
-    files = {plan.tier: SampleFile(plan, out).path for plan in wanted}
-    return Measured(family, folder, files, figures_of(wanted, out))
+        for job in todo:
+            job.plan.file(out).unlink(missing_ok=True)
+    with Display(list(dict.fromkeys(job.stage for job in todo)), console) as display:
+        take_samples(source, todo, out, display)
+    return _found(family, [measured(job, out, wanted.budgets) for job in todo], pairs)
 
 
-def show(measured: Measured, *, as_json: bool) -> None:
-    """Print a table, or JSON with each tier's figures and its file of samples."""
+def write(path: Path, found: Found) -> None:
+    """Put the tiers' figures into family.json."""
+    write_figures(family_file(path).parent, [row for rows in found.datasets.values() for row in rows])
+
+
+def show(found: Found, *, as_json: bool) -> None:
+    """Print tables, or JSON with each row's figures and its file of samples."""
     if as_json:
-        tiers = {
-            tier: {"samples": str(measured.files[tier]), **figures.model_dump(mode="json")}
-            for tier, figures in measured.figures.items()
-        }
-        click.echo(json.dumps({"family": measured.family.name, "tiers": tiers}, indent=2))
+        click.echo(json.dumps(document(found), indent=2))
         return
-    Console().print(_table(measured))
-    click.echo(f"Samples: {', '.join(str(file) for file in measured.files.values())}")
+    shown = tables(found)
+    wide = Console(width=1000)
+    console = Console(width=max(Console().width, *(wide.measure(table).maximum for table in shown)))
+    for table in shown:
+        console.print(table)
+    files = dict.fromkeys(str(row.file) for rows in found.datasets.values() for row in rows)
+    click.echo(f"Samples: {', '.join(files)}")
 
 
-def _table(measured: Measured) -> Table:
-    one = next(iter(measured.figures.values()))
-    caption = f"{one.dataset}, {one.problems} problems, temperature {one.sampling.temperature}, 95 % intervals"
-    table = Table(title=f"Family {measured.family.name}", caption=caption)
-    table.add_column("tier", no_wrap=True)
-    for heading in ("accuracy %", "tokens", "p50 / p90 / p99", "truncated %", "accuracy % by level"):
-        table.add_column(heading, justify="right")
-    for tier, figures in measured.figures.items():
-        points = figures.token_percentiles
-        table.add_row(
-            tier,
-            spread(figures.accuracy, 100),
-            spread(figures.tokens),
-            f"{points.p50:.0f} / {points.p90:.0f} / {points.p99:.0f}",
-            f"{100 * figures.truncation_rate:.1f}",
-            " ".join(f"{100 * level.accuracy.mean:.0f}" for level in figures.levels),
-        )
-    return table
+def _rows(family: Family, wanted: Wanted) -> list[Row]:
+    for name in wanted.tiers:
+        check_tier(name, family)
+    names = wanted.tiers or [tier.name for tier in family.tiers]
+    rows = [*map(tier_row, names), *(baseline_row(text, family) for text in wanted.baselines)]
+    check_names(rows)
+    return rows
+
+
+def _pairs(family: Family, rows: Sequence[Row], given: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    names = [row.name for row in rows]
+    for name in (name for pair in given for name in pair):
+        if name not in names:
+            raise TrainingError(f"--compare {name}: it is not measured here; there are {', '.join(names)}.")
+    if given or family.reference_tier not in names:
+        return list(given)
+    return [(name, family.reference_tier) for name in names if name != family.reference_tier]
+
+
+def _found(family: Family, rows: Sequence[Measured], pairs: Sequence[tuple[str, str]]) -> Found:
+    names = list(dict.fromkeys(row.job.task.name for row in rows))
+    datasets = {name: [row for row in rows if row.job.task.name == name] for name in names}
+    comparisons = {name: _compared(found, pairs) for name, found in datasets.items()}
+    return Found(family.name, family.reference_tier, datasets, comparisons, _overall(family.reference_tier, datasets))
+
+
+def _compared(rows: Sequence[Measured], pairs: Sequence[tuple[str, str]]) -> Compared:
+    samples = {row.job.row.name: row.samples for row in rows}
+    found = corrected([compare(samples[first], samples[second]) for first, second in pairs])
+    return dict(zip(pairs, found, strict=True))
+
+
+def _overall(reference: str, datasets: dict[str, list[Measured]]) -> dict[str, Overall]:
+    samples: dict[str, dict[str, Sequence[Any]]] = {}
+    for name, rows in datasets.items():
+        for row in rows:
+            samples.setdefault(row.job.row.name, {})[name] = row.samples
+    if len(datasets) < 2 or reference not in samples:
+        return {}
+    return {row: overall(found, samples[reference]) for row, found in samples.items()}

@@ -1,29 +1,44 @@
-"""From samples to figures: means with 95 % intervals, percentiles, and the paired comparison of two tiers.
+"""From samples to the figures of one tier: accuracy, tokens, percentiles, levels, budgets.
 
-What: pure functions of lists of samples; accuracy of one sample a problem has Wilson's interval,
-everything else a percentile bootstrap over problems (the problem is the unit that was drawn).
-What not: no files. Figures are in family.json's own types.
+What: pure functions of lists of samples, in family.json's own types. Accuracy of one sample a problem has Wilson's
+interval; with k samples it is pass@1, the mean over problems of the share that is right, and has a bootstrap's.
+What not: no files; pairs of tiers are in `comparing`, several data sets in `averages`.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
-from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from alphatier_models import Evaluation, Interval, LevelResult, SamplingSettings, TokenPercentiles
+from alphatier_models import BudgetResult, Evaluation, Interval, LevelResult, SamplingSettings, TokenPercentiles
+from alphatier_training.evaluation.comparing import Comparison, compare
+from alphatier_training.evaluation.intervals import mean, per_problem, ratio, spread, wilson
 from alphatier_training.evaluation.samples import Plan, Sample
 
-CONFIDENCE = 0.95
-RESAMPLES = 2000
-"""Bootstrap resamples."""
+__all__ = [
+    "Comparison",
+    "accuracy",
+    "at_budget",
+    "by_level",
+    "compare",
+    "cut_off",
+    "evaluation",
+    "mean_tokens",
+    "spread",
+    "tokens_where",
+]
 
 
-def evaluation(plan: Plan, samples: Sequence[Sample]) -> Evaluation:
-    """The figures of one tier, as family.json keeps them."""
+def evaluation(plan: Plan, samples: Sequence[Sample], budgets: Sequence[int] = ()) -> Evaluation:
+    """The figures of one tier, as family.json keeps them.
+
+    Args:
+        plan: How the samples were taken.
+        samples: All of them.
+        budgets: Numbers of tokens at which responses are cut off, for accuracy at fixed budgets.
+    """
     tokens = [sample.tokens for sample in samples]
     p50, p90, p99 = (float(value) for value in np.percentile(tokens, [50, 90, 99]))
     return Evaluation(
@@ -36,8 +51,13 @@ def evaluation(plan: Plan, samples: Sequence[Sample]) -> Evaluation:
         accuracy=accuracy(samples),
         tokens=mean_tokens(samples),
         token_percentiles=TokenPercentiles(p50=p50, p90=p90, p99=p99),
-        truncation_rate=round(fmean(sample.truncated for sample in samples), 6),
+        truncation_rate=truncation_rate(samples),
         levels=tuple(_level(level, group) for level, group in sorted(by_level(samples).items())),
+        tokens_correct=tokens_where(samples, correct=True),
+        tokens_wrong=tokens_where(samples, correct=False),
+        budgets=tuple(at_budget(samples, budget) for budget in sorted(set(budgets))),
+        problems_sha256=plan.problems_sha256 or None,
+        prompt=None if plan.prompt == "{question}" else plan.prompt,
     )
 
 
@@ -51,52 +71,53 @@ def by_level(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
 
 def accuracy(samples: Sequence[Sample]) -> Interval:
     """The share of right responses with its 95 % interval."""
-    means = list(_per_problem(samples, "correct").values())
+    means = list(per_problem(samples, "correct").values())
     if len(means) < len(samples):
-        return _bootstrap(means)
-    right = sum(sample.correct for sample in samples)
-    limits = stats.binomtest(right, len(samples)).proportion_ci(CONFIDENCE, method="wilson")
-    return _interval(right / len(samples), limits.low, limits.high)
+        return mean(means)
+    return wilson(sum(sample.correct for sample in samples), len(samples))
 
 
 def mean_tokens(samples: Sequence[Sample]) -> Interval:
     """Mean generated tokens a response with its 95 % interval."""
-    return _bootstrap(list(_per_problem(samples, "tokens").values()))
+    return mean(list(per_problem(samples, "tokens").values()))
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two tiers on the same problems."""
-
-    problems: int
-    difference: Interval
-    """Accuracy of the first minus that of the second, a share."""
-    first_better: int
-    """Problems that the first solves more often."""
-    second_better: int
-    p_value: float
-    """Exact sign test over the problems on which they differ (McNemar's for one sample a problem), two-sided."""
+def truncation_rate(samples: Sequence[Sample]) -> float:
+    """The share of responses that were cut off."""
+    return round(fmean(sample.truncated for sample in samples), 6)
 
 
-def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
-    """Compare the accuracy of two tiers, problem by problem.
+def tokens_where(samples: Sequence[Sample], *, correct: bool) -> Interval | None:
+    """Mean tokens of the right, or of the wrong, responses; None when there are none.
 
-    Raises:
-        ValueError: they were not measured on the same problems.
+    The bootstrap resamples the problems that have such a response.
     """
-    one, other = _per_problem(first, "correct"), _per_problem(second, "correct")
-    if one.keys() != other.keys():
-        raise ValueError("the two tiers have different problems; evaluate both with the same seed and problems")
-    differences = [one[problem] - other[problem] for problem in sorted(one)]
-    better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    p_value = float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
-    return Comparison(len(differences), _bootstrap(differences), better, worse, p_value)
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for sample in samples:
+        if sample.correct == correct:
+            groups[sample.problem].append(sample.tokens)
+    return ratio([sum(group) for group in groups.values()], [len(group) for group in groups.values()])
 
 
-def spread(interval: Interval, scale: float = 1) -> str:
-    """A mean with its 95 % interval."""
-    mean, low, high = (scale * value for value in (interval.mean, interval.low, interval.high))
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+def cut_off(samples: Sequence[Sample], budget: int) -> list[Sample]:
+    """What the samples would be at `max_tokens=budget`: a generation that is cut off is a prefix of the longer one.
+
+    >>> cut = cut_off([Sample(0, 0, "", "1+1", "2", "", tokens=40, truncated=False, correct=True)], 32)[0]
+    >>> cut.tokens, cut.truncated, cut.correct
+    (32, True, False)
+    """
+    return [
+        replace(sample, tokens=budget, truncated=True, correct=False) if sample.tokens > budget else sample
+        for sample in samples
+    ]
+
+
+def at_budget(samples: Sequence[Sample], budget: int) -> BudgetResult:
+    """The figures of samples that are cut off at `budget` tokens."""
+    cut = cut_off(samples, budget)
+    return BudgetResult(
+        max_tokens=budget, accuracy=accuracy(cut), tokens=mean_tokens(cut), truncation_rate=truncation_rate(cut)
+    )
 
 
 def _level(level: str, samples: Sequence[Sample]) -> LevelResult:
@@ -106,25 +127,3 @@ def _level(level: str, samples: Sequence[Sample]) -> LevelResult:
         accuracy=accuracy(samples),
         tokens=mean_tokens(samples),
     )
-
-
-def _per_problem(samples: Sequence[Sample], field: str) -> Mapping[int, float]:
-    values: defaultdict[int, list[float]] = defaultdict(list)
-    for sample in samples:
-        values[sample.problem].append(float(getattr(sample, field)))
-    return {problem: fmean(group) for problem, group in values.items()}
-
-
-def _bootstrap(values: Sequence[float]) -> Interval:
-    mean = fmean(values)
-    if len(set(values)) == 1:
-        return _interval(mean, mean, mean)
-    result: Any = stats.bootstrap(
-        (np.asarray(values),), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, method="percentile", rng=0
-    )
-    return _interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
-
-
-def _interval(mean: float, low: float, high: float) -> Interval:
-    mean = round(mean, 6)
-    return Interval(mean=mean, low=round(min(low, mean), 6), high=round(max(high, mean), 6))

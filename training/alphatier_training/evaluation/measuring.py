@@ -1,103 +1,162 @@
 """`alphatier evaluate`: measure tiers of an existing family, in this process or through an endpoint.
 
-What: plans, samples (resumed where they were left), figures, and on request the figures in family.json.
-What not: no training; the models are loaded by `sampling`, the endpoint asked by `endpoint`.
+What: rows and tasks to plans, samples (resumed where they were left), figures, on request in family.json.
+What not: no training and no printing; the models are loaded by `sampling`, the endpoint asked by `endpoint`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alphatier_models import Evaluation, Family, SamplingSettings, Tier, load_family, save_family
+from alphatier_models import Evaluation, Family, SamplingSettings, Tier, directory_sha256, load_family, save_family
 from alphatier_models.files import base_folder
-from alphatier_training.arithmetic.problems import LEVELS
 from alphatier_training.errors import TrainingError
+from alphatier_training.evaluation.baselines import Row, as_cut, base_identity
+from alphatier_training.evaluation.endpoint import Endpoint
 from alphatier_training.evaluation.figures import evaluation
-from alphatier_training.evaluation.samples import DATASET, Plan, SampleFile
-from alphatier_training.run.reporting import Reporter
+from alphatier_training.evaluation.progress import Progress
+from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
+from alphatier_training.evaluation.tasks import Task
+from alphatier_training.run.reporting import Report, Reporter
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to measure and how."""
+class Source:
+    """Who answers: models in this process, or an endpoint."""
 
-    tiers: tuple[str, ...]
-    """Names; empty for all."""
-    problems: int
-    samples_per_problem: int
-    sampling: SamplingSettings
-    endpoint: str | None
+    family: Family
+    folder: Path
+    """Where family.json is."""
+    endpoint: Endpoint | None
     device: str
 
 
-def default_sampling(family: Family) -> SamplingSettings:
-    """How the family was measured before, so that new figures compare; else the paper's temperature."""
-    for tier in family.tiers:
-        if (measured := tier.evaluation(DATASET)) is not None:
-            return measured.sampling
-    return SamplingSettings(temperature=0.6, top_p=0.95, max_tokens=256, seed=7)
+@dataclass(frozen=True)
+class Job:
+    """One row of the table on one task."""
+
+    row: Row
+    task: Task
+    """As the row asks it."""
+    plan: Plan
+
+    @property
+    def stage(self) -> str:
+        """What the display calls it."""
+        return f"{self.plan.row} on {self.task.name}"
 
 
-def plans(family: Family, settings: Settings) -> list[Plan]:
-    """One plan a tier.
+@dataclass(frozen=True)
+class Measured:
+    """The samples and figures of one row on one task."""
+
+    job: Job
+    file: Path
+    samples: tuple[Sample, ...]
+    figures: Evaluation
+
+
+def jobs(source: Source, rows: Sequence[Row], tasks: Sequence[Task], sampling: SamplingSettings) -> list[Job]:
+    """What is to be measured, data set by data set.
 
     Raises:
-        TrainingError: the family has no tier of that name.
+        TrainingError: a row cannot be measured that way.
     """
-    names = [tier.name for tier in family.tiers]
-    for name in settings.tiers:
-        if name not in names:
-            raise TrainingError(f"{name!r} is no tier of {family.name}; the tiers are {', '.join(names)}.")
-    return [_plan(family, family.tier(name), settings) for name in settings.tiers or names]
+    for row in rows:
+        if row.adapter is not None and source.endpoint is not None:
+            raise TrainingError(f"--baseline {row.adapter}: an adapter is measured in process; leave out --endpoint.")
+        if row.budget is not None:
+            check_budget(row.budget, sampling.max_tokens)
+    return [_job(source, row, row.asks(task), sampling) for task in tasks for row in rows]
 
 
-def take_samples(family: Family, folder: Path, plan: Plan, settings: Settings, out: Path, report: Reporter) -> None:
-    """Take the samples of one plan that are not in `out` yet."""
-    file = SampleFile(plan, out)
-    if settings.endpoint is not None:
+def check_budget(budget: int, max_tokens: int) -> None:
+    """TrainingError when responses end before the budget does, so that it says nothing."""
+    if budget > max_tokens:
+        raise TrainingError(
+            f"a budget of {budget} tokens is above --max-tokens {max_tokens}, where every response was cut off "
+            "already; raise --max-tokens or lower the budget."
+        )
+
+
+def take_samples(source: Source, wanted: Sequence[Job], out: Path, report: Reporter) -> None:
+    """Take the samples that are not in `out` yet; jobs with the same plan share them."""
+    for job in {job.plan: job for job in wanted}.values():
+        progress = Progress(job.stage, job.plan.total(), report)
+        _take(source, job, SampleFile(job.plan, out), progress)
+        report(Report(job.stage, job.plan.total(), job.plan.total(), "responses", finished=True))
+
+
+def measured(job: Job, out: Path, budgets: Sequence[int]) -> Measured:
+    """The figures of a job, from its file of samples."""
+    file = SampleFile(job.plan, out)
+    samples = as_cut(job.row, file.read())
+    plan = job.plan if job.row.budget is None else replace(job.plan, max_tokens=job.row.budget)
+    figures = evaluation(plan, samples, [budget for budget in budgets if budget <= plan.max_tokens])
+    return Measured(job, file.path, tuple(samples), figures)
+
+
+def write_figures(folder: Path, found: Sequence[Measured]) -> None:
+    """Put the tiers' figures into family.json; each replaces the tier's earlier ones on the same data set."""
+    family = load_family(folder)
+    new = [(one.job.row.tier, one.figures) for one in found if one.job.row.name == one.job.row.tier]
+    tiers = [_with_figures(tier, [figures for name, figures in new if name == tier.name]) for tier in family.tiers]
+    save_family(family.model_copy(update={"tiers": tuple(tiers)}), folder)
+
+
+def _with_figures(tier: Tier, new: Sequence[Evaluation]) -> Tier:
+    """New figures take the place of old ones, so that the first data set stays the first."""
+    by_name = {figures.dataset: figures for figures in (*tier.evaluations, *new)}
+    return tier.model_copy(update={"evaluations": tuple(by_name.values())})
+
+
+def _job(source: Source, row: Row, task: Task, sampling: SamplingSettings) -> Job:
+    weights = _weights(source, row)
+    return Job(row, task, task.plan(source.family.name, row.tier, weights, sampling, baseline=row.baseline))
+
+
+def _weights(source: Source, row: Row) -> str:
+    family, endpoint = source.family, source.endpoint
+    own = directory_sha256(row.adapter) if row.adapter else family.tier(row.tier).sha256
+    where = f"{endpoint.url} {endpoint.model_name(family.name, row.tier)}" if endpoint else ""
+    return " ".join(part for part in (base_identity(family), own, where) if part)
+
+
+def _take(source: Source, job: Job, file: SampleFile, progress: Progress) -> None:
+    if source.endpoint is not None:
         from alphatier_training.evaluation.endpoint import sample_endpoint
 
-        sample_endpoint(plan, file, settings.endpoint, report)
+        sample_endpoint(job.plan, job.task.problems, file, source.endpoint, progress)
         return
     from alphatier_training.evaluation.sampling import sample_model
     from alphatier_training.rl.policy import device_of
 
-    tier = family.tier(plan.tier)
-    base = base_folder(family, folder) or family.base.model
-    whole = folder / tier.path if tier.layout == "checkpoint" and tier.path else base
-    adapter = folder / tier.path if tier.layout == "adapter" and tier.path else None
-    sample_model(plan, file, whole, adapter, device_of(settings.device), report)
+    model, adapter = weights_of(source.family, source.folder, job.row)
+    sample_model(job.plan, job.task.problems, file, model, adapter, device_of(source.device), progress)
 
 
-def figures_of(plans: Sequence[Plan], out: Path) -> dict[str, Evaluation]:
-    """The figures of each plan's tier, from its file of samples."""
-    return {plan.tier: evaluation(plan, SampleFile(plan, out).read()) for plan in plans}
+def weights_of(family: Family, folder: Path, row: Row) -> tuple[Path, Path | None]:
+    """The whole model of a row, and the adapter over it if it has one."""
+    tier = family.tier(row.tier)
+    if row.adapter is None and tier.layout == "checkpoint" and tier.path:
+        return folder / tier.path, None
+    base = base_folder(family, folder) or _fetched(family)
+    if row.adapter is not None:
+        return base, row.adapter
+    return base, folder / tier.path if tier.layout == "adapter" and tier.path else None
 
 
-def write_figures(folder: Path, measured: dict[str, Evaluation]) -> None:
-    """Put figures into family.json; each replaces the tier's earlier ones on the same data set."""
-    family = load_family(folder)
-    tiers = [_with_figures(tier, measured[tier.name]) if tier.name in measured else tier for tier in family.tiers]
-    save_family(family.model_copy(update={"tiers": tuple(tiers)}), folder)
+def _fetched(family: Family) -> Path:
+    """The base's files from the hub's cache, fetched if need be, at the commit that family.json names."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    from alphatier_training.base.pretrained import WANTED
 
-def _with_figures(tier: Tier, new: Evaluation) -> Tier:
-    others = tuple(old for old in tier.evaluations if old.dataset != new.dataset)
-    return tier.model_copy(update={"evaluations": (new, *others)})
-
-
-def _plan(family: Family, tier: Tier, settings: Settings) -> Plan:
-    weights = [family.base.sha256 or f"{family.base.model}@{family.base.revision}", tier.sha256, settings.endpoint]
-    return Plan(
-        family=family.name,
-        tier=tier.name,
-        weights=" ".join(part for part in weights if part),
-        dataset=DATASET,
-        levels=tuple(LEVELS),
-        problems=settings.problems,
-        samples_per_problem=settings.samples_per_problem,
-        temperature=settings.sampling.temperature,
-        top_p=settings.sampling.top_p,
-        max_tokens=settings.sampling.max_tokens,
-        seed=settings.sampling.seed,
-    )
+    try:
+        return Path(snapshot_download(family.base.model, revision=family.base.revision, allow_patterns=list(WANTED)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise TrainingError(
+            f"the base {family.base.model} could not be fetched from the hub ({type(error).__name__}: {error}). "
+            "Check your connection (HF_TOKEN for gated models), or measure through --endpoint."
+        ) from error

@@ -2,48 +2,76 @@
 
 What: the file's format (a header line with everything that decides the responses, then one line a
 response), its one reader and its one writer; a file that a kill cut short is gone on from.
-What not: no model and no HTTP; `sampling` and `endpoint` make the responses.
+What not: no model and no HTTP; `sampling` and `endpoint` make the responses. Where problems come from is in `tasks`.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from alphatier_training.arithmetic.problems import generate
 from alphatier_training.data.problem import Problem
+from alphatier_training.data.prompting import message
+from alphatier_training.errors import DataError
 
 DATASET = "arithmetic-heldout"
 """The name of the built-in problems' held-out split in family.json."""
 
+Pair = tuple[int, int]
+"""The number of a problem, and of one of its responses; both from 0."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the responses of one tier; the header of its file."""
+    """Everything that decides the responses of one tier; the header of its file.
+
+    A field that is at its default is left out of the file.
+    """
 
     family: str
     tier: str
     weights: str
-    """What answered: the checksum of the weights, or the endpoint's URL."""
+    """What answered: the checksum of the weights, or the endpoint's URL and its model."""
     dataset: str
     levels: tuple[int, ...]
+    """Of the built-in problems; none for a data set."""
     problems: int
     samples_per_problem: int
     temperature: float
     top_p: float
     max_tokens: int
     seed: int
+    problems_sha256: str = ""
+    """Checksum of the problems' text (`tasks.checksum`)."""
+    prompt: str = "{question}"
+    """The user's message."""
+    system: str = ""
+    """The system message; none when empty."""
+    baseline: str = ""
+    """What was done to the tier that was not training, e.g. `concise`; empty for the tier itself."""
+
+    @property
+    def row(self) -> str:
+        """What tables call it: the baseline, else the tier."""
+        return self.baseline or self.tier
 
     def file(self, folder: Path) -> Path:
         """The plan's own file in `folder`: another plan never meets its responses."""
-        digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
-        return folder / f"{self.tier}-{digest[:8]}.jsonl"
+        digest = hashlib.sha256(json.dumps(self.header(), sort_keys=True).encode()).hexdigest()
+        dataset = "" if self.dataset == DATASET else self.dataset
+        return folder / ("-".join(part for part in (self.row, dataset, digest[:8]) if part) + ".jsonl")
 
-    def held_out(self) -> list[Problem]:
-        """The problems, in order; the same ones for every tier."""
-        return generate(self.problems, seed=self.seed, split="heldout", levels=self.levels)
+    def header(self) -> dict[str, Any]:
+        """The fields that are not at their default."""
+        return _without_defaults(self)
+
+    def messages(self, problem: Problem) -> list[dict[str, str]]:
+        """The conversation that asks `problem`."""
+        user = {"role": "user", "content": message(self.prompt, problem.question)}
+        return [{"role": "system", "content": self.system}, user] if self.system else [user]
 
     def total(self) -> int:
         """How many responses the plan asks for."""
@@ -59,6 +87,8 @@ class Completion:
     """Generated tokens, the end token included."""
     truncated: bool
     """Whether it ran into `max_tokens`; then it counts as wrong."""
+    reasoning: str = ""
+    """The thinking, where an endpoint gives it apart from the answer in `text`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +106,8 @@ class Sample:
     tokens: int
     truncated: bool
     correct: bool
+    reasoning: str = ""
+    """The thinking, where it is not in `response`."""
 
 
 class SampleFile:
@@ -97,39 +129,51 @@ class SampleFile:
         self._cut_broken_end()
         with self.path.open("a", encoding="utf-8") as stream:
             if stream.tell() == 0:
-                stream.write(json.dumps({"plan": asdict(self.plan)}) + "\n")
-            stream.writelines(json.dumps(asdict(sample)) + "\n" for sample in samples)
+                stream.write(json.dumps({"plan": self.plan.header()}) + "\n")
+            stream.writelines(json.dumps(_without_defaults(sample)) + "\n" for sample in samples)
             stream.flush()
             os.fsync(stream.fileno())
 
     def _cut_broken_end(self) -> None:
         """Drop a last line that a kill left unfinished."""
-        if not self.path.is_file():
+        if not self.path.is_file() or self.path.stat().st_size == 0:
             return
-        content = self.path.read_bytes()
-        if not content.endswith(b"\n"):
-            os.truncate(self.path, content.rfind(b"\n") + 1)
+        with self.path.open("rb") as stream:
+            stream.seek(-1, os.SEEK_END)
+            whole = stream.read() == b"\n"
+        if not whole:
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
 
 def read_plan(path: Path) -> Plan:
-    """The plan in the header of a file of samples."""
-    with path.open(encoding="utf-8") as stream:
-        header = json.loads(stream.readline())["plan"]
-    return Plan(**header | {"levels": tuple(header["levels"])})
+    """The plan in the header of a file of samples.
+
+    Raises:
+        DataError: the file is none of `alphatier evaluate`'s.
+    """
+    try:
+        with path.open(encoding="utf-8") as stream:
+            header = json.loads(stream.readline())["plan"]
+        return Plan(**header | {"levels": tuple(header["levels"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} does not begin with the plan of its samples ({type(error).__name__}: {error}). "
+            "Give a file that `alphatier evaluate` or `alphatier train` wrote, or take the samples again."
+        ) from error
 
 
-def missing(plan: Plan, present: Sequence[Sample]) -> list[tuple[int, int]]:
+def missing(plan: Plan, present: Sequence[Sample]) -> list[Pair]:
     """The (problem, sample) pairs that are still to be taken."""
     there = {(sample.problem, sample.sample) for sample in present}
     pairs = ((problem, sample) for problem in range(plan.problems) for sample in range(plan.samples_per_problem))
     return [pair for pair in pairs if pair not in there]
 
 
-def graded(plan_problem: tuple[int, int], problem: Problem, completion: Completion, *, correct: bool) -> Sample:
+def graded(pair: Pair, problem: Problem, completion: Completion, *, correct: bool) -> Sample:
     """A response with its grade; a truncated one is wrong."""
     return Sample(
-        problem=plan_problem[0],
-        sample=plan_problem[1],
+        problem=pair[0],
+        sample=pair[1],
         level=problem.level,
         question=problem.question,
         answer=problem.answer,
@@ -137,6 +181,7 @@ def graded(plan_problem: tuple[int, int], problem: Problem, completion: Completi
         tokens=completion.tokens,
         truncated=completion.truncated,
         correct=correct and not completion.truncated,
+        reasoning=completion.reasoning,
     )
 
 
@@ -145,4 +190,10 @@ def _samples(path: Path) -> Iterator[Sample]:
         next(stream, None)
         for line in stream:
             if line.endswith("\n"):
-                yield Sample(**json.loads(line))
+                values = json.loads(line)
+                yield Sample(**values | {"level": str(values["level"])})
+
+
+def _without_defaults(record: Plan | Sample) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in fields(record) if field.default is not MISSING}
+    return {name: value for name, value in asdict(record).items() if name not in defaults or value != defaults[name]}

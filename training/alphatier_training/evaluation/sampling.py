@@ -9,17 +9,29 @@ from peft import PeftModel
 from transformers import AutoTokenizer, GenerationConfig
 
 from alphatier_training.data.problem import Problem
-from alphatier_training.evaluation.samples import Completion, Plan, Sample, SampleFile, graded, missing
-from alphatier_training.grading import is_correct
+from alphatier_training.evaluation.progress import Progress
+from alphatier_training.evaluation.samples import Completion, Pair, Plan, Sample, SampleFile, graded, missing
+from alphatier_training.grading import are_correct
 from alphatier_training.rl.policy import FastLlama, load_policy
-from alphatier_training.run.reporting import Report, Reporter
 
 BATCH = 250
-"""Responses sampled together. Part of the result, as a batch shares its random numbers."""
+"""Responses sampled together, at most."""
+
+BATCH_TOKENS = 1 << 18
+"""Tokens of a batch, prompts and responses, at most: 7.5 GB of cache for a 1.5B Qwen2."""
+
+PROMPT_TOKENS = 512
+"""What a prompt is taken to need of them."""
 
 
 def sample_model(
-    plan: Plan, file: SampleFile, folder: str | Path, adapter: Path | None, device: str, report: Reporter
+    plan: Plan,
+    problems: Sequence[Problem],
+    file: SampleFile,
+    folder: str | Path,
+    adapter: Path | None,
+    device: str,
+    progress: Progress,
 ) -> None:
     """Take the samples of `plan` that are not in `file` yet, batch by batch.
 
@@ -27,49 +39,53 @@ def sample_model(
 
     Args:
         plan: What to sample.
+        problems: The plan's problems.
         file: Where the samples go.
         folder: The model, a folder or a hub id.
         adapter: The LoRA adapter over it, if any.
         device: `cpu` or `cuda`.
-        report: Told after each batch.
+        progress: Told of what is there, and after each batch.
     """
     present = file.read()
-    todo, done, right = set(missing(plan, present)), len(present), sum(sample.correct for sample in present)
+    todo = set(missing(plan, present))
+    progress.add(present)
     if not todo:
         return
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = _load(folder, adapter, device)
-    problems = plan.held_out()
     for batch in _batches(plan, todo):
         torch.manual_seed(_seed(plan, batch[0]))
-        completions = complete(model, tokenizer, [problems[number].question for number, _ in batch], plan)
-        pairs = zip(batch, completions, strict=True)
-        samples = [_grade(pair, problems[pair[0]], completion) for pair, completion in pairs if pair in todo]
+        completions = complete(model, tokenizer, [plan.messages(problems[number]) for number, _ in batch], plan)
+        taken = [(pair, completion) for pair, completion in zip(batch, completions, strict=True) if pair in todo]
+        samples = _graded(problems, taken)
         file.append(samples)
-        done, right = done + len(samples), right + sum(sample.correct for sample in samples)
-        report(Report(f"samples-{plan.tier}", done, plan.total(), "responses", f"right {right / done:.0%}"))
+        progress.add(samples)
 
 
-def _grade(pair: tuple[int, int], problem: Problem, completion: Completion) -> Sample:
-    return graded(pair, problem, completion, correct=is_correct(completion.text, problem.answer))
+def _graded(problems: Sequence[Problem], taken: Sequence[tuple[Pair, Completion]]) -> list[Sample]:
+    answers = [problems[pair[0]].answer for pair, _ in taken]
+    verdicts = are_correct([completion.text for _, completion in taken], answers)
+    return [
+        graded(pair, problems[pair[0]], completion, correct=correct)
+        for (pair, completion), correct in zip(taken, verdicts, strict=True)
+    ]
 
 
 @torch.no_grad()
-def complete(model: Any, tokenizer: Any, questions: Sequence[str], plan: Plan) -> list[Completion]:
-    """Sample one response to each question (torch's global generator)."""
+def complete(
+    model: Any, tokenizer: Any, conversations: Sequence[list[dict[str, str]]], plan: Plan
+) -> list[Completion]:
+    """Sample one response to each conversation (torch's global generator)."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     inputs = tokenizer.apply_chat_template(
-        [[{"role": "user", "content": question}] for question in questions],
-        add_generation_prompt=True,
-        return_dict=True,
-        padding=True,
-        return_tensors="pt",
+        conversations, add_generation_prompt=True, return_dict=True, padding=True, return_tensors="pt"
     ).to(model.device)
+    settings = _settings(model, tokenizer, plan)
     output = model.generate(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        generation_config=_settings(model, plan),
+        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=settings
     )
-    ends = _end_ids(model)
+    ends = {settings.eos_token_id} if isinstance(settings.eos_token_id, int) else set(settings.eos_token_id)
     return [_completion(tokenizer, row, ends) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
@@ -79,22 +95,17 @@ def _completion(tokenizer: Any, ids: list[int], ends: set[int]) -> Completion:
     return Completion(tokenizer.decode(kept, skip_special_tokens=True), len(kept), truncated=end is None)
 
 
-def _settings(model: Any, plan: Plan) -> Any:
+def _settings(model: Any, tokenizer: Any, plan: Plan) -> Any:
     given = model.generation_config
     return GenerationConfig(
         max_new_tokens=plan.max_tokens,
         do_sample=plan.temperature > 0,
         temperature=plan.temperature or None,
-        top_p=plan.top_p,
-        top_k=0,
-        eos_token_id=given.eos_token_id,
-        pad_token_id=given.pad_token_id,
+        top_p=plan.top_p if plan.temperature else None,
+        top_k=0 if plan.temperature else None,
+        eos_token_id=tokenizer.eos_token_id if given.eos_token_id is None else given.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
-
-
-def _end_ids(model: Any) -> set[int]:
-    ends = model.generation_config.eos_token_id
-    return {ends} if isinstance(ends, int) else set(ends)
 
 
 def _load(folder: str | Path, adapter: Path | None, device: str) -> Any:
@@ -104,14 +115,20 @@ def _load(folder: str | Path, adapter: Path | None, device: str) -> Any:
     return (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
 
 
-def _batches(plan: Plan, todo: set[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+def batch_rows(max_tokens: int) -> int:
+    """Responses of at most `max_tokens` sampled together. Part of the result: a batch shares its random numbers."""
+    return max(1, min(BATCH, BATCH_TOKENS // (max_tokens + PROMPT_TOKENS)))
+
+
+def _batches(plan: Plan, todo: set[Pair]) -> Iterator[list[Pair]]:
     """The plan's batches of (problem, sample) in which something is missing; whole, as they share their seed."""
     pairs = [(problem, sample) for sample in range(plan.samples_per_problem) for problem in range(plan.problems)]
-    for start in range(0, len(pairs), BATCH):
-        batch = pairs[start : start + BATCH]
+    rows = batch_rows(plan.max_tokens)
+    for start in range(0, len(pairs), rows):
+        batch = pairs[start : start + rows]
         if not todo.isdisjoint(batch):
             yield batch
 
 
-def _seed(plan: Plan, first: tuple[int, int]) -> int:
+def _seed(plan: Plan, first: Pair) -> int:
     return (plan.seed * 1_000_003 + first[1]) * 1_000_003 + first[0]

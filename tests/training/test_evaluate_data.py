@@ -1,0 +1,131 @@
+"""What tiers are measured on: options and recipes to data sets, and models of other kinds than the shipped one."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from alphatier_models import Family, directory_sha256, load_family, save_family
+from alphatier_training.arithmetic.problems import generate
+from alphatier_training.cli import evaluate
+from alphatier_training.evaluation.options import LONGEST, PAPER_PROMPT, Asked, data_set, sampling_of, tasks_of
+from alphatier_training.evaluation.tasks import recipe_tasks
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.assembly import write_family
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import silent
+from alphatier_training.run.stages import all_stages, run_stage
+
+
+def write_sums(path: Path, number: int, level: str | None = None) -> Path:
+    problems = generate(number, seed=5, split="heldout")
+    extra = {"level": level} if level else {}
+    path.write_text(
+        "".join(json.dumps({"question": p.question, "answer": p.answer, **extra}) + "\n" for p in problems)
+    )
+    return path
+
+
+def unmeasured(family: Family) -> Family:
+    tiers = tuple(tier.model_copy(update={"evaluations": ()}) for tier in family.tiers)
+    return family.model_copy(update={"tiers": tiers})
+
+
+def rows(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(evaluate, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = next(iter(json.loads(result.stdout)["datasets"].values()))["rows"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "place"),
+    [
+        ("data/MATH 500.jsonl", "math-500", {"path": "data/MATH 500.jsonl"}),
+        ("gsm8k=test.jsonl", "gsm8k", {"path": "test.jsonl"}),
+        ("hub:openai/gsm8k:main", "gsm8k", {"hub": "openai/gsm8k", "config": "main", "split": "test"}),
+        (
+            "hub:HuggingFaceH4/MATH-500",
+            "math-500",
+            {"hub": "HuggingFaceH4/MATH-500", "config": None, "split": "test"},
+        ),
+        ("dev=hub:a/b::validation", "dev", {"hub": "a/b", "config": None, "split": "validation"}),
+    ],
+)
+def test_an_option_names_a_data_set(text: str, name: str, place: dict[str, str | None]) -> None:
+    found = data_set(text)
+    assert found.name == name
+    assert {key: getattr(found, key) for key in place} == place
+
+
+def test_a_family_is_measured_as_before_unless_told_otherwise(trained: Path) -> None:
+    family = load_family(trained)
+    assert sampling_of(family, (), {"seed": None}).max_tokens == 48
+    changed = sampling_of(family, (), {"temperature": 0.0, "seed": 3})
+    assert (changed.temperature, changed.seed, changed.max_tokens) == (0, 3, 48)
+
+
+def test_a_family_that_was_never_measured_gets_the_papers_settings(trained: Path, tmp_path: Path) -> None:
+    family, path = unmeasured(load_family(trained)), str(write_sums(tmp_path / "sums.jsonl", 3))
+    sampling = sampling_of(family, (path,), {})
+    assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.6, 0.95, LONGEST)
+    assert tasks_of(family, Asked((path,)), 7)[0].prompt == PAPER_PROMPT
+    assert sampling_of(family, (), {}).max_tokens == 256
+    assert tasks_of(family, Asked(), 7)[0].prompt == "{question}"
+
+
+def test_only_the_first_problems_of_a_data_set_are_taken_when_asked(trained: Path, tmp_path: Path) -> None:
+    data = write_sums(tmp_path / "sums.jsonl", 9)
+    task = tasks_of(load_family(trained), Asked((str(data),), problems=4), 7)[0]
+    assert [problem.question for problem in task.problems] == [
+        problem.question for problem in generate(9, seed=5, split="heldout")[:4]
+    ]
+
+
+def test_a_recipes_data_sets_are_measured_by_its_own_settings(trained: Path, tmp_path: Path) -> None:
+    """Two data sets in one stage, each an evaluation of every tier in family.json."""
+    shutil.copytree(trained, tmp_path / "mini")
+    folder = RunFolder(tmp_path / "mini")
+    data = [
+        {"name": "one", "path": str(write_sums(tmp_path / "one.jsonl", 6, "easy")), "samples_per_problem": 2},
+        {"name": "two", "path": str(write_sums(tmp_path / "two.jsonl", 9))},
+    ]
+    document = json.loads(folder.recipe_file.read_text())
+    document["evaluation"] |= {"data": data, "problems": 8}
+    recipe = parse_recipe(document, "recipe.json")
+    assert [len(task.problems) for task in recipe_tasks(recipe)] == [6, 8]
+    for stage in [stage for stage in all_stages(recipe) if stage.startswith("samples-")]:
+        (folder.work / "done" / f"{stage}.json").unlink()
+        run_stage(stage, recipe, folder, silent)
+    for tier in write_family(recipe, folder).tiers:
+        found = [(one.dataset, one.problems, one.samples_per_problem) for one in tier.evaluations]
+        assert found == [("one", 6, 2), ("two", 8, 1)]
+        assert [level.level for level in tier.evaluations[0].levels] == ["easy"]
+
+
+def test_a_model_of_another_kind_is_sampled_by_transformers_and_says_the_same(trained: Path, tmp_path: Path) -> None:
+    """A Llama's weights are a Mistral's; greedily, the fast sampler and `generate()` say the same."""
+    other = tmp_path / "other"
+    shutil.copytree(trained, other, ignore=shutil.ignore_patterns("work", "report"))
+    config = json.loads((other / "base" / "config.json").read_text())
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": None}
+    (other / "base" / "config.json").write_text(json.dumps(config))
+    family = load_family(other, checksums=False)
+    base = family.base.model_copy(update={"sha256": directory_sha256(other / "base")})
+    save_family(family.model_copy(update={"base": base}), other)
+    options = ["--tier", "alpha-0.4", "--problems", "25", "--temperature", "0", "--out"]
+    ours = rows(str(trained), *options, str(tmp_path / "a"))["alpha-0.4"]
+    theirs = rows(str(other), *options, str(tmp_path / "b"))["alpha-0.4"]
+    for field in ("accuracy", "tokens", "token_percentiles", "truncation_rate"):
+        assert theirs[field] == ours[field]
+
+
+def test_long_responses_are_sampled_in_small_batches() -> None:
+    from alphatier_training.evaluation.sampling import BATCH, batch_rows
+
+    assert batch_rows(256) == BATCH
+    assert batch_rows(32_768) == 7  # 2 ** 18 / (32,768 + 512)
+    assert batch_rows(10**9) == 1

@@ -1,0 +1,1 @@
+"""Baselines that are trained: what RL with a length penalty has to beat."""

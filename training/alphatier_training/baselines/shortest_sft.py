@@ -1,0 +1,228 @@
+"""The baseline `shortest-sft`: the base fine-tuned on its own shortest correct responses (rejection sampling).
+
+    sample k responses a training problem -> keep the shortest correct one of each -> supervised fine-tuning
+
+The paper's baseline of that name (arXiv 2502.04463, section 4); Kimi k1.5 calls it shortest rejection sampling
+(arXiv 2501.12599). What: a LoRA adapter over the family's base, by `trl.SFTTrainer` on tokens of ours, so that the
+prompt is the one that evaluation uses. What not: no evaluation; `alphatier evaluate --baseline DIR` measures it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from alphatier_models import Family, SamplingSettings
+from alphatier_training.base.supervised_data import IGNORED
+from alphatier_training.errors import FolderError, TrainingError
+from alphatier_training.evaluation.baselines import BASELINE_FILE, Row, base_identity
+from alphatier_training.evaluation.measuring import weights_of
+from alphatier_training.evaluation.progress import Progress
+from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
+from alphatier_training.evaluation.sampling import sample_model
+from alphatier_training.evaluation.tasks import Task
+from alphatier_training.rl.policy import device_of, load_policy
+from alphatier_training.run.folder import replacing, write_text
+from alphatier_training.run.reporting import Report, Reporter
+
+NAME = "shortest-sft"
+
+SAMPLING, TUNING = "samples", "fine-tuning"
+"""The stages, as the display calls them."""
+
+_COMPLETE = "complete"
+_CHECKPOINTS = 10
+"""Checkpoints in a run."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the baseline, besides base and problems."""
+
+    sampling: SamplingSettings
+    epochs: int = 2
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    """AdamW's peak rate, falling linearly to 0 (`rl.learning_rate`'s default)."""
+    rank: int = 16
+    scale: int = 32
+    """LoRA's own alpha."""
+
+
+def make(
+    family: Family, folder: Path, task: Task, settings: Settings, out: Path, device: str, report: Reporter
+) -> Path:
+    """Make the baseline's adapter in OUT/shortest-sft, going on from what OUT/work holds.
+
+    Raises:
+        TrainingError: the base solves no problem.
+        FolderError: OUT holds one with other settings.
+    """
+    target, work = out / NAME, out / "work" / NAME
+    row = Row(NAME, _base_tier(family), NAME)
+    plan = task.plan(family.name, row.tier, base_identity(family), settings.sampling, baseline=NAME)
+    described = {"method": NAME, "base": base_identity(family), "settings": _settings(plan, settings)}
+    if _is_there(target, described):
+        return target
+    model, _ = weights_of(family, folder, row)
+    file, device = SampleFile(plan, work / "samples"), device_of(device)
+    sample_model(plan, task.problems, file, model, None, device, Progress(SAMPLING, plan.total(), report))
+    report(Report(SAMPLING, plan.total(), plan.total(), "responses", finished=True))
+    samples = file.read()
+    kept = shortest_correct(samples)
+    if not kept:
+        raise TrainingError(
+            f"{family.name}'s base solves none of the {plan.problems} problems; there is nothing to learn."
+        )
+    trainer = _trainer(model, device, _examples(model, task, plan, kept), settings, work, report)
+    trainer.train(resume_from_checkpoint=_newest(work / "checkpoints"))
+    _save(trainer, target, model, family, described | counts(samples, kept))
+    shutil.rmtree(work / "checkpoints", ignore_errors=True)
+    report(Report(TUNING, 1, 1, finished=True))
+    return target
+
+
+def shortest_correct(samples: Sequence[Sample]) -> list[Sample]:
+    """The shortest right response of each problem that has one; of equals, the first."""
+    best: dict[int, Sample] = {}
+    for sample in samples:
+        if sample.correct and (sample.problem not in best or sample.tokens < best[sample.problem].tokens):
+            best[sample.problem] = sample
+    return [best[problem] for problem in sorted(best)]
+
+
+def counts(samples: Sequence[Sample], kept: Sequence[Sample]) -> dict[str, float]:
+    """What the selection did."""
+    return {
+        "kept": len(kept),
+        "tokens_sampled": round(fmean(sample.tokens for sample in samples), 3),
+        "tokens_kept": round(fmean(sample.tokens for sample in kept), 3),
+    }
+
+
+def _base_tier(family: Family) -> str:
+    for tier in family.tiers:
+        if tier.layout == "base":
+            return tier.name
+    raise TrainingError(
+        f"{family.name} has no tier that is the untouched base; the baseline starts from it. Add one."
+    )
+
+
+def _settings(plan: Plan, settings: Settings) -> dict[str, Any]:
+    return {"plan": plan.header() | {"levels": list(plan.levels)}, **asdict(settings, dict_factory=_json)}
+
+
+def _json(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value.model_dump() if isinstance(value, SamplingSettings) else value for name, value in items}
+
+
+def _is_there(target: Path, described: dict[str, Any]) -> bool:
+    if not target.exists():
+        return False
+    there = target / BASELINE_FILE
+    found = json.loads(there.read_text(encoding="utf-8")) if there.is_file() else {}
+    if any(found.get(key) != value for key, value in described.items()):
+        raise FolderError(f"{target} holds a baseline made with other settings; give another --out, or delete it.")
+    return True
+
+
+def _examples(model: Path, task: Task, plan: Plan, kept: Sequence[Sample]) -> Any:
+    """Token ids of prompt, response and end token, and labels for the response alone."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    conversations = [plan.messages(task.problems[sample.problem]) for sample in kept]
+    prompts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, return_dict=True)["input_ids"]
+    responses = tokenizer([sample.response for sample in kept], add_special_tokens=False)["input_ids"]
+    return Dataset.from_list(
+        [
+            {
+                "input_ids": [*prompt, *response, tokenizer.eos_token_id],
+                "labels": [IGNORED] * len(prompt) + [*response, tokenizer.eos_token_id],
+            }
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+    )
+
+
+def _trainer(model: Path, device: str, examples: Any, settings: Settings, work: Path, report: Reporter) -> Any:
+    on_cpu = device == "cpu"
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    steps = settings.epochs * -(-len(examples) // settings.batch_size)
+    config = SFTConfig(
+        output_dir=str(work / "checkpoints"),
+        seed=settings.sampling.seed,
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size if on_cpu else 1,
+        gradient_accumulation_steps=1 if on_cpu else settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        max_length=None,
+        use_cpu=on_cpu,
+        bf16=not on_cpu,
+        gradient_checkpointing=not on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        save_steps=max(1, steps // _CHECKPOINTS),
+        save_total_limit=2,
+        logging_steps=1,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = SFTTrainer(
+        model=load_policy(model, device, dtype=torch.float32 if on_cpu else torch.bfloat16, place=False),
+        args=config,
+        train_dataset=examples,
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=settings.rank, lora_alpha=settings.scale, target_modules="all-linear", task_type="CAUSAL_LM"
+        ),
+        callbacks=[_Watches(steps, report)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+class _Watches(TrainerCallback):  # type: ignore[misc]  # transformers has no types for mypy
+    """Tells how far the run is, and marks a checkpoint once all of it is written."""
+
+    def __init__(self, steps: int, report: Reporter) -> None:
+        self._steps, self._report = steps, report
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_unused: Any) -> None:
+        """Report after each step."""
+        if "loss" in logs:
+            self._report(Report(TUNING, state.global_step, self._steps, "steps", f"loss {float(logs['loss']):.3f}"))
+
+    def on_save(self, args: Any, state: Any, control: Any, **_unused: Any) -> None:
+        """Called by the trainer after the last file."""
+        write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE, "")
+
+
+def _newest(folder: Path) -> str | None:
+    """The newest whole checkpoint; half-written ones are deleted."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    whole = [path for path in found if (path / _COMPLETE).is_file()]
+    for path in set(found) - set(whole):
+        shutil.rmtree(path)
+    return str(whole[-1]) if whole else None
+
+
+def _save(trainer: Any, target: Path, model: Path, family: Family, described: dict[str, Any]) -> None:
+    """A stock PEFT adapter and what it is, in place at once."""
+    base = os.path.relpath(model, target) if family.base.sha256 else family.base.model
+    trainer.model.peft_config["default"].base_model_name_or_path = base
+    with replacing(target) as new:
+        trainer.model.save_pretrained(new, save_embedding_layers=False)
+        (new / "README.md").unlink(missing_ok=True)
+        write_text(new / BASELINE_FILE, json.dumps(described, indent=1) + "\n")

@@ -1,0 +1,129 @@
+"""The command `alphatier evaluate`: options and their help. Importing this module loads neither torch nor scipy."""
+
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from alphatier_training.errors import TrainingError
+from alphatier_training.recipe.problems import Format
+
+_positive = click.IntRange(min=1)
+
+
+@click.command()
+@click.argument("family", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    multiple=True,
+    metavar="[NAME=]PLACE",
+    help="A JSONL file, a folder, hub:ID[:CONFIG[:SPLIT]], or `arithmetic`; may be repeated. [arithmetic]",
+)
+@click.option(
+    "--format",
+    type=click.Choice(get_args(Format)),
+    default="auto",
+    show_default=True,
+    help="Of --data: which fields hold question and answer.",
+)
+@click.option("--prompt", help="The user's message, {question} in it. [as before, else the paper's]")
+@click.option("--system", default="", help="A system message. [none]")
+@click.option("--problems", "--limit", type=_positive, help="The first ones of each data set. [arithmetic: 1000]")
+@click.option("--samples", type=_positive, default=1, show_default=True, help="Responses a problem.")
+@click.option("--temperature", type=click.FloatRange(min=0), help="[as measured before, else 0.6]")
+@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="[as measured before, else 0.95]")
+@click.option("--max-tokens", type=_positive, help="A longer response is wrong. [as before, else 256, --data 32768]")
+@click.option("--seed", type=int, help="Of the problems and of the sampling. [as measured before, else 7]")
+@click.option("--tier", "tiers", multiple=True, metavar="NAME", help="Measure only this tier; may be repeated. [all]")
+@click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="NAME",
+    help="A row more: cutoff-N, concise, draft, tokens-N (…:TIER), or an adapter's folder; may be repeated.",
+)
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    type=_positive,
+    metavar="N",
+    help="Accuracy where a response longer than N tokens is wrong; may be repeated.",
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    multiple=True,
+    metavar="A B",
+    help="Paired tests of two rows; may be repeated. [each with the reference tier]",
+)
+@click.option("--endpoint", metavar="URL", help="Ask an OpenAI-compatible endpoint (…/v1), not this process.")
+@click.option(
+    "--endpoint-model",
+    default="{family}:{tier}",
+    show_default=True,
+    help="What the endpoint calls the model of a tier.",
+)
+@click.option("--concurrency", type=_positive, default=16, show_default=True, help="Requests in flight at once.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="Seconds a request.",
+)
+@click.option("--retries", type=click.IntRange(min=0), default=4, show_default=True, help="Of a failed request.")
+@click.option("--device", type=click.Choice(["cpu", "auto"]), default="cpu", help="auto takes a GPU. [cpu]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="For the samples. [runs/evaluate/<name>]"
+)
+@click.option("--fresh", is_flag=True, help="Take every sample again, even those that --out holds already.")
+@click.option("--write", is_flag=True, help="Put the figures of the tiers into family.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+def evaluate(family: Path, as_json: bool, write: bool, **options: Any) -> None:
+    """Measure the tiers of FAMILY: accuracy and tokens with 95 % intervals, and paired tests.
+
+    \b
+    Every response is kept as a JSON line; the same command goes on from there after a stop.
+    The key for --endpoint is the environment's OPENAI_API_KEY.
+
+    \b
+    Examples:
+      alphatier evaluate models/tiny --tier alpha-0.4 --problems 200
+      alphatier evaluate models/tiny --budget 32 --budget 64 --baseline cutoff-32
+      alphatier evaluate FAMILY --data gsm8k=test.jsonl --data hub:HuggingFaceH4/MATH-500 --samples 3
+    """
+    from rich.console import Console
+
+    from alphatier_models import FamilyError
+    from alphatier_training.evaluation import command
+
+    console = Console(stderr=True)
+    try:
+        found = _measured(family, console, **options)
+    except (TrainingError, FamilyError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        console.print("\nStopped; the samples taken are kept. Go on with the same command.")
+        sys.exit(130)
+    if write:
+        command.write(family, found)
+    command.show(found, as_json=as_json)
+
+
+def _measured(family: Path, console: Any, **options: Any) -> Any:
+    from alphatier_training.evaluation.command import Wanted, measure
+    from alphatier_training.evaluation.endpoint import Endpoint
+    from alphatier_training.evaluation.options import Asked
+
+    def taken(*names: str) -> dict[str, Any]:
+        return {name: options.pop(name) for name in names}
+
+    asked = Asked(**taken("data", "format", "prompt", "system", "problems", "samples"))
+    wanted = Wanted(**taken("tiers", "baselines", "budgets", "compare"))
+    sampling = taken("temperature", "top_p", "max_tokens", "seed")
+    url, model = options.pop("endpoint"), options.pop("endpoint_model")
+    how = taken("concurrency", "timeout", "retries")
+    endpoint = Endpoint(url, model, **how) if url else None
+    return measure(family, console, asked, wanted, sampling, endpoint=endpoint, **options)
