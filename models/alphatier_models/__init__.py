@@ -9,12 +9,14 @@ This package holds its schema, its one reader and its one writer. It imports no 
 'alpha-0'
 """
 
-from alphatier_models.errors import FamilyError, FamilyProblem
+from alphatier_models.errors import BlendError, FamilyError, FamilyProblem
 from alphatier_models.files import FAMILY_FILE, find_problems, load_family, save_family
 from alphatier_models.hashing import directory_sha256, text_sha256
 from alphatier_models.schema import (
     EFFORTS,
     Base,
+    BlendPart,
+    BudgetResult,
     Evaluation,
     Family,
     Interval,
@@ -29,6 +31,9 @@ __all__ = [
     "EFFORTS",
     "FAMILY_FILE",
     "Base",
+    "BlendError",
+    "BlendPart",
+    "BudgetResult",
     "Evaluation",
     "Family",
     "FamilyError",

@@ -11,9 +11,14 @@ COMMANDS_GROUP = "alphatier.commands"
 SUMMARIES = {
     "serve": "Serve a family behind OpenAI's API, a tier chosen by each request.",
     "ask": "Ask a running gateway a question, at one tier or at all of them.",
-    "family": "Show a family's tiers and measured figures, or check its files.",
+    "family": "Show a family's tiers and measured figures, check its files, blend its tiers.",
     "train": "Train a family from a recipe: base, one tier an alpha, evaluation, report.",
+    "sweep": "Train variants of a recipe over one base, with several seeds, and compare them.",
+    "problems": "Show what data sets hold, and look for evaluation problems in training ones.",
     "evaluate": "Measure accuracy and tokens of a family's tiers on held-out problems.",
+    "baseline": "Train what tiers are compared with: SFT on the shortest correct responses.",
+    "report": "Write the report of a family: one HTML page, its plots as PNG.",
+    "choose": "Propose which tiers a family offers, by an accuracy floor or a share of tokens.",
 }
 
 

@@ -1,6 +1,7 @@
 """The errors of this package.
 
 FamilyError        a family that cannot be used; carries one FamilyProblem for each fault found
+BlendError         tiers that cannot be blended; the message names the remedy
 """
 
 from dataclasses import dataclass
@@ -29,3 +30,7 @@ class FamilyError(ValueError):
         self.problems = problems
         lines = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"{path} is not a usable family:\n{lines}")
+
+
+class BlendError(ValueError):
+    """A blend that was asked for cannot be made."""

@@ -1,4 +1,4 @@
-"""`alphatier family`: show and check."""
+"""`alphatier family`: show, check and blend."""
 
 import json
 import sys
@@ -14,9 +14,23 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 _path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 
-@click.group()
+class _Family(click.Group):
+    """The group; `blend` has a module of its own, imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "blend"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "blend":
+            from alphatier_models.blend_cli import blend
+
+            return blend
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Family)
 def family() -> None:
-    """Show a family's tiers and measured figures, or check its files."""
+    """Show a family's tiers and measured figures, check its files, or make tiers between tiers."""
 
 
 @family.command()
@@ -91,12 +105,18 @@ def _row(family: Family, tier: Tier) -> list[str]:
         efforts.append("(default)")
     return [
         tier.name,
-        "-" if tier.alpha is None else f"{tier.alpha:g}",
+        _alpha(tier),
         _interval(evaluation.accuracy, 100) if evaluation else "-",
         _interval(evaluation.tokens, 1) if evaluation else "-",
         f"{evaluation.tokens.mean / reference.tokens.mean:.0%}" if evaluation and reference else "-",
         ", ".join(efforts),
     ]
+
+
+def _alpha(tier: Tier) -> str:
+    if tier.alpha is None:
+        return "blend" if tier.blend else "-"
+    return f"{tier.alpha:g}"
 
 
 def _interval(interval: Interval, scale: float) -> str:

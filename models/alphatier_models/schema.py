@@ -66,6 +66,17 @@ class LevelResult(_Strict):
     tokens: Interval
 
 
+class BudgetResult(_Strict):
+    """What becomes of an evaluation when each response is cut off at a number of tokens."""
+
+    max_tokens: int = Field(gt=0)
+    accuracy: Interval
+    """A response that was cut off is wrong."""
+    tokens: Interval
+    """Up to the cut."""
+    truncation_rate: Share
+
+
 class Evaluation(_Strict):
     """One tier measured on one data set by `alphatier evaluate`.
 
@@ -82,6 +93,14 @@ class Evaluation(_Strict):
     token_percentiles: TokenPercentiles
     truncation_rate: Share
     levels: tuple[LevelResult, ...] = ()
+    tokens_correct: Interval | None = None
+    """Tokens of the right responses; None when there are none, or they were not told apart."""
+    tokens_wrong: Interval | None = None
+    budgets: tuple[BudgetResult, ...] = ()
+    problems_sha256: Sha256 | None = None
+    """Checksum of the problems' text."""
+    prompt: str | None = None
+    """The user's message, {question} replaced by the question; None when it is the question alone."""
 
 
 class Base(_Strict):
@@ -106,12 +125,23 @@ class Reasoning(_Strict):
     """The name given to vLLM's `--reasoning-parser`."""
 
 
+class BlendPart(_Strict):
+    """One tier in a blend, and its weight: blend = base + sum of weight * (tier - base).
+
+    Weights need not add up to 1: what is left is the base's. A weight below 0 or above 1 extrapolates.
+    """
+
+    tier: Name
+    weight: float
+
+
 class Tier(_Strict):
     """One member of a family.
 
     `layout` says what is on disk: `base` (the untouched base, no path), `adapter` (a LoRA adapter
     over the base) or `checkpoint` (a full model). `alpha` is the length penalty it was trained at
-    (arXiv 2502.04463, section 3), None for the base.
+    (arXiv 2502.04463, section 3), None for the base and for blends. `blend` says which tiers' weights a tier
+    that nobody trained was made of.
     """
 
     name: Name
@@ -121,6 +151,7 @@ class Tier(_Strict):
     alpha: float | None = Field(default=None, ge=0, lt=1)
     recipe_sha256: Sha256 | None = None
     seed: int | None = None
+    blend: tuple[BlendPart, ...] | None = Field(default=None, min_length=1)
     evaluations: tuple[Evaluation, ...] = ()
 
     @model_validator(mode="after")
@@ -132,6 +163,19 @@ class Tier(_Strict):
                 raise ValueError("a base tier has no path, sha256 or alpha; remove them or set its layout")
         elif self.path is None or self.sha256 is None:
             raise ValueError(f"a tier with layout {self.layout!r} needs `path` and `sha256`; add them")
+        return self
+
+    @model_validator(mode="after")
+    def _blend_was_not_trained(self) -> Self:
+        if self.blend is None:
+            return self
+        if self.layout == "base" or self.alpha is not None:
+            raise ValueError(
+                "a blend is no base and was trained at no alpha; remove `blend`, or `alpha` and the layout"
+            )
+        names = [part.tier for part in self.blend]
+        if self.name in names or len(set(names)) < len(names):
+            raise ValueError("blend: a part is the tier itself, or is named twice; name each tier once")
         return self
 
     def evaluation(self, dataset: str | None = None) -> Evaluation | None:
@@ -169,6 +213,13 @@ class Family(_Strict):
         for field in ("default_tier", "reference_tier"):
             if getattr(self, field) not in names:
                 raise ValueError(f"{field}: {getattr(self, field)!r} is no tier of this family; {known}")
+        for index, tier in enumerate(self.tiers):
+            for part in tier.blend or ():
+                if part.tier not in names:
+                    field = f"tiers[{index}].blend"
+                    raise ValueError(
+                        f"{field}: {part.tier!r} is no tier of this family; restore it or remove `blend`"
+                    )
         return self
 
     def tier(self, name: str) -> Tier:

@@ -1,0 +1,71 @@
+"""The picture of a study: accuracy against tokens, and tokens along the shares."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from alphatier_training.blending.curve import Point, Result
+from alphatier_training.report.style import drawing, series
+
+
+def draw(result: Result, file: Path) -> None:
+    """Write a PNG; intervals are 95 %, thin lines single seeds."""
+    with drawing():
+        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        for index, (name, curve) in enumerate(result.curves.items(), start=1):
+            _line(left, curve.points, name, index)
+            _along(right, curve.points, name, index)
+        _front(left, result)
+        left.set(xlabel="mean tokens a response", ylabel="accuracy, %", title="Blends and trained tiers")
+        right.set(xlabel="share", ylabel="mean tokens a response", title="Tokens by share (thin: single seeds)")
+        for axes in (left, right):
+            axes.legend(fontsize=7.5)
+        _save(figure, file)
+
+
+def _front(axes: Any, result: Result) -> None:
+    _line(axes, result.trained, "trained", 0, linewidth=1.5)
+    for index, point in enumerate(result.trained):
+        spot = (point.tokens.mean, 100 * point.accuracy.mean)
+        axes.annotate(
+            point.tier, spot, xytext=(3, 9 if index % 2 == 0 else -13), textcoords="offset points", fontsize=7
+        )
+
+
+def _line(axes: Any, points: Sequence[Point], label: str, index: int, linewidth: float = 0.8) -> None:
+    axes.errorbar(
+        [point.tokens.mean for point in points],
+        [100 * point.accuracy.mean for point in points],
+        yerr=[
+            [100 * (point.accuracy.mean - point.accuracy.low) for point in points],
+            [100 * (point.accuracy.high - point.accuracy.mean) for point in points],
+        ],
+        label=label,
+        linewidth=linewidth,
+        elinewidth=0.7,
+        capsize=2,
+        **series(index),
+    )
+
+
+def _along(axes: Any, points: Sequence[Point], label: str, index: int) -> None:
+    shares = [point.share for point in points]
+    for seed in range(len(points[0].seeds)):
+        axes.plot(shares, [point.seeds[seed][0] for point in points], color=series(index)["color"], linewidth=0.4)
+    axes.plot(shares, [point.tokens.mean for point in points], label=label, **series(index))
+
+
+def _save(figure: Figure, file: Path) -> None:
+    """A PNG of 64 colours: a third of the size, for a file that is kept in the repository."""
+    FigureCanvasAgg(figure)
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
+    temporary = file.with_suffix(".tmp")
+    Image.open(stream).convert("RGB").quantize(64).save(temporary, format="png", optimize=True)
+    temporary.replace(file)
