@@ -1,0 +1,1 @@
+"""What a recipe will cost and how it is launched: `alphatier train --dry-run`. No torch, nothing written."""
