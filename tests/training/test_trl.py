@@ -22,8 +22,8 @@ folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
 folder.checkpoints = lambda stage: work / stage
 recipe = folder.recipe()
 
-def remember(response, answer):  # the hardly trained model is never right, so call even lengths right
-    return len(response) % 2 == 0
+def remember(responses, answers):  # the hardly trained model is never right, so call even lengths right
+    return [len(response) % 2 == 0 for response in responses]
 
 def one_run(alpha):
     trainer = build_trainer(recipe, folder, alpha, silent)
@@ -31,7 +31,8 @@ def one_run(alpha):
 
     def record(prompts, completions, completion_ids, **columns):
         ended = [ids[-1] in reward.end_token_ids for ids in completion_ids]
-        seen["correct"] = [end and remember(c[-1]["content"], "") for end, c in zip(ended, completions)]
+        right = remember([completion[-1]["content"] for completion in completions], answers=None)
+        seen["correct"] = [end and good for end, good in zip(ended, right)]
         seen["lengths"] = [len(ids) for ids in completion_ids]
         seen["rewards"] = reward(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
         return seen["rewards"]
@@ -62,6 +63,51 @@ def test_trls_advantages_are_the_pure_functions_ones(trained: Path, tmp_path: Pa
         assert seen["trl"] == pytest.approx(advantages, abs=1e-6)
         if alpha == "0":
             assert rewards == [float(right) for right in seen["correct"]]
+
+
+TRIMMED = """
+import json, sys
+from pathlib import Path
+import torch
+from transformers import AutoModelForCausalLM
+from trl import RLOOTrainer
+import alphatier_training.rl.tier as tier
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import silent
+
+folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
+folder.checkpoints = lambda stage: work / stage
+tier.load_policy = lambda base, device, **_: AutoModelForCausalLM.from_pretrained(base)  # FastLlama sees no padding
+trainer = tier.build_trainer(folder.recipe(), folder, 0.4, silent)
+forwards = []
+def remember_shape(module, args, kwargs):
+    forwards.append(tuple(kwargs["input_ids"].shape))
+trainer.model.register_forward_pre_hook(remember_shape, with_kwargs=True)
+ids = torch.randint(7, 30, (6, 20), generator=torch.Generator().manual_seed(0))
+mask = torch.ones(6, 20, dtype=torch.long)
+for row, (before, after) in enumerate([(2, 9), (1, 10), (0, 12), (3, 4), (2, 5), (4, 3)]):  # of 8 and of 12
+    mask[row, :before] = 0
+    mask[row, 20 - after:] = 0
+with torch.no_grad():
+    asked = (trainer.model, ids, mask, 12, 2)
+    own = trainer._get_per_token_logps_and_entropies(*asked, compute_entropy=True)
+    seen = list(forwards)
+    trls = RLOOTrainer._get_per_token_logps_and_entropies(trainer, *asked, compute_entropy=True)
+kept = mask[:, -12:]
+gaps = [float(((one - other) * kept).abs().max()) for one, other in zip(own[:2], trls[:2])]
+print(json.dumps({"gaps": gaps, "shapes": [list(one.shape) for one in own[:2]], "forwards": seen}))
+"""
+
+
+def test_a_micro_batch_is_run_without_the_columns_that_are_only_padding(trained: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", TRIMMED, str(trained), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["gaps"] == pytest.approx([0, 0], abs=1e-5)
+    assert found["shapes"] == [[6, 12], [6, 12]]
+    # Of 20 columns: rows 0 and 1 leave 1 before and 9 after, rows 2 and 3 leave 0 and 4, rows 4 and 5 leave 2 and 3.
+    assert found["forwards"] == [[2, 10], [2, 16], [2, 15]]
 
 
 def expected(correct: list[bool], lengths: list[int], alpha: float, size: int) -> tuple[list[float], list[float]]:

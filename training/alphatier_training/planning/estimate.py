@@ -19,7 +19,8 @@ from alphatier_training.recipe import Recipe
 
 CHECK = (
     "The one published time to check against is the paper's: about 20 hours for one tier of the 1.5B model on 4 "
-    "GH200. For that run this formula gives 20 hours; its software was another, so take it as the order of magnitude."
+    "GH200. For that run this formula gives 7 hours; its software was another, so take it as the order of magnitude, "
+    "and rather too low."
 )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from alphatier_training.planning.hardware import Assumptions, Device, least_step
 from alphatier_training.planning.lines import GB, Line, short
-from alphatier_training.planning.memory import checkpointing, on_gpu, weight_bytes
+from alphatier_training.planning.memory import checkpointing, micro_batch, on_gpu, weight_bytes
 from alphatier_training.planning.models import ModelShape
 from alphatier_training.planning.work import Work
 from alphatier_training.recipe import Recipe
@@ -121,12 +121,14 @@ def training_line(recipe: Recipe, shape: ModelShape, work: Work, device: Device,
 
 
 def trained_length(recipe: Recipe, work: Work, device: Device, assumed: Assumptions) -> float:
-    """Tokens of one row: TRL pads every row of a rollout to its longest, which is taken to be cut off.
+    """Tokens of one row: its micro batch is as long as the longest of its m responses (rl/trainer.py).
 
-    On a CPU a Llama is run without the padding (rl/policy.py).
+    Taken as mean x (1 + 1/2 + ... + 1/m), the mean of the largest of m exponentially distributed lengths. On a CPU a
+    Llama is run without any padding (rl/policy.py).
     """
-    prompt = prompt_tokens(recipe, assumed)
-    return prompt + (recipe.rl.max_new_tokens if on_gpu(recipe, device) else work.response.expected)
+    rows = micro_batch(recipe) if on_gpu(recipe, device) else 1
+    longest = work.response.expected * sum(1 / number for number in range(1, rows + 1))
+    return prompt_tokens(recipe, assumed) + min(longest, recipe.rl.max_new_tokens)
 
 
 def sampling_lines(recipe: Recipe, shape: ModelShape, work: Work, device: Device, assumed: Assumptions) -> list[Line]:

@@ -14,10 +14,17 @@ History = Sequence[Mapping[str, float]]
 
 
 def find_collapse(history: History, alarm: Alarm) -> str | None:
-    """Why the run is to be stopped, in words, or None. Needs two windows of rollouts to compare."""
-    if len(history) < 2 * alarm.window:
+    """Why the run is to be stopped, in words, or None. The floor needs one window of rollouts, the rest two."""
+    if len(history) < alarm.window:
         return None
     accuracies = _windows(history, "accuracy", alarm.window)
+    if accuracies[-1] < alarm.accuracy_floor:
+        return (
+            f"accuracy is {accuracies[-1]:.0%}, below the floor of {alarm.accuracy_floor:.0%} "
+            f"(mean of {alarm.window} rollouts)"
+        )
+    if len(history) < 2 * alarm.window:
+        return None
     best, last = max(accuracies[:-1]), accuracies[-1]
     if last < (1 - alarm.accuracy_drop) * best:
         return f"accuracy fell from {best:.0%} to {last:.0%} (means of {alarm.window} rollouts)"

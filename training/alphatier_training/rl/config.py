@@ -49,10 +49,11 @@ def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:
         gradient_checkpointing=_checkpoints_activations(recipe.compute, on_cpu),
         dataloader_pin_memory=not on_cpu,
         logging_steps=rl.updates_per_rollout,
+        logging_nan_inf_filter=False,
         report_to=watchers(),
         run_name=f"{recipe.name}/{output.name}",
         disable_tqdm=True,
-        **_generation(recipe.compute),
+        **_generation(recipe),
     )
 
 
@@ -71,9 +72,9 @@ def _checkpoints_activations(compute: Compute, on_cpu: bool) -> bool:
     return not on_cpu if compute.gradient_checkpointing is None else compute.gradient_checkpointing
 
 
-def _generation(compute: Compute) -> dict[str, Any]:
+def _generation(recipe: Recipe) -> dict[str, Any]:
     """TRL's settings of who generates the rollouts."""
-    plan = compute.generation
+    plan = recipe.compute.generation
     if plan.engine == "in_process":
         return {"use_vllm": False}
     if plan.engine == "vllm_server":
@@ -81,6 +82,7 @@ def _generation(compute: Compute) -> dict[str, Any]:
     return {
         "use_vllm": True,
         "vllm_mode": "colocate",
+        "vllm_max_model_length": recipe.rl.max_prompt_tokens + recipe.rl.max_new_tokens,
         "vllm_gpu_memory_utilization": plan.memory_share,
         "vllm_tensor_parallel_size": plan.tensor_parallel,
         "vllm_enable_sleep_mode": plan.sleep,

@@ -17,18 +17,20 @@ from transformers import AutoTokenizer, PrinterCallback
 
 from alphatier_training.base.reference import BaseReference, load_reference
 from alphatier_training.errors import CollapseError
-from alphatier_training.grading import is_correct
+from alphatier_training.grading import are_correct
 from alphatier_training.method.rollout_reward import LengthPenalisedReward, check_groups_whole
 from alphatier_training.recipe import Recipe, tier_name
 from alphatier_training.recipe.rl import Lora
 from alphatier_training.rl import checkpoints
 from alphatier_training.rl.config import dtype_of, trainer_config
+from alphatier_training.rl.failures import clear_generation_errors
 from alphatier_training.rl.policy import device_of, end_token_ids, load_policy
 from alphatier_training.rl.prompts import prompts
 from alphatier_training.rl.trainer import EfficiencyTrainer
 from alphatier_training.rl.watching import KeepsTheBest, Reports, StopsWhenCollapsed, StopsWhenDiverged
 from alphatier_training.run.folder import RunFolder, replacing, write_text
 from alphatier_training.run.reporting import Report, Reporter
+from alphatier_training.run.watchers import forget_after
 
 _MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt", ".model")
 _NOT_THE_MODELS = ("trainer_state.json", checkpoints.COMPLETE, checkpoints.MEASURED)
@@ -42,21 +44,30 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter
 
     Raises:
         CollapseError: it collapsed before there was a checkpoint.
-        DivergenceError: loss or gradient was not finite.
+        DivergenceError: loss, gradient, weights or probabilities were not finite.
+        EngineError: the engine that generates the rollouts failed.
     """
     name = tier_name(alpha)
     torch.set_num_threads(1)
-    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.work / "tensorboard" / name)
+    tensorboard = folder.work / "tensorboard" / name
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(tensorboard)
     trainer = build_trainer(recipe, folder, alpha, report)
     alarm = next(one for one in trainer.callback_handler.callbacks if isinstance(one, StopsWhenCollapsed))
     with trainer.accelerator.main_process_first():  # which deletes what is half-written
-        last = checkpoints.newest(folder.checkpoints(name))
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+        last = checkpoints.newest(folder.checkpoints(name), lambda text: report(_warning(recipe, name, 0, text)))
+    if trainer.accelerator.is_main_process:
+        forget_after(tensorboard, checkpoints.step_of(last) if last else 0)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except BaseException:
+        if trainer.accelerator.is_main_process:
+            checkpoints.drop_half_written(folder.checkpoints(name))
+        raise
     curve = [entry for entry in trainer.state.log_history if "tokens" in entry]
     kept = None
     if alarm.reason:
         kept = _kept_instead(folder, name, alarm.reason, curve)
-        report(Report(name, len(curve), recipe.rl.steps, "rollouts", curve[-1]["stopped"], warning=True))
+        report(_warning(recipe, name, len(curve), curve[-1]["stopped"]))
     save_tier(trainer, recipe, load_reference(folder), folder.tier(name), kept)
     if trainer.accelerator.is_main_process:
         write_text(folder.curve(name), json.dumps(curve, indent=1) + "\n")
@@ -74,21 +85,22 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
     check_groups_whole(config.per_device_train_batch_size, config.steps_per_generation, config.num_generations)
     dtype = dtype_of(recipe.compute, on_cpu=on_cpu, adapter=method.lora is not None)
     model = load_policy(base.path, device, dtype=dtype, place=False)
-    trainer = EfficiencyTrainer(
-        method=method,
-        model=model,
-        reward_funcs=LengthPenalisedReward(alpha, method, tuple(end_token_ids(model)), is_correct),
-        args=config,
-        train_dataset=prompts(recipe, folder, tokenizer),
-        processing_class=tokenizer,
-        peft_config=_lora(method.lora) if method.lora else None,
-        callbacks=[
-            Reports(name, method, report),
-            StopsWhenDiverged(),
-            StopsWhenCollapsed(method),
-            KeepsTheBest(method),
-        ],
-    )
+    with clear_generation_errors(config):  # the trainer greets the engine
+        trainer = EfficiencyTrainer(
+            method=method,
+            model=model,
+            reward_funcs=LengthPenalisedReward(alpha, method, tuple(end_token_ids(model)), are_correct),
+            args=config,
+            train_dataset=prompts(recipe, folder, tokenizer),
+            processing_class=tokenizer,
+            peft_config=_lora(method.lora) if method.lora else None,
+            callbacks=[
+                Reports(name, method, report),
+                StopsWhenDiverged(),
+                StopsWhenCollapsed(method),
+                KeepsTheBest(method),
+            ],
+        )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -108,19 +120,29 @@ def save_tier(
         kept: The trainer's checkpoint to use in place of its last weights.
     """
     new = target.with_name(f".{target.name}.saved")
-    source = kept or new
-    if kept is None:
-        trainer.save_model(str(new))
-    if trainer.accelerator.is_main_process:
-        with replacing(target) as finished:
-            for file in _model_files(source):
-                shutil.copyfile(file, finished / file.name)
-            if recipe.rl.lora:
-                _name_base(finished / "adapter_config.json", base.seen_from_an_adapter)
-            else:
-                _add_missing(Path(base.path), finished)
-        shutil.rmtree(new, ignore_errors=True)
+    try:
+        if kept is None:
+            trainer.save_model(str(new))
+        if trainer.accelerator.is_main_process:
+            _write_tier(kept or new, recipe, base, target)
+    finally:
+        if trainer.accelerator.is_main_process:
+            shutil.rmtree(new, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
+
+
+def _write_tier(source: Path, recipe: Recipe, base: BaseReference, target: Path) -> None:
+    with replacing(target) as finished:
+        for file in _model_files(source):
+            shutil.copyfile(file, finished / file.name)
+        if recipe.rl.lora:
+            _name_base(finished / "adapter_config.json", base.seen_from_an_adapter)
+        else:
+            _add_missing(Path(base.path), finished)
+
+
+def _warning(recipe: Recipe, name: str, rollouts: int, text: str) -> Report:
+    return Report(name, rollouts, recipe.rl.steps, "rollouts", text, warning=True)
 
 
 def _kept_instead(folder: RunFolder, name: str, reason: str, curve: list[dict[str, Any]]) -> Path:
@@ -129,7 +151,7 @@ def _kept_instead(folder: RunFolder, name: str, reason: str, curve: list[dict[st
     remedy = "Lower rl.learning_rate, use another rl.penalty, or see rl.alarm"
     if found is None:
         raise CollapseError(
-            f"{name} collapsed at rollout {len(curve)}, before its first checkpoint: {reason}. {remedy}; "
+            f"collapsed at rollout {len(curve)}, before its first checkpoint: {reason}. {remedy}; "
             "then train into another folder (--out)."
         )
     curve[-1]["stopped"] = f"stopped by the alarm: {reason}. The tier is {found.name}. {remedy}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from trl import RLOOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
@@ -19,8 +20,11 @@ from trl.trainer.utils import use_adapter
 from alphatier_training.method.advantages import over_tokens, response_advantages, whiten
 from alphatier_training.method.loss import aggregate, kl_estimate, policy_loss
 from alphatier_training.recipe.rl import Reinforcement
+from alphatier_training.rl.failures import clear_generation_errors
 
 Rollout = dict[str, Any]
+_Scores = tuple[Tensor, Tensor | None, Tensor | None]
+"""Log-probabilities and entropies [B, T], and a mixture of experts' auxiliary loss."""
 
 
 class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types for mypy
@@ -40,7 +44,7 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         return self.method.updates_per_rollout > 1 or (kl.coefficient > 0 and kl.place != "loss")
 
     def _generate(self, prompts: list[Any]) -> Any:
-        with _Stopwatch(self._seconds, "rollout"):
+        with _Stopwatch(self._seconds, "rollout"), clear_generation_errors(self.args):
             return super()._generate(prompts)
 
     def _calculate_rewards(self, *args: Any) -> Tensor:
@@ -50,17 +54,53 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         self._rewards = rewards.sum(dim=1)
         return rewards
 
-    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
         """While a rollout is scored, keep what TRL computes: first the old log-probabilities, then the base's."""
         if self._scored is None:
-            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            return self._trimmed(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         if not self._scored and not self._needs_old:
-            input_ids, keep = args[0], args[2]
-            result = (input_ids.new_zeros((len(input_ids), keep), dtype=torch.float32), None, None)
+            nothing = input_ids.new_zeros((len(input_ids), logits_to_keep), dtype=torch.float32)
+            result: _Scores = (nothing, None, None)
         else:
-            result = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            result = self._trimmed(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
         self._scored.append(result[0])
         return result
+
+    def _trimmed(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> _Scores:
+        """TRL's log-probabilities and entropies, without the columns in which a micro batch has only padding.
+
+        A rollout is padded to its longest response, and most micro batches have none as long.
+        """
+        parts = []
+        size = batch_size or len(input_ids)
+        for first in range(0, len(input_ids), size):
+            rows = slice(first, first + size)
+            real = attention_mask[rows].any(dim=0).nonzero()
+            start, end = int(real[0]), int(real[-1]) + 1
+            missing = input_ids.shape[1] - end
+            found = super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids[rows, start:end],
+                attention_mask[rows, start:end],
+                logits_to_keep - missing,
+                **kwargs,
+            )
+            parts.append([None if one is None or one.dim() == 0 else pad(one, (0, missing)) for one in found])
+        logps, entropies = (
+            None if column[0] is None else torch.cat(column) for column in list(zip(*parts, strict=True))[:2]
+        )
+        assert logps is not None
+        return logps, entropies, None
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> Rollout:
         """A rollout with the recipe's advantages [B, T] and what the loss needs besides."""

@@ -44,7 +44,21 @@ class Reports(TrainerCallback):  # type: ignore[misc]  # transformers has no typ
 
 
 class StopsWhenDiverged(TrainerCallback):  # type: ignore[misc]
-    """Ends a run whose numbers are no numbers any more, before it writes another checkpoint."""
+    """Ends a run whose numbers are no numbers any more, before it writes another checkpoint.
+
+    The trainer calls `on_step_end`, `on_log`, then writes the checkpoint.
+    """
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_unused: Any) -> None:
+        """Look at the weights that are about to be kept, as a step can be too large with a finite loss.
+
+        Raises:
+            DivergenceError: one of them is not finite.
+        """
+        if control.should_save or state.global_step >= state.max_steps:
+            trained = (part for part in model.parameters() if part.requires_grad)
+            if not all(bool(part.isfinite().all()) for part in trained):
+                raise _diverged("the weights are not finite", args, state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_unused: Any) -> None:
         """Look at every logged loss and gradient.
@@ -54,11 +68,7 @@ class StopsWhenDiverged(TrainerCallback):  # type: ignore[misc]
         """
         for field in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(field, 0.0)):
-                raise DivergenceError(
-                    f"{field} is {logs[field]} at step {state.global_step}: the run has diverged. Its earlier "
-                    f"checkpoints in {args.output_dir} are intact. Lower rl.learning_rate or rl.gradient_clip "
-                    "and train into another folder (--out)."
-                )
+                raise _diverged(f"{field} is {logs[field]}", args, state)
 
 
 class StopsWhenCollapsed(TrainerCallback):  # type: ignore[misc]
@@ -89,6 +99,13 @@ class KeepsTheBest(TrainerCallback):  # type: ignore[misc]
         if state.is_world_process_zero:
             measured = checkpoints.measure(state.log_history, state.global_step, state.global_step - self._every)
             checkpoints.finish(Path(args.output_dir) / f"checkpoint-{state.global_step}", measured, self._keep)
+
+
+def _diverged(what: str, args: Any, state: Any) -> DivergenceError:
+    return DivergenceError(
+        f"{what} at step {state.global_step}: the run has diverged. Its earlier checkpoints in {args.output_dir} are "
+        "intact. Lower rl.learning_rate or rl.gradient_clip and train into another folder (--out)."
+    )
 
 
 def note_of(logs: dict[str, float]) -> str:
