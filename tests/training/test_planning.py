@@ -204,7 +204,11 @@ def test_a_token_costs_as_many_passes_as_the_method_makes() -> None:
 def test_training_time_is_arithmetic_over_the_peak_that_is_reached() -> None:
     recipe = recipe_of()
     work, assumed = work_of(recipe, Lengths({"other": 7}, "test")), Assumptions()
-    # Prompts of 6 and rows padded to 10: 16 tokens. A pass: 2 x 2850 + 2 x 2 layers x 10 wide x 16 = 6340 operations
+    # Prompts of 6 and responses of 7: 13 tokens. A pass: 2 x 2850 + 2 x 2 layers x 10 wide x 13 = 6220 operations
+    expected = 8 * 13 * 4 * 6220 / (0.3 * 989e12)
+    assert training_line(recipe, SMALL, work, DEVICES["h100"], assumed).value == pytest.approx(expected)
+    # Two rows together are as long as the longer: 7 x (1 + 1/2) = 10.5, but 10 at most. 2 x 2850 + 40 x 16 = 6340
+    recipe = recipe_of({"micro_batch": 2})
     expected = 8 * 16 * 4 * 6340 / (0.3 * 989e12)
     assert training_line(recipe, SMALL, work, DEVICES["h100"], assumed).value == pytest.approx(expected)
 
