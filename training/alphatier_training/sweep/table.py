@@ -14,7 +14,7 @@ import numpy as np
 from alphatier_models import Interval
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.recipe import BASE_TIER, tier_name
-from alphatier_training.report.style import COLOURS, MARKERS
+from alphatier_training.report.style import COLOURS, MARKERS, save_png
 from alphatier_training.run.assembly import samples_of
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.sweep.variants import Run
@@ -71,7 +71,6 @@ def markdown(table: Sequence[Row]) -> Iterator[str]:
 
 def draw(table: Sequence[Row], file: Path) -> None:
     """Accuracy against tokens, a colour and a marker a variant, intervals both ways."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
@@ -97,10 +96,7 @@ def draw(table: Sequence[Row], file: Path) -> None:
     axes.set(xlabel="mean tokens a response", ylabel="accuracy, %", title="95 % intervals over seeds and problems")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
-    FigureCanvasAgg(figure)
-    temporary = file.with_suffix(".tmp")
-    figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
-    temporary.replace(file)
+    save_png(figure, file)
 
 
 def _row(
