@@ -1,6 +1,6 @@
 r"""How often the grader is right on spellings whose meaning is known, beside math-verify alone and equal text.
 
-    python tests/benchmarks/grading_agreement.py [--most N] ../shared/data/*.jsonl
+    python tests/benchmarks/grading_agreement.py [--most N] data/*.jsonl
 
 Every different answer of the files (the first N of each) is written in many ways that mean the same, and
 with many slips (`support/grading_spellings.py`). Also: math-verify's own cases. Prints tables; never

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,11 @@ def write_recipe(folder: Path, recipe: dict[str, Any]) -> Path:
     return path
 
 
-def start_training(recipe: Path, out: Path, jobs: int = 1) -> subprocess.Popen[str]:
+def start_training(recipe: Path, out: Path, jobs: int = 1, options: Sequence[str] = ()) -> subprocess.Popen[str]:
     """`alphatier train`, as a person would start it, its output piped."""
     command = [sys.executable, "-m", "alphatier_models.cli", "train", str(recipe), "--out", str(out)]
     return subprocess.Popen(
-        [*command, "--jobs", str(jobs)],
+        [*command, "--jobs", str(jobs), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -47,9 +49,45 @@ def start_training(recipe: Path, out: Path, jobs: int = 1) -> subprocess.Popen[s
     )
 
 
-def train(recipe: Path, out: Path, jobs: int = 1) -> str:
+def train(recipe: Path, out: Path, jobs: int = 1, seconds: float = 240) -> str:
     """Train to the end and give what was printed."""
     with start_training(recipe, out, jobs) as process:
-        printed, _ = process.communicate(timeout=240)
+        printed, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, printed
     return printed
+
+
+def kill_when(reached: Callable[[], bool], process: subprocess.Popen[str]) -> str:
+    """Kill the command with SIGKILL, as a power cut would, once `reached`; its workers must end by themselves."""
+    wait_until(reached, process)
+    process.kill()
+    return process.communicate(timeout=60)[0]
+
+
+def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str], patience: float = 240) -> None:
+    """Watch the files of a run until one says so."""
+    deadline = time.monotonic() + patience
+    while not reached():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def workers_of(out: Path) -> list[int]:
+    """The worker processes that still work in `out`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if str(out) in command and "run.worker" in command:
+            found.append(int(entry.name))
+    return found
+
+
+def half_written(out: Path) -> list[str]:
+    """Temporary files and folders, and checkpoints that were never finished."""
+    hidden = [path for path in out.rglob(".*") if path.name != ".gitignore"]
+    unfinished = [path for path in out.rglob("checkpoint-*") if not (path / "complete.json").is_file()]
+    return [str(path.relative_to(out)) for path in (*hidden, *unfinished)]

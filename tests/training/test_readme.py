@@ -31,7 +31,9 @@ def test_a_file_is_in_the_annotated_tree(file: Path) -> None:
     assert file.name in README or file.name == "__init__.py"
 
 
-@pytest.mark.parametrize("command", [train, sweep, problems, evaluate, baseline, report, choose], ids=lambda command: command.name)
+@pytest.mark.parametrize(
+    "command", [train, sweep, problems, evaluate, baseline, report, choose], ids=lambda command: command.name
+)
 def test_every_option_explains_itself(command: object) -> None:
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]  # type: ignore[attr-defined]
     assert [option.name for option in options if not option.help] == []

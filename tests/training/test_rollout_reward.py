@@ -1,5 +1,6 @@
 """The reward as TRL calls it: whole groups, truncation, lengths from token ids."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from alphatier_training.recipe.rl import Reinforcement
 END = 1
 
 
-def same(response: str, answer: str) -> bool:
-    return response == answer
+def same(responses: Sequence[str], answers: Sequence[str]) -> list[bool]:
+    return [response == answer for response, answer in zip(responses, answers, strict=True)]
 
 
 def reward_at(alpha: float, samples: int, **method: Any) -> LengthPenalisedReward:

@@ -1,17 +1,13 @@
 """`alphatier train` from nothing to a family, in one go and through kills."""
 
 import json
-import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from alphatier_models import directory_sha256, find_problems, load_family
+from alphatier_models import directory_sha256, find_problems, load_family, save_family
 from alphatier_training.evaluation.figures import evaluation
 from alphatier_training.evaluation.samples import SampleFile, read_plan
-from support.mini_training import mini_recipe, start_training, train, write_recipe
+from support.mini_training import kill_when, mini_recipe, start_training, train, wait_until, workers_of, write_recipe
 
 
 def test_a_recipe_becomes_a_sound_family(trained: Path) -> None:
@@ -69,8 +65,17 @@ def test_the_report_has_its_pictures_and_the_paired_test(trained: Path) -> None:
 def test_a_finished_run_is_not_run_again(trained: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.glob("*/*.safetensors")}
     printed = train(write_recipe(tmp_path, mini_recipe()), trained)
-    assert printed.count(": done before") == 6
+    assert printed.count(": done before") == 7
     assert before == {path: path.stat().st_mtime_ns for path in trained.glob("*/*.safetensors")}
+
+
+def test_tiers_chosen_after_a_run_stay_chosen(trained: Path, tmp_path: Path) -> None:
+    family = load_family(trained)
+    other = family.model_copy(update={"default_tier": "alpha-0.4"})
+    save_family(other, trained)
+    train(write_recipe(tmp_path, mini_recipe()), trained)
+    assert load_family(trained) == other
+    save_family(family, trained)
 
 
 def test_a_changed_recipe_in_an_old_folder_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -115,9 +120,8 @@ def test_ctrl_c_stops_the_children_and_says_how_to_go_on(tmp_path: Path) -> None
 
 def test_a_stage_that_fails_shows_its_log_and_leaves_no_process(tmp_path: Path) -> None:
     recipe, out = write_recipe(tmp_path, mini_recipe()), tmp_path / "mini"
-    checkpoint = out / "work" / "checkpoints" / "base" / "last.pt"
-    checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"no checkpoint")
+    (out / "work" / "checkpoints").mkdir(parents=True)
+    (out / "work" / "checkpoints" / "base").write_text("a file where a folder is to be")
     with start_training(recipe, out) as process:
         printed, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -134,31 +138,3 @@ def test_a_recipe_with_a_fault_is_one_clear_line(tmp_path: Path) -> None:
     assert "stepz: unknown key" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "mini").exists()
-
-
-def kill_when(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Kill the command with SIGKILL, as a power cut would, once `reached`; its workers must end by themselves."""
-    wait_until(reached, process)
-    process.kill()
-    process.communicate(timeout=60)
-
-
-def wait_until(reached: Callable[[], bool], process: subprocess.Popen[str], patience: float = 120) -> None:
-    deadline = time.monotonic() + patience
-    while not reached():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def workers_of(out: Path) -> list[int]:
-    """The worker processes that still work in `out`."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if str(out) in command and int(entry.name) != os.getpid():
-            found.append(int(entry.name))
-    return found

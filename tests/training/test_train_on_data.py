@@ -114,4 +114,4 @@ def test_broken_rows_are_named_by_line_and_nothing_is_trained(tmp_path: Path) ->
     assert process.returncode == 1
     assert "line 4" in printed
     assert "line 8" in printed
-    assert not list((tmp_path / "family").glob("alpha*"))
+    assert not (tmp_path / "family").exists()

@@ -38,6 +38,14 @@ def test_endless_responses_are_one_unless_they_were_from_the_start() -> None:
     assert find_collapse(history(*[(0.5, 9, 1.0)] * 6), ALARM) is None
 
 
+def test_an_accuracy_below_the_floor_is_one_after_the_first_window() -> None:
+    alarm = Alarm(window=2, accuracy_floor=0.5)
+    assert find_collapse(history((0.1, 9, 0)), alarm) is None
+    assert find_collapse(history((0.4, 9, 0), (0.6, 9, 0)), alarm) is None  # their mean is the floor
+    found = find_collapse(history((0.4, 9, 0), (0.6, 9, 0), (0.3, 9, 0)), alarm)
+    assert found == "accuracy is 45%, below the floor of 50% (mean of 2 rollouts)"
+
+
 def test_a_checkpoint_is_measured_by_the_rollouts_since_the_one_before() -> None:
     logs = [{"step": n, "accuracy": n / 10, "tokens": 10.0 * n, "reward": n / 20} for n in range(1, 7)]
     # Steps 4, 5 and 6: means .5, 50 and .25.
@@ -86,6 +94,14 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
     assert newest(tmp_path) == tmp_path / "checkpoint-10"
     assert names(tmp_path) == {"checkpoint-10", "damaged-checkpoint-20"}
     assert "weights has 60 bytes, not 100" in capsys.readouterr().out
+
+
+def test_a_checkpoint_whose_bytes_changed_is_damaged_though_its_size_is_right(tmp_path: Path) -> None:
+    checkpoint(tmp_path, Measured(10, 0.8, 40, 0.5))
+    (checkpoint(tmp_path, Measured(20, 0.8, 40, 0.5)) / "weights").write_bytes(b"\0" * 100)
+    told: list[str] = []
+    assert newest(tmp_path, told.append) == tmp_path / "checkpoint-10"
+    assert "weights is not what was written" in told[0]
 
 
 def test_without_any_checkpoint_a_run_begins_anew(tmp_path: Path) -> None:

@@ -6,10 +6,15 @@ What not: the data are in `supervised_data`; no RL, no evaluation. Run by `alpha
 """
 
 import math
+import multiprocessing
 import os
+import signal
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor, distributed
@@ -17,7 +22,9 @@ from torch.multiprocessing.spawn import spawn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from alphatier_training.arithmetic.tokenizer import build_tokenizer
+from alphatier_training.base import checkpoint
 from alphatier_training.base.supervised_data import IGNORED, Batch, batches
+from alphatier_training.errors import DivergenceError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.base import Architecture, SupervisedBase
 from alphatier_training.recipe.tiers import EvaluationPlan
@@ -29,34 +36,57 @@ _REPORT_EVERY = 20
 
 
 def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
-    """Train the base, or go on from its checkpoint, and put it into the family."""
-    folder.checkpoints(STAGE).mkdir(parents=True, exist_ok=True)
-    peers = recipe.supervised().processes - 1
-    if peers:
-        meeting = _meeting_point(folder)
-        helpers = spawn(_peer, (recipe, folder, meeting), nprocs=peers, join=False)  # type: ignore[no-untyped-call]
-        _join(meeting, 0, recipe.supervised().processes)
-    model = _train(recipe, folder, report, rank=0)
-    if peers:
-        distributed.destroy_process_group()
-        helpers.join()
+    """Train the base, or go on from its checkpoint, and put it into the family.
+
+    Raises:
+        DivergenceError: loss, gradient or weights were not finite.
+    """
+    checkpoints, steps = folder.checkpoints(STAGE), recipe.supervised().steps
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    last = checkpoint.newest(checkpoints, lambda text: report(Report(STAGE, 0, steps, "steps", text, warning=True)))
+    with _helpers(recipe, folder, last):
+        model = _train(recipe, folder, report, 0, last)
     with replacing(folder.base) as new:
         save_model(model, build_tokenizer(), recipe.evaluation, new)
 
 
-def _peer(index: int, recipe: Recipe, folder: RunFolder, meeting: str) -> None:
-    """A helper process: the same steps on its own share of the data. It fails when the first one is gone."""
+@contextmanager
+def _helpers(recipe: Recipe, folder: RunFolder, last: Path | None) -> Iterator[None]:
+    """The other processes: waited for at the end of the block, stopped when it fails, as they would wait for us."""
+    size = recipe.supervised().processes
+    if size == 1:
+        yield
+        return
+    meeting = _meeting_point(folder)
+    started = spawn(_peer, (recipe, folder, meeting, last), nprocs=size - 1, join=False)  # type: ignore[no-untyped-call]
+    try:
+        _join(meeting, 0, size)
+        yield
+        distributed.destroy_process_group()
+        started.join()
+    except BaseException:
+        for process in started.processes:
+            process.terminate()
+        raise
+
+
+def _peer(index: int, recipe: Recipe, folder: RunFolder, meeting: str, last: Path | None) -> None:
+    """A helper process: the same steps on its own share of the data. It ends when the first one is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # torch has the system send it when the first one dies
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():
+        return
     rank = index + 1
     _join(meeting, rank, recipe.supervised().processes)
-    _train(recipe, folder, silent, rank)
+    _train(recipe, folder, silent, rank, last)
     distributed.destroy_process_group()
 
 
 def _meeting_point(folder: RunFolder) -> str:
-    """A new file through which the processes find each other."""
-    file = folder.checkpoints(STAGE).absolute() / "meeting"
-    file.unlink(missing_ok=True)
-    return file.as_uri()
+    """A file through which the processes find each other; none of an earlier run that was killed knows its name."""
+    for old in folder.checkpoints(STAGE).glob("meeting-*"):
+        old.unlink(missing_ok=True)
+    return (folder.checkpoints(STAGE).absolute() / f"meeting-{uuid4().hex}").as_uri()
 
 
 def _join(meeting: str, rank: int, size: int) -> None:
@@ -64,25 +94,41 @@ def _join(meeting: str, rank: int, size: int) -> None:
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
 
 
-def _train(recipe: Recipe, folder: RunFolder, report: Reporter, rank: int) -> Any:
+def _train(recipe: Recipe, folder: RunFolder, report: Reporter, rank: int, last: Path | None) -> Any:
     """The training loop of one process; all of them hold the same weights after each step."""
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
     plan, tokenizer = recipe.supervised(), build_tokenizer()
     model = build_model(plan.architecture, tokenizer)
     optimiser, schedule = _optimiser(model, plan)
-    checkpoint = folder.checkpoints(STAGE) / "last.pt"
-    step, loss = _restore(checkpoint, model, optimiser, schedule), 0.0
+    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    step = _restore(last, parts)
     for batch in batches(recipe, tokenizer, rank=rank, start=step):
-        loss = _update(model, batch, optimiser, schedule, plan.gradient_clip)
+        loss, norm = _update(model, batch, optimiser, schedule, plan.gradient_clip)
         step += 1
+        keep = step % plan.checkpoint_every == 0
+        _check_finite(folder, step, loss, norm, model if keep or step == plan.steps else None)
         if step % _REPORT_EVERY == 0:
             report(Report(STAGE, step, plan.steps, "steps", f"loss {loss:.3f}"))
-        if rank == 0 and step % plan.checkpoint_every == 0:
-            _checkpoint(checkpoint, model, optimiser, schedule, step)
-    if not math.isfinite(loss):
-        raise ValueError("the base's loss is not finite at its last step; lower base.learning_rate")
+        if rank == 0 and keep:
+            states = {name: part.state_dict() for name, part in parts.items()}
+            checkpoint.save(folder.checkpoints(STAGE), {"step": step} | states)
     return model
+
+
+def _check_finite(folder: RunFolder, step: int, loss: float, norm: float, model: Any | None) -> None:
+    """Stop at the step whose numbers are none; weights that are about to be kept are looked at too."""
+    wrong = None
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        wrong = f"the loss is {loss} and the gradient's norm {norm}"
+    elif model is not None and not all(bool(part.isfinite().all()) for part in model.parameters()):
+        wrong = "the weights are not finite"
+    if wrong:
+        raise DivergenceError(
+            f"{wrong} at step {step}: the training has diverged. Earlier checkpoints in "
+            f"{folder.checkpoints(STAGE)} are intact. Lower base.learning_rate or base.gradient_clip and train into "
+            "another folder (--out)."
+        )
 
 
 def build_model(shape: Architecture, tokenizer: Any) -> Any:
@@ -151,8 +197,8 @@ def _cycle(plan: SupervisedBase, step: int, steps: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _update(model: Any, batch: Batch, optimiser: Any, schedule: Any, clip: float) -> float:
-    """One optimiser step on the mean loss of all processes' tokens; gives that loss."""
+def _update(model: Any, batch: Batch, optimiser: Any, schedule: Any, clip: float) -> tuple[float, float]:
+    """One optimiser step on the mean loss of all processes' tokens; gives that loss and the gradient's norm."""
     logits = model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1]
     labels = batch.labels[:, 1:]
     loss = torch.nn.functional.cross_entropy(
@@ -160,11 +206,11 @@ def _update(model: Any, batch: Batch, optimiser: Any, schedule: Any, clip: float
     )
     loss.backward()  # type: ignore[no-untyped-call]
     mean = _average([parameter.grad for parameter in model.parameters()], loss.detach(), (labels != IGNORED).sum())
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimiser.step()
     schedule.step()
     optimiser.zero_grad()
-    return mean
+    return mean, norm.item()
 
 
 def _average(gradients: list[Tensor], loss: Tensor, tokens: Tensor) -> float:
@@ -180,18 +226,11 @@ def _average(gradients: list[Tensor], loss: Tensor, tokens: Tensor) -> float:
     return float(total / count)
 
 
-def _checkpoint(file: Path, model: Any, optimiser: Any, schedule: Any, step: int) -> None:
-    temporary = file.with_suffix(".tmp")
-    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-    torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, temporary)
-    temporary.replace(file)
-
-
-def _restore(file: Path, model: Any, optimiser: Any, schedule: Any) -> int:
+def _restore(last: Path | None, parts: Mapping[str, Any]) -> int:
     """Load the checkpoint if there is one; gives the number of finished steps."""
-    if not file.is_file():
+    if last is None:
         return 0
-    state = torch.load(file, weights_only=True)
-    for name, part in {"model": model, "optimiser": optimiser, "schedule": schedule}.items():
+    state = checkpoint.load(last)
+    for name, part in parts.items():
         part.load_state_dict(state[name])
     return int(state["step"])

@@ -14,8 +14,8 @@ from alphatier_training.method.penalties import group_rewards
 from alphatier_training.method.pressure import pressure
 from alphatier_training.recipe.rl import Reinforcement
 
-Grader = Callable[[str, str], bool]
-"""(response, right answer) to whether it is right."""
+Grader = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
+"""(responses, right answers) to whether each is right."""
 
 LogMetric = Callable[[str, float], None]
 
@@ -79,10 +79,10 @@ class LengthPenalisedReward:
 
     def _graded(self, completions: Sequence[Any], answers: Sequence[str], ended: Sequence[bool]) -> list[bool]:
         """Whether each response is right; only those that ended are graded."""
-        return [
-            complete and self.grade(text_of(completion), right)
-            for complete, completion, right in zip(ended, completions, answers, strict=True)
-        ]
+        complete = [number for number, whole in enumerate(ended) if whole]
+        texts, wanted = [text_of(completions[number]) for number in complete], [answers[n] for n in complete]
+        right = dict(zip(complete, self.grade(texts, wanted), strict=True))
+        return [right.get(number, False) for number in range(len(ended))]
 
     def _group_rewards(
         self, correct: Sequence[bool], lengths: Sequence[int], rollout: int, prompt_tokens: int

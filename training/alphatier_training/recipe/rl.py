@@ -128,6 +128,7 @@ class Alarm(Section):
 
     window: PositiveInt = Field(10, description="rollouts that are averaged, now and at their best")
     accuracy_drop: Share = Field(0.3, description="fall of the accuracy below its best, a share of the best")
+    accuracy_floor: Share = Field(0.0, description="mean accuracy of a window below this; 0 for no floor")
     token_share: Share = Field(0.05, description="mean tokens below this share of the first window's")
     truncated: Share = Field(0.9, description="share of responses cut off")
 

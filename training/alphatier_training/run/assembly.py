@@ -4,53 +4,49 @@ What: tiers with checksums, recipe, seed, efforts and figures, in `alphatier_mod
 through its one writer. What not: no other file format, no torch.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
 
-from alphatier_models import Base, Evaluation, Family, Reasoning, Tier, directory_sha256, save_family, text_sha256
+from alphatier_models import Base, Evaluation, Family, Reasoning, Tier, directory_sha256, save_family
+from alphatier_training.base.reference import load_reference
 from alphatier_training.evaluation.figures import evaluation
-from alphatier_training.evaluation.samples import DATASET, Plan, Sample, SampleFile
+from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
+from alphatier_training.evaluation.tasks import Task, recipe_sampling, recipe_tasks
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.run.folder import RunFolder
 
 
-def plan_of(recipe: Recipe, folder: RunFolder, tier: str) -> Plan:
-    """How `tier` of this run is measured."""
-    plan = recipe.evaluation
-    weights = [directory_sha256(folder.base)]
+def plans_of(recipe: Recipe, folder: RunFolder, tier: str, tasks: Sequence[Task]) -> list[Plan]:
+    """How `tier` of this run is measured, a plan a data set."""
+    weights = [load_reference(folder).identity]
     if tier != BASE_TIER:
         weights.append(directory_sha256(folder.tier(tier)))
-    return Plan(
-        family=recipe.name,
-        tier=tier,
-        weights=" ".join(weights),
-        dataset=DATASET,
-        levels=recipe.levels(),
-        problems=plan.problems,
-        samples_per_problem=plan.samples_per_problem,
-        temperature=plan.temperature,
-        top_p=plan.top_p,
-        max_tokens=plan.max_new_tokens,
-        seed=plan.seed,
-    )
+    sampling = recipe_sampling(recipe)
+    return [task.plan(recipe.name, tier, " ".join(weights), sampling) for task in tasks]
 
 
 def samples_of(recipe: Recipe, folder: RunFolder, tier: str) -> list[Sample]:
-    """Every response of `tier` in this run's evaluation."""
-    return SampleFile(plan_of(recipe, folder, tier), folder.samples).read()
+    """Every response of `tier` on the first data set of this run's evaluation."""
+    plan = plans_of(recipe, folder, tier, recipe_tasks(recipe))[0]
+    return SampleFile(plan, folder.samples).read()
 
 
 def write_family(recipe: Recipe, folder: RunFolder) -> Family:
     """Write family.json of the finished run."""
+    base, tasks = load_reference(folder), recipe_tasks(recipe)
     family = Family(
         schema_version=1,
         name=recipe.name,
-        reasoning=Reasoning(),
+        reasoning=_reasoning(recipe),
         base=Base(
-            model=folder.base.name,
-            sha256=directory_sha256(folder.base),
-            chat_template_sha256=_template_sha256(folder.base),
+            model=base.model,
+            revision=base.revision,
+            sha256=base.sha256,
+            chat_template_sha256=base.chat_template_sha256(),
         ),
-        tiers=(_base_tier(recipe, folder), *(_tier(recipe, folder, alpha) for alpha in recipe.tiers.alphas)),
+        tiers=(
+            _base_tier(recipe, folder, tasks),
+            *(_tier(recipe, folder, alpha, tasks) for alpha in recipe.tiers.alphas),
+        ),
         efforts=recipe.tiers.efforts,
         default_tier=recipe.tiers.default,
         reference_tier=BASE_TIER,
@@ -59,33 +55,38 @@ def write_family(recipe: Recipe, folder: RunFolder) -> Family:
     return family
 
 
-def _base_tier(recipe: Recipe, folder: RunFolder) -> Tier:
+def _base_tier(recipe: Recipe, folder: RunFolder, tasks: Sequence[Task]) -> Tier:
     return Tier(
         name=BASE_TIER,
         layout="base",
         recipe_sha256=recipe.sha256(),
         seed=recipe.seed,
-        evaluations=(_evaluation(recipe, folder, BASE_TIER),),
+        evaluations=_evaluations(recipe, folder, BASE_TIER, tasks),
     )
 
 
-def _tier(recipe: Recipe, folder: RunFolder, alpha: float) -> Tier:
+def _tier(recipe: Recipe, folder: RunFolder, alpha: float, tasks: Sequence[Task]) -> Tier:
     name = tier_name(alpha)
     return Tier(
         name=name,
-        layout="adapter",
+        layout="adapter" if recipe.rl.lora else "checkpoint",
         path=name,
         sha256=directory_sha256(folder.tier(name)),
         alpha=alpha,
         recipe_sha256=recipe.sha256(),
         seed=recipe.seed,
-        evaluations=(_evaluation(recipe, folder, name),),
+        evaluations=_evaluations(recipe, folder, name, tasks),
     )
 
 
-def _evaluation(recipe: Recipe, folder: RunFolder, tier: str) -> Evaluation:
-    return evaluation(plan_of(recipe, folder, tier), samples_of(recipe, folder, tier))
+def _evaluations(recipe: Recipe, folder: RunFolder, tier: str, tasks: Sequence[Task]) -> tuple[Evaluation, ...]:
+    plans = plans_of(recipe, folder, tier, tasks)
+    return tuple(evaluation(plan, SampleFile(plan, folder.samples).read()) for plan in plans)
 
 
-def _template_sha256(base: Path) -> str:
-    return text_sha256((base / "chat_template.jinja").read_text(encoding="utf-8"))
+def _reasoning(recipe: Recipe) -> Reasoning | None:
+    if recipe.base.kind == "supervised":
+        return Reasoning()
+    if recipe.base.think_start is None or recipe.base.think_end is None:
+        return None
+    return Reasoning(start=recipe.base.think_start, end=recipe.base.think_end)

@@ -41,9 +41,11 @@ class Display:
     def __call__(self, report: Report) -> None:
         """Show one report."""
         with self._lock:
+            if report.warning:
+                self._console.print(f"{report.stage}: {report.note}", style="yellow", highlight=False)
             if self._bars is not None:
                 self._advance(self._bars, report)
-            else:
+            elif not report.warning:
                 self._say(report)
 
     def already_done(self, stage: str) -> None:

@@ -5,6 +5,8 @@
     OUT/work/done/            one marker a finished stage, written after the stage's outputs
     OUT/work/checkpoints/     what an unfinished stage goes on from
     OUT/work/samples/         every response of the evaluation, one JSON line each
+    OUT/work/problems.jsonl   the chosen training problems, of a recipe with data sets of its own
+    OUT/work/tensorboard/     the curves for TensorBoard
     OUT/work/curves/          what each RL run logged, by step
     OUT/work/logs/            what each process printed
 
@@ -35,6 +37,7 @@ class RunFolder:
         self.base = root / "base"
         self.report = root / "report"
         self.samples = self.work / "samples"
+        self.problems = self.work / "problems.jsonl"
         self.recipe_file = self.work / "recipe.json"
 
     def tier(self, name: str) -> Path:
@@ -110,22 +113,41 @@ def write_text(path: Path, text: str) -> None:
     """Write a file so that readers, and a restart after a kill, see all of it or the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     os.replace(temporary, path)
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A new empty folder that takes the place of `folder` when the block ends without an error."""
+    """A new empty folder that takes the place of `folder` when the block ends without an error, else is deleted."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    yield temporary
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            sync(file)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk, so that a power cut after what follows does not empty it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _try_lock(descriptor: int) -> bool:

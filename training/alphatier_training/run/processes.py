@@ -1,17 +1,19 @@
 """Running a wave of worker processes: start, follow their reports, and stop all of them if anything ends badly."""
 
 import os
+import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from alphatier_training.errors import StageError
+from alphatier_training.planning.launch import Meeting, worker_command
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.reporting import Reporter, parse_report
+from alphatier_training.run.reporting import Report, Reporter, parse_report
 from alphatier_training.run.worker import REPORTS
 
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -23,34 +25,51 @@ _LOG_LINES = 15
 
 
 class Worker:
-    """One worker process, its reports passed on by a thread."""
+    """One worker process, or a launcher with several, their reports passed on by a thread.
 
-    def __init__(self, folder: RunFolder, stages: Sequence[str], lock: int, report: Reporter) -> None:
+    The reports take a named pipe, as a launcher's processes inherit no descriptor. It ends when we and they close it.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        stages: Sequence[str],
+        report: Reporter,
+        *,
+        lock: int | None = None,
+        meeting: Meeting | None = None,
+    ) -> None:
         self.stages = stages
-        self.log = folder.log(stages[0])
+        self._report = report
+        self._failure: Report | None = None
+        node = meeting.node if meeting else 0
+        self.log = folder.log(f"{stages[0]}-node{node}" if node else stages[0])
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        reading, writing = os.pipe()
+        self._pipes = Path(tempfile.mkdtemp(prefix="alphatier-"))
+        reading, writing = _named_pipe(self._pipes / "reports")
+        self._writing: int | None = writing
+        self._follower = threading.Thread(target=_follow, args=(reading, self._take), daemon=True)
+        self._follower.start()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "alphatier_training.run.worker", str(folder.root), *stages],
+                worker_command(folder.recipe(), folder.root, stages, meeting),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=(writing, lock),
+                pass_fds=() if lock is None else (lock,),
                 start_new_session=True,
-                env=_environment(writing),
+                env=_environment(self._pipes / "reports"),
             )
-        os.close(writing)
-        self._follower = threading.Thread(target=_follow, args=(reading, report), daemon=True)
-        self._follower.start()
 
     def finish(self) -> None:
         """Join a process that has ended; StageError when it failed."""
         status = self.process.wait()
         self._close()
+        if status and self._failure:
+            raise StageError(f"{self._failure.stage}: {self._failure.note}\nThe whole story is in {self.log}")
         if status:
             raise StageError(
-                f"{', '.join(self.stages)}: the process ended with status {status}. The end of its log, {self.log}:\n"
+                f"{', '.join(self.stages)}: the process {_ended(status)}. The end of its log, {self.log}:\n"
                 f"{_tail(self.log)}\nRun the same command again to go on from the last checkpoint."
             )
 
@@ -64,14 +83,41 @@ class Worker:
             self.process.wait()
         self._close()
 
+    def _take(self, report: Report) -> None:
+        """Pass a report on; the first one of a failure is kept for `finish`."""
+        if not report.failed:
+            self._report(report)
+        elif self._failure is None:
+            self._failure = report
+
     def _close(self) -> None:
-        self._follower.join()
+        """Our ends first: processes that outlived their launcher end when their input does."""
+        if self._writing is None:
+            return
         if self.process.stdin is not None:
             self.process.stdin.close()
+        os.close(self._writing)
+        self._writing = None
+        self._follower.join()
+        shutil.rmtree(self._pipes, ignore_errors=True)
 
 
-def run_wave(folder: RunFolder, processes: Sequence[Sequence[str]], lock: int, report: Reporter) -> None:
+def run_wave(
+    folder: RunFolder,
+    processes: Sequence[Sequence[str]],
+    report: Reporter,
+    *,
+    lock: int | None = None,
+    meeting: Meeting | None = None,
+) -> None:
     """Run lists of stages, each in a process, all at once; whatever happens, none is left when this ends.
+
+    Args:
+        folder: The run's folder.
+        processes: The stages of each process.
+        report: Told how far they are.
+        lock: The folder's lock, which the processes hold too.
+        meeting: Where the processes of several nodes meet, for a tier that they share.
 
     Raises:
         StageError: one of them failed; the others have been stopped.
@@ -80,7 +126,7 @@ def run_wave(folder: RunFolder, processes: Sequence[Sequence[str]], lock: int, r
     try:
         for stages in processes:
             with _signals_held():
-                running.append(Worker(folder, stages, lock, report))
+                running.append(Worker(folder, stages, report, lock=lock, meeting=meeting))
         _wait(running)
     finally:
         for worker in running:
@@ -119,11 +165,20 @@ def _signals_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _environment(reports: int) -> dict[str, str]:
-    """One thread a process unless a stage says otherwise, nothing fetched, the same hashes every time."""
+def _environment(reports: Path) -> dict[str, str]:
+    """One thread a process unless a stage says otherwise, and the same hashes every time."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_OFFLINE": "1"}
+    quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     return os.environ | threads | quiet | {"PYTHONHASHSEED": "0", REPORTS: str(reports)}
+
+
+def _named_pipe(path: Path) -> tuple[int, int]:
+    """A pipe that other processes open by its path: our reading end, and a writing end that keeps it from ending."""
+    os.mkfifo(path, 0o600)
+    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writing = os.open(path, os.O_WRONLY)
+    os.set_blocking(reading, True)
+    return reading, writing
 
 
 def _follow(reading: int, report: Reporter) -> None:
@@ -131,6 +186,12 @@ def _follow(reading: int, report: Reporter) -> None:
         for line in lines:
             if line.endswith("\n"):
                 report(parse_report(line))
+
+
+def _ended(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "was killed (SIGKILL), by the system where memory ran out"
+    return f"ended with status {status}"
 
 
 def _tail(log: Path) -> str:

@@ -3,7 +3,7 @@
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,10 @@ class Report:
     note: str = ""
     finished: bool = False
     """Whether the stage's outputs are complete, not only its steps."""
+    warning: bool = False
+    """Whether the note is something that a person should see, however much else is shown."""
+    failed: bool = False
+    """Whether the stage has failed, and the note says why in words for a person."""
 
 
 class Reporter(Protocol):
@@ -31,6 +35,11 @@ class PipeReporter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    @classmethod
+    def to(cls, place: str) -> Self:
+        """To an open descriptor by its number, or to a named pipe, which a launcher's processes can open too."""
+        return cls(int(place) if place.isdigit() else os.open(place, os.O_WRONLY))
 
     def __call__(self, report: Report) -> None:
         """Write one line."""

@@ -1,6 +1,6 @@
 """The stages of a training run: what they are called, what each needs, and how one is run.
 
-    base -> samples-base
+    base -> problems (with data sets) -> samples-base
          -> alpha-0   -> samples-alpha-0
          -> alpha-0.4 -> samples-alpha-0.4 ...
 
@@ -10,11 +10,18 @@ Heavy imports are inside the functions, so that planning needs no torch.
 import time
 from collections.abc import Sequence
 
+from alphatier_training.planning.launch import processes_of
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
+from alphatier_training.recipe.base import PretrainedBase
+from alphatier_training.recipe.problems import ArithmeticProblems
+from alphatier_training.run import ranks
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Report, Reporter
 
 SAMPLES = "samples-"
+
+PROBLEMS = "problems"
+"""The stage that chooses the training problems of a recipe with data sets of its own."""
 
 
 def all_stages(recipe: Recipe) -> list[str]:
@@ -24,17 +31,22 @@ def all_stages(recipe: Recipe) -> list[str]:
 
 def lanes(recipe: Recipe) -> list[list[str]]:
     """Stages that belong together: a model, then its samples. All but the first need only the first."""
-    return [[name, SAMPLES + name] for name in (BASE_TIER, *map(tier_name, recipe.tiers.alphas))]
+    choosing = [] if isinstance(recipe.problems, ArithmeticProblems) else [PROBLEMS]
+    tiers = [[name, SAMPLES + name] for name in map(tier_name, recipe.tiers.alphas)]
+    return [[BASE_TIER, *choosing, SAMPLES + BASE_TIER], *tiers]
 
 
 def waves(recipe: Recipe, folder: RunFolder, jobs: int) -> list[list[list[str]]]:
     """The unfinished stages as waves of processes: all of a wave run at once, each its list in order.
 
-    A process takes several tiers, as importing the trainer costs as much as a few of its steps.
+    A process takes several tiers, as importing the trainer costs as much as a few of its steps. Where several
+    processes share a tier, its training is a wave of its own.
     """
     unfinished = [[stage for stage in lane if not folder.is_done(stage)] for lane in lanes(recipe)]
     first, *others = unfinished
     tiers = [lane for lane in others if lane]
+    if processes_of(recipe) > 1:
+        return _without_empty([[first], *([[stage]] for lane in tiers for stage in lane)])
     if jobs == 1:
         return _without_empty([[[stage for lane in unfinished for stage in lane]]])
     processes = [[stage for lane in tiers[start::jobs] for stage in lane] for start in range(jobs)]
@@ -48,15 +60,19 @@ def run_stage(stage: str, recipe: Recipe, folder: RunFolder, report: Reporter) -
     started = time.monotonic()
     report(Report(stage, 0, 0, note="starting"))
     _run(stage, recipe, folder, report)
-    folder.mark_done(stage, time.monotonic() - started)
+    ranks.barrier()
+    if ranks.is_main():
+        folder.mark_done(stage, time.monotonic() - started)
     report(Report(stage, 1, 1, finished=True))
 
 
 def _run(stage: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
     if stage == BASE_TIER:
-        from alphatier_training.base.supervised import train_base
+        _make_base(recipe, folder, report)
+    elif stage == PROBLEMS:
+        from alphatier_training.rl.choosing import choose_problems
 
-        train_base(recipe, folder, report)
+        choose_problems(recipe, folder, report)
     elif stage.startswith(SAMPLES):
         _sample(stage.removeprefix(SAMPLES), recipe, folder, report)
     else:
@@ -65,17 +81,32 @@ def _run(stage: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> Non
         train_tier(recipe, folder, _alpha(recipe, stage), report)
 
 
+def _make_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
+    if isinstance(recipe.base, PretrainedBase):
+        from alphatier_training.base.pretrained import fetch_base
+
+        fetch_base(recipe.base, folder)
+    else:
+        from alphatier_training.base.supervised import train_base
+
+        train_base(recipe, folder, report)
+
+
 def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
+    from alphatier_training.base.reference import weights_of
+    from alphatier_training.evaluation.progress import Progress
     from alphatier_training.evaluation.samples import SampleFile
     from alphatier_training.evaluation.sampling import sample_model
+    from alphatier_training.evaluation.tasks import recipe_tasks
     from alphatier_training.rl.policy import device_of
-    from alphatier_training.run.assembly import plan_of
+    from alphatier_training.run.assembly import plans_of
 
-    plan = plan_of(recipe, folder, tier)
-    adapter = None if tier == BASE_TIER else folder.tier(tier)
-    sample_model(
-        plan, SampleFile(plan, folder.samples), folder.base, adapter, device_of(recipe.compute.device), report
-    )
+    tasks, device = recipe_tasks(recipe), device_of(recipe.compute.device)
+    model, adapter = weights_of(recipe, folder, tier)
+    plans = plans_of(recipe, folder, tier, tasks)
+    progress = Progress(SAMPLES + tier, sum(plan.total() for plan in plans), report)
+    for task, plan in zip(tasks, plans, strict=True):
+        sample_model(plan, task.problems, SampleFile(plan, folder.samples), model, adapter, device, progress)
 
 
 def _alpha(recipe: Recipe, tier: str) -> float:

@@ -1,0 +1,36 @@
+"""Which of a stage's processes this one is. A stage that is not shared has one process, the main one.
+
+The launcher (planning/launch.py) sets RANK and WORLD_SIZE; torch.distributed is joined by the trainer, later.
+"""
+
+import os
+
+
+def size() -> int:
+    """The processes that share the stage, of all nodes."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this process reports, and writes what all share."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def barrier() -> None:
+    """Wait until all processes of the stage are here; nothing where this one is alone or has joined no group."""
+    if size() == 1:
+        return
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def leave() -> None:
+    """Leave the group of processes, if this one has joined one."""
+    if size() == 1:
+        return
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
