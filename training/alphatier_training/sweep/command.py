@@ -16,7 +16,7 @@ from alphatier_training.errors import TrainingError
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The sweep's folder. [runs/sweep-<name>]"
 )
 @click.option(
-    "--base", type=click.Path(path_type=Path, file_okay=False), help="A finished run to take the base from."
+    "--base", type=click.Path(path_type=Path, file_okay=False), help="A family to take the base from."
 )
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once, one core each. [all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")

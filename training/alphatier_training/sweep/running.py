@@ -32,13 +32,13 @@ def run_sweep(recipe: Recipe, todo: Sequence[Run], out: Path, jobs: int, console
         out: The sweep's folder.
         jobs: Processes at once.
         console: For progress.
-        base: A finished run of `alphatier train` with the same base, instead of training it here.
+        base: A family or a run with the same base, instead of training it here.
     """
     source = RunFolder(base or out / BASE_RUN)
     if base is None:
         train_base_only(recipe, source.root, jobs, console)
     elif not source.base.is_dir():
-        raise FolderError(f"{base} holds no base. Give a finished run of `alphatier train` with --base.")
+        raise FolderError(f"{base} holds no base/. Give a family, or a run of `alphatier train`, with --base.")
     for number, run in enumerate(todo, start=1):
         console.print(f"[{number}/{len(todo)}] {run.variant}, seed {run.seed}", highlight=False)
         folder = RunFolder(run.folder(out))
@@ -57,9 +57,9 @@ def _adopt_base(recipe: Recipe, source: RunFolder, folder: RunFolder) -> None:
             shutil.copytree(source.base, new, dirs_exist_ok=True)
     for name in ("base.json", "samples"):
         _copy(source.work / name, folder.work / name)
-    for stage in (BASE_TIER, SAMPLES + BASE_TIER):
-        if source.is_done(stage):
-            folder.mark_done(stage, 0.0)
+    folder.mark_done(BASE_TIER, 0.0)
+    if source.is_done(SAMPLES + BASE_TIER):
+        folder.mark_done(SAMPLES + BASE_TIER, 0.0)
 
 
 def _copy(source: Path, target: Path) -> None:
