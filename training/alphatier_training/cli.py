@@ -57,7 +57,7 @@ def train(recipe: Path, out: Path | None, dry_run: bool, as_json: bool, **option
             _say(plan, recipe, out, as_json=as_json, **options)
         elif _run(plan, out, console, **options):
             click.echo(
-                f"The family is in {out}, its report in {out / 'report' / 'report.md'}.\n"
+                f"The family is in {out}, its report in {out / 'report' / 'report.html'}.\n"
                 f"  alphatier family show {out}\n"
                 f"  alphatier serve --family {out}"
             )
