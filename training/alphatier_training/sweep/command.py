@@ -15,9 +15,7 @@ from alphatier_training.errors import TrainingError
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The sweep's folder. [runs/sweep-<name>]"
 )
-@click.option(
-    "--base", type=click.Path(path_type=Path, file_okay=False), help="A family to take the base from."
-)
+@click.option("--base", type=click.Path(path_type=Path, file_okay=False), help="A family to take the base from.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once, one core each. [all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, jobs: int | None, as_json: bool) -> None:
