@@ -42,7 +42,7 @@ def aggregate(values: Tensor, mask: Tensor, settings: Loss) -> Tensor:
 
     token_sum divides every response by the same constant, so that a long response counts for all its
     tokens; sequence_mean (authors' code) by its own length, which favours short right answers and long
-    wrong ones, and shortens responses even at alpha 0.
+    wrong ones (the paper's authors see responses shorten with it at alpha 0).
     """
     sums = values.sum(dim=1)
     divisor = mask.sum(dim=1).clamp(min=1) if settings.aggregation == "sequence_mean" else settings.constant
