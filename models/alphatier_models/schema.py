@@ -115,6 +115,11 @@ class Base(_Strict):
     chat_template_sha256: Sha256 | None = None
     """sha256 of the chat template that the tiers were trained with; another template is another model."""
 
+    @property
+    def identity(self) -> str:
+        """What tells these weights from any others."""
+        return self.sha256 or f"{self.model}@{self.revision}"
+
 
 class Reasoning(_Strict):
     """How the family marks its thinking, so that engines and the gateway can split it from the answer."""

@@ -2,6 +2,7 @@
 
 TrainingError            anything that stops `alphatier train` or `alphatier evaluate`
 ├── RecipeError          the recipe cannot be read or does not fit together
+├── HubError             the Hugging Face hub cannot give a model
 ├── DataError            a data set cannot be read, or no problem is left of it
 ├── FolderError          the output folder belongs to another run
 ├── StageError           a stage's process failed; its log says why
@@ -24,6 +25,10 @@ class TrainingError(Exception):
 
 class RecipeError(TrainingError):
     """The recipe cannot be used."""
+
+
+class HubError(TrainingError):
+    """The Hugging Face hub cannot give a model."""
 
 
 class DataError(TrainingError):

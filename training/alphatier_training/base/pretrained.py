@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from alphatier_training.base.reference import BaseReference, save_reference
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import HubError, RecipeError
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.run.folder import RunFolder, replacing
 
@@ -53,14 +53,27 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _fetch(plan: PretrainedBase) -> BaseReference:
+    try:
+        path = snapshot(plan.model, plan.revision)
+    except HubError as error:
+        raise RecipeError(
+            f"base.model: {error} Check its spelling and your connection (HF_TOKEN for gated models), "
+            "or give a folder."
+        ) from error
+    return BaseReference(plan.model, path.name, str(path))  # a snapshot's folder is called by its commit
+
+
+def snapshot(model: str, revision: str | None) -> Path:
+    """The files of a hub model, from its cache or fetched.
+
+    Raises:
+        HubError: the hub cannot give it; callers know the remedy.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        path = snapshot_download(plan.model, revision=plan.revision, allow_patterns=list(WANTED))
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(WANTED)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise RecipeError(
-            f"base.model: {plan.model} could not be fetched from the hub ({type(error).__name__}: {error}). "
-            "Check its spelling and your connection (HF_TOKEN for gated models), or give a folder."
-        ) from error
-    return BaseReference(plan.model, Path(path).name, path, None)  # a snapshot's folder is called by its commit
+        reason = f"{type(error).__name__}: {error}"
+        raise HubError(f"{model} could not be fetched from the hub ({reason}).") from error

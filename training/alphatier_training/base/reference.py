@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from alphatier_models import directory_sha256, text_sha256
+from alphatier_models import Base, directory_sha256, text_sha256
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.run.folder import RunFolder, write_text
 
@@ -19,28 +19,21 @@ class BaseReference:
     """The hub commit; None for a folder."""
     path: str
     """Where the files are on this machine."""
-    sha256: str | None
-    """Checksum of the folder; None for a hub id."""
-
-    @property
-    def identity(self) -> str:
-        """What tells these weights from any others."""
-        return self.sha256 or f"{self.model}@{self.revision}"
 
     @property
     def seen_from_an_adapter(self) -> str:
         """What an adapter in the family calls its base, so that a family can be moved as a whole."""
-        return self.model if self.sha256 is None else f"../{self.model}"
+        return f"../{self.model}" if self.revision is None else self.model
 
-    def chat_template_sha256(self) -> str | None:
-        """Checksum of the chat template; None where the base has none in a file of its own."""
+    def as_base(self) -> Base:
+        """The base as family.json describes it; reads all of a folder for its checksum."""
         template = Path(self.path) / "chat_template.jinja"
-        return text_sha256(template.read_text(encoding="utf-8")) if template.is_file() else None
-
-
-def folder_reference(folder: RunFolder) -> BaseReference:
-    """The reference to a base that lies in the family's own folder."""
-    return BaseReference(folder.base.name, None, str(folder.base), directory_sha256(folder.base))
+        return Base(
+            model=self.model,
+            revision=self.revision,
+            sha256=directory_sha256(Path(self.path)) if self.revision is None else None,
+            chat_template_sha256=text_sha256(template.read_text(encoding="utf-8")) if template.is_file() else None,
+        )
 
 
 def save_reference(folder: RunFolder, reference: BaseReference) -> None:
@@ -52,7 +45,7 @@ def load_reference(folder: RunFolder) -> BaseReference:
     """The base of a run whose stage `base` is done."""
     if _file(folder).is_file():
         return BaseReference(**json.loads(_file(folder).read_text(encoding="utf-8")))
-    return folder_reference(folder)
+    return BaseReference(folder.base.name, None, str(folder.base))
 
 
 def weights_of(recipe: Recipe, folder: RunFolder, tier: str) -> tuple[Path, Path | None]:

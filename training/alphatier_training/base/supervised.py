@@ -25,13 +25,12 @@ from alphatier_training.arithmetic.tokenizer import build_tokenizer
 from alphatier_training.base import checkpoint
 from alphatier_training.base.supervised_data import IGNORED, Batch, batches
 from alphatier_training.errors import DivergenceError
-from alphatier_training.recipe import Recipe
+from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.base import Architecture, SupervisedBase
 from alphatier_training.recipe.tiers import EvaluationPlan
 from alphatier_training.run.folder import RunFolder, replacing
 from alphatier_training.run.reporting import Report, Reporter, silent
 
-STAGE = "base"
 _REPORT_EVERY = 20
 
 
@@ -41,9 +40,11 @@ def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
     Raises:
         DivergenceError: loss, gradient or weights were not finite.
     """
-    checkpoints, steps = folder.checkpoints(STAGE), recipe.supervised().steps
+    checkpoints, steps = folder.checkpoints(BASE_TIER), recipe.supervised().steps
     checkpoints.mkdir(parents=True, exist_ok=True)
-    last = checkpoint.newest(checkpoints, lambda text: report(Report(STAGE, 0, steps, "steps", text, warning=True)))
+    last = checkpoint.newest(
+        checkpoints, lambda text: report(Report(BASE_TIER, 0, steps, "steps", text, warning=True))
+    )
     with _helpers(recipe, folder, last):
         model = _train(recipe, folder, report, 0, last)
     with replacing(folder.base) as new:
@@ -84,9 +85,9 @@ def _peer(index: int, recipe: Recipe, folder: RunFolder, meeting: str, last: Pat
 
 def _meeting_point(folder: RunFolder) -> str:
     """A file through which the processes find each other; none of an earlier run that was killed knows its name."""
-    for old in folder.checkpoints(STAGE).glob("meeting-*"):
+    for old in folder.checkpoints(BASE_TIER).glob("meeting-*"):
         old.unlink(missing_ok=True)
-    return (folder.checkpoints(STAGE).absolute() / f"meeting-{uuid4().hex}").as_uri()
+    return (folder.checkpoints(BASE_TIER).absolute() / f"meeting-{uuid4().hex}").as_uri()
 
 
 def _join(meeting: str, rank: int, size: int) -> None:
@@ -109,10 +110,10 @@ def _train(recipe: Recipe, folder: RunFolder, report: Reporter, rank: int, last:
         keep = step % plan.checkpoint_every == 0
         _check_finite(folder, step, loss, norm, model if keep or step == plan.steps else None)
         if step % _REPORT_EVERY == 0:
-            report(Report(STAGE, step, plan.steps, "steps", f"loss {loss:.3f}"))
+            report(Report(BASE_TIER, step, plan.steps, "steps", f"loss {loss:.3f}"))
         if rank == 0 and keep:
             states = {name: part.state_dict() for name, part in parts.items()}
-            checkpoint.save(folder.checkpoints(STAGE), {"step": step} | states)
+            checkpoint.save(folder.checkpoints(BASE_TIER), {"step": step} | states)
     return model
 
 
@@ -126,8 +127,8 @@ def _check_finite(folder: RunFolder, step: int, loss: float, norm: float, model:
     if wrong:
         raise DivergenceError(
             f"{wrong} at step {step}: the training has diverged. Earlier checkpoints in "
-            f"{folder.checkpoints(STAGE)} are intact. Lower base.learning_rate or base.gradient_clip and train into "
-            "another folder (--out)."
+            f"{folder.checkpoints(BASE_TIER)} are intact. Lower base.learning_rate or base.gradient_clip and train "
+            "into another folder (--out)."
         )
 
 

@@ -25,7 +25,7 @@ from trl import SFTConfig, SFTTrainer
 from alphatier_models import Family, SamplingSettings
 from alphatier_training.base.supervised_data import IGNORED
 from alphatier_training.errors import FolderError, TrainingError
-from alphatier_training.evaluation.baselines import BASELINE_FILE, Row, base_identity
+from alphatier_training.evaluation.baselines import BASELINE_FILE, Row
 from alphatier_training.evaluation.measuring import weights_of
 from alphatier_training.evaluation.progress import Progress
 from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
@@ -70,8 +70,8 @@ def make(
     """
     target, work = out / NAME, out / "work" / NAME
     row = Row(NAME, _base_tier(family), NAME)
-    plan = task.plan(family.name, row.tier, base_identity(family), settings.sampling, baseline=NAME)
-    described = {"method": NAME, "base": base_identity(family), "settings": _settings(plan, settings)}
+    plan = task.plan(family.name, row.tier, family.base.identity, settings.sampling, baseline=NAME)
+    described = {"method": NAME, "base": family.base.identity, "settings": _settings(plan, settings)}
     if _is_there(target, described):
         return target
     model, _ = weights_of(family, folder, row)

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alphatier_models import Interval
+from alphatier_training.evaluation.intervals import RESAMPLES, per_problem
 from alphatier_training.evaluation.samples import SampleFile, read_plan
 
-RESAMPLES = 2000
 Floats = NDArray[np.float64]
 
 
@@ -84,13 +84,9 @@ class Result:
 def responses_of(path: Path) -> Responses:
     """What `alphatier evaluate` kept in `path`."""
     samples = SampleFile(read_plan(path), path.parent).read()
-    problems = 1 + max(sample.problem for sample in samples)
-    correct, tokens, counts = np.zeros(problems), np.zeros(problems), np.zeros(problems)
-    for sample in samples:
-        correct[sample.problem] += sample.correct
-        tokens[sample.problem] += sample.tokens
-        counts[sample.problem] += 1
-    return Responses(correct / counts, tokens / counts)
+    correct, tokens = (per_problem(samples, field) for field in ("correct", "tokens"))
+    problems = sorted(correct)
+    return Responses(*(np.array([means[problem] for problem in problems]) for means in (correct, tokens)))
 
 
 class Study:

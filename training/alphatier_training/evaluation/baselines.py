@@ -106,17 +106,12 @@ def _adapter_row(folder: Path, family: Family) -> Row:
     described = folder / BASELINE_FILE
     if described.is_file():
         made_over = json.loads(described.read_text(encoding="utf-8")).get("base")
-        if made_over not in (None, base_identity(family)):
+        if made_over not in (None, family.base.identity):
             raise TrainingError(
                 f"--baseline {folder}: the adapter was made over another base ({made_over}) than the one of "
                 f"{family.name}; make it again with `alphatier baseline`."
             )
     return Row(folder.resolve().name, base, folder.resolve().name, adapter=folder)
-
-
-def base_identity(family: Family) -> str:
-    """What tells the family's base from any other model."""
-    return family.base.sha256 or f"{family.base.model}@{family.base.revision}"
 
 
 def as_cut(row: Row, samples: Sequence[Sample]) -> list[Sample]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from alphatier_models import Evaluation, Family, SamplingSettings, Tier, directory_sha256, load_family, save_family
 from alphatier_models.files import base_folder
-from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.baselines import Row, as_cut, base_identity
+from alphatier_training.errors import HubError, TrainingError
+from alphatier_training.evaluation.baselines import Row, as_cut
 from alphatier_training.evaluation.endpoint import Endpoint
 from alphatier_training.evaluation.figures import evaluation
 from alphatier_training.evaluation.progress import Progress
@@ -119,7 +119,7 @@ def _weights(source: Source, row: Row) -> str:
     family, endpoint = source.family, source.endpoint
     own = directory_sha256(row.adapter) if row.adapter else family.tier(row.tier).sha256
     where = f"{endpoint.url} {endpoint.model_name(family.name, row.tier)}" if endpoint else ""
-    return " ".join(part for part in (base_identity(family), own, where) if part)
+    return " ".join(part for part in (family.base.identity, own, where) if part)
 
 
 def _take(source: Source, job: Job, file: SampleFile, progress: Progress) -> None:
@@ -148,15 +148,11 @@ def weights_of(family: Family, folder: Path, row: Row) -> tuple[Path, Path | Non
 
 def _fetched(family: Family) -> Path:
     """The base's files from the hub's cache, fetched if need be, at the commit that family.json names."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    from alphatier_training.base.pretrained import WANTED
+    from alphatier_training.base.pretrained import snapshot
 
     try:
-        return Path(snapshot_download(family.base.model, revision=family.base.revision, allow_patterns=list(WANTED)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        return snapshot(family.base.model, family.base.revision)
+    except HubError as error:
         raise TrainingError(
-            f"the base {family.base.model} could not be fetched from the hub ({type(error).__name__}: {error}). "
-            "Check your connection (HF_TOKEN for gated models), or measure through --endpoint."
+            f"the base {error} Check your connection (HF_TOKEN for gated models), or measure through --endpoint."
         ) from error

@@ -32,8 +32,7 @@ from alphatier_training.rl.policy import device_of
 from alphatier_training.rl.prompts import needed
 from alphatier_training.run.folder import RunFolder, write_text
 from alphatier_training.run.reporting import Report, Reporter
-
-STAGE = "problems"
+from alphatier_training.run.stages import PROBLEMS
 
 
 def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
@@ -62,7 +61,7 @@ def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None
     write_text(folder.work / "selection.json", json.dumps(asdict(selection) | {"overlaps": found}, indent=1) + "\n")
     write_text(folder.problems, "".join(json.dumps(asdict(problem)) + "\n" for problem in chosen))
     doubtful = bool(overlaps) and not plan.contamination.drop
-    report(Report(STAGE, 1, 1, note=selection.summary(), warning=doubtful))
+    report(Report(PROBLEMS, 1, 1, note=selection.summary(), warning=doubtful))
 
 
 def prompt_tokens(tokenizer: Any, prompt: str, problem: Problem) -> int:
@@ -86,8 +85,8 @@ def _rates(
     sampling = SamplingSettings(
         temperature=rl.temperature, top_p=1.0, max_tokens=rl.max_new_tokens, seed=recipe.rl_seed()
     )
-    wanted = task.plan(recipe.name, BASE_TIER, base.identity, sampling)
+    wanted = task.plan(recipe.name, BASE_TIER, base.as_base().identity, sampling)
     file = SampleFile(wanted, folder.work / "pass-rate")
-    progress = Progress(STAGE, wanted.total(), report)
+    progress = Progress(PROBLEMS, wanted.total(), report)
     sample_model(wanted, task.problems, file, Path(base.path), None, device_of(recipe.compute.device), progress)
     return pass_rates(file.read(), len(problems))

@@ -15,9 +15,9 @@ from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.run.folder import RunFolder
 
 
-def plans_of(recipe: Recipe, folder: RunFolder, tier: str, tasks: Sequence[Task]) -> list[Plan]:
+def plans_of(recipe: Recipe, folder: RunFolder, base: Base, tier: str, tasks: Sequence[Task]) -> list[Plan]:
     """How `tier` of this run is measured, a plan a data set."""
-    weights = [load_reference(folder).identity]
+    weights = [base.identity]
     if tier != BASE_TIER:
         weights.append(directory_sha256(folder.tier(tier)))
     sampling = recipe_sampling(recipe)
@@ -26,26 +26,21 @@ def plans_of(recipe: Recipe, folder: RunFolder, tier: str, tasks: Sequence[Task]
 
 def samples_of(recipe: Recipe, folder: RunFolder, tier: str) -> list[Sample]:
     """Every response of `tier` on the first data set of this run's evaluation."""
-    plan = plans_of(recipe, folder, tier, recipe_tasks(recipe))[0]
+    plan = plans_of(recipe, folder, load_reference(folder).as_base(), tier, recipe_tasks(recipe))[0]
     return SampleFile(plan, folder.samples).read()
 
 
 def write_family(recipe: Recipe, folder: RunFolder) -> Family:
     """Write family.json of the finished run."""
-    base, tasks = load_reference(folder), recipe_tasks(recipe)
+    base, tasks = load_reference(folder).as_base(), recipe_tasks(recipe)
     family = Family(
         schema_version=1,
         name=recipe.name,
         reasoning=_reasoning(recipe),
-        base=Base(
-            model=base.model,
-            revision=base.revision,
-            sha256=base.sha256,
-            chat_template_sha256=base.chat_template_sha256(),
-        ),
+        base=base,
         tiers=(
-            _base_tier(recipe, folder, tasks),
-            *(_tier(recipe, folder, alpha, tasks) for alpha in recipe.tiers.alphas),
+            _base_tier(recipe, folder, base, tasks),
+            *(_tier(recipe, folder, base, alpha, tasks) for alpha in recipe.tiers.alphas),
         ),
         efforts=recipe.tiers.efforts,
         default_tier=recipe.tiers.default,
@@ -55,17 +50,17 @@ def write_family(recipe: Recipe, folder: RunFolder) -> Family:
     return family
 
 
-def _base_tier(recipe: Recipe, folder: RunFolder, tasks: Sequence[Task]) -> Tier:
+def _base_tier(recipe: Recipe, folder: RunFolder, base: Base, tasks: Sequence[Task]) -> Tier:
     return Tier(
         name=BASE_TIER,
         layout="base",
         recipe_sha256=recipe.sha256(),
         seed=recipe.seed,
-        evaluations=_evaluations(recipe, folder, BASE_TIER, tasks),
+        evaluations=_evaluations(recipe, folder, base, BASE_TIER, tasks),
     )
 
 
-def _tier(recipe: Recipe, folder: RunFolder, alpha: float, tasks: Sequence[Task]) -> Tier:
+def _tier(recipe: Recipe, folder: RunFolder, base: Base, alpha: float, tasks: Sequence[Task]) -> Tier:
     name = tier_name(alpha)
     return Tier(
         name=name,
@@ -75,12 +70,14 @@ def _tier(recipe: Recipe, folder: RunFolder, alpha: float, tasks: Sequence[Task]
         alpha=alpha,
         recipe_sha256=recipe.sha256(),
         seed=recipe.seed,
-        evaluations=_evaluations(recipe, folder, name, tasks),
+        evaluations=_evaluations(recipe, folder, base, name, tasks),
     )
 
 
-def _evaluations(recipe: Recipe, folder: RunFolder, tier: str, tasks: Sequence[Task]) -> tuple[Evaluation, ...]:
-    plans = plans_of(recipe, folder, tier, tasks)
+def _evaluations(
+    recipe: Recipe, folder: RunFolder, base: Base, tier: str, tasks: Sequence[Task]
+) -> tuple[Evaluation, ...]:
+    plans = plans_of(recipe, folder, base, tier, tasks)
     return tuple(evaluation(plan, SampleFile(plan, folder.samples).read()) for plan in plans)
 
 

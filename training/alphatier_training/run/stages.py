@@ -93,7 +93,7 @@ def _make_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
 
 
 def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
-    from alphatier_training.base.reference import weights_of
+    from alphatier_training.base.reference import load_reference, weights_of
     from alphatier_training.evaluation.progress import Progress
     from alphatier_training.evaluation.samples import SampleFile
     from alphatier_training.evaluation.sampling import sample_model
@@ -103,7 +103,7 @@ def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> N
 
     tasks, device = recipe_tasks(recipe), device_of(recipe.compute.device)
     model, adapter = weights_of(recipe, folder, tier)
-    plans = plans_of(recipe, folder, tier, tasks)
+    plans = plans_of(recipe, folder, load_reference(folder).as_base(), tier, tasks)
     progress = Progress(SAMPLES + tier, sum(plan.total() for plan in plans), report)
     for task, plan in zip(tasks, plans, strict=True):
         sample_model(plan, task.problems, SampleFile(plan, folder.samples), model, adapter, device, progress)

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from alphatier_models import Interval
+from alphatier_training.evaluation.intervals import RESAMPLES, interval, per_problem, spread
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.recipe import BASE_TIER, tier_name
 from alphatier_training.report.style import COLOURS, MARKERS, save_png
 from alphatier_training.run.assembly import samples_of
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.sweep.variants import Run
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def markdown(table: Sequence[Row]) -> Iterator[str]:
         alpha = "–" if row.alpha is None else f"{row.alpha:g}"
         seeds = " ".join(f"{100 * value:.1f}" for value in row.accuracies)
         yield (
-            f"| {row.variant} | {alpha} | {_spread(row.accuracy, 100)} | {_spread(row.tokens, 1)} "
+            f"| {row.variant} | {alpha} | {spread(row.accuracy, 100)} | {spread(row.tokens, 1)} "
             f"| {row.share:.0%} | {seeds} |"
         )
 
@@ -118,14 +117,8 @@ def _row(
 
 def _grid(samples: list[list[Sample]], field: str) -> Any:
     """Means of each seed and problem [seeds, problems]."""
-    problems = 1 + max(sample.problem for sample in samples[0])
-    grid = np.zeros((len(samples), problems))
-    counts = np.zeros_like(grid)
-    for number, group in enumerate(samples):
-        for sample in group:
-            grid[number, sample.problem] += float(getattr(sample, field))
-            counts[number, sample.problem] += 1
-    return grid / counts
+    means = (per_problem(group, field) for group in samples)
+    return np.array([[mean[problem] for problem in sorted(mean)] for mean in means])
 
 
 def _interval(grid: Any) -> Interval:
@@ -135,14 +128,9 @@ def _interval(grid: Any) -> Interval:
         seeds = rng.integers(len(grid), size=len(grid))
         problems = rng.integers(grid.shape[1], size=grid.shape[1])
         means.append(grid[seeds][:, problems].mean())
-    mean = round(float(grid.mean()), 6)
-    low, high = (round(float(value), 6) for value in np.percentile(means, [2.5, 97.5]))
-    return Interval(mean=mean, low=min(low, mean), high=max(high, mean))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return interval(float(grid.mean()), float(low), float(high))
 
 
-def _arms(interval: Interval, scale: float) -> tuple[float, float]:
-    return scale * (interval.mean - interval.low), scale * (interval.high - interval.mean)
-
-
-def _spread(interval: Interval, scale: float) -> str:
-    return f"{scale * interval.mean:.1f} ({scale * interval.low:.1f} to {scale * interval.high:.1f})"
+def _arms(figure: Interval, scale: float) -> tuple[float, float]:
+    return scale * (figure.mean - figure.low), scale * (figure.high - figure.mean)
