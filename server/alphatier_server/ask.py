@@ -40,11 +40,11 @@ class Answer:
 class Asker:
     """A client of one gateway, for one family."""
 
-    def __init__(self, url: str, model: str | None = None) -> None:
+    def __init__(self, url: str, model: str | None = None, api_key: str | None = None) -> None:
         base = url.rstrip("/").removesuffix("/v1")
         self._client = openai.OpenAI(
             base_url=f"{base}/v1",
-            api_key="none",
+            api_key=api_key or "none",
             timeout=TIMEOUT_SECONDS,
             max_retries=2,
             # A proxy from the environment must not come between this machine and itself.
@@ -77,10 +77,15 @@ class Asker:
             raise self._explained(error) from error
         return _answer(question, completion, raw.headers, time.perf_counter() - started)
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
     def _fetch_cards(self) -> list[Any]:
         try:
             cards = list(self._client.models.list())
         except openai.APIError as error:
+            self.close()
             raise self._explained(error) from error
         if not cards:
             raise AskError(f"The server at {self._url} serves no model.")
@@ -90,6 +95,8 @@ class Asker:
         if isinstance(error, openai.APIConnectionError):
             return AskError(f"No gateway answers at {self._url}. Start one with `alphatier serve`, or give --url.")
         told = error.body.get("message") if isinstance(error.body, dict) else None
+        if isinstance(error, openai.AuthenticationError):
+            return AskError(f"{told or error.message} Set ALPHATIER_API_KEY to your key.")
         return AskError(str(told or error.message))
 
 

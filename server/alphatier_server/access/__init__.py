@@ -1,0 +1,1 @@
+"""Who may do what: API keys, the tiers they may use, and their limits."""

@@ -1,0 +1,295 @@
+"""Limits that several gateways count together in a real Redis, and what happens when it is gone."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphatier_server.access.fallback import FallbackStore
+from alphatier_server.access.limits import Account, Limits, Outcome, Rate, settle, take
+from alphatier_server.access.memory import Place, Store, StoreFailed
+from alphatier_server.access.redis_store import TIME_LIMIT_SECONDS, RedisStore
+from alphatier_server.access.settings import RedisFailure
+from alphatier_server.errors import LimitsUnavailable
+from support.redis_server import RedisServer, redis_server
+
+NewStore = Callable[..., RedisStore]
+
+
+@pytest.fixture(scope="module")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: RedisServer) -> RedisServer:
+    with shared_server.client() as client:
+        client.flushall()
+    return shared_server
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def closing() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def gateway(server: RedisServer, closing: AsyncExitStack, **options: Any) -> RedisStore:
+    """Patient with Redis where a test does not say otherwise: a busy machine is not what these tests are about."""
+    store = RedisStore(server.url, **{"time_limit": 5.0, **options})
+    closing.push_async_callback(store.close)
+    return store
+
+
+async def ask(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Place | Outcome:
+    return await store.take("alice", limits, streamed=streamed, tokens=tokens)
+
+
+async def place(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Place:
+    answer = await ask(store, limits, tokens, streamed=streamed)
+    assert isinstance(answer, Place), answer
+    return answer
+
+
+async def refusal(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> str | None:
+    answer = await ask(store, limits, tokens, streamed=streamed)
+    assert isinstance(answer, Outcome)
+    return answer.refused
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 # another process's state
+            await asyncio.sleep(0.01)
+
+
+def held(server: RedisServer, what: str = "leases") -> int:
+    with server.client() as client:
+        return sum(int(client.zcard(key)) for key in client.keys(f"*:{what}"))
+
+
+async def test_two_gateways_share_every_limit(server: RedisServer, closing: AsyncExitStack) -> None:
+    one, two = gateway(server, closing), gateway(server, closing)
+    limits = Limits(Rate(60, 4), Rate(1000, 1000), 3, 1)
+    first = await place(one, limits, 100, streamed=True)
+    assert await refusal(two, limits, streamed=True) == "concurrent_streams"
+    await place(two, limits, 100)
+    third = await place(one, limits, 100)
+    assert third.outcome.reserved == 300
+    assert await refusal(two, limits) == "concurrent_requests"
+    first.close(100)
+    await eventually(lambda: held(server) == 2)
+    assert await refusal(two, limits, 801) == "tokens_per_minute"  # 100 are booked, 200 held
+    await place(two, limits, 100, streamed=True)
+    third.close(0)
+    await eventually(lambda: held(server) == 2)
+    assert await refusal(one, limits) == "requests_per_minute"
+
+
+async def test_a_limit_is_exact_when_gateways_ask_at_once(server: RedisServer, closing: AsyncExitStack) -> None:
+    stores = [gateway(server, closing) for _ in range(3)]
+    limits = Limits(Rate(1, 50), None, 40)
+    answers = await asyncio.gather(*(ask(store, limits) for store in stores for _ in range(40)))
+    assert sum(isinstance(answer, Place) for answer in answers) == 40
+
+
+async def test_the_script_says_what_the_pure_arithmetic_says(server: RedisServer, closing: AsyncExitStack) -> None:
+    """The same 400 random steps, with the same clock, in Redis and in limits.py."""
+    store, draw = gateway(server, closing), random.Random(7)
+    limits = Limits(Rate(90, 7), Rate(5000, 900), 6, 3)
+    account, now = Account(), 5000.0
+    running: list[tuple[str, bool, int]] = []
+    for number in range(400):
+        now += draw.choice([0, 0, 0.1, 0.5, 2.0])
+        if running and draw.random() < 0.4:
+            lease, streamed, reservation = running.pop(draw.randrange(len(running)))
+            used = draw.randrange(2 * reservation)
+            settle(limits, account, streamed=streamed, reservation=reservation, used=used, now=now)
+            await store._settle(store._keys("a"), [str(now), lease, reservation, used, limits.tokens.interval])  # type: ignore[union-attr]
+            continue
+        streamed, reservation = draw.random() < 0.5, draw.randrange(1, 400)
+        expected = take(limits, account, streamed=streamed, reservation=reservation, now=now)
+        lease = f"test-{number}:{reservation}"
+        rates = [limits.requests.interval, 7, limits.tokens.interval, 900, 6, 3]  # type: ignore[union-attr]
+        said = await store._take(store._keys("a"), [str(now), 10**6, lease, int(streamed), reservation, *rates])
+        assert (said[0] or None) == expected.refused
+        assert [float(value) for value in said[1:]] == pytest.approx(list(expected[1:]), abs=1e-4)
+        if expected.refused is None:
+            running.append((lease, streamed, reservation))
+    assert account.in_flight == held(server)
+    assert account.streams == held(server, "streams")
+
+
+async def test_places_of_a_dead_gateway_end_by_themselves(server: RedisServer, closing: AsyncExitStack) -> None:
+    """It takes places and never renews them; a living one that renews keeps its own."""
+    limits = Limits(None, Rate(1000, 1000), 2)
+    living, dead = (gateway(server, closing, lease_seconds=0.6) for _ in range(2))
+    await place(living, limits, 10)
+    await place(dead, limits, 500)
+    dead._held.clear()
+    assert await refusal(living, limits) == "concurrent_requests"
+    async with asyncio.timeout(10):
+        while not isinstance(answer := await ask(living, limits, 10), Place):
+            await living.upkeep()
+            await asyncio.sleep(0.05)
+    assert answer.outcome.reserved == 20  # the dead gateway's 500 tokens are free again
+    assert await refusal(living, limits) == "concurrent_requests"
+
+
+async def test_nothing_stays_in_redis_for_ever(server: RedisServer, closing: AsyncExitStack) -> None:
+    store = gateway(server, closing)
+    running = await place(store, Limits(Rate(60, 60), Rate(60, 60), 5, 5), streamed=True)
+    with server.client() as client:
+        assert len(keys := client.keys("*")) == 3
+        assert all(60 < client.ttl(key) <= 125 for key in keys)  # a lease's minute and one more
+        running.close(120)
+        await eventually(lambda: held(server) == 0)
+        # The bucket of tokens is overdrawn: it is full again in two minutes, and kept for one more.
+        assert all(120 < client.ttl(key) <= 185 for key in client.keys("*"))
+
+
+async def test_leases_are_entered_again_after_redis_lost_its_data(
+    own_server: RedisServer, closing: AsyncExitStack
+) -> None:
+    store, limits = gateway(own_server, closing, lease_seconds=0.9), Limits(None, Rate(100, 100), 1)
+    running = await place(store, limits, 30)
+    own_server.kill()
+    own_server.start()
+    async with asyncio.timeout(10):
+        while held(own_server) == 0:
+            await store.upkeep()
+            await asyncio.sleep(0.02)
+    assert await refusal(store, limits) == "concurrent_requests"
+    running.close(30)
+    await eventually(lambda: held(own_server) == 0)
+    assert (await place(store, limits, 10)).outcome.reserved == 10
+
+
+async def test_ends_that_redis_missed_are_sent_when_it_is_back(
+    own_server: RedisServer, closing: AsyncExitStack
+) -> None:
+    store, limits = gateway(own_server, closing, time_limit=TIME_LIMIT_SECONDS), Limits(None, Rate(100, 100), 1)
+    running = await place(store, limits, 30)
+    own_server.freeze()
+    running.close(90)
+    await eventually(lambda: store._sending is not None and store._sending.done())
+    own_server.thaw()
+    await store.upkeep()
+    await eventually(lambda: held(own_server) == 0)
+    assert await refusal(store, limits, 20) == "tokens_per_minute"
+    await place(store, limits, 5)
+
+
+async def test_a_silent_redis_is_not_waited_for(own_server: RedisServer, closing: AsyncExitStack) -> None:
+    store, limits = gateway(own_server, closing, time_limit=TIME_LIMIT_SECONDS), Limits(concurrent_requests=1)
+    own_server.freeze()
+    began = time.monotonic()
+    with pytest.raises(StoreFailed, match="Timeout"):
+        await ask(store, limits)
+    assert time.monotonic() - began < 1.0
+    own_server.thaw()
+    # The script may have run after all; its lease is given back.
+    async with asyncio.timeout(10):
+        while not isinstance(await ask(store, limits), Place):
+            await store.upkeep()
+            await asyncio.sleep(0.02)
+
+
+async def test_a_cancelled_admission_leaves_no_lease(own_server: RedisServer, closing: AsyncExitStack) -> None:
+    store, limits = gateway(own_server, closing), Limits(concurrent_requests=1)
+    (await place(store, limits)).close(0)
+    await eventually(lambda: held(own_server) == 0)
+    own_server.freeze()
+    asking = asyncio.create_task(ask(store, limits))
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    own_server.thaw()
+    async with asyncio.timeout(10):
+        while not isinstance(await ask(store, limits), Place):
+            await store.upkeep()
+            await asyncio.sleep(0.02)
+
+
+class TestWhenRedisIsGone:
+    """The operator's choice, and the way back."""
+
+    limits = Limits(concurrent_requests=2)
+
+    @pytest.fixture
+    def failures(self) -> list[str]:
+        return []
+
+    def guarded(
+        self,
+        server: RedisServer,
+        closing: AsyncExitStack,
+        choice: RedisFailure,
+        failures: list[str],
+        now: list[float],
+    ) -> FallbackStore:
+        return FallbackStore(gateway(server, closing), choice, lambda: failures.append("failed"), lambda: now[0])
+
+    @pytest.mark.parametrize("choice", ["local", "refuse", "allow"])
+    async def test_each_choice_does_what_it_says_and_redis_is_used_again(
+        self,
+        own_server: RedisServer,
+        closing: AsyncExitStack,
+        choice: RedisFailure,
+        failures: list[str],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        now = [1000.0]
+        one = self.guarded(own_server, closing, choice, failures, now)
+        two = self.guarded(own_server, closing, choice, failures, now)
+        kept = [await place(one, self.limits), await place(two, self.limits)]
+        assert await refusal(one, self.limits) == "concurrent_requests"
+        own_server.kill()
+        with caplog.at_level(logging.WARNING, logger="alphatier"):
+            if choice == "refuse":
+                for _ in range(5):
+                    with pytest.raises(LimitsUnavailable) as refused:
+                        await ask(one, self.limits)
+                    assert refused.value.headers["retry-after"] == "1"
+            else:
+                fallback = [await ask(one, self.limits) for _ in range(5)]
+                let_in = [answer for answer in fallback if isinstance(answer, Place)]
+                assert len(let_in) == (2 if choice == "local" else 5)
+                for answer in let_in:
+                    answer.close(0)
+            assert failures == ["failed"]  # the other four did not ask Redis
+            assert [record.message.partition(" (")[0] for record in caplog.records] == ["Redis does not answer"]
+            own_server.start()
+            now[0] += 1.5
+            for answer in kept:
+                answer.close(0)
+            kept = [await place(one, self.limits) for _ in range(2)]
+            assert held(own_server) == 2
+            assert caplog.records[-1].message.startswith("Redis answers again")
+        assert await refusal(two, self.limits) == "concurrent_requests"
+
+
+def test_a_wrong_url_is_told_without_its_password() -> None:
+    from alphatier_server.access.keyed import build_access
+    from alphatier_server.access.keys import KeyFileError
+
+    environment = {"ALPHATIER_API_KEYS": "alice:sk-at-0123456789", "ALPHATIER_REDIS_URL": "http://:geheim@host:6379"}
+    from alphatier_server.access.settings import AccessSettings
+
+    with pytest.raises(KeyFileError, match="redis_url is no URL") as error:
+        build_access(AccessSettings(), environment=environment)
+    assert "geheim" not in str(error.value)
