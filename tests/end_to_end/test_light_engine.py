@@ -45,3 +45,17 @@ def test_a_stream_has_the_usage_that_was_asked_for_and_is_counted(light: Served)
     assert "think>" not in content
     assert usage is not None
     assert light.metric("alphatier_completion_tokens_total", tier="base") - before == usage.completion_tokens
+
+
+def test_a_response_streams_and_is_counted(light: Served) -> None:
+    before = light.metric("alphatier_completion_tokens_total", endpoint="responses")
+    with light.sdk().responses.stream(model="tiny:base", input="What is 3 + 4?") as stream:
+        kinds = [event.type for event in stream]
+        answer = stream.get_final_response()
+    assert kinds[-1] == "response.completed"
+    assert answer.model == "tiny:base"
+    assert "\\boxed{" in answer.output_text  # this engine leaves the thinking in the text
+    assert answer.usage is not None
+    after = light.metric("alphatier_completion_tokens_total", endpoint="responses")
+    assert after - before == answer.usage.output_tokens
+    assert light.metric("alphatier_reasoning_tokens_total", endpoint="responses") == 0

@@ -14,10 +14,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.devices import Devices
+from alphatier_server.engines.engine import Surroundings
 from alphatier_server.engines.plan import EngineError, EngineSpec
 from alphatier_server.engines.supervisor import ManagedEngine
 from alphatier_server.metrics import Metrics
-from alphatier_server.pool import Pool
+from alphatier_server.replicas.pool import Pool
+from alphatier_server.upstream import UpstreamClient, UpstreamLimits
 
 ENGINE = """
 import http.server, subprocess, sys
@@ -60,13 +64,17 @@ async def supervised(folder: Path, program: str) -> AsyncIterator[Supervised]:
         told.append(text)
         changed.set()
 
-    engine = ManagedEngine(spec, pool, metrics, folder, report)
+    client = UpstreamClient(UpstreamLimits())
+    store = AdapterStore(folder / "adapters")
+    surroundings = Surroundings(pool, metrics, client, report, pool.in_flight, folder, store, Devices(tuple))
+    engine = ManagedEngine(spec, surroundings)
     task = asyncio.create_task(engine.run())
     try:
         yield Supervised(pool, metrics, task, told, changed)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        client.close()
 
 
 def engine_processes() -> list[psutil.Process]:

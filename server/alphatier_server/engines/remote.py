@@ -1,80 +1,199 @@
 """Engines that somebody else runs: found by URL, asked what they serve, watched for coming and going."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-import aiohttp
+import orjson
 
 from alphatier_models import Family, Tier
-from alphatier_server.pool import Pool, Replica
+from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versioned
+from alphatier_server.engines.engine import Engine, FamilyChange, Surroundings
+from alphatier_server.engines.errors import EngineError
+from alphatier_server.engines.settings import EngineSettings
+from alphatier_server.replicas.health import HealthCheck
+from alphatier_server.replicas.pool import Replica
+from alphatier_server.upstream import UpstreamError
 
-PROBE_SECONDS = 2.0
-PROBE_LIMIT_SECONDS = 5.0
-
-Report = Callable[[str], None]
+Cards = list[dict[str, Any]]
 
 
-class RemoteEngine:
-    """One engine by URL. `run` keeps the pool's picture of it fresh until it is cancelled."""
+class RemoteEngine(Engine):
+    """One engine by URL. `run` keeps the pool's picture of it fresh until it is cancelled.
+
+    It has a replica for each family of which it serves a tier, called `<family>@<engine>`.
+    """
 
     def __init__(
-        self, url: str, families: Mapping[str, Family], pool: Pool, report: Report, api_key: str | None
+        self,
+        settings: EngineSettings,
+        families: Mapping[str, Family],
+        folders: Mapping[str, Path],
+        surroundings: Surroundings,
+        *,
+        api_key: str | None = None,
     ) -> None:
-        self._url = url.rstrip("/").removesuffix("/v1")
+        super().__init__(settings.label())
+        assert settings.url is not None
+        self._settings = settings
+        self._url = settings.url
         self._families = families
-        self._pool = pool
-        self._report = report
+        self._folders = folders
+        self._with = surroundings
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._told = ""
+        self._health = HealthCheck(self._url, self._headers, surroundings.client, surroundings.pool.settings)
+        self._adapters = RuntimeAdapters(self.name, self._url, self._headers, surroundings.client)
+        self._cards: Cards = []
+        self._told: dict[str, str] = {}
+
+    @property
+    def place(self) -> str:
+        """Its URL."""
+        return self._url
+
+    def replicas(self) -> list[str]:
+        """One for each family that it was seen to serve."""
+        return [replica.name for replica in self._with.pool.replicas if replica.name == self._replica(replica.family)]
 
     async def run(self) -> None:
-        """Ask `/v1/models` again and again."""
-        limit = aiohttp.ClientTimeout(total=PROBE_LIMIT_SECONDS)
-        async with aiohttp.ClientSession(timeout=limit, headers=self._headers) as session:
-            while True:
-                cards = await self._cards(session)
-                for family in self._families.values():
-                    self._update(family, cards)
-                await asyncio.sleep(PROBE_SECONDS)
+        """Check its health and its list of models again and again."""
+        interval = self._with.pool.settings.health_interval
+        while True:
+            loaded = set(self._adapters.loaded)
+            cards = await self._ask()
+            changed = self._health.judge(cards is not None)
+            if cards is None:
+                self._failed(changed)
+            else:
+                self._cards = cards
+                self._adapters.lost(loaded - {str(card.get("id")) for card in cards})
+                if self._settings.load_adapters:
+                    await self._load_missing()
+                self._show()
+                self.settled.set()
+            await asyncio.sleep(interval)
 
-    async def _cards(self, session: aiohttp.ClientSession) -> list[dict[str, Any]] | None:
+    async def prepare(self, change: FamilyChange) -> None:
+        """Load the new family's adapters, where the engine takes orders."""
+        if self._settings.load_adapters and self._health.healthy and change.new is not None:
+            await self._load(change.new, change.folder)
+
+    def commit(self, change: FamilyChange) -> None:
+        """Serve the tiers of the new family, as far as the engine lists them."""
+        name = self._replica(change.name)
+        if change.new is None:
+            self._with.pool.drain(name)
+        elif self._health.healthy:
+            self._show_family(change.new)
+
+    def unused(self) -> Iterable[tuple[str, str]]:
+        """Adapters that this gateway has loaded and no tier needs."""
+        wanted = {
+            versioned(f"{family.name}:{tier.name}", tier.sha256)
+            for family in self._families.values()
+            for tier in family.tiers
+            if tier.sha256 is not None
+        }
+        for model in list(self._adapters.loaded):
+            if model not in wanted:
+                yield self._replica(model.partition(":")[0]), model
+
+    async def unload(self, model: str) -> None:
+        """Let go of an adapter."""
+        await self._adapters.unload(model)
+        self._cards = [card for card in self._cards if card.get("id") != model]
+
+    async def _ask(self) -> Cards | None:
+        if not await self._health.answers():
+            self._tell("", f"engine {self._url} does not answer yet; asking again")
+            return None
+        limit = self._with.pool.settings.health_timeout
         try:
-            async with session.get(f"{self._url}/v1/models") as response:
-                response.raise_for_status()
-                document = await response.json()
-                return [card for card in document["data"] if isinstance(card, dict)]
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
-            self._tell(f"engine {self._url} does not answer yet ({type(error).__name__}); asking again")
+            answer = await self._with.client.fetch(
+                "GET", f"{self._url}/v1/models", headers=self._headers, timeout=limit
+            )
+            if answer.status != 200:
+                raise ValueError(f"HTTP status {answer.status}")
+            return [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
+        except (UpstreamError, ValueError, KeyError, TypeError) as error:
+            told = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
+            self._tell("", f"engine {self._url} does not list its models yet ({told:.100}); asking again")
             return None
 
-    def _update(self, family: Family, cards: list[dict[str, Any]] | None) -> None:
-        name = f"{family.name}@{self._url}"
-        known = {replica.name: replica for replica in self._pool.replicas}
-        if cards is None:
-            if name in known and known[name].up:
-                self._pool.set_up(known[name], False)
-            return
-        models = served_tiers(family, [str(card.get("id")) for card in cards])
-        replica = known.get(name)
-        if replica is None or replica.models != models:
-            is_vllm = any(card.get("owned_by") == "vllm" for card in cards)
-            replica = Replica(name, self._url, family.name, models, continuous_usage=is_vllm)
-            self._pool.put(replica)
-        if replica.up != bool(models):
-            self._pool.set_up(replica, bool(models))
-        self._tell(_summary(self._url, family, models, cards))
+    def _failed(self, changed: bool) -> None:
+        pool = self._with.pool
+        for name in self.replicas():
+            self._with.metrics.health_check_failures.labels(name).inc()
+            if changed:
+                self._with.metrics.replica_ejections.labels(name, "health").inc()
+                pool.set_up(name, False)
+        if changed:  # it may be another process when it comes back, with nothing loaded
+            self._adapters = RuntimeAdapters(self.name, self._url, self._headers, self._with.client)
 
-    def _tell(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
-            self._report(text)
+    def _show(self) -> None:
+        if not self._health.healthy:
+            return
+        self._told.pop("", None)
+        with self._with.pool.batch():
+            for family in list(self._families.values()):
+                if self._settings.families is None or family.name in self._settings.families:
+                    self._show_family(family)
+
+    def _show_family(self, family: Family) -> None:
+        offered = [*(str(card.get("id")) for card in self._cards), *self._adapters.loaded]
+        models = served_tiers(family, offered)
+        wanted = Replica(
+            self._replica(family.name),
+            self._url,
+            family.name,
+            models,
+            continuous_usage=any(card.get("owned_by") == "vllm" for card in self._cards),
+            headers="".join(f"{name}: {value}\r\n" for name, value in self._headers.items()).encode("latin-1"),
+            up=bool(models),
+            draining=self.draining,
+        )
+        self._with.pool.put(wanted)
+        self._tell(family.name, _summary(self._url, family, models, self._cards))
+
+    async def _load_missing(self) -> None:
+        for family in list(self._families.values()):
+            try:
+                await self._load(family, self._folders[family.name])
+            except (EngineError, KeyError) as error:
+                self._tell(f"{family.name} adapters", str(error))
+
+    async def _load(self, family: Family, folder: Path) -> None:
+        listed = {str(card.get("id")) for card in self._cards}
+        for tier in family.tiers:
+            if tier.layout != "adapter" or tier.path is None or tier.sha256 is None:
+                continue
+            public = f"{family.name}:{tier.name}"
+            name = versioned(public, tier.sha256)
+            if name in listed:
+                self._adapters.found(name, tier.sha256)
+            elif self._adapters.name_of(public, tier.sha256) is None:
+                # whose weights the engine has under the plain name is not known
+                self._adapters.forbid(public)
+                path = (folder / tier.path).resolve()
+                self._cards.append(
+                    {"id": await self._adapters.load(public, Adapter(tier.name, tier.sha256, path, 0))}
+                )
+
+    def _replica(self, family: str) -> str:
+        return f"{family}@{self.name}"
+
+    def _tell(self, about: str, text: str) -> None:
+        if text != self._told.get(about):
+            self._told[about] = text
+            self._with.report(text)
 
 
 def served_tiers(family: Family, ids: Iterable[str]) -> dict[str, str]:
     """Which tiers the engine serves: tier name -> the engine's model name.
 
-    An engine serves a tier as `<family>:<tier>` or `<tier>`; the base tier also under the base's own name.
+    An engine serves a tier as `<family>:<tier>@<checksum's first digits>` (surely these weights),
+    `<family>:<tier>` or `<tier>`; the base tier also under the base's own name.
     """
     offered = set(ids)
     served: dict[str, str] = {}
@@ -86,13 +205,16 @@ def served_tiers(family: Family, ids: Iterable[str]) -> dict[str, str]:
 
 
 def _names(family: Family, tier: Tier) -> Iterable[str]:
-    yield f"{family.name}:{tier.name}"
+    public = f"{family.name}:{tier.name}"
+    if tier.sha256 is not None:
+        yield versioned(public, tier.sha256)
+    yield public
     yield tier.name
     if tier.layout == "base":
         yield family.base.model
 
 
-def _summary(url: str, family: Family, models: Mapping[str, str], cards: list[dict[str, Any]]) -> str:
+def _summary(url: str, family: Family, models: Mapping[str, str], cards: Cards) -> str:
     if models:
         return f"engine {url} serves {len(models)} of {len(family.tiers)} tiers of {family.name}"
     offered = ", ".join(str(card.get("id")) for card in cards) or "nothing"

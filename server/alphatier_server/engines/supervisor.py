@@ -1,157 +1,240 @@
-"""Keeps one engine running: start, wait until it answers, notice its end, start again with backoff."""
+"""Keeps one engine running: start, wait until it answers, notice its end, start again with backoff.
+
+It also changes the engine's adapters while it runs (`engines.adapters`), and sees to it that an engine that
+was started again has those that the family has by then.
+"""
 
 import asyncio
-import os
-import socket
-import sys
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-import aiohttp
+from alphatier_models import Family
+from alphatier_server.engines.engine import Engine, FamilyChange, Surroundings
+from alphatier_server.engines.errors import EngineError
+from alphatier_server.engines.life import START_LIMIT_SECONDS, Life, stop
+from alphatier_server.engines.spec import EngineSpec
 
-from alphatier_server.engines.plan import EngineError, EngineSpec
-from alphatier_server.metrics import Metrics
-from alphatier_server.pool import Pool, Replica
-
-START_LIMIT_SECONDS = 1800.0
-"""A 70B model from a slow disk needs minutes; past this, something hangs."""
 STARTS_WITHOUT_SUCCESS = 3
 LONGEST_BACKOFF_SECONDS = 30.0
-STOP_SECONDS = 20.0
-_POLL_SECONDS = 0.25
 
-Report = Callable[[str], None]
+Planner = Callable[[Family, Path], EngineSpec | None]
+"""The spec of this engine for a family in a folder; None where the family has no use for it."""
 
 
-class ManagedEngine:
-    """One engine under supervision. `run` works until it is cancelled, then leaves no process behind."""
+class ManagedEngine(Engine):
+    """One engine under supervision, with one replica of its own name.
 
-    def __init__(self, spec: EngineSpec, pool: Pool, metrics: Metrics, logs: Path, report: Report) -> None:
-        self._spec = spec
-        self._pool = pool
-        self._metrics = metrics
-        self._log_file = logs / f"{spec.name}.log"
-        self._report = report
+    `run` works until it is cancelled, then leaves no process behind.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        surroundings: Surroundings,
+        *,
+        name: str | None = None,
+        planner: Planner = lambda family, folder: None,
+    ) -> None:
+        super().__init__(name or spec.name)
+        self.spec = spec
+        self._planner = planner
+        self._with = surroundings
+        self._life: Life | None = None
+        self._next_spec: EngineSpec | None = None
+        self._lives = 0
+
+    @property
+    def _log_file(self) -> Path:
+        return self._with.logs / f"{self.name}.log"
+
+    @property
+    def place(self) -> str:
+        """Where it listens, while it runs."""
+        return self._life.url if self._life is not None else ""
+
+    def replicas(self) -> list[str]:
+        """The one that bears its name."""
+        return [self.name]
 
     async def run(self) -> None:
         """Start the engine and restart it whenever it ends.
 
-        Raises EngineError when it ends several times in a row before it could answer once.
+        Raises EngineError when it ends several times in a row without ever having answered.
         """
-        failures = 0
-        while True:
-            if await self._run_once():
-                failures = 0
-            else:
-                failures += 1
-            if failures >= STARTS_WITHOUT_SUCCESS:
-                raise EngineError(self._failure())
-            self._metrics.engine_restarts.labels(self._spec.name).inc()
-            pause = min(LONGEST_BACKOFF_SECONDS, 2.0**failures - 1.0)
-            again = f"in {pause:g} s" if pause else "now"
-            self._report(f"engine {self._spec.name} ended; starting it again {again} (log: {self._log_file})")
-            await asyncio.sleep(pause)
+        with self._with.devices.taken(self.spec.gpus) as environment:
+            failures = 0
+            while True:
+                failures = 0 if await self._run_once(environment) else failures + 1
+                if failures >= STARTS_WITHOUT_SUCCESS and not self._lives:
+                    raise EngineError(self._failure())
+                self._with.metrics.engine_restarts.labels(self.name).inc()
+                pause = min(LONGEST_BACKOFF_SECONDS, 2.0**failures - 1.0)
+                again = f"in {pause:g} s" if pause else "now"
+                self._with.report(f"engine {self.name} ended; starting it again {again} (log: {self._log_file})")
+                await asyncio.sleep(pause)
 
-    async def _run_once(self) -> bool:
+    # --- changes while it runs --------------------------------------------------------------------
+
+    async def prepare(self, change: FamilyChange) -> None:
+        """Load the new family's adapters beside those that are there."""
+        assert change.new is not None
+        spec = await asyncio.to_thread(self._planner, change.new, change.folder)
+        if spec is None or spec.shape != self.spec.shape:
+            raise EngineError(f"engine {self.name} cannot take over {change.name} while it runs.")
+        if (life := self._life) is not None:
+            self._check_ranks(life, spec)
+            if life.answers:
+                await self._load(life, spec)
+        # once more, as what was loaded is read from its copy from now on
+        self._next_spec = await asyncio.to_thread(self._planner, change.new, change.folder)
+
+    def commit(self, change: FamilyChange) -> None:
+        """Serve the new family's tiers from now on."""
+        if self._next_spec is None:
+            return
+        self.spec, self._next_spec = self._next_spec, None
+        if self._life is not None and self._life.answers:
+            self._with.pool.set_models(self.name, self._life.models(self.spec))
+
+    def abandon(self) -> None:
+        """Stay with the family of now."""
+        self._next_spec = None
+
+    def release(self) -> None:
+        """Give it requests, from now on."""
+        super().release()
+        if self._life is not None and self._life.answers:
+            self._with.pool.set_up(self.name, self._life.health.healthy)
+
+    def unused(self) -> Iterable[tuple[str, str]]:
+        """Adapters that are loaded and no tier needs."""
+        life = self._life
+        if life is None or not life.answers or self._next_spec is not None:
+            return
+        served = set(life.models(self.spec).values())
+        for model in life.adapters.loaded:
+            if model not in served:
+                yield self.name, model
+
+    async def unload(self, model: str) -> None:
+        """Let go of an adapter."""
+        if self._life is not None and model in self._life.adapters.loaded:
+            await self._life.adapters.unload(model)
+
+    def _check_ranks(self, life: Life, spec: EngineSpec) -> None:
+        highest = life.spec.max_lora_rank
+        for adapter in spec.adapters:
+            if highest is not None and adapter.rank > highest:
+                raise EngineError(
+                    f"The adapter of {spec.family}:{adapter.tier} has rank {adapter.rank}, and engine {self.name} "
+                    f"was started for rank {highest} at most. Nothing was changed. Restart the "
+                    f"gateway, or run engines with --engine-arg=--max-lora-rank={adapter.rank} from the start."
+                )
+
+    async def _load(self, life: Life, spec: EngineSpec) -> None:
+        """All or nothing, as long as the engine lives; one that ended meanwhile gets them at its next start."""
+        new: list[str] = []
+        try:
+            for adapter in spec.adapters:
+                public = spec.models[adapter.tier]
+                if life.adapters.name_of(public, adapter.sha256) is None:
+                    copy = await self._with.adapters.keep(spec.family, adapter)
+                    new.append(await life.adapters.load(public, copy))
+        except EngineError:
+            if self._life is not life:
+                return
+            for name in new:
+                with contextlib.suppress(EngineError):
+                    await life.adapters.unload(name)
+            raise
+
+    # --- one life ---------------------------------------------------------------------------------
+
+    async def _run_once(self, environment: Mapping[str, str]) -> bool:
         """One life of the engine. Returns whether it ever could answer."""
-        port = _free_port()
-        replica = self._replica(port)
+        life = Life(self.spec, self._with, self.name)
         started = time.monotonic()
-        self._report(f"engine {self._spec.name} is loading (log: {self._log_file})")
-        process = await self._start(port)
-        self._pool.put(replica)
+        self._with.report(f"engine {self.name} is loading (log: {self._log_file})")
+        process = await life.start(self._log_file, environment)
+        self._life = life
+        self._with.pool.put(life.replica(self.draining))
         ended = asyncio.ensure_future(process.wait())
-        ready = asyncio.ensure_future(self._wait_until_ready(replica.url))
+        ready = asyncio.ensure_future(self._wait_until_ready(life))
         try:
             await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=START_LIMIT_SECONDS)
             if not ready.done():
                 return False
             if (fault := ready.exception()) is not None:
-                self._report(str(fault))
+                self._with.report(str(fault))
                 return False
-            self._pool.set_up(replica, True)
-            self._report(f"engine {self._spec.name} is ready after {time.monotonic() - started:.0f} s")
-            await ended
+            self._answering(life, time.monotonic() - started)
+            await self._watch(life, ended)
             return True
         finally:
-            self._pool.set_up(replica, False)
+            self._life = None
+            self._with.pool.set_up(self.name, False)
+            self._with.client.forget(life.url)
             ready.cancel()
-            await _stop(process)
+            await stop(process)
 
-    def _replica(self, port: int) -> Replica:
-        is_vllm = self._spec.kind == "vllm"
-        return Replica(
-            name=self._spec.name,
-            url=f"http://127.0.0.1:{port}",
-            family=self._spec.family,
-            models=self._spec.models,
-            continuous_usage=is_vllm,
-            adds_metrics=is_vllm,
-        )
+    def _answering(self, life: Life, seconds: float) -> None:
+        self._lives += 1
+        life.answers = True
+        self._with.pool.set_models(self.name, life.models(self.spec))
+        if not self.held:
+            self._with.pool.set_up(self.name, True)
+        self._with.report(f"engine {self.name} is ready after {seconds:.0f} s")
+        self.settled.set()
 
-    async def _start(self, port: int) -> asyncio.subprocess.Process:
-        self._log_file.parent.mkdir(parents=True, exist_ok=True)
-        guard = [sys.executable, "-m", "alphatier_server.engines.guard"]
-        with self._log_file.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                *guard,
-                *self._spec.command(port),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self._spec.environment},
-                start_new_session=True,  # Ctrl-C is the gateway's to handle
-            )
+    async def _wait_until_ready(self, life: Life) -> None:
+        await life.until_ready()
+        # The family may have changed since the command line was written.
+        while life.missing(self.spec):
+            await self._load(life, self.spec)
 
-    async def _wait_until_ready(self, url: str) -> None:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            while not await _healthy(session, url):  # noqa: ASYNC110 - another process's state, nothing to wait on
-                await asyncio.sleep(_POLL_SECONDS)
-            for model in self._spec.preload:
-                await self._preload(session, url, model)
+    async def _watch(self, life: Life, ended: "asyncio.Future[int]") -> None:
+        """Until the process has ended, or has been of no use for too long."""
+        settings = self._with.pool.settings
+        well = time.monotonic()
+        while True:
+            done, _ = await asyncio.wait({ended}, timeout=settings.health_interval)
+            if done:
+                return
+            good = await life.health.answers()
+            changed = life.health.judge(good)
+            if not good:
+                self._with.metrics.health_check_failures.labels(self.name).inc()
+            if changed:
+                self._verdict(life.health.healthy)
+            await self._complete(life)
+            well = time.monotonic() if life.health.healthy else well
+            if settings.restart_after is not None and time.monotonic() - well > settings.restart_after:
+                self._with.report(f"engine {self.name} runs but does not answer; ending it")
+                return
 
-    async def _preload(self, session: aiohttp.ClientSession, url: str, model: str) -> None:
-        """Have the engine load a model now. It tells of failure in an event of its answer, not by status."""
-        limit = aiohttp.ClientTimeout(total=START_LIMIT_SECONDS)
-        async with session.post(f"{url}/load_model", json={"model": model}, timeout=limit) as response:
-            told = await response.text()
-        if response.status >= 400 or '"status": "error"' in told:
-            raise EngineError(f"engine {self._spec.name} cannot load {model}: {told.strip()[-500:]}")
+    async def _complete(self, life: Life) -> None:
+        """An engine that was started again in the middle of a change may lack what the others have loaded."""
+        if life.health.healthy and life.missing(self.spec):
+            try:
+                await self._load(life, self.spec)
+            except EngineError as error:
+                self._with.report(str(error))
+            self._with.pool.set_models(self.name, life.models(self.spec))
+
+    def _verdict(self, healthy: bool) -> None:
+        if not healthy:
+            self._with.metrics.replica_ejections.labels(self.name, "health").inc()
+        self._with.report(f"engine {self.name} is {'healthy again' if healthy else 'not healthy'}")
+        self._with.pool.set_up(self.name, healthy and not self.held)
 
     def _failure(self) -> str:
         tail = _tail(self._log_file, lines=15)
         return (
-            f"Engine {self._spec.name} ended {STARTS_WITHOUT_SUCCESS} times before it could answer. "
+            f"Engine {self.name} ended {STARTS_WITHOUT_SUCCESS} times before it could answer. "
             f"The end of {self._log_file}:\n{tail}"
         )
-
-
-async def _healthy(session: aiohttp.ClientSession, url: str) -> bool:
-    try:
-        async with session.get(f"{url}/health") as response:
-            return response.status == 200
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        return False
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the guard, which ends the engine. Also when this task is being cancelled."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(asyncio.shield(process.wait()), STOP_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _tail(file: Path, lines: int) -> str:

@@ -1,0 +1,147 @@
+"""Adapters that come and go while a vLLM runs: `POST /v1/load_lora_adapter` and `/v1/unload_lora_adapter`.
+
+An engine never gets other weights under a name that it has seen: requests under way would change their
+weights in the middle, and vLLM keeps prefixes by the adapter's name. Weights that replace others are
+loaded as `<family>:<tier>@<first digits of their checksum>`.
+https://docs.vllm.ai/en/latest/features/lora/#dynamically-serving-lora-adapters
+"""
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from alphatier_models import directory_sha256
+from alphatier_server.engines.errors import EngineError
+from alphatier_server.upstream import UpstreamClient, UpstreamError
+
+LOAD_SECONDS = 300.0
+"""An adapter from a slow disk takes seconds; past this, something hangs."""
+UNLOAD_SECONDS = 30.0
+_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One adapter on disk."""
+
+    tier: str
+    sha256: str
+    path: Path
+    rank: int
+
+
+def versioned(public: str, sha256: str) -> str:
+    """The engine's name for weights that are not the first under their public name."""
+    return f"{public}@{sha256[:_DIGITS]}"
+
+
+class RuntimeAdapters:
+    """The adapters of one vLLM, during one of its lives."""
+
+    def __init__(self, engine: str, url: str, headers: Mapping[str, str], client: UpstreamClient) -> None:
+        self._engine = engine
+        self._url = url
+        self._headers = headers
+        self._client = client
+        self.loaded: dict[str, str] = {}
+        """Name -> checksum of what the engine has loaded."""
+        self._seen: dict[str, str] = {}
+
+    def found(self, name: str, sha256: str) -> None:
+        """The engine has this already, from its command line."""
+        self.loaded[name] = self._seen[name] = sha256
+
+    def lost(self, names: Iterable[str]) -> None:
+        """The engine has them no more: it was started again."""
+        for name in names:
+            self.loaded.pop(name, None)
+
+    def forbid(self, name: str) -> None:
+        """The name may stand for other weights: never load anything under it."""
+        self._seen.setdefault(name, "")
+
+    def name_of(self, public: str, sha256: str) -> str | None:
+        """The name under which the weights are loaded."""
+        names = (public, versioned(public, sha256))
+        return next((name for name in names if self.loaded.get(name) == sha256), None)
+
+    async def load(self, public: str, adapter: Adapter) -> str:
+        """Load it if it is not there yet. Returns the engine's name for it. Raises EngineError."""
+        known = self.name_of(public, adapter.sha256)
+        if known is not None:
+            return known
+        name = public if self._seen.get(public, adapter.sha256) == adapter.sha256 else None
+        name = name or versioned(public, adapter.sha256)
+        document = {"lora_name": name, "lora_path": str(adapter.path)}
+        status, told = await self._post("/v1/load_lora_adapter", document, LOAD_SECONDS)
+        if status != 200 and not (status == 400 and "already been loaded" in told):
+            raise EngineError(self._refusal(name, status, told))
+        self.found(name, adapter.sha256)
+        return name
+
+    async def unload(self, name: str) -> None:
+        """Let the engine forget it. Raises EngineError."""
+        status, told = await self._post("/v1/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
+        if status not in (200, 404):
+            raise EngineError(f"engine {self._engine} did not unload {name}: {status} {told}")
+        self.loaded.pop(name, None)
+
+    async def _post(self, path: str, document: dict[str, str], limit: float) -> tuple[int, str]:
+        headers = {**self._headers, "content-type": "application/json"}
+        try:
+            answer = await self._client.fetch(
+                "POST", self._url + path, headers=headers, body=json.dumps(document).encode(), timeout=limit
+            )
+        except UpstreamError as error:
+            raise EngineError(f"engine {self._engine} broke off at {path}: {error}. Look into its log.") from error
+        return answer.status, answer.body.decode("utf-8", "replace")[:500]
+
+    def _refusal(self, name: str, status: int, told: str) -> str:
+        if status in (404, 405) and "No adapter found" not in told:
+            return (
+                f"engine {self._engine} takes no adapters while it runs. Start it with --enable-lora and the "
+                "environment variable VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
+            )
+        return f"engine {self._engine} did not load {name}: {status} {told.strip()}"
+
+
+class AdapterStore:
+    """Copies of adapters that were loaded while engines ran, so that a folder may change under them at any time."""
+
+    def __init__(self, folder: Path, *, checksums: bool = True) -> None:
+        self._folder = folder
+        self._checksums = checksums
+
+    def path(self, family: str, tier: str, sha256: str) -> Path | None:
+        """The copy, if there is one."""
+        copy = self._place(family, tier, sha256)
+        return copy if copy.is_dir() else None
+
+    async def keep(self, family: str, adapter: Adapter) -> Adapter:
+        """The same adapter, as a copy with the checksum that was promised. Raises EngineError."""
+        place = self._place(family, adapter.tier, adapter.sha256)
+        if not place.is_dir():
+            await asyncio.to_thread(self._copy, adapter, place)
+        return Adapter(adapter.tier, adapter.sha256, place, adapter.rank)
+
+    def _place(self, family: str, tier: str, sha256: str) -> Path:
+        return self._folder / family / f"{tier}@{sha256}"
+
+    def _copy(self, adapter: Adapter, place: Path) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".copy-") as temporary:
+            copy = Path(temporary) / "adapter"
+            try:
+                shutil.copytree(adapter.path, copy, ignore=shutil.ignore_patterns(".*"))
+            except (OSError, shutil.Error) as error:
+                raise EngineError(f"{adapter.path} cannot be copied to {place.parent}: {error}") from error
+            if self._checksums and directory_sha256(copy) != adapter.sha256:
+                raise EngineError(
+                    f"{adapter.path} has another checksum than family.json says; it may still be being written. "
+                    "Load the family again when it is complete."
+                )
+            copy.rename(place)

@@ -1,0 +1,73 @@
+"""Which of the machine's GPUs each engine gets, where there are more than one engine needs."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, cached_property
+from itertools import pairwise
+
+_SIZES = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
+
+
+@cache
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that engines may use: those of CUDA_VISIBLE_DEVICES, else all that nvidia-smi lists."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(name.strip() for name in named.split(",") if name.strip())
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    command = [program, "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(told.stdout.split())
+
+
+def gpus_per_engine(arguments: Sequence[str]) -> int:
+    """How many GPUs a vLLM with these arguments takes."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    count = 1
+    for word, value in pairwise(words):
+        if word in _SIZES and value.isdecimal():
+            count *= int(value)
+    return count
+
+
+def engines_per_gpu(engines: int, each: int, gpus: int) -> int:
+    """How many engines share a GPU when `engines` that take `each` of them are spread over all."""
+    places = max(1, gpus // max(1, each))
+    return -(-engines // places)
+
+
+class Devices:
+    """Who has which GPU. An engine gets those that the fewest others have.
+
+    `gpus` is asked when the first engine needs one: the answer takes time.
+    """
+
+    def __init__(self, gpus: Callable[[], Sequence[str]] = visible_gpus) -> None:
+        self._gpus = gpus
+
+    @cached_property
+    def _users(self) -> dict[str, int]:
+        return dict.fromkeys(self._gpus(), 0)
+
+    @contextmanager
+    def taken(self, count: int) -> Iterator[dict[str, str]]:
+        """The environment of an engine that takes `count` GPUs; empty where there is no choice."""
+        if count < 1 or len(self._users) <= count:
+            yield {}
+            return
+        chosen = sorted(sorted(self._users, key=lambda gpu: self._users[gpu])[:count], key=list(self._users).index)
+        for gpu in chosen:
+            self._users[gpu] += 1
+        try:
+            yield {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
+        finally:
+            for gpu in chosen:
+                self._users[gpu] -= 1

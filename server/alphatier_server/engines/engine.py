@@ -1,0 +1,100 @@
+"""What every engine has in common, whether it is run here or found by URL."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from alphatier_models import Family
+from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.devices import Devices
+from alphatier_server.metrics import Metrics
+from alphatier_server.replicas.pool import Pool
+from alphatier_server.upstream import UpstreamClient
+
+Report = Callable[[str], None]
+"""Takes a line for the operator."""
+Origin = Literal["config", "admin"]
+Busy = Callable[[str, str | None], int]
+"""Requests that all processes have open on a replica (first argument), or on one of its models (second)."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What engines work with."""
+
+    pool: Pool
+    metrics: Metrics
+    client: UpstreamClient
+    report: Report
+    busy: Busy
+    logs: Path
+    adapters: AdapterStore
+    devices: Devices
+
+
+@dataclass(frozen=True)
+class FamilyChange:
+    """A family that comes (`old` is None), changes, or goes (`new` is None)."""
+
+    name: str
+    old: Family | None
+    new: Family | None
+    folder: Path
+
+
+class Engine(ABC):
+    """One engine. `run` works until it is cancelled; the fleet decides when it comes and goes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.origin: Origin = "config"
+        """Who asked for it."""
+        self.key: tuple[Any, ...] = ()
+        """What tells it from other engines, whatever weights it has."""
+        self.draining = False
+        self.held = False
+        """Whether it gets no requests until `release`."""
+        self.error: str | None = None
+        """Why it was given up."""
+        self.settled = asyncio.Event()
+        """Set once it could answer for the first time, or was given up."""
+
+    @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where it is, for the operator."""
+
+    @abstractmethod
+    def replicas(self) -> list[str]:
+        """The names of its replicas in the pool."""
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Keep the pool's picture of it right. Raises EngineError when it has to be given up."""
+
+    @abstractmethod
+    async def prepare(self, change: FamilyChange) -> None:
+        """Get what the new family needs, so that `commit` can switch at once. Raises EngineError; nothing changed."""
+
+    @abstractmethod
+    def commit(self, change: FamilyChange) -> None:
+        """Switch to the new family, for requests from now on."""
+
+    def release(self) -> None:
+        """Give it requests, from now on."""
+        self.held = False
+
+    def abandon(self) -> None:
+        """The change for which `prepare` was called does not happen."""
+        return
+
+    @abstractmethod
+    def unused(self) -> Iterable[tuple[str, str]]:
+        """Replica and model name of what it has loaded and no tier needs."""
+
+    @abstractmethod
+    async def unload(self, model: str) -> None:
+        """Let go of a model that no request uses."""

@@ -1,0 +1,65 @@
+"""One engine to run, as planned: what `plan` writes and `supervisor` carries out."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from alphatier_models import Family, Tier
+from alphatier_models.files import base_folder
+from alphatier_server.engines.adapters import Adapter
+from alphatier_server.engines.errors import EngineError
+
+EngineKind = Literal["vllm", "transformers"]
+
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_DO_NOT_TRACK": "1"}
+"""Engines tell nobody what they do."""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """One engine to run: the command (given a port), its environment, and what it will serve."""
+
+    name: str
+    kind: EngineKind
+    family: str
+    models: dict[str, str]
+    """Tier name -> the model name under which the engine serves it."""
+    command: Callable[[int], list[str]]
+    environment: dict[str, str] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
+    """Models that the engine loads only when asked to (`transformers serve`)."""
+    adapters: tuple[Adapter, ...] = ()
+    """Those among the tiers that can be changed while the engine runs."""
+    max_lora_rank: int | None = None
+    """The highest rank that the engine can load; None where it takes no adapters at run time."""
+    base_name: str | None = None
+    """The engine's name for the untouched base."""
+    gpus: int = 0
+    """How many GPUs it takes; 0 where it runs without one."""
+    shape: tuple[str, ...] = ()
+    """What cannot be changed while the engine runs. Two specs of one shape differ in their adapters only."""
+
+
+def model_location(family: Family, folder: Path) -> str:
+    """What an engine is told to load: the base's folder if it is one, else its hub id."""
+    local = base_folder(family, folder)
+    return str(local.resolve()) if local is not None else family.base.model
+
+
+def tier_folder(tier: Tier, folder: Path) -> Path:
+    """Where a tier's weights are."""
+    assert tier.path is not None
+    return (folder / tier.path).resolve()
+
+
+def read_json(file: Path) -> dict[str, object]:
+    """The JSON object in a file of a model. Raises EngineError."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{file} cannot be read: {error}. Restore it from training.") from error
+    if not isinstance(document, dict):
+        raise EngineError(f"{file} is no JSON object. Restore it from training.")
+    return document

@@ -1,0 +1,310 @@
+"""The replicas that can answer, and the choice among them.
+
+Of the replicas that serve a tier, two are drawn at random and the one with fewer requests in flight is
+taken (the power of two choices, Mitzenmacher 2001): nearly as even as the least loaded of all, but
+several workers or gateways that each see only their own requests do not all run to the same one. With
+affinity, a conversation's turns go to the same replica instead.
+
+What not: whether an engine runs (`engines`), and when one comes or goes (`fleet`); they tell the pool.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from alphatier_server.decision import Decision
+from alphatier_server.errors import NoEngine
+from alphatier_server.metrics import Metrics
+from alphatier_server.replicas.affinity import choose, conversation_key
+from alphatier_server.replicas.breaker import Breaker
+from alphatier_server.replicas.replica import Lease, Replica, Result
+from alphatier_server.replicas.retry_budget import RetryBudget
+from alphatier_server.replicas.settings import PoolSettings
+
+__all__ = ["RETRY_AFTER_SECONDS", "Lease", "Pool", "Replica", "Result"]
+
+RETRY_AFTER_SECONDS = 5
+_BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
+_PICTURE = ("name", "url", "family", "models", "continuous_usage", "adds_metrics", "up", "draining", "headers")
+
+_Tier = tuple[str, str]
+
+
+class Pool:
+    """All replicas. Engines join and leave it; requests borrow from it. For one event loop, not for threads."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        settings: PoolSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings or PoolSettings()
+        self.retries = RetryBudget(self.settings, clock)
+        self.version = 0
+        """Grows with every change that `snapshot` shows."""
+        self._metrics = metrics
+        self._clock = clock
+        self._chance = chance
+        self._affinity = self.settings.affinity == "prefix"
+        self._replicas: dict[str, Replica] = {}
+        self._candidates: dict[_Tier, list[Replica]] = {}
+        self._broken: list[Replica] = []
+        self._listeners: list[Callable[[], None]] = []
+        self._mourners: list[Callable[[str], None]] = []
+        self._batch = 0
+        self._changed = False
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def lease(self, decision: Decision, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
+        """Borrow a replica that serves the tier, none of those named in `avoid` (they were tried before).
+
+        Raises NoEngine when there is none.
+        """
+        family, tier = decision.family.name, decision.tier.name
+        if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
+            return self._probe(probed, tier)
+        try:
+            candidates = self._candidates[family, tier]
+        except KeyError:
+            candidates = self._find(family, tier)
+        if avoid:
+            candidates = [replica for replica in candidates if replica.name not in avoid]
+        if not candidates:
+            candidates = self._in_panic(family, tier, avoid)
+        if not candidates:
+            raise self._no_engine(decision, tried=bool(avoid))
+        replica = self._choose(candidates, decision, body)
+        return Lease(self, replica, replica.models[tier])
+
+    def ended(self, replica: Replica, result: Result, probe: int) -> None:
+        """A lease was closed: what does its result say about the replica?"""
+        breaker = replica.breaker
+        if result == "ok":
+            # all was well and is: nothing to note
+            if (breaker.history or probe) and breaker.succeeded(probe):
+                self._breaker_changed(replica)
+        elif result == "failed":
+            if breaker.failed(self._clock(), probe):
+                self._breaker_changed(replica, ejected=True)
+        elif probe and breaker.unprobed(self._clock(), probe):
+            self._breaker_changed(replica)
+
+    def ready(self) -> bool:
+        """Whether any replica can answer."""
+        return any(replica.up and not replica.draining for replica in self._replicas.values())
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """The replicas, up or not."""
+        return list(self._replicas.values())
+
+    def in_flight(self, name: str, model: str | None = None) -> int:
+        """Requests that this process has open on the replica, or on one of its models; 0 when it is not known."""
+        replica = self._replicas.get(name)
+        if replica is None:
+            return 0
+        return replica.in_flight if model is None else replica.using.get(model, 0)
+
+    def busy(self) -> dict[str, dict[str, int]]:
+        """Replica -> the engine's model name -> requests that this process has open; for the parent of workers."""
+        return {replica.name: dict(replica.using) for replica in self._replicas.values() if replica.using}
+
+    # --- coming and going -------------------------------------------------------------------------
+
+    def put(self, replica: Replica) -> Replica:
+        """Add the replica, or give the one of the same name these values. Returns the one in the pool."""
+        known = self._replicas.get(replica.name)
+        if known is None:
+            replica.breaker = Breaker(self.settings)
+            replica.gauge = self._metrics.show_replica(replica.name, lambda: replica.in_flight)
+            self._replicas[replica.name] = replica
+            self._note_change()
+            return replica
+        if any(getattr(known, field) != getattr(replica, field) for field in _PICTURE):
+            if replica.up and not known.up:
+                known.breaker.reset()
+            left = known.url
+            for field in _PICTURE:
+                setattr(known, field, getattr(replica, field))
+            self._note_change()
+            self._tell_gone(left)
+        return known
+
+    def set_up(self, name: str, up: bool) -> None:
+        """Note that the replica can, or cannot, answer. One that comes back starts with a closed breaker."""
+        replica = self._replicas.get(name)
+        if replica is None or replica.up == up:
+            return
+        if up:
+            replica.breaker.reset()
+        replica.up = up
+        self._note_change()
+
+    def set_models(self, name: str, models: Mapping[str, str]) -> None:
+        """Let the replica serve these tiers, and under these names, from the next request on."""
+        replica = self._replicas.get(name)
+        if replica is not None and replica.models != models:
+            replica.models = dict(models)
+            self._note_change()
+
+    def drain(self, name: str) -> None:
+        """Give the replica no new requests."""
+        replica = self._replicas.get(name)
+        if replica is not None and not replica.draining:
+            replica.draining = True
+            self._note_change()
+
+    def remove(self, name: str) -> None:
+        """Forget the replica. Leases on it may still be closed."""
+        replica = self._replicas.pop(name, None)
+        if replica is not None:
+            self._metrics.forget_replica(name)
+            self._note_change()
+            self._tell_gone(replica.url)
+
+    # --- what others see of it --------------------------------------------------------------------
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each change that `snapshot` shows (once for a whole `batch`)."""
+        self._listeners.append(callback)
+
+    def on_gone(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with each URL at which there is no replica any more."""
+        self._mourners.append(callback)
+
+    def touch(self) -> None:
+        """Something beside the replicas has changed that who listens must know: the families."""
+        self._changed = True
+        if not self._batch:
+            self._tell()
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Several changes at once: who listens sees all of them or none. No await inside."""
+        self._batch += 1
+        try:
+            yield
+        finally:
+            self._batch -= 1
+            if not self._batch and self._changed:
+                self._tell()
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """The replicas as JSON values, without what each process counts by itself. It holds the engines' keys."""
+        return [
+            {field: getattr(replica, field) for field in _PICTURE}
+            | {"models": dict(replica.models), "headers": replica.headers.decode("latin-1")}
+            for replica in self._replicas.values()
+        ]
+
+    def restore(self, snapshot: Sequence[Mapping[str, Any]]) -> None:
+        """Become what `snapshot` shows; requests in flight and breakers stay, by the replicas' names."""
+        with self.batch():
+            names = {picture["name"] for picture in snapshot}
+            for name in [name for name in self._replicas if name not in names]:
+                self.remove(name)
+            for picture in snapshot:
+                self.put(Replica(**{**picture, "headers": picture["headers"].encode("latin-1")}))
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _choose(self, candidates: Sequence[Replica], decision: Decision, body: Mapping[str, Any]) -> Replica:
+        count = len(candidates)
+        if count == 1:
+            return candidates[0]
+        if self._affinity and (key := conversation_key(decision.model, body)) is not None:
+            return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
+        first = int(self._chance() * count)
+        second = int(self._chance() * (count - 1))
+        one, other = candidates[first], candidates[second + (second >= first)]
+        return one if one.in_flight <= other.in_flight else other
+
+    def _find(self, family: str, tier: str) -> list[Replica]:
+        found = [r for r in self._serving(family, tier) if r.breaker.state == "closed"]
+        # names that nobody serves are not kept: there may be no end of them
+        if found:
+            self._candidates[family, tier] = found
+        return found
+
+    def _in_panic(self, family: str, tier: str, avoid: Collection[str]) -> list[Replica]:
+        """Every breaker is open, of several engines that answer their health checks: ask one all the same.
+
+        More likely it is the requests that are bad than all engines at once (Envoy's panic threshold).
+        """
+        serving = self._serving(family, tier)
+        return [replica for replica in serving if replica.name not in avoid] if len(serving) > 1 else []
+
+    def _serving(self, family: str, tier: str) -> list[Replica]:
+        return [
+            replica
+            for replica in self._replicas.values()
+            if replica.up and not replica.draining and replica.family == family and tier in replica.models
+        ]
+
+    def _due_probe(self, family: str, tier: str, avoid: Collection[str]) -> Replica | None:
+        now = self._clock()
+        for replica in self._broken:
+            due = replica.breaker.state == "open" and replica.breaker.retry_at <= now
+            if due and replica.name not in avoid and replica in self._serving(family, tier):
+                return replica
+        return None
+
+    def _probe(self, replica: Replica, tier: str) -> Lease:
+        probe = replica.breaker.probing()
+        self._breaker_changed(replica)
+        return Lease(self, replica, replica.models[tier], probe)
+
+    def _breaker_changed(self, replica: Replica, *, ejected: bool = False) -> None:
+        if self._replicas.get(replica.name) is not replica:  # it left the pool while the request ran
+            return
+        if ejected:
+            self._metrics.replica_ejections.labels(replica.name, "breaker").inc()
+        self._metrics.replica_breaker_state.labels(replica.name).set(_BREAKER_LEVELS[replica.breaker.state])
+        self._forget_candidates()
+
+    def _forget_candidates(self) -> None:
+        self._candidates.clear()
+        self._broken = [replica for replica in self._replicas.values() if replica.breaker.state != "closed"]
+
+    def _note_change(self) -> None:
+        self._forget_candidates()
+        self.touch()
+
+    def _tell(self) -> None:
+        self._changed = False
+        self.version += 1
+        for replica in self._replicas.values():
+            self._metrics.replica_up.labels(replica.name).set(replica.up)
+            self._metrics.replica_breaker_state.labels(replica.name).set(_BREAKER_LEVELS[replica.breaker.state])
+        for callback in self._listeners:
+            callback()
+
+    def _tell_gone(self, url: str) -> None:
+        if all(replica.url != url for replica in self._replicas.values()):
+            for callback in self._mourners:
+                callback(url)
+
+    def _no_engine(self, decision: Decision, *, tried: bool) -> NoEngine:
+        serving = self._serving(decision.family.name, decision.tier.name)
+        if serving and not tried:
+            now = self._clock()
+            wait = max(1, math.ceil(min(replica.breaker.retry_at for replica in serving) - now))
+            return NoEngine(
+                f"Every engine that serves {decision.model} has failed too often and is left alone for a moment. "
+                f"Ask again in {wait} seconds.",
+                code="no_engine",
+                retry_after=wait,
+            )
+        return NoEngine(
+            f"No engine that serves {decision.model} is up now; it may still be loading. "
+            f"Ask again in {RETRY_AFTER_SECONDS} seconds; /health/ready tells when.",
+            code="no_engine",
+            retry_after=RETRY_AFTER_SECONDS,
+        )

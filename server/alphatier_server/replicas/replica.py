@@ -1,0 +1,88 @@
+"""One running engine as the gateway sees it, and a request's hold on it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client import Gauge
+
+from alphatier_server.replicas.affinity import hash64
+from alphatier_server.replicas.breaker import Breaker
+
+if TYPE_CHECKING:
+    from alphatier_server.replicas.pool import Pool
+
+Result = Literal["ok", "failed", "abandoned"]
+"""How a request ended, for the replica: `failed` is the engine's fault; `abandoned` (the client left, or its
+request was wrong) says nothing about the engine's health."""
+
+
+@dataclass(eq=False, slots=True)
+class Replica:
+    """One running engine: where it is, and under which names it serves which tiers.
+
+    Only the pool changes one. The object stays the same while the engine is in the pool, so that requests
+    that began before a change are counted with those that began after it.
+    """
+
+    name: str
+    url: str
+    family: str
+    models: Mapping[str, str]
+    """Tier name -> the model name that the engine knows. Replaced as a whole, never changed in place."""
+    continuous_usage: bool = False
+    """Whether the engine can report usage with every chunk (vLLM), so that aborted requests are counted."""
+    adds_metrics: bool = False
+    """Whether the engine adds its own `metrics` object to answers because the gateway asked it to."""
+    headers: bytes = field(default=b"", repr=False)
+    """Header lines for every request to it, each with its CR LF: the engine's own key, if it has one."""
+    up: bool = False
+    """Whether the engine answers, as far as checks and its supervision know."""
+    draining: bool = False
+    """Whether it gets no new requests and is to go when its last one has ended."""
+    in_flight: int = field(default=0, init=False)
+    using: dict[str, int] = field(default_factory=dict, init=False)
+    """The engine's model name -> requests in flight on it; old weights are unloaded when theirs is gone."""
+    seed: int = field(default=0, init=False)
+    breaker: Breaker = field(init=False, repr=False)
+    gauge: Gauge | None = field(default=None, init=False, repr=False)
+    """Where `in_flight` is written for Prometheus; None when Prometheus reads it here."""
+
+    def __post_init__(self) -> None:
+        self.seed = hash64(self.name.encode("utf-8", "replace"))
+
+
+class Lease:
+    """One request's hold on a replica. `close` once, whatever happened; closing it again does nothing.
+
+    `probe` is its number where it tries a replica whose breaker was open, else 0.
+    """
+
+    __slots__ = ("_model", "_open", "_pool", "_probe", "replica")
+
+    def __init__(self, pool: "Pool", replica: Replica, model: str, probe: int = 0) -> None:
+        self.replica = replica
+        self._pool = pool
+        self._model = model
+        self._probe = probe
+        self._open = True
+        replica.in_flight += 1
+        replica.using[model] = replica.using.get(model, 0) + 1
+        if replica.gauge is not None:
+            replica.gauge.set(replica.in_flight)
+
+    def close(self, result: Result) -> None:
+        """The request has ended for this replica."""
+        if not self._open:
+            return
+        self._open = False
+        replica = self.replica
+        replica.in_flight -= 1
+        left = replica.using[self._model] - 1
+        if left:
+            replica.using[self._model] = left
+        else:
+            del replica.using[self._model]
+        if replica.gauge is not None:
+            replica.gauge.set(replica.in_flight)
+        self._pool.ended(replica, result, self._probe)

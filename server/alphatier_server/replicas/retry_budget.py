@@ -1,0 +1,66 @@
+"""How many requests may be sent to an engine again: a share of the recent ones, and a few a second.
+
+Retries without a budget turn a small overload into a large one: each failure causes more load. The
+rule is Finagle's (twitter.github.io/finagle/guide/Clients.html#retry-budgets), counted exactly over
+a window instead of with tokens that expire: in any ten seconds
+
+    retries <= share * requests + minimum * 10
+"""
+
+import time
+from collections.abc import Callable
+
+from alphatier_server.replicas.settings import PoolSettings
+
+WINDOW_SECONDS = 10
+
+
+class RetryBudget:
+    """Counts requests and retries by the second. Each worker process has its own."""
+
+    __slots__ = (
+        "_clock",
+        "_free",
+        "_requests",
+        "_requests_by_second",
+        "_retries",
+        "_retries_by_second",
+        "_second",
+        "_share",
+    )
+
+    def __init__(self, settings: PoolSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._share = settings.retry_share
+        self._free = settings.retry_minimum * WINDOW_SECONDS
+        self._second = int(clock())
+        self._requests = self._retries = 0
+        self._requests_by_second = [0] * WINDOW_SECONDS
+        self._retries_by_second = [0] * WINDOW_SECONDS
+
+    def earn(self) -> None:
+        """A request has come (not a retry)."""
+        second = int(self._clock())
+        if second != self._second:
+            self._forget_until(second)
+        self._requests += 1
+        self._requests_by_second[second % WINDOW_SECONDS] += 1
+
+    def may_retry(self) -> bool:
+        """Whether one more retry is within the budget; spends it when it is."""
+        second = int(self._clock())
+        if second != self._second:
+            self._forget_until(second)
+        if self._retries + 1 > self._share * self._requests + self._free:
+            return False
+        self._retries += 1
+        self._retries_by_second[second % WINDOW_SECONDS] += 1
+        return True
+
+    def _forget_until(self, second: int) -> None:
+        for passed in range(self._second + 1, min(second, self._second + WINDOW_SECONDS) + 1):
+            place = passed % WINDOW_SECONDS
+            self._requests -= self._requests_by_second[place]
+            self._retries -= self._retries_by_second[place]
+            self._requests_by_second[place] = self._retries_by_second[place] = 0
+        self._second = second

@@ -1,0 +1,105 @@
+"""A real vLLM whose adapters come, change and go while it runs, and come back after a crash."""
+
+import json
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+
+from alphatier_models import load_family, save_family
+from alphatier_server.engines.plan import plan_engines
+from alphatier_server.engines.settings import EngineSettings
+from alphatier_server.replicas.settings import PoolSettings
+from support.fleets import RunningFleet, eventually, running_fleet
+
+from .conftest import SHIPPED
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+LONG = {"temperature": 0, "ignore_eos": True, "max_tokens": 400, "stream": True}
+START_SECONDS = 240
+
+
+def point_tier_at(folder: Path, tier: str, weights: str) -> None:
+    """Let the tier have the weights of another one."""
+    family = load_family(folder, checksums=False)
+    source = family.tier(weights)
+    changed = [
+        known.model_copy(update={"path": source.path, "sha256": source.sha256}) if known.name == tier else known
+        for known in family.tiers
+    ]
+    if tier not in [known.name for known in family.tiers]:
+        changed.append(source.model_copy(update={"name": tier}))
+    save_family(family.model_copy(update={"tiers": tuple(changed)}), folder)
+
+
+def drop_tier(folder: Path, tier: str) -> None:
+    family = load_family(folder, checksums=False)
+    kept = tuple(known for known in family.tiers if known.name != tier)
+    efforts = {effort: "base" if name == tier else name for effort, name in family.efforts.items()}
+    save_family(family.model_copy(update={"tiers": kept, "efforts": efforts}), folder)
+
+
+async def text(running: RunningFleet, model: str) -> str:
+    """All that a long greedy stream says; its end must be clean."""
+    async with running.post(model, **LONG) as response:
+        assert response.status == 200, await response.text()
+        raw = await response.read()
+    assert raw.rstrip().endswith(b"data: [DONE]"), raw[-300:]
+    return spoken(raw)
+
+
+def spoken(raw: bytes) -> str:
+    said = ""
+    for line in raw.splitlines():
+        if line.startswith(b"data: {"):
+            for choice in json.loads(line[6:])["choices"]:
+                said += choice["delta"].get("reasoning") or choice["delta"].get("content") or ""
+    return said
+
+
+async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(SHIPPED, folder)
+    async with running_fleet(
+        tmp_path,
+        [folder],
+        [EngineSettings(kind="vllm")],
+        PoolSettings(),
+        wait=["tiny-vllm"],
+        planner=plan_engines,
+        patience=START_SECONDS,
+    ) as running:
+        careful, terse = await text(running, "tiny:alpha-0"), await text(running, "tiny:alpha-0.4")
+        assert careful != terse
+
+        # replaced, while a stream on the old weights runs
+        async with running.post("tiny:alpha-0.4", **LONG) as stream:
+            first = await stream.content.readline()
+            point_tier_at(folder, "alpha-0.4", "alpha-0")
+            await running.fleet.load_family(folder)
+            assert running.pool.in_flight("tiny-vllm", "tiny:alpha-0.4") == 1, (
+                "the stream ended too soon for this test"
+            )
+            assert await text(running, "tiny:alpha-0.4") == careful
+            assert spoken(first + await stream.read()) == terse
+        await eventually(lambda: "unloaded tiny:alpha-0.4" in " ".join(running.told))
+
+        # added and removed
+        point_tier_at(folder, "twin", "alpha-0")
+        await running.fleet.load_family(folder)
+        assert await text(running, "tiny:twin") == careful
+        drop_tier(folder, "alpha-0.2")
+        await running.fleet.load_family(folder)
+        async with running.post("tiny:alpha-0.2") as response:
+            assert response.status == 404
+
+        # killed
+        for process in psutil.Process().children(recursive=True):
+            if "api_server.entry" in " ".join(process.cmdline()) and "guard" not in " ".join(process.cmdline()):
+                process.kill()
+        await eventually(lambda: not running.pool.ready())
+        await running.up("tiny-vllm", seconds=START_SECONDS)
+        assert {await text(running, tier) for tier in ("tiny:twin", "tiny:alpha-0.4")} == {careful}
+        assert running.failures == []

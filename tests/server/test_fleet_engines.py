@@ -1,0 +1,365 @@
+"""Engines come, drain and go while the gateway runs, and their health is watched."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from alphatier_models import directory_sha256
+from alphatier_server.admin import admin_router, administer
+from alphatier_server.engines.errors import EngineError
+from alphatier_server.engines.settings import EngineSettings
+from alphatier_server.replicas.fleet import UnknownEngine
+from alphatier_server.replicas.settings import PoolSettings
+from support.fake_engine import FakeEngine, completion, error, fake_engine
+from support.families import small_family
+from support.fleets import QUICK, RunningFleet, change_tier, eventually, remove_tier, running_fleet, texts
+
+VLLM = EngineSettings(kind="vllm")
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    small_family(tmp_path / "toy")
+    return tmp_path / "toy"
+
+
+@pytest.fixture
+async def engines() -> AsyncIterator[list[FakeEngine]]:
+    """Two engines that somebody else runs."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(fake_engine(completion())) for _ in range(2)]
+
+
+def by_url(engine: FakeEngine, **changes: Any) -> EngineSettings:
+    return EngineSettings(url=engine.url, **changes)
+
+
+def replica(engine: FakeEngine) -> str:
+    return f"toy@{engine.url.removeprefix('http://')}"
+
+
+# --- the settings change ----------------------------------------------------------------------------
+
+
+async def test_engines_that_the_settings_add_or_drop_come_and_go(
+    tmp_path: Path, toy: Path, engines: list[FakeEngine]
+) -> None:
+    one, other = engines
+    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+        await running.fleet.apply([by_url(one), by_url(other)])
+        await running.up(replica(one), replica(other))
+        for _ in range(20):
+            assert (await running.ask("toy:terse"))[0] == 200
+        assert one.bodies
+        assert other.bodies
+        await running.fleet.apply([by_url(other)])
+        await eventually(lambda: list(running.states()) == [other.url.removeprefix("http://")])
+        assert (await running.ask("toy:terse"))[0] == 200
+
+
+async def test_the_last_engine_of_before_stays_until_a_new_one_answers(
+    tmp_path: Path, toy: Path, engines: list[FakeEngine]
+) -> None:
+    (one, _) = engines
+    nobody = EngineSettings(url="http://127.0.0.1:9")
+    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+        await running.fleet.apply([nobody])
+        await eventually(lambda: "does not answer yet" in " ".join(running.told))
+        assert (await running.ask("toy:terse"))[0] == 200
+        assert running.states()["127.0.0.1:9"] == "loading"
+
+
+async def test_replicas_of_an_engine_that_runs_here_are_added_and_removed(tmp_path: Path, toy: Path) -> None:
+    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
+        await running.fleet.apply([EngineSettings(kind="vllm", replicas=3)])
+        await running.up("toy-vllm", "toy-vllm-2", "toy-vllm-3")
+        async with running.post("toy:terse", stream=True) as stream:
+            await running.fleet.apply([VLLM])
+            running.finish_streams()
+            await texts(stream)
+        await eventually(lambda: running.states() == {"toy-vllm": "up"})
+
+
+async def test_other_arguments_mean_a_new_engine_before_the_old_one_goes(tmp_path: Path, toy: Path) -> None:
+    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
+        async with running.post("toy:terse", stream=True) as stream:
+            await running.fleet.apply([EngineSettings(kind="vllm", arguments=["--seed", "1"])])
+            await eventually(lambda: running.states() == {"toy-vllm": "draining", "toy-vllm~2": "up"})
+            assert (await running.ask("toy:terse"))[0] == 200
+            running.finish_streams()
+            await texts(stream)
+        await eventually(lambda: running.states() == {"toy-vllm~2": "up"})
+
+
+async def test_settings_that_cannot_be_planned_change_nothing(
+    tmp_path: Path, toy: Path, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = engines
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+        for wrong in ([by_url(other), by_url(other)], [by_url(other, api_key_env="NO_SUCH_KEY")]):
+            with pytest.raises(EngineError):
+                await running.fleet.apply(wrong)
+        assert list(running.states()) == [one.url.removeprefix("http://")]
+
+
+async def test_an_engine_that_never_starts_ends_the_gateway_unless_others_serve_its_tiers(
+    tmp_path: Path, toy: Path
+) -> None:
+    broken = EngineSettings(kind="vllm", arguments=["--max-lora-rank", "not-a-number"])
+    async with running_fleet(tmp_path, [toy], [broken]) as running:
+        await eventually(lambda: running.failures, 30)
+        assert "ended 3 times before it could answer" in str(running.failures[0])
+    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
+        await running.fleet.apply([broken])
+        await eventually(lambda: "failed" in running.states().values(), 30)
+        assert running.failures == []
+        assert running.states()["toy-vllm"] == "up"
+        assert (await running.ask("toy:terse"))[0] == 200
+
+
+async def test_every_engine_gets_its_own_key_and_no_other(
+    tmp_path: Path, toy: Path, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = engines
+    monkeypatch.setenv("ONE_KEY", "sk-one")
+    settings = [by_url(one, api_key_env="ONE_KEY"), by_url(other)]
+    async with running_fleet(tmp_path, [toy], settings, wait=[replica(one), replica(other)]) as running:
+        for _ in range(20):
+            await running.ask("toy:terse")
+        assert {headers.get("authorization") for headers in one.headers} == {"Bearer sk-one"}
+        assert {headers.get("authorization") for headers in other.headers} == {None}
+        assert "sk-one" not in str(running.fleet.status()) + str(running.pool.replicas) + str(running.told)
+
+
+# --- draining ---------------------------------------------------------------------------------------
+
+
+async def test_a_drained_engine_ends_what_it_has_begun_and_is_removed(tmp_path: Path, toy: Path) -> None:
+    settings = EngineSettings(kind="vllm", replicas=2)
+    async with running_fleet(tmp_path, [toy], [settings], wait=["toy-vllm", "toy-vllm-2"]) as running:
+        streams = [await running.post("toy:terse", stream=True) for _ in range(2)]  # one each
+        running.fleet.drain("toy-vllm")
+        streams += [await running.post("toy:terse", stream=True) for _ in range(4)]
+        assert running.states() == {"toy-vllm": "draining", "toy-vllm-2": "up"}
+        assert running.pool.in_flight("toy-vllm") == 1
+        running.finish_streams()
+        for stream in streams:
+            await texts(stream)
+        await eventually(lambda: running.states() == {"toy-vllm-2": "up"})
+        # nor does another change of the family bring it back: somebody has removed it on purpose
+        change_tier(toy, "terse", "new")
+        await running.fleet.load_family(toy)
+        assert list(running.states()) == ["toy-vllm-2"]
+        with pytest.raises(UnknownEngine):
+            running.fleet.drain("toy-vllm")
+
+
+async def test_a_drain_ends_at_its_limit(tmp_path: Path, toy: Path) -> None:
+    settings = QUICK.model_copy(update={"drain_limit": 0.3})
+    async with running_fleet(tmp_path, [toy], [VLLM], settings, wait=["toy-vllm"]) as running:
+        async with running.post("toy:terse", stream=True) as stream:
+            running.fleet.drain("toy-vllm")
+            await eventually(lambda: running.states() == {})
+            assert b"engine_failed" in await stream.read()  # an error event, not silence
+        assert (await running.ask("toy:terse"))[0] == 503
+
+
+async def test_with_workers_a_drain_waits_for_what_all_of_them_have_open(tmp_path: Path, toy: Path) -> None:
+    elsewhere = {"toy-vllm": 1}
+    asked = []
+
+    def busy(name: str, _model: str | None) -> int:
+        asked.append(name)
+        return elsewhere[name]
+
+    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"], busy=busy) as running:
+        running.fleet.drain("toy-vllm")
+        await eventually(lambda: len(asked) > 5)
+        assert running.states() == {"toy-vllm": "draining"}
+        elsewhere["toy-vllm"] = 0
+        await eventually(lambda: running.states() == {})
+
+
+# --- health -----------------------------------------------------------------------------------------
+
+
+async def test_an_engine_that_says_it_is_unwell_gets_no_requests_until_it_is_well(tmp_path: Path, toy: Path) -> None:
+    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
+        (running.folder / "unwell").touch()
+        await eventually(lambda: not running.pool.ready())
+        assert (await running.ask("toy:terse"))[0] == 503
+        value = running.metrics.registry.get_sample_value
+        assert value("alphatier_replica_ejections_total", {"replica": "toy-vllm", "by": "health"}) == 1
+        assert value("alphatier_health_check_failures_total", {"replica": "toy-vllm"}) >= QUICK.unhealthy_after  # type: ignore[operator]
+        (running.folder / "unwell").unlink()
+        await running.up("toy-vllm")
+        assert (await running.ask("toy:terse"))[0] == 200
+        assert sum(event.startswith("start") for event in running.events()) == 1
+
+
+async def test_an_engine_that_is_unwell_for_long_is_started_again(tmp_path: Path, toy: Path) -> None:
+    settings = QUICK.model_copy(update={"restart_after": 0.5})
+    async with running_fleet(tmp_path, [toy], [VLLM], settings, wait=["toy-vllm"]) as running:
+        (running.folder / "unwell").touch()
+        await eventually(lambda: "does not answer; ending it" in " ".join(running.told))
+        (running.folder / "unwell").unlink()
+        await running.up("toy-vllm")
+        assert sum(event.startswith("start") for event in running.events()) == 2
+
+
+async def test_an_engine_by_url_that_stops_answering_is_taken_out_and_found_again(
+    tmp_path: Path, toy: Path, engines: list[FakeEngine]
+) -> None:
+    settings = PoolSettings(health_interval=0.05, health_timeout=0.2, unhealthy_after=3)
+    (engine, _) = engines
+    async with running_fleet(tmp_path, [toy], [by_url(engine)], settings, wait=[replica(engine)]) as running:
+        engine.listing = error(503, b"")
+        await eventually(lambda: not running.pool.ready())
+        engine.listing = None
+        await running.up(replica(engine))
+
+
+# --- adapters of engines by URL ---------------------------------------------------------------------
+
+
+async def test_an_engine_by_url_may_be_told_to_load_adapters(tmp_path: Path, toy: Path) -> None:
+    old = directory_sha256(toy / "terse")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    async with running_fleet(elsewhere, [toy], [VLLM], wait=["toy-vllm"]) as engine:
+        address = engine.fleet.status()[0]["url"]
+        remote = EngineSettings(url=address, name="far", load_adapters=True)
+        async with running_fleet(tmp_path, [toy], [remote], wait=["toy@far"]) as running:
+            async with running.post("toy:terse", stream=True) as stream:
+                new = change_tier(toy, "terse", "new")
+                await running.fleet.load_family(toy)
+                assert await running.ask("toy:terse") == (200, new)
+                engine.finish_streams()
+                assert set(await texts(stream)) == {old}
+            await eventually(lambda: f"unload toy:terse@{old[:8]}" in engine.events())
+            added = change_tier(toy, "extra", "extra")
+            await running.fleet.load_family(toy)
+            assert await running.ask("toy:extra") == (200, added)
+            remove_tier(toy, "extra")
+            await running.fleet.load_family(toy)
+            await eventually(lambda: f"unload toy:extra@{added[:8]}" in engine.events())
+
+
+# --- the admin API ----------------------------------------------------------------------------------
+
+
+def admin_client(running: RunningFleet) -> httpx.AsyncClient:
+    from fastapi.exceptions import RequestValidationError
+
+    from alphatier_server.admin import validation_error
+    from alphatier_server.errors import GatewayError
+
+    app = FastAPI()
+    app.include_router(admin_router(partial(administer, running.fleet), lambda bearer, key: bearer == "Bearer admin"))
+
+    async def refused(_request: Any, problem: Any) -> Any:
+        from fastapi.responses import JSONResponse
+
+        told = validation_error(problem) if isinstance(problem, RequestValidationError) else problem
+        return JSONResponse(told.document(), told.status)
+
+    app.add_exception_handler(GatewayError, refused)
+    app.add_exception_handler(RequestValidationError, refused)
+    transport = httpx.ASGITransport(app)
+    return httpx.AsyncClient(
+        transport=transport, base_url="http://gateway", headers={"authorization": "Bearer admin"}
+    )
+
+
+async def test_the_admin_api_adds_drains_and_removes_engines(
+    tmp_path: Path, toy: Path, engines: list[FakeEngine]
+) -> None:
+    one, other = engines
+    async with (
+        running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running,
+        admin_client(running) as client,
+    ):
+        added = await client.post("/admin/engines", json={"url": other.url, "name": "other", "api_key": "sk-1"})
+        assert (added.status_code, added.json()["name"]) == (201, "other")
+        await running.up("toy@other")
+        listed = (await client.get("/admin/engines")).json()["data"]
+        assert [(engine["name"], engine["origin"], engine["state"]) for engine in listed] == [
+            (one.url.removeprefix("http://"), "config", "up"),
+            ("other", "admin", "up"),
+        ]
+        assert "sk-1" not in str(listed)
+        again = await client.post("/admin/engines", json={"url": other.url, "name": "other"})
+        assert again.status_code == 409
+        await running.fleet.apply([by_url(one)])  # what the API added is not the file's to remove
+        assert running.states()["other"] == "up"
+        assert (await client.post(f"/admin/engines/{one.url}/drain")).status_code == 202
+        await eventually(lambda: list(running.states()) == ["other"])
+        assert (await client.delete("/admin/engines/other")).status_code == 200
+        assert (await client.get("/admin/engines")).json()["data"] == []
+        assert (await client.delete("/admin/engines/other")).status_code == 404
+
+
+async def test_the_admin_api_changes_families(tmp_path: Path, toy: Path) -> None:
+    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running, admin_client(running) as client:
+        new = change_tier(toy, "terse", "new")
+        loaded = await client.post("/admin/families", json={"path": str(toy)})
+        assert loaded.status_code == 200
+        assert [tier["sha256"] for tier in loaded.json()["tiers"] if tier["name"] == "terse"] == [new]
+        assert await running.ask("toy:terse") == (200, new)
+        change_tier(toy, "terse", "wide", rank=128)
+        refused = await client.put("/admin/families", json={"path": str(toy / "family.json")})
+        assert refused.status_code == 409
+        assert "rank 128" in refused.json()["error"]["message"]
+        nowhere = await client.post("/admin/families", json={"path": "/etc"})
+        assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (400, "invalid_family")
+        assert (await client.get("/admin/families")).json()["data"][0]["name"] == "toy"
+        assert (await client.delete("/admin/families/toy")).status_code == 200
+        assert (await client.delete("/admin/families/toy")).status_code == 404
+        assert (await running.ask("toy:terse"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"url": "file:///etc/passwd"},
+        {"url": "gopher://host:1"},
+        {"url": "http://user:secret@host:1"},
+        {"url": "http://host:1/?x=1"},
+        {"url": "http://host:99999"},
+        {"url": "http://"},
+        {"url": "http://host:1/\r\nx: y"},
+        {"url": "http://h\u00f6st:1"},
+        {"url": "http://host\\@evil:1"},
+        {"url": "http://host", "name": "../x"},
+        {"url": "http://host", "arguments": ["--x"]},
+        {"url": 7},
+        {},
+        [],
+    ],
+)
+async def test_what_is_no_plain_http_url_is_refused_in_openais_shape(tmp_path: Path, toy: Path, body: Any) -> None:
+    async with running_fleet(tmp_path, [toy], []) as running, admin_client(running) as client:
+        refused = await client.post("/admin/engines", json=body)
+        assert refused.status_code == 400
+        assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
+        assert "secret" not in refused.text
+        assert running.states() == {}
+
+
+async def test_without_an_admin_key_there_is_no_admin_api(tmp_path: Path, toy: Path) -> None:
+    async with running_fleet(tmp_path, [toy], []) as running, admin_client(running) as client:
+        for path in ("/admin/engines", "/admin/families"):
+            for method in ("GET", "POST"):
+                wrong = await client.request(method, path, headers={"authorization": "Bearer other"})
+                assert wrong.status_code == 403
+                del client.headers["authorization"]
+                missing = await client.request(method, path)
+                assert missing.status_code == 401
+                client.headers["authorization"] = "Bearer admin"

@@ -1,0 +1,178 @@
+"""A fleet of engines that look like vLLM, behind a gateway in this process."""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvicorn
+
+from alphatier_models import Family, Tier, directory_sha256, load_family, save_family
+from alphatier_server.app import GatewaySettings, create_app
+from alphatier_server.engines.engine import Busy
+from alphatier_server.engines.plan import EngineSpec, plan_engines
+from alphatier_server.engines.settings import EngineSettings
+from alphatier_server.http.protocol import GatewayProtocol
+from alphatier_server.metrics import Metrics
+from alphatier_server.replicas.fleet import Fleet
+from alphatier_server.replicas.pool import Pool
+from alphatier_server.replicas.settings import PoolSettings
+
+FAKE_VLLM = Path(__file__).with_name("fake_vllm.py")
+QUICK = PoolSettings(health_interval=0.1, health_timeout=2)
+
+
+@dataclass
+class RunningFleet:
+    """A gateway, its fleet, and the folder where its engines find their signals."""
+
+    fleet: Fleet
+    pool: Pool
+    metrics: Metrics
+    folder: Path
+    url: str
+    http: aiohttp.ClientSession
+    told: list[str] = field(default_factory=list)
+    failures: list[BaseException] = field(default_factory=list)
+
+    def events(self) -> list[str]:
+        """What the engines were told."""
+        file = self.folder / "events"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def finish_streams(self) -> None:
+        (self.folder / "finish").touch()
+
+    async def ask(self, model: str) -> tuple[int, str]:
+        """Status, and the weights that answered."""
+        async with self.post(model) as response:
+            document = await response.json()
+        if response.status != 200:
+            return response.status, document["error"]["message"]
+        return 200, document["choices"][0]["message"]["content"]
+
+    def post(self, model: str, **fields: Any) -> Any:
+        body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
+        return self.http.post(f"{self.url}/v1/chat/completions", json=body)
+
+    async def up(self, *names: str, seconds: float = 20) -> None:
+        def are_up() -> bool:
+            assert not self.failures, self.failures
+            return {r.name for r in self.pool.replicas if r.up and not r.draining} >= set(names)
+
+        await eventually(are_up, seconds)
+
+    def states(self) -> dict[str, str]:
+        return {engine["name"]: engine["state"] for engine in self.fleet.status()}
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 20) -> None:
+    """Wait for another process's state, up to a limit."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds:g} s"
+        await asyncio.sleep(0.01)
+
+
+async def texts(response: aiohttp.ClientResponse) -> list[str]:
+    """The weights that a stream ran on, token by token; its end must be clean."""
+    lines = [line.decode().strip() for line in (await response.read()).splitlines() if line.strip()]
+    assert lines[-1] == "data: [DONE]", lines[-1]
+    return [json.loads(line[6:])["choices"][0]["delta"]["content"].strip() for line in lines[:-1]]
+
+
+def fake_planner(folder: Path) -> Callable[..., list[EngineSpec]]:
+    """`plan_engines`, with a program in vLLM's place."""
+
+    def plan(*arguments: Any, **options: Any) -> list[EngineSpec]:
+        return [_fake(spec, folder) for spec in plan_engines(*arguments, **options)]
+
+    return plan
+
+
+def _fake(spec: EngineSpec, folder: Path) -> EngineSpec:
+    def command(port: int) -> list[str]:
+        real = spec.command(port)
+        return [sys.executable, str(FAKE_VLLM), "--folder", str(folder), *real[real.index("--host") :]]
+
+    return replace(spec, command=command)
+
+
+@asynccontextmanager
+async def running_fleet(
+    folder: Path,
+    families: Sequence[Path],
+    engines: Sequence[EngineSettings],
+    settings: PoolSettings = QUICK,
+    wait: Sequence[str] = (),
+    planner: Callable[..., list[EngineSpec]] | None = None,
+    patience: float = 20,
+    busy: Busy | None = None,
+) -> AsyncIterator[RunningFleet]:
+    metrics = Metrics()
+    pool = Pool(metrics, settings)
+    loaded = {family.name: (family, path) for path in families for family in [load_family(path)]}
+    told: list[str] = []
+    failures: list[BaseException] = []
+    fleet = Fleet(
+        {name: family for name, (family, _) in loaded.items()},
+        {name: path for name, (_, path) in loaded.items()},
+        pool,
+        metrics,
+        engines,
+        logs=folder / "logs",
+        report=told.append,
+        on_failure=failures.append,
+        planner=planner or fake_planner(folder),
+        busy=busy,
+    )
+    app = create_app(GatewaySettings(fleet.families), pool, metrics)
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, http=GatewayProtocol, ws="none", log_config=None, timeout_graceful_shutdown=2)
+    )
+    running = asyncio.create_task(server.serve())
+    try:
+        await eventually(lambda: server.started)
+        fleet.start()
+        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        async with aiohttp.ClientSession() as http:
+            result = RunningFleet(fleet, pool, metrics, folder, url, http, told, failures)
+            await result.up(*wait, seconds=patience)
+            yield result
+    finally:
+        await fleet.close()
+        server.should_exit = True
+        await running
+
+
+def write_adapter(folder: Path, name: str, text: str, rank: int = 12) -> str:
+    """New weights for an adapter. Returns their checksum."""
+    adapter = folder / name
+    adapter.mkdir(exist_ok=True)
+    (adapter / "adapter_config.json").write_text(json.dumps({"r": rank, "base_model_name_or_path": "base"}))
+    (adapter / "adapter_model.safetensors").write_bytes(text.encode())
+    return directory_sha256(adapter)
+
+
+def change_tier(folder: Path, name: str, text: str, rank: int = 12) -> str:
+    """Write other weights for the tier and say so in family.json, adding the tier where it is new."""
+    family = load_family(folder, checksums=False)
+    checksum = write_adapter(folder, name, text, rank)
+    known = [tier for tier in family.tiers if tier.name != name]
+    tier = Tier(name=name, layout="adapter", path=name, sha256=checksum, alpha=0.2)
+    save_family(family.model_copy(update={"tiers": (*known, tier)}), folder)
+    return checksum
+
+
+def remove_tier(folder: Path, name: str) -> Family:
+    """Take the tier out of family.json."""
+    family = load_family(folder, checksums=False)
+    smaller = family.model_copy(update={"tiers": tuple(tier for tier in family.tiers if tier.name != name)})
+    save_family(smaller, folder)
+    return smaller
