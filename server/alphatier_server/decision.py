@@ -1,20 +1,34 @@
 """Which tier answers a request, and why. Pure: no I/O, no clock, no randomness.
 
 Precedence, first match wins: the model's suffix (`family:tier`), the header `X-Efficiency-Tier`, the
-field `efficiency_tier`, `reasoning_effort` (or `reasoning.effort`), the family's default. The first
-three name a tier outright; two of them that name different tiers are an error, as is a pair of
-different efforts. A named tier wins over an effort, and the answer's headers say so.
+field `efficiency_tier`, the API's own effort (`reasoning_effort`, `reasoning.effort`,
+`output_config.effort`), a budget of thinking tokens, the family's default. The first three name a tier
+outright; two of them that name different tiers are an error, as is a pair of different efforts. A named
+tier wins over an effort, and the answer's headers say so.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 from alphatier_models import EFFORTS, Family, Tier
 from alphatier_server.errors import InvalidRequest, NotFound
 
 TIER_HEADER = "x-efficiency-tier"
 TIER_FIELD = "efficiency_tier"
+READ_FIELDS = (
+    "model",
+    TIER_FIELD,
+    "reasoning_effort",
+    "reasoning",
+    "stream",
+    "stream_options",
+    "thinking",
+    "output_config",
+)
+"""The fields of a body that the gateway reads; none may be there twice."""
 AUTO = "auto"
 
 Reason = Literal["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"]
@@ -28,7 +42,7 @@ class Decision:
     tier: Tier
     reason: Reason
 
-    @property
+    @cached_property
     def model(self) -> str:
         """The public model name, `<family>:<tier>`."""
         return f"{self.family.name}:{self.tier.name}"
@@ -44,9 +58,8 @@ class Decision:
         return headers
 
 
-@dataclass(frozen=True)
-class _Selector:
-    """One place where a client named a tier or an effort: for error messages that name both."""
+class Selector(NamedTuple):
+    """One place where a client named a tier or an effort: `place` is for error messages that name both."""
 
     place: str
     value: str
@@ -55,28 +68,99 @@ class _Selector:
         return f"{self.place} says {self.value!r}"
 
 
-def decide(body: Mapping[str, Any], tier_headers: Sequence[str], families: Mapping[str, Family]) -> Decision:
+class TokenBudget(NamedTuple):
+    """How many tokens a client lets the model think; `place` is where it said so."""
+
+    place: str
+    tokens: int
+
+
+Effort = Selector | TokenBudget
+"""What an API's body says of how much to think: the name of an effort, or a budget."""
+
+
+_KNOWN: dict[tuple[Any, ...], Decision] = {}
+"""Decisions made before, by family (its id; it is compared), suffix, the caller's default tier and efforts."""
+_MOST_KNOWN = 1024
+
+
+def decide(
+    body: Mapping[str, Any],
+    tier_headers: Sequence[str],
+    families: Mapping[str, Family],
+    efforts: Sequence[Effort] = (),
+    default_tier: str | None = None,
+) -> Decision:
     """The decision for a request with this parsed body and these `X-Efficiency-Tier` header values.
 
-    Raises InvalidRequest (contradiction, wrong type, unknown effort) or NotFound (unknown model or tier).
+    `efforts` are the places where the body says how much to think (each API has its own), `default_tier`
+    the caller's own default, where the family has such a tier. Raises InvalidRequest (contradiction, wrong
+    type, unknown effort) or NotFound (unknown model or tier).
     """
     family, suffix = _family(body.get("model"), families)
-    named = list(_named_tiers(suffix, tier_headers, body.get(TIER_FIELD)))
-    efforts = list(_efforts(body))
+    if tier_headers or TIER_FIELD in body:
+        return _decide(family, suffix, body.get(TIER_FIELD), tier_headers, efforts, default_tier)
+    question = (id(family), suffix, default_tier, *efforts)
+    known = _KNOWN.get(question)
+    if known is not None and known.family is family:
+        return known
+    decision = _decide(family, suffix, None, (), efforts, default_tier)
+    if len(_KNOWN) >= _MOST_KNOWN:
+        _KNOWN.clear()
+    _KNOWN[question] = decision
+    return decision
+
+
+def _decide(
+    family: Family,
+    suffix: str | None,
+    field: Any,
+    tier_headers: Sequence[str],
+    efforts: Sequence[Effort],
+    default_tier: str | None,
+) -> Decision:
+    named = list(_named_tiers(suffix, tier_headers, field))
     _refuse_contradiction(named)
-    _refuse_contradiction(efforts)
-    for effort in efforts:
-        if effort.value not in EFFORTS:
-            raise InvalidRequest(
-                f"{effort.place} {effort.value!r} is not supported; use one of {', '.join(EFFORTS)}.",
-                code="unsupported_value",
-                param=effort.place,
-            )
+    efforts_named = [effort for effort in efforts if isinstance(effort, Selector)]
+    _refuse_contradiction(efforts_named)
+    for selector in efforts_named:
+        effort_field(selector.value, selector.place)
     if named:
         return _named_decision(family, named[0])
-    if efforts:
-        return Decision(family, family.tier(family.efforts[efforts[0].value]), "effort")  # type: ignore[index]
-    return Decision(family, family.tier(family.default_tier), "default")
+    chosen = _effort_tier(family, efforts) if efforts else None
+    if chosen is not None:
+        return Decision(family, chosen, "effort")
+    names = {tier.name for tier in family.tiers}
+    own = default_tier if default_tier is not None and default_tier in names else family.default_tier
+    return Decision(family, family.tier(own), "default")
+
+
+def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> str:
+    """The effort, which must be one of `accepted`. Raises InvalidRequest that lists them."""
+    if value not in accepted:
+        raise InvalidRequest(
+            f"{place} {value!r:.60} is not supported; use one of {', '.join(accepted)}.",
+            code="unsupported_value",
+            param=place,
+        )
+    return value
+
+
+def budget_tier(family: Family, tokens: int) -> Tier | None:
+    """The tier for a budget of thinking tokens: that of the highest effort which fits into it.
+
+    An effort fits when nine in ten measured answers of its tier were no longer than the budget (the 90th
+    percentile, thinking and answer together), so that a hard cap of the same size rarely cuts one short.
+    Where none fits, it is the tier with the fewest measured tokens. None for a family without figures.
+    """
+    measured = [(tier, evaluation) for tier in family.tiers if (evaluation := tier.evaluation()) is not None]
+    if not measured:
+        return None
+    p90 = {tier.name: evaluation.token_percentiles.p90 for tier, evaluation in measured}
+    for effort in reversed(EFFORTS):
+        if p90.get(family.efforts[effort], math.inf) <= tokens:
+            return family.tier(family.efforts[effort])
+    return min(measured, key=lambda pair: pair[1].tokens.mean)[0]
 
 
 def auto_tier(family: Family) -> Tier:
@@ -108,31 +192,35 @@ def _family(model: Any, families: Mapping[str, Family]) -> tuple[Family, str | N
     return families[name], suffix if colon else None
 
 
-def _named_tiers(suffix: str | None, headers: Sequence[str], field: Any) -> Iterable[_Selector]:
+def _named_tiers(suffix: str | None, headers: Sequence[str], field: Any) -> Iterable[Selector]:
     if suffix is not None:
-        yield _Selector("model", suffix)
+        yield Selector("model", suffix)
     for value in headers:
-        yield _Selector("the header X-Efficiency-Tier", value.strip())
+        yield Selector("the header X-Efficiency-Tier", value.strip())
     if field is not None:
-        yield _Selector(TIER_FIELD, _string(field, TIER_FIELD))
+        yield Selector(TIER_FIELD, string_field(field, TIER_FIELD))
 
 
-def _efforts(body: Mapping[str, Any]) -> Iterable[_Selector]:
+def openai_efforts(body: Mapping[str, Any]) -> list[Selector]:
+    """`reasoning_effort` (chat completions) and `reasoning.effort` (responses). Raises InvalidRequest."""
+    found: list[Selector] = []
     effort = body.get("reasoning_effort")
     if effort is not None:
-        yield _Selector("reasoning_effort", _string(effort, "reasoning_effort"))
+        found.append(Selector("reasoning_effort", string_field(effort, "reasoning_effort")))
     reasoning = body.get("reasoning")
     if isinstance(reasoning, dict) and reasoning.get("effort") is not None:
-        yield _Selector("reasoning.effort", _string(reasoning["effort"], "reasoning.effort"))
+        found.append(Selector("reasoning.effort", string_field(reasoning["effort"], "reasoning.effort")))
+    return found
 
 
-def _string(value: Any, place: str) -> str:
+def string_field(value: Any, place: str) -> str:
+    """The value, which must be a string. Raises InvalidRequest that names the place."""
     if not isinstance(value, str):
         raise InvalidRequest(f"{place} must be a string, not {value!r:.40}", code="invalid_type", param=place)
     return value
 
 
-def _refuse_contradiction(selectors: Sequence[_Selector]) -> None:
+def _refuse_contradiction(selectors: Sequence[Selector]) -> None:
     for other in selectors[1:]:
         if other.value != selectors[0].value:
             raise InvalidRequest(
@@ -142,7 +230,15 @@ def _refuse_contradiction(selectors: Sequence[_Selector]) -> None:
             )
 
 
-def _named_decision(family: Family, selector: _Selector) -> Decision:
+def _effort_tier(family: Family, efforts: Sequence[Effort]) -> Tier | None:
+    """The tier of the effort, or of the budget where no effort is named."""
+    for effort in efforts:
+        if isinstance(effort, Selector):
+            return family.tier(family.efforts[effort.value])  # type: ignore[index]
+    return next((budget_tier(family, budget.tokens) for budget in efforts if isinstance(budget, TokenBudget)), None)
+
+
+def _named_decision(family: Family, selector: Selector) -> Decision:
     if selector.value == AUTO:
         return Decision(family, auto_tier(family), "auto")
     try:

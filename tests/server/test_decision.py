@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from alphatier_models import EFFORTS, Family
-from alphatier_server.decision import auto_tier, decide
+from alphatier_server.decision import Effort, TokenBudget, auto_tier, budget_tier, decide, openai_efforts
 from alphatier_server.errors import InvalidRequest, NotFound
 from support.families import small_family
 
@@ -17,7 +17,8 @@ def families(tmp_path: Path) -> dict[str, Family]:
 
 
 def chosen(families: dict[str, Family], *headers: str, **body: Any) -> tuple[str, str]:
-    decision = decide({"model": "toy", **body}, headers, families)
+    document = {"model": "toy", **body}
+    decision = decide(document, headers, families, openai_efforts(document))
     return decision.tier.name, decision.reason
 
 
@@ -120,6 +121,39 @@ def test_an_unknown_model_or_tier_is_told_what_exists(
 def test_a_selector_of_the_wrong_type_is_refused(families: dict[str, Family], body: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         chosen(families, **body)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tier"), [(10, "terse"), (40, "terse"), (79, "terse"), (80, "careful"), (100, "base")]
+)
+def test_a_budget_leads_to_the_highest_effort_that_fits_into_it(
+    families: dict[str, Family], tokens: int, tier: str
+) -> None:
+    # 90th percentiles: terse 40 (none to low), careful 80 (medium to xhigh), base 100 (max)
+    decision = decide({"model": "toy"}, (), families, [TokenBudget("thinking.budget_tokens", tokens)])
+    assert (decision.tier.name, decision.reason) == (tier, "effort")
+
+
+def test_an_effort_wins_over_a_budget_and_a_named_tier_over_both(families: dict[str, Family]) -> None:
+    efforts: list[Effort] = [TokenBudget("thinking.budget_tokens", 10), *openai_efforts({"reasoning_effort": "high"})]
+    assert decide({"model": "toy"}, (), families, efforts).tier.name == "careful"
+    assert decide({"model": "toy:base"}, (), families, efforts).tier.name == "base"
+
+
+def test_a_budget_in_a_family_without_figures_chooses_nothing(families: dict[str, Family]) -> None:
+    family = families["toy"]
+    unmeasured = family.model_copy(
+        update={"tiers": tuple(tier.model_copy(update={"evaluations": ()}) for tier in family.tiers)}
+    )
+    assert budget_tier(unmeasured, 10) is None
+    decision = decide({"model": "toy"}, (), {"toy": unmeasured}, [TokenBudget("thinking.budget_tokens", 10)])
+    assert (decision.tier.name, decision.reason) == ("careful", "default")
+
+
+def test_a_callers_own_default_stands_in_for_the_familys_where_the_family_has_it(families: dict[str, Family]) -> None:
+    assert decide({"model": "toy"}, (), families, default_tier="terse").tier.name == "terse"
+    assert decide({"model": "toy"}, (), families, default_tier="elsewhere").tier.name == "careful"
+    assert decide({"model": "toy:base"}, (), families, default_tier="terse").tier.name == "base"
 
 
 def test_auto_is_the_tier_with_fewest_tokens_that_is_not_measurably_worse(families: dict[str, Family]) -> None:

@@ -1,4 +1,4 @@
-"""From the engine's bytes to the client's: what must change, and nothing else. No I/O.
+"""Chat and text completions, from the engine's bytes to the client's: what must change, nothing else. No I/O.
 
 What changes: `model` becomes the public name; usage that only the gateway asked for is taken out; the
 thinking is split from the answer where the engine did not; a reasoning count that the engine cannot
@@ -8,87 +8,45 @@ the first token, the first answer token and the last one.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from alphatier_models import Reasoning
+from alphatier_server.dialects.completion import (
+    RelayPlan,
+    invented_zero,
+    queue_seconds_of,
+    without_reasoning_tokens,
+)
+from alphatier_server.dialects.dialect import Observed
+from alphatier_server.dialects.events import EventSplitter, read_event
+from alphatier_server.dialects.template import END, Match, Template, learn
 from alphatier_server.errors import EngineFailed
 from alphatier_server.json_object import JsonError, JsonObject
-from alphatier_server.reasoning import ReasoningSplitter, split_message
+from alphatier_server.reasoning import ReasoningSplitter
 from alphatier_server.usage import Usage, UsageTally
 
 
-@dataclass(frozen=True)
-class RelayPlan:
-    """What to change in the answer to one request."""
-
-    model: str
-    """The public model name."""
-    marks: Reasoning | None = None
-    """How the family marks its thinking; None to leave the text alone (plain completions)."""
-    keep_usage: bool = False
-    """The client asked for a usage chunk (`stream_options.include_usage`)."""
-    keep_continuous_usage: bool = False
-    """The client asked for usage in every chunk (`stream_options.continuous_usage_stats`)."""
-    strip_metrics: bool = False
-    """The engine adds `metrics` because the gateway asked it to; the client did not."""
-
-
-@dataclass
-class Observed:
-    """What the relay saw. Moments are `time.perf_counter` seconds."""
-
-    usage: Usage | None = None
-    first_token: float | None = None
-    first_answer_token: float | None = None
-    last_token: float | None = None
-    queue_seconds: float | None = None
-    error: dict[str, Any] | None = None
-    """The error object, when the engine ended the stream with an error event."""
-
-
-def relay_response(raw: bytes, plan: RelayPlan) -> tuple[bytes, Observed]:
-    """The client's bytes for a whole (not streamed) answer. Raises EngineFailed when it is no JSON object."""
-    try:
-        document = JsonObject(raw)
-    except JsonError as error:
-        raise EngineFailed(f"The engine's answer cannot be read: {error}.", code="engine_failed") from error
-    tally = UsageTally()
-    tally.see_response(document.values)
-    replace: dict[str, Any] = {"model": plan.model}
-    choices = document.values.get("choices")
-    if plan.marks is not None and isinstance(choices, list):
-        split = [_split_choice(choice, plan.marks) for choice in choices]
-        if split != choices:
-            replace["choices"] = choices = split
-    observed = Observed(usage=tally.result(), queue_seconds=_queue_seconds(document.values))
-    if _invented_zero(observed.usage, _has_reasoning(choices, "message")):
-        assert observed.usage is not None
-        observed.usage = observed.usage.without_reasoning()
-        replace["usage"] = _without_reasoning_tokens(document.values["usage"])
-    remove = {"metrics"} if plan.strip_metrics else set()
-    return document.edited(replace, remove), observed
-
-
-class StreamRelay:
+class ChunkRelay:
     """Server-sent events from the engine in, server-sent events for the client out.
 
-    `feed` takes bytes as they arrive, split anywhere, and returns the bytes to send; `finish` is called
-    once the engine has closed the stream. `observed` is right at any moment, so that a cancelled
-    request is accounted for as far as the engine told.
+    See `dialect.Relay`. Most chunks match the stream's `Template` and are not parsed.
     """
 
     def __init__(self, plan: RelayPlan, clock: Callable[[], float] = time.perf_counter) -> None:
         self._plan = plan
         self._clock = clock
-        self._buffer = b""
+        self._events = EventSplitter()
+        self._template: Template | None = None
+        self._template_choices: list[dict[str, Any]] = []
+        self._usage_bytes: bytes | None = None
         self._tally = UsageTally()
         self._observed = Observed()
         self._splitters: dict[int, ReasoningSplitter | None] = {}
         self._saw_reasoning = False
         self._saw_done = False
+        self.done = False
+        """Whether the stream's last event has been seen."""
         self._saw_finish = False
         self._sent_usage = False
         self._last_chunk: dict[str, Any] = {}
@@ -99,23 +57,26 @@ class StreamRelay:
         self._observed.usage = self._usage()
         return self._observed
 
-    @property
-    def done(self) -> bool:
-        """Whether the stream's last event has been seen."""
-        return self._saw_done or self._observed.error is not None
-
     def feed(self, data: bytes) -> bytes:
-        """The client's bytes for the events that `data` completes."""
-        self._buffer += data
-        if b"\r" in self._buffer:
-            self._buffer = self._buffer.replace(b"\r\n", b"\n")
-        *events, self._buffer = self._buffer.split(b"\n\n")
-        return b"".join(self._event(event) for event in events)
+        """The client's bytes for the events that `data` completes. Raises EngineFailed."""
+        template = self._template
+        if (
+            template is not None
+            and self._events.empty
+            and data.find(END) == len(data) - 2
+            and (match := template.match(data)) is not None
+        ):
+            self._note_match(match)  # the usual case: one piece, one event, nothing new but its text
+            return match.out
+        events = self._events.feed(data)
+        if len(events) == 1:
+            return self._event(events[0])
+        return b"".join(map(self._event, events)) if events else b""
 
     def finish(self) -> bytes:
         """The client's last bytes. Raises EngineFailed when the engine's stream broke off."""
-        rest = self._event(self._buffer) if self._buffer.strip() else b""
-        self._buffer = b""
+        left = self._events.rest().strip()
+        rest = self._event(left) if left else b""
         if self._observed.error is not None or self._saw_done:
             return rest
         if not self._saw_finish:
@@ -123,10 +84,33 @@ class StreamRelay:
         return rest + self._done()
 
     def _event(self, event: bytes) -> bytes:
+        if self._template is not None:
+            match = self._template.match(event + END)
+            if match is not None:
+                self._note_match(match)
+                return match.out
+        return self._read(event)
+
+    def _note_match(self, match: Match) -> None:
+        kind, says, usage, _ = match
+        if usage is not None:
+            self._usage_bytes = usage
+        if not says:
+            return
+        seen = self._observed
+        seen.last_token = now = self._clock()
+        if seen.first_token is None:
+            seen.first_token = now
+        if kind == b"content":
+            if seen.first_answer_token is None:
+                seen.first_answer_token = now
+        elif kind == b"reasoning":
+            self._saw_reasoning = True
+
+    def _read(self, event: bytes) -> bytes:
         if self._observed.error is not None or self._saw_done:
             return b""
-        lines = event.split(b"\n")
-        payload = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
+        _, payload = read_event(event)
         if payload.strip() == b"[DONE]":
             return self._done()
         if not payload:
@@ -135,16 +119,52 @@ class StreamRelay:
             chunk = JsonObject(payload)
         except JsonError:
             return event + b"\n\n"
-        if "error" in chunk.values and not chunk.values.get("choices"):
+        if chunk.values.get("error") and not chunk.values.get("choices"):
             return self._error_event(chunk.values)
-        return self._chunk(event, chunk)
+        self._tally_bytes()
+        try:
+            out = self._chunk(event, chunk)
+        except JsonError:
+            return event + b"\n\n"
+        if self._may_learn(chunk.values):
+            self._template = learn(event + END, out)
+            self._template_choices = chunk.values["choices"]
+        return out
+
+    def _may_learn(self, values: dict[str, Any]) -> bool:
+        """Whether a chunk like this one says all there is to know by its text and its usage."""
+        choices = values.get("choices")
+        if not self._plan.learns or not isinstance(choices, list) or len(choices) != 1 or "metrics" in values:
+            return False
+        choice = choices[0]
+        if not isinstance(choice, dict) or choice.get("finish_reason") is not None:
+            return False
+        if self._plan.marks is not None:
+            splitter = self._splitters.get(_index(choice), None)
+            if _index(choice) not in self._splitters or (splitter is not None and not splitter.passes):
+                return False
+        delta = choice.get("delta", {"text": choice.get("text")})
+        return isinstance(delta, dict) and len(delta) == 1 and set(delta) <= {"content", "reasoning", "text"}
+
+    def _tally_bytes(self) -> None:
+        """Take note of the usage in chunks that went past the parser."""
+        if self._usage_bytes is not None:
+            raw, self._usage_bytes = self._usage_bytes, None
+            try:
+                usage = orjson.loads(raw)
+            except orjson.JSONDecodeError:
+                return
+            self._tally.see_chunk({"choices": self._template_choices, "usage": usage})
 
     def _chunk(self, event: bytes, chunk: JsonObject) -> bytes:
         values = chunk.values
         choices = values.get("choices") or []
-        self._last_chunk = values
+        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+            return event + b"\n\n"
+        if choices:
+            self._last_chunk = values
         self._tally.see_chunk(values)
-        self._observed.queue_seconds = _queue_seconds(values) or self._observed.queue_seconds
+        self._observed.queue_seconds = queue_seconds_of(values) or self._observed.queue_seconds
         replace: dict[str, Any] = {}
         remove: set[str] = set()
         if values.get("model") != self._plan.model:
@@ -163,11 +183,12 @@ class StreamRelay:
                 return b""
             if changed is not choices:
                 replace["choices"] = changed
-        if "usage" in values and "usage" not in remove and _invented_zero(self._tally.result(), self._saw_reasoning):
-            replace["usage"] = _without_reasoning_tokens(values["usage"])
+        if "usage" in values and "usage" not in remove and invented_zero(self._tally.result(), self._saw_reasoning):
+            replace["usage"] = without_reasoning_tokens(values["usage"])
         if not replace and not remove:
             return event + b"\n\n"
-        return b"data: " + chunk.edited(replace, remove) + b"\n\n"
+        # A raw newline in JSON is white space between tokens; in an event it would end the line.
+        return b"data: " + chunk.edited(replace, remove).replace(b"\n", b" ") + b"\n\n"
 
     def _choices(self, choices: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
         """The choices with thinking split off; the same list if nothing changed; None if nothing is left to send."""
@@ -189,7 +210,7 @@ class StreamRelay:
             rest_of_delta = {key: value for key, value in delta.items() if key != "reasoning_content"}
             delta = {**rest_of_delta, "reasoning": named}
             choice = {**choice, "delta": delta}
-        splitter = self._splitter(choice.get("index", 0), delta)
+        splitter = self._splitter(_index(choice), delta)
         if splitter is None:
             return choice
         text = delta.get("content")
@@ -226,7 +247,8 @@ class StreamRelay:
             self._observed.first_answer_token = self._observed.last_token
 
     def _done(self) -> bytes:
-        self._saw_done = True
+        self._saw_done = self.done = True
+        self._template = None
         return self._missing_usage_chunk() + b"data: [DONE]\n\n"
 
     def _missing_usage_chunk(self) -> bytes:
@@ -246,48 +268,22 @@ class StreamRelay:
         if not isinstance(error, dict):
             error = {"message": str(error), "type": "server_error", "param": None, "code": "engine_failed"}
         self._observed.error = error
+        self.done = True
+        self._template = None
         return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
 
     def _usage(self) -> Usage | None:
+        self._tally_bytes()
         usage = self._tally.result()
-        if usage is not None and _invented_zero(usage, self._saw_reasoning):
+        if usage is not None and invented_zero(usage, self._saw_reasoning):
             return usage.without_reasoning()
         return usage
 
 
-def _split_choice(choice: Any, marks: Reasoning) -> Any:
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(message, dict):
-        return choice
-    return {**choice, "message": split_message(message, marks)}
+def _index(choice: dict[str, Any]) -> int:
+    index = choice.get("index", 0)
+    return index if isinstance(index, int) else 0
 
 
 def _says_something(choice: dict[str, Any]) -> bool:
     return bool(choice.get("delta")) or choice.get("finish_reason") is not None
-
-
-def _has_reasoning(choices: Any, place: str) -> bool:
-    if not isinstance(choices, list):
-        return False
-    return any(isinstance(choice, dict) and (choice.get(place) or {}).get("reasoning") for choice in choices)
-
-
-def _invented_zero(usage: Usage | None, saw_reasoning: bool) -> bool:
-    """Whether the engine reports 0 reasoning tokens although it reasoned.
-
-    vLLM counts between the marks in the output; a template that puts the start mark into the prompt
-    leaves it nothing to count from, and it reports 0.
-    """
-    return usage is not None and usage.reasoning == 0 and saw_reasoning
-
-
-def _without_reasoning_tokens(usage: dict[str, Any]) -> dict[str, Any]:
-    details = {k: v for k, v in usage["completion_tokens_details"].items() if k != "reasoning_tokens"}
-    return {**usage, "completion_tokens_details": details}
-
-
-def _queue_seconds(document: dict[str, Any]) -> float | None:
-    """Seconds in the engine's queue (vLLM, `--enable-per-request-metrics`)."""
-    metrics = document.get("metrics")
-    value = metrics.get("queue_time_ms") if isinstance(metrics, dict) else None
-    return value / 1000 if isinstance(value, int | float) else None

@@ -1,0 +1,1 @@
+"""The APIs that the gateway speaks: what differs between them, and nothing else."""

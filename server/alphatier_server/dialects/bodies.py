@@ -1,0 +1,48 @@
+"""Small things that several APIs' bodies have in common."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from alphatier_server.errors import EngineFailed, InvalidRequest
+from alphatier_server.json_object import JsonError, JsonObject
+
+MOST_TOKENS = 2**53
+"""More than any engine counts; sums of such numbers still fit into JSON's 64 bits."""
+
+
+def read_answer(raw: bytes) -> JsonObject:
+    """An engine's whole answer. Raises EngineFailed when it is no JSON object."""
+    try:
+        return JsonObject(raw)
+    except JsonError as error:
+        raise EngineFailed(f"The engine's answer cannot be read: {error}.", code="engine_failed") from error
+
+
+def edited_answer(document: JsonObject, replace: Mapping[str, Any], remove: Collection[str] = ()) -> bytes:
+    """The answer with few members changed; as it came when there are none. Raises EngineFailed."""
+    if not replace and not remove:
+        return document.raw
+    try:
+        return document.edited(replace, remove)
+    except (JsonError, RecursionError) as error:
+        raise EngineFailed(f"The engine's answer cannot be read: {error}.", code="engine_failed") from error
+
+
+def refuse_thinking_token_budget(body: Mapping[str, Any], remedy: str) -> None:
+    """Refuse a hard cap that the engine would ignore without a word. Raises InvalidRequest."""
+    if body.get("thinking_token_budget") is not None:
+        raise InvalidRequest(
+            f"thinking_token_budget is not supported here. {remedy}",
+            code="unsupported_parameter",
+            param="thinking_token_budget",
+        )
+
+
+def token_count(value: Any) -> int | None:
+    """A number of tokens; None for anything that is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else None
+
+
+def object_or_empty(value: Any) -> Mapping[str, Any]:
+    """The value where it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,91 @@
+"""OpenAI's chat completions and completions (API reference, "Chat", "Completions (legacy)")."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alphatier_models import Reasoning
+from alphatier_server.decision import TIER_FIELD, Decision, Selector, openai_efforts
+from alphatier_server.dialects.chunks import ChunkRelay
+from alphatier_server.dialects.completion import RelayPlan, relay_response
+from alphatier_server.dialects.dialect import Dialect, Observed, Relay
+from alphatier_server.json_object import JsonObject
+from alphatier_server.replicas.pool import Replica
+
+_SELECTORS = (TIER_FIELD, "reasoning_effort", "reasoning")
+
+
+class _Completions(Dialect):
+    def efforts(self, body: Mapping[str, Any]) -> Sequence[Selector]:
+        """`reasoning_effort`, and `reasoning.effort` as some clients send it."""
+        if "reasoning_effort" in body or "reasoning" in body:
+            return openai_efforts(body)
+        return ()
+
+    def engine_body(self, body: JsonObject, decision: Decision, replica: Replica) -> bytes:
+        """The engine's model name; no selectors; running usage for streams, so that an aborted one is counted."""
+        values = body.values
+        model = replica.models[decision.tier.name]
+        replace: dict[str, Any] = {} if values["model"] == model else {"model": model}
+        remove = [key for key in (TIER_FIELD, "reasoning_effort") if key in values]
+        reasoning = values.get("reasoning")
+        if isinstance(reasoning, dict) and "effort" in reasoning:
+            rest = {key: value for key, value in reasoning.items() if key != "effort"}
+            if rest:
+                replace["reasoning"] = rest
+            else:
+                remove.append("reasoning")
+        if values.get("stream") is True:
+            options = values.get("stream_options")
+            if options is None or isinstance(options, dict):
+                wanted = {"include_usage": True, "continuous_usage_stats": True}
+                replace["stream_options"] = {
+                    **(options or {}),
+                    **(wanted if replica.continuous_usage else {"include_usage": True}),
+                }
+        return body.edited(replace, remove) if replace or remove else body.raw
+
+    def relay(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> Relay:
+        """The relay of a stream of chunks."""
+        return ChunkRelay(self._plan(body, decision, replica))
+
+    def answer(
+        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
+    ) -> tuple[bytes, Observed]:
+        """The client's bytes for a completion."""
+        return relay_response(raw, self._plan(body, decision, replica))
+
+    def _plan(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> RelayPlan:
+        options = body.get("stream_options")
+        options = options if isinstance(options, dict) else {}
+        return RelayPlan(
+            model=decision.model,
+            marks=self._marks(decision),
+            keep_usage=options.get("include_usage") is True,
+            keep_continuous_usage=options.get("continuous_usage_stats") is True,
+            strip_metrics=replica.adds_metrics,
+        )
+
+    @abstractmethod
+    def _marks(self, decision: Decision) -> Reasoning | None:
+        """How thinking is told from the answer; None to leave the text alone."""
+
+
+class ChatDialect(_Completions):
+    """`POST /v1/chat/completions`."""
+
+    path = "/v1/chat/completions"
+    endpoint = "chat/completions"
+
+    def _marks(self, decision: Decision) -> Reasoning | None:
+        return decision.family.reasoning
+
+
+class TextDialect(_Completions):
+    """`POST /v1/completions`."""
+
+    path = "/v1/completions"
+    endpoint = "completions"
+
+    def _marks(self, decision: Decision) -> Reasoning | None:
+        return None

@@ -1,0 +1,105 @@
+"""A whole completion or chat completion, from the engine's bytes to the client's; what its parts mean. No I/O.
+
+What changes is what `chunks` changes in a stream.
+"""
+
+from dataclasses import dataclass
+from operator import is_not
+from typing import Any
+
+from alphatier_models import Reasoning
+from alphatier_server.dialects.dialect import Observed
+from alphatier_server.errors import EngineFailed
+from alphatier_server.json_object import JsonError, JsonObject
+from alphatier_server.reasoning import split_message
+from alphatier_server.usage import Usage
+
+
+@dataclass(slots=True)
+class RelayPlan:
+    """What to change in the answer to one request."""
+
+    model: str
+    """The public model name."""
+    marks: Reasoning | None = None
+    """How the family marks its thinking; None to leave the text alone (plain completions)."""
+    keep_usage: bool = False
+    """The client asked for a usage chunk (`stream_options.include_usage`)."""
+    keep_continuous_usage: bool = False
+    """The client asked for usage in every chunk (`stream_options.continuous_usage_stats`)."""
+    strip_metrics: bool = False
+    """The engine adds `metrics` because the gateway asked it to; the client did not."""
+    learns: bool = True
+    """Whether chunks may go past the parser once their envelope is known (`template`)."""
+
+
+def relay_response(raw: bytes, plan: RelayPlan) -> tuple[bytes, Observed]:
+    """The client's bytes for a whole (not streamed) answer. Raises EngineFailed when it is no JSON object."""
+    try:
+        return _relay_response(JsonObject(raw), plan)
+    except JsonError as error:
+        raise EngineFailed(f"The engine's answer cannot be read: {error}.", code="engine_failed") from error
+
+
+def _relay_response(document: JsonObject, plan: RelayPlan) -> tuple[bytes, Observed]:
+    values = document.values
+    usage = Usage.parse(values.get("usage"))
+    observed = Observed(usage)
+    replace: dict[str, Any] = {}
+    remove: tuple[str, ...] = ()
+    if values.get("model") != plan.model:
+        replace["model"] = plan.model
+    if "metrics" in values:
+        observed.queue_seconds = queue_seconds_of(values)
+        if plan.strip_metrics:
+            remove = ("metrics",)
+    choices = values.get("choices")
+    if plan.marks is not None and isinstance(choices, list):
+        marks = plan.marks
+        split = [_split_choice(choice, marks) for choice in choices]
+        if any(map(is_not, split, choices)):
+            replace["choices"] = choices = split
+    if usage is not None and usage.reasoning == 0 and has_reasoning(choices, "message"):
+        observed.usage = usage.without_reasoning()
+        replace["usage"] = without_reasoning_tokens(values["usage"])
+    return document.edited(replace, remove) if replace or remove else document.raw, observed
+
+
+def _split_choice(choice: Any, marks: Reasoning) -> Any:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return choice
+    split = split_message(message, marks)
+    return choice if split is message else {**choice, "message": split}
+
+
+def has_reasoning(choices: Any, place: str) -> bool:
+    """Whether any choice's part of that name carries reasoning."""
+    if not isinstance(choices, list):
+        return False
+    parts = (choice.get(place) for choice in choices if isinstance(choice, dict))
+    return any(isinstance(part, dict) and part.get("reasoning") for part in parts)
+
+
+def invented_zero(usage: Usage | None, saw_reasoning: bool) -> bool:
+    """Whether the engine reports 0 reasoning tokens although it reasoned.
+
+    vLLM counts between the marks in the output; a template that puts the start mark into the prompt
+    leaves it nothing to count from, and it reports 0.
+    """
+    return usage is not None and usage.reasoning == 0 and saw_reasoning
+
+
+def without_reasoning_tokens(usage: Any) -> Any:
+    """The `usage` object without its reasoning tokens."""
+    if not isinstance(usage, dict) or not isinstance(usage.get("completion_tokens_details"), dict):
+        return usage
+    details = {k: v for k, v in usage["completion_tokens_details"].items() if k != "reasoning_tokens"}
+    return {**usage, "completion_tokens_details": details}
+
+
+def queue_seconds_of(document: dict[str, Any]) -> float | None:
+    """Seconds in the engine's queue (vLLM, `--enable-per-request-metrics`)."""
+    metrics = document.get("metrics")
+    value = metrics.get("queue_time_ms") if isinstance(metrics, dict) else None
+    return value / 1000 if isinstance(value, int | float) else None

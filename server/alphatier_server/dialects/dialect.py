@@ -1,0 +1,93 @@
+"""What one API is to the gateway: where the effort stands, what the engine is sent, how answers and errors look."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from alphatier_server.decision import Decision, Effort
+from alphatier_server.errors import GatewayError
+from alphatier_server.json_object import JsonObject
+from alphatier_server.replicas.pool import Replica
+from alphatier_server.usage import Usage
+
+
+@dataclass(slots=True)
+class Observed:
+    """What a relay saw. Moments are `time.perf_counter` seconds."""
+
+    usage: Usage | None = None
+    first_token: float | None = None
+    first_answer_token: float | None = None
+    last_token: float | None = None
+    queue_seconds: float | None = None
+    error: dict[str, Any] | None = None
+    """The error object, when the engine ended the stream with an error event."""
+
+
+class Relay(Protocol):
+    """Server-sent events from the engine in, server-sent events for the client out. No I/O.
+
+    `feed` takes bytes as they arrive, split anywhere, and returns the bytes to send; `finish` is called
+    once the engine has closed the stream, and raises EngineFailed when the stream broke off. `observed`
+    is right at any moment, so that a cancelled request is accounted for as far as the engine told.
+    """
+
+    @property
+    def observed(self) -> Observed:
+        """What was seen so far."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream's last event has been seen."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """The client's bytes for the events that `data` completes."""
+        ...
+
+    def finish(self) -> bytes:
+        """The client's last bytes. Raises EngineFailed."""
+        ...
+
+
+class Dialect(ABC):
+    """One API. Without state: one object serves all requests."""
+
+    path: ClassVar[str]
+    """Where clients and engines find it, e.g. `/v1/chat/completions`."""
+    endpoint: ClassVar[str]
+    """Its name in metrics and logs, e.g. `chat/completions`."""
+    generates: ClassVar[bool] = True
+    """Whether it uses tokens, which a key's limits count."""
+    keep_alive: ClassVar[bytes] = b": keep-alive\n\n"
+    """What a stream that is silent for long is sent: a comment, which clients ignore."""
+    request_id_headers: ClassVar[tuple[bytes, ...]] = (b"x-request-id",)
+    """The headers of an answer that carry the request's id."""
+
+    @abstractmethod
+    def efforts(self, body: Mapping[str, Any]) -> Sequence[Effort]:
+        """Where the body says how much to think. Raises InvalidRequest, also for what the API cannot do here."""
+
+    @abstractmethod
+    def engine_body(self, body: JsonObject, decision: Decision, replica: Replica) -> bytes:
+        """The body for the engine: its own model name, no selectors, usage reports as fine as it can give."""
+
+    @abstractmethod
+    def relay(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> Relay:
+        """The relay for the stream that answers this request."""
+
+    @abstractmethod
+    def answer(
+        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
+    ) -> tuple[bytes, Observed]:
+        """The client's bytes for a whole (not streamed) answer. Raises EngineFailed when it cannot be read."""
+
+    def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
+        """The body of an error answer, in the API's shape."""
+        return error.body()
+
+    def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
+        """The last event of a stream that broke, in the API's shape; `relay` is the stream's."""
+        return error.event()

@@ -1,0 +1,262 @@
+"""Streams whose events carry names (the Responses and Messages APIs), relayed without reading most of them.
+
+Tokens come in delta events, which need no change: of these only the first bytes are looked at. The few
+events that name the model or carry usage are read, changed where they must be, and otherwise passed on
+byte for byte. Line ends become LF; everything else of an event keeps its bytes. Events are cut as the
+HTML standard says (https://html.spec.whatwg.org/multipage/server-sent-events.html, 9.2.6).
+
+Not here: what the events mean (`responses`, `messages`), and chat chunks, which carry no names (`chat`).
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
+
+import orjson
+
+from alphatier_server.dialects.dialect import Observed
+from alphatier_server.errors import EngineFailed
+from alphatier_server.json_object import JsonError, JsonObject
+from alphatier_server.usage import Usage
+
+MAX_EVENT_BYTES = 64 * 2**20
+"""The longest event that is held until it is complete."""
+
+END = b"\n\n"
+_BOM = b"\xef\xbb\xbf"
+
+Token = Literal["thinking", "answer"]
+
+
+class EventSplitter:
+    """Bytes in, whole events out, each without its closing blank line."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._ends_in_newline = False
+        self._carriage_return = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether no part of an event is held, so that a whole event need not go through here."""
+        return not self._parts and not self._carriage_return
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that `data` completes. Raises EngineFailed when one is larger than MAX_EVENT_BYTES."""
+        if self._carriage_return or b"\r" in data:
+            if not data:
+                return []
+            data = self._line_feeds(data)
+        if END not in data and not (self._ends_in_newline and data.startswith(b"\n")):
+            self._hold(data)
+            return []
+        if self._parts:
+            data = b"".join((*self._parts, data))
+            self._parts.clear()
+            self._size, self._ends_in_newline = 0, False
+        *events, rest = data.split(END)
+        if rest:
+            self._hold(rest)
+        return events
+
+    def is_one_event(self, data: bytes) -> bool:
+        """Whether `data` is one whole event with its blank line, and nothing is held."""
+        whole = data.find(END) == len(data) - 2 >= 0
+        return whole and not self._parts and not self._carriage_return and b"\r" not in data
+
+    def rest(self) -> bytes:
+        """What is left when the stream has ended."""
+        rest = b"".join(self._parts)
+        self._parts.clear()
+        return rest
+
+    def _hold(self, data: bytes) -> None:
+        if not data:
+            return
+        self._parts.append(data)
+        self._size += len(data)
+        self._ends_in_newline = data.endswith(b"\n")
+        if self._size > MAX_EVENT_BYTES:
+            raise EngineFailed(
+                f"The engine sent an event of more than {MAX_EVENT_BYTES} bytes.", code="engine_failed"
+            )
+
+    def _line_feeds(self, data: bytes) -> bytes:
+        """`data` with CRLF and CR as LF. A CR at its end is one already: the LF of its CRLF may follow."""
+        if self._carriage_return:
+            data = data.removeprefix(b"\n")
+        self._carriage_return = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+class EventRelay(ABC):
+    """The relay of a stream of named events (see `dialect.Relay`).
+
+    `mark` begins the family's thinking. An answer that begins with it comes from an engine that does not
+    tell thinking from answer: when the answer began is then unknown.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, mark: str | None = None) -> None:
+        self._clock = clock
+        self._mark = mark.encode() if mark is not None else None
+        self._splitter = EventSplitter()
+        self._seen = Observed()
+        self._ended = False
+        self._tokens = 0
+        self._unsplit = False
+        self._usage: Usage | None = None
+        self._last = b""
+
+    @property
+    def observed(self) -> Observed:
+        """What was seen so far."""
+        self._seen.usage = self.usage()
+        return self._seen
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream's last event has been seen."""
+        return self._ended
+
+    def feed(self, data: bytes) -> bytes:
+        """The client's bytes for the events that `data` completes. Raises EngineFailed."""
+        if self._splitter.is_one_event(data) and not self._ended:
+            part = self.token(data)
+            if part is not None:
+                self._last = data
+                self._note(part, data)
+                return data
+        events = self._splitter.feed(data)
+        if not events:
+            return b""
+        out = [sent for event in events if (sent := self._event(event)) is not None]
+        return END.join((*out, b"")) if out else b""
+
+    def finish(self) -> bytes:
+        """The client's last bytes. Raises EngineFailed when the engine's stream broke off."""
+        rest = self._splitter.rest().strip(b"\n")
+        out = self._event(rest) if rest else None
+        last = b"" if out is None else out + END
+        if not self._ended:
+            last += self.complete()
+        return last
+
+    def usage(self) -> Usage | None:
+        """The tokens as far as the engine told."""
+        return self._usage
+
+    @abstractmethod
+    def token(self, event: bytes) -> Token | None:
+        """What an event's token is part of, from the event's first bytes; None when it has none or is unusual."""
+
+    @abstractmethod
+    def named_token(self, name: str, payload: bytes) -> Token | None:
+        """The same for an event in an unusual spelling."""
+
+    @abstractmethod
+    def reads(self, name: str) -> bool:
+        """Whether events of this name must be read."""
+
+    @abstractmethod
+    def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
+        """The event for the client. `document` is None when its data is no JSON object."""
+
+    def complete(self) -> bytes:
+        """The events that a sound stream still lacks. Raises EngineFailed when it is not sound."""
+        raise EngineFailed("The engine broke off in the middle of its answer.", code="engine_failed")
+
+    def end(self, error: dict[str, Any] | None = None) -> None:
+        """The last event was seen; `error` when the engine ended with one."""
+        self._ended = True
+        self._seen.error = error
+
+    def _event(self, event: bytes) -> bytes | None:
+        if self._ended:
+            return event if _is_done_mark(event) else None
+        self._last = event
+        part = self.token(event)
+        if part is not None:
+            self._note(part, event)
+            return event
+        return self._unusual(event)
+
+    def _unusual(self, event: bytes) -> bytes | None:
+        name, payload = read_event(event)
+        if not payload:
+            return event
+        if payload.strip() == b"[DONE]":
+            return None  # no end of these streams without the event that says so
+        document = None
+        if not name:
+            document = _document(payload)
+            name = _type_of(document)
+        part = self.named_token(name, payload)
+        if part is not None:
+            self._note(part, event)
+            return event
+        if not self.reads(name):
+            return event
+        try:
+            return self.read(name, event, document or _document(payload))
+        except (JsonError, RecursionError):  # an event that cannot be changed goes on as it came
+            return event
+
+    def _note(self, part: Token, event: bytes) -> None:
+        now = self._clock()
+        seen = self._seen
+        self._tokens += 1
+        seen.last_token = now
+        if seen.first_token is None:
+            seen.first_token = now
+        if part == "answer" and seen.first_answer_token is None and not self._unsplit:
+            if self._mark is not None and self._mark in event:
+                self._unsplit = True
+            else:
+                seen.first_answer_token = now
+
+
+def read_event(event: bytes) -> tuple[str, bytes]:
+    """An event's name (empty without one) and its data."""
+    name, data = b"", []
+    for line in event.removeprefix(_BOM).split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"event":
+            name = value
+        elif field == b"data":
+            data.append(value)
+    return name.decode("utf-8", "replace"), b"\n".join(data)
+
+
+def with_data(event: bytes, data: bytes) -> bytes:
+    """The event with other data; its other lines stay."""
+    kept = [line for line in event.split(b"\n") if line and line.partition(b":")[0] != b"data"]
+    return b"\n".join((*kept, b"data: " + data.replace(b"\n", b"\ndata: ")))
+
+
+def event_bytes(name: str, document: dict[str, Any]) -> bytes:
+    """A whole event."""
+    return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(document) + END
+
+
+def _document(payload: bytes) -> JsonObject | None:
+    try:
+        return JsonObject(payload)
+    except JsonError:
+        return None
+
+
+def _type_of(document: JsonObject | None) -> str:
+    """The name that the data gives; an object with nothing but an error is one, too."""
+    if document is None:
+        return ""
+    name = document.values.get("type")
+    if isinstance(name, str):
+        return name
+    return "error" if document.values.get("error") else ""
+
+
+def _is_done_mark(event: bytes) -> bool:
+    return read_event(event)[1].strip() == b"[DONE]"

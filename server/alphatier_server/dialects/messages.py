@@ -1,0 +1,239 @@
+"""Anthropic's Messages API (`POST /v1/messages`, https://platform.claude.com/docs/en/api/messages).
+
+vLLM's own support does the work: it turns messages into chat and back. Changed on the way are the model
+and the shape of errors. What chooses the tier stays here: `output_config.effort`, and `thinking` where
+it is `disabled`. A thinking budget goes on to the engine, as a hard cap on the thinking.
+
+Effort and budget are independent in Anthropic's documentation ("Effort"): the effort says how thorough
+the answer is, the budget caps the thinking. So the effort chooses the tier where both are given, and a
+budget chooses it only where no effort is; `disabled` wins over an effort, as it ends all thinking.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import orjson
+
+from alphatier_server.decision import TIER_FIELD, Decision, Effort, Selector, TokenBudget, effort_field, string_field
+from alphatier_server.dialects.bodies import (
+    edited_answer,
+    object_or_empty,
+    read_answer,
+    refuse_thinking_token_budget,
+    token_count,
+)
+from alphatier_server.dialects.dialect import Dialect, Observed, Relay
+from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
+from alphatier_server.errors import GatewayError, InvalidRequest
+from alphatier_server.json_object import JsonObject
+from alphatier_server.replicas.pool import Replica
+from alphatier_server.usage import Usage
+
+ANTHROPIC_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+_ERROR_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+"""By status, as in https://platform.claude.com/docs/en/api/errors; 503 is this gateway's 529."""
+
+_DELTA = b"event: content_block_delta\n"
+_READ = ("message_start", "message_delta", "message_stop", "error")
+
+
+class MessagesDialect(Dialect):
+    """`/v1/messages`."""
+
+    path: ClassVar[str] = "/v1/messages"
+    endpoint: ClassVar[str] = "messages"
+    request_id_headers: ClassVar[tuple[bytes, ...]] = (b"x-request-id", b"request-id")
+    keep_alive: ClassVar[bytes] = b'event: ping\ndata: {"type":"ping"}\n\n'
+
+    def efforts(self, body: Mapping[str, Any]) -> Sequence[Effort]:
+        """The effort, the thinking budget, or both. Raises InvalidRequest."""
+        refuse_thinking_token_budget(body, "In this API the budget is thinking.budget_tokens.")
+        found = [*_output_effort(body), *_thinking(body)]
+        disabled = [effort for effort in found if isinstance(effort, Selector) and effort.value == "none"]
+        return disabled or found
+
+    def engine_body(self, body: JsonObject, decision: Decision, replica: Replica) -> bytes:
+        """The body with the engine's model name, without what chose the tier."""
+        replace: dict[str, Any] = {"model": replica.models[decision.tier.name]}
+        remove = {TIER_FIELD}
+        output = object_or_empty(body.values.get("output_config"))
+        if "effort" in output:
+            rest = {key: value for key, value in output.items() if key != "effort"}
+            if rest:
+                replace["output_config"] = rest
+            else:
+                remove.add("output_config")
+        if object_or_empty(body.values.get("thinking")).get("type") == "disabled":
+            remove.add("thinking")
+        return body.edited(replace, remove)
+
+    def relay(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> Relay:
+        """The relay for the stream that answers this request."""
+        marks = decision.family.reasoning
+        return MessagesRelay(decision.model, mark=marks.start if marks is not None else None)
+
+    def answer(
+        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
+    ) -> tuple[bytes, Observed]:
+        """The client's bytes for a whole answer. Raises EngineFailed when it cannot be read."""
+        document = read_answer(raw)
+        observed = Observed(usage=parse_usage(document.values.get("usage")))
+        replace = {} if document.values.get("model") == decision.model else {"model": decision.model}
+        return edited_answer(document, replace), observed
+
+    def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
+        """The body of an error answer, in Anthropic's shape."""
+        return orjson.dumps(_error(error) | ({"request_id": request_id} if request_id else {}))
+
+    def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
+        """The API's `error` event."""
+        return event_bytes("error", _error(error))
+
+
+class CountTokensDialect(MessagesDialect):
+    """`/v1/messages/count_tokens`: how long the prompt is. Generates nothing."""
+
+    path: ClassVar[str] = "/v1/messages/count_tokens"
+    endpoint: ClassVar[str] = "messages/count_tokens"
+    generates: ClassVar[bool] = False
+
+    def answer(
+        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
+    ) -> tuple[bytes, Observed]:
+        """The engine's count, as it came. Raises EngineFailed when it cannot be read."""
+        read_answer(raw)
+        return raw, Observed()
+
+
+class MessagesRelay(EventRelay):
+    """The relay of one stream of the Messages API."""
+
+    def __init__(self, model: str, clock: Callable[[], float] = time.perf_counter, mark: str | None = None) -> None:
+        super().__init__(clock, mark)
+        self._model = model
+        self._stopped = False
+
+    def usage(self) -> Usage | None:
+        """The tokens as far as the engine told.
+
+        The prompt's tokens come at the start and the generated ones only at the end. Of a stream that was
+        left before, at least one token was generated for each delta that came.
+        """
+        usage = self._usage
+        if usage is None or self._stopped or usage.completion >= self._tokens:
+            return usage
+        return Usage(usage.prompt, self._tokens)
+
+    def token(self, event: bytes) -> Token | None:
+        """What a delta's token is part of."""
+        return _delta(event) if event.startswith(_DELTA) else None
+
+    def named_token(self, name: str, payload: bytes) -> Token | None:
+        """The same for an event in an unusual spelling."""
+        return _delta(payload) if name == "content_block_delta" else None
+
+    def reads(self, name: str) -> bool:
+        """Events that name the model, carry usage, or end the stream."""
+        return name in _READ
+
+    def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
+        """The event with the public model name, and errors in Anthropic's words."""
+        values = document.values if document is not None else {}
+        if name == "message_stop":
+            self.end()
+        elif name == "error":
+            return self._error(event, values)
+        elif name == "message_delta":
+            self._usage = parse_usage(values.get("usage"), self._usage) or self._usage
+            self._stopped = self._stopped or object_or_empty(values.get("delta")).get("stop_reason") is not None
+        elif document is not None and isinstance(values.get("message"), dict):
+            return self._start(event, document)
+        return event
+
+    def complete(self) -> bytes:
+        """`message_stop`, where the answer was complete but for it. Raises EngineFailed."""
+        if not self._stopped:
+            return super().complete()
+        self.end()
+        return event_bytes("message_stop", {"type": "message_stop"})
+
+    def _start(self, event: bytes, document: JsonObject) -> bytes:
+        message = document.values["message"]
+        self._usage = parse_usage(message.get("usage"))
+        if message.get("model") == self._model:
+            return event
+        edited = JsonObject(document.member("message")).edited({"model": self._model})
+        return with_data(event, document.edited({"message": orjson.Fragment(edited)}))
+
+    def _error(self, event: bytes, values: Mapping[str, Any]) -> bytes:
+        error = dict(object_or_empty(values.get("error")))
+        message = str(error.get("message", "The engine failed."))
+        self.end({"message": message, "type": error.get("type")})
+        if error.get("type") in (*_ERROR_TYPES.values(), "invalid_request_error", "api_error") and "message" in error:
+            return event
+        document = {"type": "error", "error": {"type": "api_error", "message": message}}
+        return with_data(event if read_event(event)[0] else b"event: error", orjson.dumps(document))
+
+
+def parse_usage(document: Any, before: Usage | None = None) -> Usage | None:
+    """Read the API's `usage` object; None when it is absent or is no usage.
+
+    Anthropic counts prompt tokens read from or written to the cache apart; here they are prompt tokens.
+    A later `usage` may leave out the prompt, which `before` then tells.
+    """
+    values = object_or_empty(document)
+    prompt, completion = token_count(values.get("input_tokens")), token_count(values.get("output_tokens"))
+    if prompt is None and before is not None:
+        prompt = before.prompt
+    elif prompt is not None:
+        prompt += token_count(values.get("cache_read_input_tokens")) or 0
+        prompt += token_count(values.get("cache_creation_input_tokens")) or 0
+    if prompt is None or completion is None:
+        return None
+    thinking = token_count(object_or_empty(values.get("output_tokens_details")).get("thinking_tokens"))
+    return Usage(prompt, completion, thinking if thinking is None or thinking <= completion else None)
+
+
+def _output_effort(body: Mapping[str, Any]) -> list[Effort]:
+    effort = object_or_empty(body.get("output_config")).get("effort")
+    if effort is None:
+        return []
+    place = "output_config.effort"
+    return [Selector(place, effort_field(string_field(effort, place), place, ANTHROPIC_EFFORTS))]
+
+
+def _thinking(body: Mapping[str, Any]) -> list[Effort]:
+    thinking = object_or_empty(body.get("thinking"))
+    if thinking.get("type") == "disabled":
+        return [Selector("thinking.type", "none")]
+    if thinking.get("type") != "enabled":
+        return []
+    tokens = token_count(thinking.get("budget_tokens"))
+    if not tokens:
+        place = "thinking.budget_tokens"
+        raise InvalidRequest(f"{place} must be a whole number above 0", code="invalid_type", param=place)
+    return [TokenBudget("thinking.budget_tokens", tokens)]
+
+
+def _delta(event: bytes) -> Token | None:
+    if b'"text_delta"' in event or b'"input_json_delta"' in event:
+        return "answer"
+    return "thinking" if b'"thinking_delta"' in event else None
+
+
+def _error(error: GatewayError) -> dict[str, Any]:
+    kind = _ERROR_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+    message = error.document()["error"].get("message")
+    return {"type": "error", "error": {"type": kind, "message": str(message)}}

@@ -1,0 +1,242 @@
+"""OpenAI's Responses API (`POST /v1/responses`, https://platform.openai.com/docs/api-reference/responses).
+
+The engine's own support does the work (vLLM; `transformers serve`). Changed on the way are the model, the
+effort (it chooses the tier and stays here, but the answer shows it), and what only the gateway asked for.
+
+Responses are not stored: an engine keeps them in its own memory, where neither its other replicas nor
+another gateway find them, and vLLM never frees them. What needs a stored response is refused, so that
+nobody takes an answer without its context for one with it; `input` carries the conversation instead.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import orjson
+
+from alphatier_server.decision import TIER_FIELD, Decision, Effort, openai_efforts
+from alphatier_server.dialects.bodies import (
+    edited_answer,
+    object_or_empty,
+    read_answer,
+    refuse_thinking_token_budget,
+    token_count,
+)
+from alphatier_server.dialects.dialect import Dialect, Observed, Relay
+from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
+from alphatier_server.errors import GatewayError, InvalidRequest
+from alphatier_server.json_object import JsonObject
+from alphatier_server.replicas.pool import Replica
+from alphatier_server.usage import Usage
+
+_TOKENS: dict[bytes, Token] = {
+    b"response.reasoning_text.delta": "thinking",
+    b"response.reasoning_summary_text.delta": "thinking",
+    b"response.output_text.delta": "answer",
+    b"response.refusal.delta": "answer",
+    b"response.function_call_arguments.delta": "answer",
+    b"response.custom_tool_call_input.delta": "answer",
+    b"response.mcp_call_arguments.delta": "answer",
+    b"response.code_interpreter_call_code.delta": "answer",
+}
+_LAST = ("response.completed", "response.incomplete", "response.failed")
+_READ = ("response.created", "response.queued", "response.in_progress", *_LAST, "error")
+
+_STORED = {
+    "previous_response_id": "Responses are not stored here; send the conversation in input.",
+    "conversation": "Conversations are not stored here; send the conversation in input.",
+    "background": "Responses are not stored here, so none can be fetched later; leave background out.",
+    "store": "Responses are not stored here; leave store out, or send false.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResponsePlan:
+    """What to change in a response object."""
+
+    model: str
+    """The public model name."""
+    effort: str | None = None
+    """The client's effort, which the engine was not told and its answer therefore lacks."""
+    strip_metrics: bool = False
+    """The engine adds `metrics` because the gateway asked it to; the client did not."""
+    mark: str | None = None
+    """What the family's thinking begins with."""
+
+
+class ResponsesDialect(Dialect):
+    """`/v1/responses`."""
+
+    path: ClassVar[str] = "/v1/responses"
+    endpoint: ClassVar[str] = "responses"
+
+    def efforts(self, body: Mapping[str, Any]) -> Sequence[Effort]:
+        """`reasoning.effort`. Raises InvalidRequest, also for what needs a stored response."""
+        for field, remedy in _STORED.items():
+            if body.get(field) not in (None, False):
+                raise InvalidRequest(f"{field} is not supported. {remedy}", code="unsupported_parameter", param=field)
+        refuse_thinking_token_budget(body, "Engines ignore it in this API; /v1/chat/completions keeps to it.")
+        return openai_efforts(body)
+
+    def engine_body(self, body: JsonObject, decision: Decision, replica: Replica) -> bytes:
+        """The body with the engine's model name and `store` off, without selectors."""
+        replace: dict[str, Any] = {"model": replica.models[decision.tier.name], "store": False}
+        remove = {TIER_FIELD, "reasoning_effort"}
+        reasoning = body.values.get("reasoning")
+        if isinstance(reasoning, dict) and "effort" in reasoning:
+            rest = {key: value for key, value in reasoning.items() if key != "effort"}
+            if rest:
+                replace["reasoning"] = rest
+            else:
+                remove.add("reasoning")
+        return body.edited(replace, remove)
+
+    def relay(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> Relay:
+        """The relay for the stream that answers this request."""
+        return ResponsesRelay(_plan(body, decision, replica))
+
+    def answer(
+        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
+    ) -> tuple[bytes, Observed]:
+        """The client's bytes for a whole answer. Raises EngineFailed when it cannot be read."""
+        document = read_answer(raw)
+        observed = Observed(queue_seconds=_queue_seconds(document.values))
+        changes, observed.usage = changes_of(document.values, _plan(body, decision, replica))
+        return edited_answer(document, *changes), observed
+
+    def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
+        """The API's `error` event; with an `error` object as well, which is what makes OpenAI's SDK raise."""
+        number = relay.next_sequence_number if isinstance(relay, ResponsesRelay) else 0
+        inner = error.document()["error"]
+        flat = {"code": inner.get("code"), "message": inner.get("message"), "param": inner.get("param")}
+        return event_bytes("error", {"type": "error", **flat, "sequence_number": number, "error": inner})
+
+
+class ResponsesRelay(EventRelay):
+    """The relay of one stream of the Responses API."""
+
+    def __init__(self, plan: ResponsePlan, clock: Callable[[], float] = time.perf_counter) -> None:
+        super().__init__(clock, plan.mark)
+        self._plan = plan
+
+    @property
+    def next_sequence_number(self) -> int:
+        """The number of an event that would be sent now."""
+        try:
+            last = orjson.loads(read_event(self._last)[1])
+        except orjson.JSONDecodeError:
+            return 0
+        number = token_count(object_or_empty(last).get("sequence_number"))
+        return 0 if number is None else number + 1
+
+    def token(self, event: bytes) -> Token | None:
+        """What a delta's token is part of."""
+        part = _TOKENS.get(event[7 : event.find(b"\n")]) if event.startswith(b"event: ") else None
+        return None if part is None or _is_empty(event) else part
+
+    def named_token(self, name: str, payload: bytes) -> Token | None:
+        """The same for an event in an unusual spelling."""
+        return None if _is_empty(payload) else _TOKENS.get(name.encode())
+
+    def reads(self, name: str) -> bool:
+        """Events that hold the response, and errors."""
+        return name in _READ
+
+    def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
+        """The event with the response as the client shall see it."""
+        if name == "error":
+            self.end(_error_of(document))
+            return event
+        response = document.values.get("response") if document is not None else None
+        if name in _LAST:
+            self.end(_failure(response) if name == "response.failed" else None)
+        if document is None or not isinstance(response, dict):
+            return event
+        return self._response(event, document, response)
+
+    def _response(self, event: bytes, document: JsonObject, response: dict[str, Any]) -> bytes:
+        changes, usage = changes_of(response, self._plan)
+        self._usage = usage or self._usage
+        self._seen.queue_seconds = _queue_seconds(response) or self._seen.queue_seconds
+        if not any(changes):
+            return event
+        edited = JsonObject(document.member("response")).edited(*changes)
+        return with_data(event, document.edited({"response": orjson.Fragment(edited)}))
+
+
+Changes = tuple[dict[str, Any], tuple[str, ...]]
+"""Members to replace, and members to remove."""
+
+
+def changes_of(response: dict[str, Any], plan: ResponsePlan) -> tuple[Changes, Usage | None]:
+    """What to change in a response object, and its usage.
+
+    An engine that counts no reasoning tokens although there is reasoning cannot know their number.
+    """
+    replace: dict[str, Any] = {}
+    if response.get("model") != plan.model:
+        replace["model"] = plan.model
+    reasoning = object_or_empty(response.get("reasoning"))
+    if plan.effort is not None and reasoning.get("effort") != plan.effort:
+        replace["reasoning"] = {**reasoning, "effort": plan.effort}
+    usage = parse_usage(response.get("usage"))
+    if usage is not None and usage.reasoning == 0 and _has_thinking(response, plan.mark):
+        usage = usage.without_reasoning()
+        replace["usage"] = _without_reasoning_tokens(response["usage"])
+    return (replace, ("metrics",) if plan.strip_metrics and "metrics" in response else ()), usage
+
+
+def parse_usage(document: Any) -> Usage | None:
+    """Read the API's `usage` object; None when it is absent or is no usage."""
+    values = object_or_empty(document)
+    prompt, completion = token_count(values.get("input_tokens")), token_count(values.get("output_tokens"))
+    if prompt is None or completion is None:
+        return None
+    reasoning = token_count(object_or_empty(values.get("output_tokens_details")).get("reasoning_tokens"))
+    return Usage(prompt, completion, reasoning if reasoning is None or reasoning <= completion else None)
+
+
+def _plan(body: Mapping[str, Any], decision: Decision, replica: Replica) -> ResponsePlan:
+    effort = object_or_empty(body.get("reasoning")).get("effort")
+    marks = decision.family.reasoning
+    return ResponsePlan(decision.model, effort, replica.adds_metrics, marks.start if marks is not None else None)
+
+
+def _has_thinking(response: Mapping[str, Any], mark: str | None) -> bool:
+    """Whether the output has reasoning, as an item of its own or, from an engine that does not split, as text."""
+    output = response.get("output")
+    for item in output if isinstance(output, list) else ():
+        values = object_or_empty(item)
+        if values.get("type") == "reasoning":
+            return True
+        parts = values.get("content")
+        texts = [object_or_empty(part).get("text") for part in parts] if isinstance(parts, list) else []
+        if mark is not None and any(isinstance(text, str) and text.lstrip().startswith(mark) for text in texts):
+            return True
+    return False
+
+
+def _without_reasoning_tokens(usage: dict[str, Any]) -> dict[str, Any]:
+    details = {key: value for key, value in usage["output_tokens_details"].items() if key != "reasoning_tokens"}
+    return {**usage, "output_tokens_details": details}
+
+
+def _queue_seconds(response: Mapping[str, Any]) -> float | None:
+    milliseconds = object_or_empty(response.get("metrics")).get("queue_time_ms")
+    return milliseconds / 1000 if isinstance(milliseconds, int | float) else None
+
+
+def _is_empty(event: bytes) -> bool:
+    return b'"delta":""' in event or b'"delta": ""' in event
+
+
+def _error_of(document: JsonObject | None) -> dict[str, Any]:
+    values = document.values if document is not None else {}
+    error = object_or_empty(values.get("error")) or values
+    return {"message": str(error.get("message", "The engine failed.")), "code": error.get("code")}
+
+
+def _failure(response: Mapping[str, Any] | None) -> dict[str, Any]:
+    error = object_or_empty(object_or_empty(response).get("error"))
+    return {"message": str(error.get("message", "The engine failed.")), "code": error.get("code")}

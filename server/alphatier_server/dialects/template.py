@@ -1,0 +1,97 @@
+"""The chunks of one stream differ in a few bytes: what is between them and the client, learnt from one chunk.
+
+All chunks of a choice carry the same envelope: id, model, index. Once one chunk was read properly and
+the text, say `"content":"four"`, stands in it just once, its bytes before and after the text are a
+template: a chunk with the same bytes around a JSON string has the same structure, so it needs no
+parsing. Running usage (vLLM's `continuous_usage_stats`) differs in its digits only. Anything else is
+read properly.
+"""
+
+import re
+from typing import Final, NamedTuple
+
+_TEXT: Final = re.compile(
+    rb'"(content|reasoning|text)":"([^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*)"'
+)
+_USAGE: Final = re.compile(rb',"usage":(null|\{[\w":, ]*(?:\{[\w":, ]*\}[\w":, ]*)*\})\}\Z')
+_USAGE_KEY: Final = b',"usage":'
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_DIGITS: Final = b"0123456789"
+END: Final = b"\n\n"
+
+
+class Match(NamedTuple):
+    """What a chunk said: which text, whether any, its usage object's bytes, and the client's bytes."""
+
+    kind: bytes
+    """`content`, `reasoning` or `text`."""
+    says: bool
+    usage: bytes | None
+    out: bytes
+
+
+class Template:
+    """The bytes around the text. `prefix_out` is what the client gets instead of `prefix`."""
+
+    __slots__ = ("_after", "_tail_out", "_text_at", "_usage_shape", "prefix", "prefix_out")
+
+    def __init__(self, prefix: bytes, prefix_out: bytes, tail: bytes, usage: bytes | None) -> None:
+        self.prefix = prefix
+        self.prefix_out = prefix_out
+        self._text_at = len(prefix)
+        self._after = tail + (END if usage is None else _USAGE_KEY)
+        self._tail_out = tail + b"}" + END
+        self._usage_shape = None if usage is None else usage.translate(None, _DIGITS)
+
+    def match(self, event: bytes) -> Match | None:
+        """What the chunk says, where it fits; None where it must be read properly.
+
+        `event` has its blank line, and nothing after that.
+        """
+        if not event.startswith(self.prefix):
+            return None
+        found = _TEXT.match(event, self._text_at)
+        if found is None:
+            return None
+        kind, text = found.groups()
+        end = found.end()
+        if not event.startswith(self._after, end) or not (text.isascii() or _is_utf8(text)):
+            return None
+        if b"\\u" in text and _SURROGATE.search(text) is not None:
+            return None
+        if self._usage_shape is None:
+            if len(event) != end + len(self._after):
+                return None
+            out = event if self.prefix_out is self.prefix else self.prefix_out + event[self._text_at :]
+            return Match(kind, text != b"", None, out)
+        usage = event[end + len(self._after) : -3]
+        if usage.translate(None, _DIGITS) != self._usage_shape or not event.endswith(b"}\n\n"):
+            return None
+        return Match(kind, text != b"", usage, self.prefix_out + event[self._text_at : end] + self._tail_out)
+
+
+def learn(event: bytes, out: bytes) -> Template | None:
+    """The template of an event that was turned into `out` by reading it; None where there is none.
+
+    Both with their blank line.
+    """
+    texts = list(_TEXT.finditer(event))
+    if len(texts) != 1 or not event.endswith(END):
+        return None
+    text = texts[0]
+    prefix, tail = event[: text.start()], event[text.end() : -2]
+    usage = _USAGE.search(tail)
+    if usage is not None:
+        tail = tail[: usage.start()]
+    prefix_out = prefix if out.startswith(prefix) else out[: out.find(text.group())]
+    template = Template(prefix, prefix_out, tail, usage.group(1) if usage is not None else None)
+    check = template.match(event)
+    return template if check is not None and check.out == out else None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
