@@ -1,44 +1,57 @@
-"""The generating endpoints, as plain ASGI: from the request's bytes to the last byte of the answer.
+"""The generating endpoints: from a request's bytes to the last byte of its answer.
 
-One instance serves one path. Whatever happens, the request is recorded exactly once; a client that
-leaves cancels the work, which closes the engine's connection, which makes the engine abort.
+One `Endpoint` serves one API's path, one `_Request` one request. Whatever happens, the request is
+recorded exactly once; a client that leaves cancels the work, which closes the engine's connection,
+which makes the engine abort.
 """
 
 import asyncio
 import logging
-import re
-import uuid
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
-import orjson
-from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope, Send
-
 from alphatier_models import Family
-from alphatier_server.decision import TIER_FIELD, TIER_HEADER, Decision, decide
+from alphatier_server.access.content import refuse_remote_media
+from alphatier_server.access.estimate import estimate_tokens
+from alphatier_server.access.interface import Access, Admission, OpenAccess
+from alphatier_server.decision import READ_FIELDS, TIER_HEADER, Decision, decide
+from alphatier_server.dialects.dialect import Dialect, Relay
+from alphatier_server.engine_errors import engine_error, failure, repeatable
 from alphatier_server.errors import (
-    BodyTooLarge,
     ClientGone,
+    DeadlineExceeded,
+    Draining,
     EngineFailed,
-    EngineRefused,
     GatewayError,
     InvalidRequest,
-    RequestTimeout,
+    NoEngine,
+)
+from alphatier_server.http.exchange import Exchange
+from alphatier_server.http.headers import (
+    DEADLINE_HEADER,
+    deadline_of,
+    decision_lines,
+    engine_lines,
+    lines,
+    request_id,
+    text,
 )
 from alphatier_server.json_object import JsonError, JsonObject
-from alphatier_server.pool import Pool, Replica
 from alphatier_server.record import Outcome, Recorder, RequestRecord
-from alphatier_server.relay import RelayPlan, StreamRelay, relay_response
-from alphatier_server.upstream import Upstream
+from alphatier_server.replicas.pool import Lease, Pool, Replica, Result
+from alphatier_server.state import GatewayState
+from alphatier_server.upstream import Answer, UpstreamClient, UpstreamError
 
 log = logging.getLogger("alphatier")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_PASSED_HEADERS = ("traceparent", "tracestate")
+ATTEMPTS = 3
+"""Most engines that one request is sent to."""
+
+_TIER = TIER_HEADER.encode()
 _OUTCOMES: dict[int, Outcome] = {503: "unavailable", 504: "timeout"}
+_JSON = b"content-type: application/json\r\n"
+_EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 
 @dataclass(frozen=True)
@@ -48,264 +61,308 @@ class Gateway:
     families: Mapping[str, Family]
     pool: Pool
     recorder: Recorder
-    upstream: Upstream
-    max_body_bytes: int
-    client_timeout: float
-    """Longest wait for a client to send its body, or to take more of its answer, in seconds."""
+    upstream: UpstreamClient
+    access: Access = field(default_factory=OpenAccess)
+    state: GatewayState = field(default_factory=GatewayState)
+    json_depth: int = 64
+    keep_alive: float = 15.0
+    """A stream is never silent for more than so many seconds: it gets a comment; 0: none."""
+    media_hosts: tuple[str, ...] = ()
+    """Hosts from which engines may fetch media that a request names by URL."""
+    log_prompts: bool = False
 
 
-class CompletionEndpoint:
-    """`/v1/chat/completions` or `/v1/completions`."""
+class Endpoint:
+    """One API's generating path."""
 
-    def __init__(self, gateway: Gateway, path: str, *, chat: bool) -> None:
+    def __init__(self, gateway: Gateway, dialect: Dialect) -> None:
         self._gateway = gateway
-        self._path = path
-        self._chat = chat
-        self._name = path.removeprefix("/v1/")
+        self._dialect = dialect
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, exchange: Exchange) -> Coroutine[None, None, None]:
         """Answer one request."""
-        headers = Headers(scope=scope)
-        record = RequestRecord(request_id(headers), self._name)
-        client = _Client(send, record, self._gateway.client_timeout)
+        return _Request(self._gateway, self._dialect, exchange).run()
+
+
+class _Request:
+    """One request on its way."""
+
+    # What most requests never change stands on the class: setting it for each would cost as much as parsing the body.
+    body: JsonObject | None = None
+    admission: Admission | None = None
+    lease: Lease | None = None
+    result: Result = "abandoned"
+    """What the request says about its replica's health."""
+    relay: Relay | None = None
+    keep_alive_timer: asyncio.TimerHandle | None = None
+    reply: tuple[int, bytes, bytes] | None = None
+    """A whole answer that waits to be sent: status, head, body."""
+    tail: bytes | None = None
+    """The last bytes of a stream that wait to be sent."""
+
+    def __init__(self, gateway: Gateway, dialect: Dialect, exchange: Exchange) -> None:
+        self.gateway = gateway
+        self.dialect = dialect
+        self.exchange = exchange
+        self.headers = dict(exchange.headers)
+        self.record = RequestRecord(request_id(self.headers.get(b"x-request-id")), dialect.endpoint, exchange.arrived)
+
+    async def run(self) -> None:
+        """Answer, record, and only then send the last bytes: who has the whole answer finds it in /metrics."""
         try:
-            raw = await self._read_body(headers, receive)
-            await _unless_client_leaves(receive, self._answer(raw, headers, client, record))
+            await self._answer()
+            self.record.outcome = "ok"
         except ClientGone:
-            record.outcome = "disconnected"
+            self.record.outcome = "disconnected"
+        except asyncio.CancelledError:
+            if self.exchange.disconnected:
+                self.record.outcome = "disconnected"
+            else:
+                self._fail(Draining("The gateway has ended before the answer was complete.", code="shutting_down"))
         except GatewayError as error:
-            await _fail(error, client, record)
+            self._fail(error)
         except Exception:  # the process edge: a fault of the gateway must not reach the client as a hang
-            log.exception("request %s failed in the gateway", record.request_id)
-            await _fail(GatewayError("The gateway failed.", code="gateway_error"), client, record)
+            log.exception("request %s failed in the gateway", self.record.request_id)
+            self._fail(GatewayError("The gateway failed.", code="gateway_error"))
         finally:
-            self._gateway.recorder.close(record)
-        # The last bytes go out after the books are closed: who has the whole answer finds it in /metrics.
-        await client.flush()
+            try:
+                self._settle()
+                self._send()
+            finally:
+                self.exchange.ended()
 
-    async def _read_body(self, headers: Headers, receive: Receive) -> bytes:
+    # -- before the engine
+
+    async def _answer(self) -> None:
+        gateway, record, exchange = self.gateway, self.record, self.exchange
+        if exchange.refusal is not None:
+            raise exchange.refusal
+        if gateway.state.draining:
+            exchange.keep_alive = False
+            raise Draining("The gateway is about to end; ask again.", code="shutting_down", retry_after=1)
+        headers, dialect = self.headers, self.dialect
+        caller = gateway.access.caller(text(headers, b"authorization"), text(headers, b"x-api-key"))
+        record.key = caller.name
+        self.body = body = self._parse()
+        values = body.values
+        tiers = self._tier_headers() if _TIER in headers else ()
+        decision = decide(values, tiers, gateway.families, dialect.efforts(values), caller.default_tier)
+        gateway.recorder.decided(record, decision)
+        gateway.access.allow(caller, decision)
+        refuse_remote_media(body.raw, values, gateway.media_hosts)
+        record.streamed = _wants_stream(values)
+        deadline = deadline_of(headers) if DEADLINE_HEADER in headers else None
+        tokens = estimate_tokens(len(body.raw), values, decision.tier) if dialect.generates else 0
+        self.admission = await gateway.access.admit(caller, streamed=record.streamed, tokens=tokens)
+        if deadline is None:
+            await self._ask(body, decision)
+            return
         try:
-            async with asyncio.timeout(self._gateway.client_timeout):
-                return await _read_body(headers, receive, self._gateway.max_body_bytes)
-        except TimeoutError as error:
-            raise RequestTimeout("The body did not arrive in time.", code="request_timeout") from error
+            async with asyncio.timeout(deadline):
+                await self._ask(body, decision)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"The answer was not complete within the {deadline:g} seconds of X-Request-Timeout.",
+                code="deadline_exceeded",
+            ) from None
 
-    async def _answer(self, raw: bytes, headers: Headers, client: "_Client", record: RequestRecord) -> None:
-        body = _parse(raw)
-        decision = decide(body.values, headers.getlist(TIER_HEADER), self._gateway.families)
-        self._gateway.recorder.decided(record, decision)
-        record.streamed = _wants_stream(body)
-        with self._gateway.pool.pick(decision) as replica:
-            record.replica = replica.name
-            sent = _engine_body(body, replica, decision)
-            plan = self._plan(body.values, decision, replica)
-            record.mark_sent()
-            async with self._gateway.upstream.send(
-                replica, self._path, sent, _engine_headers(headers, record)
-            ) as response:
-                if response.status >= 400:
-                    raise _engine_error(response.status, await self._gateway.upstream.read(response))
-                if response.content_type == "text/event-stream":
-                    await self._stream(response, plan, client, record)
-                else:
-                    answer, observed = relay_response(await self._gateway.upstream.read(response), plan)
-                    record.observe(observed)
-                    await client.answer(response.status, "application/json", answer)
-        record.outcome = "ok"
+    def _parse(self) -> JsonObject:
+        try:
+            return JsonObject(bytes(self.exchange.body), READ_FIELDS, self.gateway.json_depth)
+        except JsonError as error:
+            raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
 
-    def _plan(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> RelayPlan:
-        options = body.get("stream_options")
-        options = options if isinstance(options, dict) else {}
-        return RelayPlan(
-            model=decision.model,
-            marks=decision.family.reasoning if self._chat else None,
-            keep_usage=options.get("include_usage") is True,
-            keep_continuous_usage=options.get("continuous_usage_stats") is True,
-            strip_metrics=replica.adds_metrics,
-        )
+    def _tier_headers(self) -> list[str]:
+        return [value.decode("latin-1") for name, value in self.exchange.headers if name == _TIER]
 
-    async def _stream(
-        self, response: aiohttp.ClientResponse, plan: RelayPlan, client: "_Client", record: RequestRecord
-    ) -> None:
-        relay = StreamRelay(plan)
+    # -- the engine
+
+    async def _ask(self, body: JsonObject, decision: Decision) -> None:
+        answer = await self._engine_answer(body, decision)
+        assert self.lease is not None
+        replica = self.lease.replica
+        if answer.body is None:
+            if answer.status >= 300:
+                answer.connection.abort()
+                self.result = "failed"
+                raise engine_error(max(answer.status, 500), answer.headers, b"an error as a stream")
+            await self._stream(answer, body, decision, replica)
+            return
+        answer.connection.release()
+        if answer.status >= 400:
+            self.result = "failed" if answer.status >= 500 else "abandoned"
+            raise engine_error(answer.status, answer.headers, answer.body)
+        client_bytes, observed = self.dialect.answer(answer.body, body.values, decision, replica)
+        self.record.observe(observed)
+        self.result = "ok"
+        self.reply = (answer.status, self._head(_JSON), client_bytes)
+
+    async def _engine_answer(self, body: JsonObject, decision: Decision) -> Answer:
+        """An engine's answer, from another engine where one fails before anything was sent to the client."""
+        gateway = self.gateway
+        gateway.pool.retries.earn()
+        tried: list[str] = []
+        failed: GatewayError | None = None
+        while True:
+            try:
+                self.lease = lease = gateway.pool.lease(decision, body.values, tried)
+            except NoEngine:
+                if failed is not None:
+                    raise failed from None
+                raise
+            try:
+                answer = await self._post(body, decision, lease.replica)
+                if b"content-encoding" in answer.headers:
+                    _refuse_compressed(answer)
+                if answer.status not in (502, 503) or answer.body is None:
+                    return answer
+                answer.connection.release()
+                failed, again = engine_error(answer.status, answer.headers, answer.body), True
+            except UpstreamError as error:
+                failed, again = failure(error, lease.replica.name), repeatable(error)
+            lease.close("failed")
+            tried.append(lease.replica.name)
+            if not again or len(tried) == ATTEMPTS or not gateway.pool.retries.may_retry():
+                raise failed
+            gateway.recorder.retried(self.record)
+
+    def _post(self, body: JsonObject, decision: Decision, replica: Replica) -> Coroutine[Any, Any, Answer]:
+        record = self.record
+        record.replica = replica.name
+        try:
+            sent = self.dialect.engine_body(body, decision, replica)
+        except JsonError as error:
+            raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
+        headers = replica.headers + engine_lines(self.headers, record.request_id)
+        record.mark_sent()
+        return self.gateway.upstream.post(replica.url, self.dialect.path, sent, headers)
+
+    async def _stream(self, answer: Answer, body: JsonObject, decision: Decision, replica: Replica) -> None:
+        exchange, connection = self.exchange, answer.connection
+        self.relay = relay = self.dialect.relay(body.values, decision, replica)
         last = b""
-        await client.start(200, "text/event-stream")
+
+        def sink(data: bytes) -> bool:
+            nonlocal last
+            out = relay.feed(data)
+            if relay.done:
+                last = out
+                return True
+            if out:
+                exchange.write(out)
+            return False
+
+        self._start(connection.pause, connection.resume)
         try:
-            async for data in response.content.iter_any():
-                out = relay.feed(data)
-                if relay.done:
-                    last += out
-                else:
-                    await client.write(out)
-            client.end(last + relay.finish())
-        finally:
-            record.observe(relay.observed)
+            await connection.relay(sink)
+            self.tail = last + relay.finish()
+            connection.release()
+        except UpstreamError as error:
+            self.result = "failed"
+            connection.abort()
+            raise failure(error, replica.name) from error
+        except BaseException:
+            self.result = "abandoned" if exchange.disconnected else "failed"
+            connection.abort()
+            raise
         if relay.observed.error is not None:
+            self.result = "failed"
             raise _SentError("The engine ended its stream with an error.", code="engine_failed")
+        self.result = "ok"
+
+    def _start(self, pause: Any, resume: Any) -> None:
+        """Send the head of a stream; from here on the client's pace is the engine's."""
+        exchange = self.exchange
+        exchange.on_pause, exchange.on_resume = pause, resume
+        self.record.status = 200
+        exchange.start(200, self._head(_EVENTS))
+        if self.gateway.keep_alive:
+            loop = asyncio.get_running_loop()
+            self.keep_alive_timer = loop.call_later(self.gateway.keep_alive / 2, self._keep_alive)
+
+    def _keep_alive(self) -> None:
+        """Runs now and then: has the stream been silent since the last time?"""
+        if not self.exchange.wrote:
+            self.exchange.write(self.dialect.keep_alive)
+        self.exchange.wrote = False
+        loop = asyncio.get_running_loop()
+        self.keep_alive_timer = loop.call_later(self.gateway.keep_alive / 2, self._keep_alive)
+
+    # -- the end
+
+    def _head(self, first: bytes) -> bytes:
+        record = self.record
+        identity = record.request_id.encode()
+        head = first
+        for name in self.dialect.request_id_headers:
+            head += b"%b: %b\r\n" % (name, identity)
+        if record.decision is not None:
+            tier = record.decision.tier
+            head += decision_lines(tier.name, tier.alpha, record.decision.reason)
+        return head if self.admission is None else head + self.admission.lines
+
+    def _fail(self, error: GatewayError) -> None:
+        record = self.record
+        record.error_kind = error.kind
+        record.limit = getattr(error, "limit", None)
+        record.outcome = _OUTCOMES.get(error.status, "client_error" if error.status < 500 else "engine_error")
+        if error.kind == "gateway_error":
+            record.outcome = "gateway_error"
+        if isinstance(error, _SentError):
+            return
+        if self.exchange.started:
+            self.tail = self.dialect.error_event(error, self.relay)
+        else:
+            body = self.dialect.error_body(error, record.request_id)
+            self.reply = (error.status, self._head(_JSON) + lines(error.headers), body)
+
+    def _settle(self) -> None:
+        """Close the books: exactly once for each request."""
+        record = self.record
+        if self.keep_alive_timer is not None:
+            self.keep_alive_timer.cancel()
+        self.exchange.on_pause = self.exchange.on_resume = None
+        if self.relay is not None:
+            record.observe(self.relay.observed)
+        if self.lease is not None:
+            self.lease.close(self.result)
+        if self.admission is not None:
+            self.admission.close(self._tokens())
+        if self.reply is not None:
+            record.status = self.reply[0]
+        if self.gateway.log_prompts and self.body is not None:
+            record.prompt = self.body.raw.decode("utf-8", "replace")
+        self.gateway.recorder.close(record)
+
+    def _tokens(self) -> int | None:
+        """What the request used; 0 where nothing was generated, None where that is not known."""
+        usage = self.record.usage
+        if usage is not None:
+            return usage.prompt + usage.completion
+        refused = self.record.outcome in ("client_error", "unavailable", "engine_error") and not self.exchange.started
+        return 0 if refused or self.record.sent_upstream is None else None
+
+    def _send(self) -> None:
+        if self.exchange.disconnected:
+            return
+        if self.reply is not None:
+            self.exchange.answer(*self.reply)
+        elif self.exchange.started:
+            self.exchange.finish(self.tail or b"")
 
 
 class _SentError(EngineFailed):
     """The engine's own error event is on its way to the client; there is nothing more to send."""
 
 
-class _Client:
-    """The answer as it goes out: knows whether its head was sent, and which headers every answer carries."""
-
-    def __init__(self, send: Send, record: RequestRecord, timeout: float) -> None:
-        self._send = send
-        self._record = record
-        self._timeout = timeout
-        self.started = False
-        self._last: bytes | None = None
-
-    async def start(self, status: int, content_type: str, extra: Mapping[str, str] | None = None) -> None:
-        """Send the head."""
-        record = self._record
-        headers = {"content-type": content_type, "x-request-id": record.request_id, **(extra or {})}
-        if record.decision is not None:
-            headers |= record.decision.headers()
-        if content_type == "text/event-stream":
-            headers |= {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        self.started = True
-        record.status = status
-        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": status, "headers": raw})
-
-    async def write(self, data: bytes) -> None:
-        """Send a part of the body."""
-        if not data:
-            return
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        except TimeoutError as error:  # it holds the connection open but takes nothing
-            raise ClientGone from error
-
-    def end(self, data: bytes = b"") -> None:
-        """Keep the last part until `flush`."""
-        self._last = data
-
-    async def flush(self) -> None:
-        """Send the last part, if there is one."""
-        if self._last is not None:
-            await self._send({"type": "http.response.body", "body": self._last})
-
-    async def answer(
-        self, status: int, content_type: str, body: bytes, extra: Mapping[str, str] | None = None
-    ) -> None:
-        """Send the head of a whole answer, and keep its body until `flush`."""
-        await self.start(status, content_type, {"content-length": str(len(body)), **(extra or {})})
-        self.end(body)
+def _refuse_compressed(answer: Answer) -> None:
+    if answer.headers[b"content-encoding"].lower() != b"identity":
+        answer.connection.abort()
+        raise EngineFailed("The engine compresses its answers, unasked.", code="engine_failed")
 
 
-def request_id(headers: Headers) -> str:
-    """The client's `X-Request-Id` if it is a plain token, else a new one."""
-    given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-async def _read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    too_large = BodyTooLarge(f"The body is larger than {limit} bytes.", code="body_too_large")
-    declared = headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise too_large
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-async def _unless_client_leaves(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`; cancel it and raise ClientGone when the client disconnects first."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-    finally:
-        for pending in (task, gone):
-            pending.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-    task.result()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _parse(raw: bytes) -> JsonObject:
-    try:
-        return JsonObject(raw)
-    except JsonError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
-
-
-def _wants_stream(body: JsonObject) -> bool:
-    stream = body.values.get("stream")
+def _wants_stream(values: Mapping[str, Any]) -> bool:
+    stream = values.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("stream must be true or false", code="invalid_type", param="stream")
     return bool(stream)
-
-
-def _engine_body(body: JsonObject, replica: Replica, decision: Decision) -> bytes:
-    """The body for the engine: its own model name, no selectors, and usage reports as fine as it can give."""
-    replace: dict[str, Any] = {"model": replica.models[decision.tier.name]}
-    remove = {TIER_FIELD, "reasoning_effort"}
-    reasoning = body.values.get("reasoning")
-    if isinstance(reasoning, dict) and "effort" in reasoning:
-        rest = {key: value for key, value in reasoning.items() if key != "effort"}
-        if rest:
-            replace["reasoning"] = rest
-        else:
-            remove.add("reasoning")
-    options = body.values.get("stream_options")
-    if body.values.get("stream") is True and (options is None or isinstance(options, dict)):
-        wanted = {"include_usage": True}
-        if replica.continuous_usage:
-            wanted["continuous_usage_stats"] = True
-        replace["stream_options"] = {**(options or {}), **wanted}
-    return body.edited(replace, remove)
-
-
-def _engine_headers(headers: Headers, record: RequestRecord) -> dict[str, str]:
-    passed = {name: headers[name] for name in _PASSED_HEADERS if name in headers}
-    return {"x-request-id": record.request_id, **passed}
-
-
-def _engine_error(status: int, body: bytes) -> GatewayError:
-    """The engine's error answer: its own 4xx in OpenAI's shape, anything else as the engine's failure."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = {"error": body[:500].decode("utf-8", "replace")}
-    error = document.get("error", document.get("detail")) if isinstance(document, dict) else document
-    if not isinstance(error, dict):
-        message = error if isinstance(error, str) else orjson.dumps(error).decode()
-        error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
-    if status < 500:
-        return EngineRefused(status, {"error": error})
-    return EngineFailed(f"The engine failed: {error.get('message')}", code="engine_failed")
-
-
-async def _fail(error: GatewayError, client: _Client, record: RequestRecord) -> None:
-    record.error_kind = error.kind
-    record.outcome = _OUTCOMES.get(error.status, "client_error" if error.status < 500 else "engine_error")
-    if error.kind == "gateway_error":
-        record.outcome = "gateway_error"
-    if isinstance(error, _SentError):
-        return
-    if client.started:
-        client.end(error.event())
-    else:
-        extra = {"retry-after": str(error.retry_after)} if error.retry_after is not None else {}
-        await client.answer(error.status, "application/json", error.body(), extra)

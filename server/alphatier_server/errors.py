@@ -2,19 +2,29 @@
 
 GatewayError                  base: status, type, code, message
 ├── InvalidRequest       400  the body or a selector is wrong
+├── Unauthorized         401  no API key, or one that is not known
+├── Forbidden            403  the key may not use this tier or path
 ├── NotFound             404  no such model, tier or path
 ├── RequestTimeout       408  the client did not send its body in time
+├── Conflict             409  the admin API cannot do it as things are
 ├── BodyTooLarge         413
+├── HeadTooLarge         431
+├── RateLimited          429  a limit of the key is used up; Retry-After and x-ratelimit-* say when it is not
 ├── EngineRefused        4xx  the engine's own refusal, passed on
 ├── EngineFailed         502  the engine broke, or answered something that is no answer
 ├── NoEngine             503  no engine that serves the tier is up; Retry-After says when to ask again
-└── EngineTimeout        504  the engine sent nothing for too long
+├── LimitsUnavailable    503  limits cannot be checked, and the operator chose to refuse then
+├── Draining             503  the gateway is about to end and takes no new requests
+├── EngineTimeout        504  the engine sent nothing for too long
+└── DeadlineExceeded     504  the client's own deadline has passed
 
 ClientGone is not for clients: it says that nobody is listening any more.
 
 The shape is that of OpenAI's API reference ("Error codes"), so the official SDK raises its own exceptions.
 """
 
+from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -32,13 +42,28 @@ class GatewayError(Exception):
     type = "server_error"
 
     def __init__(
-        self, message: str, *, code: str | None = None, param: str | None = None, retry_after: int | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
         self.param = param
         self.retry_after = retry_after
+        self.headers = dict(headers or {})
+        """Headers of the error answer, names in lower case."""
+        if retry_after is not None:
+            self.headers["retry-after"] = str(retry_after)
+
+    @property
+    def reason(self) -> str:
+        """The status' reason phrase (RFC 9110, 15)."""
+        return HTTPStatus(self.status).phrase
 
     def document(self) -> dict[str, Any]:
         """The error as OpenAI's API would word it."""
@@ -59,6 +84,22 @@ class InvalidRequest(GatewayError):
 
     status = 400
     kind = "invalid_request"
+    type = "invalid_request_error"
+
+
+class Unauthorized(GatewayError):
+    """No API key came with the request, or one that is not known."""
+
+    status = 401
+    kind = "unauthorized"
+    type = "invalid_request_error"
+
+
+class Forbidden(GatewayError):
+    """The API key is good, but not for this."""
+
+    status = 403
+    kind = "forbidden"
     type = "invalid_request_error"
 
 
@@ -86,6 +127,14 @@ class RequestTimeout(GatewayError):
     type = "invalid_request_error"
 
 
+class Conflict(GatewayError):
+    """The admin API cannot do it as things are; nothing was changed."""
+
+    status = 409
+    kind = "conflict"
+    type = "invalid_request_error"
+
+
 class BodyTooLarge(GatewayError):
     """The request body is larger than the gateway accepts."""
 
@@ -94,14 +143,39 @@ class BodyTooLarge(GatewayError):
     type = "invalid_request_error"
 
 
+class RateLimited(GatewayError):
+    """A limit of the API key is used up."""
+
+    status = 429
+    kind = "rate_limited"
+    type = "rate_limit_error"
+    limit = "unknown"
+    """Which limit: requests_per_minute, tokens_per_minute, concurrent_requests or concurrent_streams."""
+
+
+class HeadTooLarge(GatewayError):
+    """The request's headers are larger than the gateway accepts."""
+
+    status = 431
+    kind = "headers_too_large"
+    type = "invalid_request_error"
+
+
+class LimitsUnavailable(GatewayError):
+    """The store that counts limits does not answer, and the operator chose to refuse requests then."""
+
+    status = 503
+    kind = "limits_unavailable"
+
+
 class EngineRefused(GatewayError):
     """The engine refused the request; its status and words are passed on."""
 
     kind = "engine_refused"
     type = "invalid_request_error"
 
-    def __init__(self, status: int, document: dict[str, Any]) -> None:
-        super().__init__(str(document["error"].get("message")))
+    def __init__(self, status: int, document: dict[str, Any], *, retry_after: int | None = None) -> None:
+        super().__init__(str(document["error"].get("message")), retry_after=retry_after)
         self.status = status
         self._document = document
 
@@ -129,3 +203,17 @@ class EngineTimeout(GatewayError):
 
     status = 504
     kind = "engine_timeout"
+
+
+class Draining(GatewayError):
+    """The gateway is about to end and takes no new requests."""
+
+    status = 503
+    kind = "draining"
+
+
+class DeadlineExceeded(GatewayError):
+    """The deadline that the client gave with its request has passed."""
+
+    status = 504
+    kind = "deadline_exceeded"

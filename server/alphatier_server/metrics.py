@@ -5,11 +5,14 @@ from fixed lists, never from a client's text, so the number of series is bounded
 describes each metric; a test fails when one is missing there.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from alphatier_models import Family
+from alphatier_server.fast_metrics import Counter, Gauge, Histogram
 
 # The `_created` series double the size of a scrape and confuse linters; nothing here needs them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -19,10 +22,13 @@ SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 
 TOKEN_TIME_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
-ENDPOINTS = ("chat/completions", "completions")
+ENDPOINTS = ("chat/completions", "completions", "responses", "messages")
 
 _TIER = ("family", "tier")
 _ENDPOINT = ("family", "tier", "endpoint")
+
+Merge = Literal["livesum", "livemax", "mostrecent"]
+"""How a gauge's values of several worker processes become one: prometheus_client's multiprocess modes."""
 
 
 class Metrics:
@@ -106,19 +112,56 @@ class Metrics:
         self.retries = self._counter("retries", "Requests sent to an engine again.", _TIER)
         self.disconnects = self._counter("client_disconnects", "Clients that left before the end.", _TIER)
         self.limits_hit = self._counter("limits_hit", "Requests refused by a limit.", ("limit",))
+        self.limit_store_failures = self._counter(
+            "limit_store_failures", "Admissions for which Redis, which counts limits, did not answer.", ()
+        )
 
     def _engines(self) -> None:
-        self.replica_up = self._gauge("replica_up", "1 when the replica can answer.", ("replica",))
+        self.replica_up = self._gauge("replica_up", "1 when the replica can answer.", ("replica",), "mostrecent")
         self.replica_in_flight = self._gauge(
             "replica_requests_in_flight", "Requests the replica is working on.", ("replica",)
         )
+        self.replica_breaker_state = self._gauge(
+            "replica_breaker_state",
+            "The replica's circuit breaker: 0 closed, 1 half-open, 2 open.",
+            ("replica",),
+            "livemax",
+        )
+        self.replica_ejections = self._counter(
+            "replica_ejections", "Times that the replica was taken out, by what found it bad.", ("replica", "by")
+        )
+        self.health_check_failures = self._counter(
+            "health_check_failures", "Active health checks that failed.", ("replica",)
+        )
         self.engine_restarts = self._counter("engine_restarts", "Restarts of a managed engine.", ("replica",))
+
+    def show_replica(self, name: str, in_flight: Callable[[], float]) -> Gauge | None:
+        """Begin the replica's series. Returns the gauge to write `in_flight` to; None when scrapes read it."""
+        for by in ("breaker", "health"):
+            self.replica_ejections.labels(name, by)
+        self.health_check_failures.labels(name)
+        gauge = self.replica_in_flight.labels(name)
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # scrapes read files there, which a function does not reach
+            return gauge
+        gauge.set_function(in_flight)
+        return None
+
+    def forget_replica(self, name: str) -> None:
+        """End the series of a replica that is gone."""
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # the files keep series; a gauge at 0 is the nearest to none
+            for gauge in (self.replica_up, self.replica_in_flight, self.replica_breaker_state):
+                gauge.labels(name).set(0)
+            return
+        for metric in (self.replica_up, self.replica_in_flight, self.replica_breaker_state):
+            metric.remove_by_labels({"replica": name})
+        for counter in (self.replica_ejections, self.health_check_failures, self.engine_restarts):
+            counter.remove_by_labels({"replica": name})
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
         return Counter(f"alphatier_{name}", text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
-        return Gauge(f"alphatier_{name}", text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, labels: Sequence[str], over_workers: Merge = "livesum") -> Gauge:
+        return Gauge(f"alphatier_{name}", text, labels, registry=self.registry, multiprocess_mode=over_workers)
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
         return Histogram(f"alphatier_{name}", text, labels, buckets=buckets, registry=self.registry)

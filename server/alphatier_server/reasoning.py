@@ -23,6 +23,11 @@ class ReasoningSplitter:
         self._state: Literal["undecided", "reasoning", "content"] = "undecided"
         self._held = ""
 
+    @property
+    def passes(self) -> bool:
+        """Whether all that comes is the answer, and passes unchanged."""
+        return self._state == "content"
+
     def feed(self, text: str) -> dict[Part, str]:
         """The parts that are certain after this piece; a part that is empty is left out."""
         self._held += text

@@ -1,11 +1,9 @@
 """Tokens as engines report them (OpenAI API reference, `usage`); what is not reported stays unknown."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one request. `reasoning` is the part of `completion` spent thinking; None if it cannot be known."""
 
     prompt: int
@@ -37,11 +35,15 @@ class Usage:
 
     def without_reasoning(self) -> "Usage":
         """The same tokens with the split unknown."""
-        return replace(self, reasoning=None)
+        return self._replace(reasoning=None)
+
+
+_NEVER_SO_MANY = 2**53
+"""Beyond it JSON readers lose digits, and sums leave 64 bits."""
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and 0 <= value < _NEVER_SO_MANY else None
 
 
 class UsageTally:

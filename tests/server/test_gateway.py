@@ -1,6 +1,7 @@
 """The gateway on a real socket, asked by the official SDK, in front of an engine that can misbehave."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import orjson
 import pytest
 
 from alphatier_models import Family
+from alphatier_server.request_log import RequestLog
 from support.fake_engine import (
     DONE,
     USAGE,
@@ -330,7 +332,7 @@ async def test_an_engine_that_comes_up_later_makes_the_gateway_ready(families: d
         async with gateway.http.get(gateway.url + "/health/ready") as answer:
             assert answer.status == 200
             replicas = (await answer.json())["replicas"]
-        assert replicas[f"toy@{engine.url}"]["tiers"] == ["base", "careful", "terse"]
+        assert replicas[f"toy@{engine.url.removeprefix('http://')}"]["tiers"] == ["base", "careful", "terse"]
         assert await gateway.metric("alphatier_replica_up") == 1
 
 
@@ -359,19 +361,19 @@ async def test_every_error_has_openais_shape(
 
 
 async def test_each_request_is_logged_once_without_its_content(
-    families: dict[str, Family], caplog: pytest.LogCaptureFixture
+    families: dict[str, Family],
 ) -> None:
-    caplog.set_level("INFO", "alphatier.requests")
-    async with pair(families, completion()) as (gateway, _):
+    log = io.BytesIO()
+    async with pair(families, completion(), request_log=RequestLog(log)) as (gateway, _):
         await post(gateway, b'{"model":"toy:terse","messages":"my secret"}')
         await post(gateway, b"{}")
-    lines = [json.loads(r.message) for r in caplog.records if r.name == "alphatier.requests"]
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [(line["tier"], line["outcome"], line["status"]) for line in lines] == [
         ("terse", "ok", 200),
         ("unknown", "client_error", 400),
     ]
     assert lines[0]["completion_tokens"] == 3
-    assert "my secret" not in caplog.text
+    assert b"my secret" not in log.getvalue()
 
 
 async def test_the_openapi_document_describes_the_generating_endpoints(families: dict[str, Family]) -> None:

@@ -7,9 +7,10 @@ import orjson
 import pytest
 
 from alphatier_models import Reasoning
+from alphatier_server.dialects.chunks import ChunkRelay
+from alphatier_server.dialects.completion import RelayPlan, relay_response
 from alphatier_server.errors import EngineFailed
 from alphatier_server.reasoning import ReasoningSplitter
-from alphatier_server.relay import RelayPlan, StreamRelay, relay_response
 from alphatier_server.usage import Usage
 from support.fake_engine import DONE, USAGE, chunk
 
@@ -23,8 +24,8 @@ def sse(*documents: Any) -> bytes:
     return b"".join(parts)
 
 
-def relayed(stream: bytes, plan: RelayPlan = PLAN) -> tuple[bytes, StreamRelay]:
-    relay = StreamRelay(plan)
+def relayed(stream: bytes, plan: RelayPlan = PLAN) -> tuple[bytes, ChunkRelay]:
+    relay = ChunkRelay(plan)
     return relay.feed(stream) + relay.finish(), relay
 
 
@@ -48,7 +49,7 @@ def test_bytes_may_arrive_split_anywhere() -> None:
     stream = sse(chunk({"reasoning": "höre ☃"}), chunk({"content": "2"}, "stop"), chunk(usage=USAGE), DONE)
     whole, _ = relayed(stream, WANTS_USAGE)
     for cut in range(len(stream)):
-        relay = StreamRelay(WANTS_USAGE)
+        relay = ChunkRelay(WANTS_USAGE)
         assert relay.feed(stream[:cut]) + relay.feed(stream[cut:]) + relay.finish() == whole
 
 
@@ -56,7 +57,7 @@ def test_line_ends_may_be_those_of_windows() -> None:
     stream = sse(chunk({"content": "2"}, "stop"), DONE)
     crlf = stream.replace(b"\n", b"\r\n")
     for cut in range(len(crlf)):
-        relay = StreamRelay(PLAN)
+        relay = ChunkRelay(PLAN)
         assert relay.feed(crlf[:cut]) + relay.feed(crlf[cut:]) + relay.finish() == stream
 
 
@@ -92,13 +93,13 @@ def test_running_counts_of_several_choices_are_added_and_not_summed_over_time() 
         choice = {"index": index, "delta": {"content": "x"}, "finish_reason": None}
         return chunk(choices=[choice], usage={"prompt_tokens": 5, "completion_tokens": tokens})
 
-    relay = StreamRelay(PLAN)
+    relay = ChunkRelay(PLAN)
     relay.feed(sse(counted(0, 1), counted(1, 1), counted(0, 2), counted(1, 7)))
     assert relay.observed.usage == Usage(5, 9)
 
 
 def test_a_stream_that_ends_in_the_middle_is_an_error() -> None:
-    relay = StreamRelay(PLAN)
+    relay = ChunkRelay(PLAN)
     relay.feed(sse(chunk({"content": "2"})))
     with pytest.raises(EngineFailed):
         relay.finish()
@@ -123,7 +124,7 @@ def test_a_stream_that_the_engine_did_not_split_is_split() -> None:
 
 def test_the_first_answer_token_is_timed_after_the_thinking() -> None:
     ticks = itertools.count(1.0)
-    relay = StreamRelay(PLAN, clock=lambda: next(ticks))
+    relay = ChunkRelay(PLAN, clock=lambda: next(ticks))
     relay.feed(sse(chunk({"role": "assistant", "content": ""}), chunk({"reasoning": "a"}), chunk({"reasoning": "b"})))
     assert (relay.observed.first_token, relay.observed.first_answer_token) == (1.0, None)
     relay.feed(sse(chunk({"content": "4"}), chunk({"content": "2"})))
@@ -178,7 +179,7 @@ def test_a_whole_answer_is_split_as_vllm_does_it(content: str, reasoning: str | 
 
 def test_a_whole_answer_keeps_all_bytes_but_the_model() -> None:
     raw = b'{"model" : "m", "p": -0.50, "choices": [], "usage": null}'
-    assert relay_response(raw, PLAN)[0] == b'{"model":"toy:careful","p": -0.50,"choices": [],"usage": null}'
+    assert relay_response(raw, PLAN)[0] == b'{"model":"toy:careful", "p": -0.50, "choices": [], "usage": null}'
 
 
 def test_an_answer_that_is_no_json_is_the_engines_failure() -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+import tempfile
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,10 +15,16 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from alphatier_models import Family
+from alphatier_server.access.interface import Access
 from alphatier_server.app import GatewaySettings, create_app
-from alphatier_server.engines.remote import RemoteEngine
+from alphatier_server.engines.settings import EngineSettings
+from alphatier_server.http.protocol import ClientLimits, GatewayProtocol
 from alphatier_server.metrics import Metrics
-from alphatier_server.pool import Pool
+from alphatier_server.replicas.fleet import Fleet
+from alphatier_server.replicas.pool import Pool
+from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.request_log import RequestLog
+from alphatier_server.state import GatewayState
 from alphatier_server.upstream import UpstreamLimits
 
 
@@ -26,6 +34,7 @@ class RunningGateway:
 
     url: str
     pool: Pool
+    fleet: Fleet
     http: aiohttp.ClientSession
     closing: AsyncExitStack
 
@@ -47,34 +56,54 @@ def metric_value(text: str, name: str, **labels: str) -> float:
 
 @asynccontextmanager
 async def running_gateway(
-    families: Mapping[str, Family],
+    families: dict[str, Family],
     *engine_urls: str,
     idle: float = 30.0,
     max_body_bytes: int = 2**20,
     client: float = 30.0,
+    access: Access | None = None,
+    state: GatewayState | None = None,
+    keep_alive: float = 15.0,
+    replicas: PoolSettings | None = None,
+    request_log: RequestLog | None = None,
 ) -> AsyncIterator[RunningGateway]:
     metrics = Metrics()
-    pool = Pool(metrics)
-    settings = GatewaySettings(families, max_body_bytes, client, UpstreamLimits(idle=idle))
+    pool = Pool(metrics, replicas)
+    clients = ClientLimits(body_bytes=max_body_bytes, timeout=client)
+    settings = GatewaySettings(families, clients, UpstreamLimits(first_byte=idle, idle=idle), keep_alive=keep_alive)
     ready = asyncio.Event()
 
     def report(_text: str) -> None:
         if pool.ready():
             ready.set()
 
-    engines = [RemoteEngine(url, families, pool, report, None).run for url in engine_urls]
-    app = create_app(settings, pool, metrics, engines, lambda error: None)
+    fleet = Fleet(
+        dict(families),
+        {},
+        pool,
+        metrics,
+        [EngineSettings(url=url) for url in engine_urls],
+        logs=Path(tempfile.gettempdir()) / "alphatier-tests",
+        report=report,
+        on_failure=lambda error: None,
+    )
+    settings.families = fleet.families
+    app = create_app(settings, pool, metrics, access=access, state=state, request_log=request_log)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=GatewayProtocol, ws="none", log_config=None, timeout_graceful_shutdown=2)
+    )
     running = asyncio.create_task(server.serve(sockets=[listener]))
+    fleet.start()
     try:
         async with aiohttp.ClientSession() as http, AsyncExitStack() as closing:
             if engine_urls:
                 await asyncio.wait_for(ready.wait(), 20)
-            yield RunningGateway(f"http://127.0.0.1:{listener.getsockname()[1]}", pool, http, closing)
+            yield RunningGateway(f"http://127.0.0.1:{listener.getsockname()[1]}", pool, fleet, http, closing)
     finally:
         server.should_exit = True
         await running
+        await fleet.close()
         listener.close()

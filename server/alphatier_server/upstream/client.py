@@ -1,0 +1,182 @@
+"""Requests to engines: which connection takes them, and how their bytes look."""
+
+import asyncio
+import ssl
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from alphatier_server.upstream.connection import Answer, Connection
+from alphatier_server.upstream.errors import Broken, TimedOut, Unreachable, UpstreamError
+from alphatier_server.upstream.limits import UpstreamLimits
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The answer to an odd job. Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class UpstreamClient:
+    """A client for all engines, with kept-alive connections to each."""
+
+    def __init__(self, limits: UpstreamLimits) -> None:
+        self._limits = limits
+        self._origins: dict[str, _Origin] = {}
+
+    def close(self) -> None:
+        """Close all connections."""
+        for origin in self._origins.values():
+            origin.close()
+        self._origins.clear()
+
+    def forget(self, url: str) -> None:
+        """Close the unused connections to an engine that is gone."""
+        origin = self._origins.pop(url, None)
+        if origin is not None:
+            origin.close()
+
+    def post(self, url: str, path: str, body: bytes, headers: bytes) -> Coroutine[Any, Any, Answer]:
+        """POST JSON to `path` of the engine at `url`. `headers` are whole lines, each with its CR LF.
+
+        The caller must call `release` or `abort` on the answer's connection. When this is cancelled, the
+        connection is closed. Raises Unreachable, Broken or TimedOut. A kept connection that turns out to be
+        closed before it answered is replaced by a fresh one, once: the engine had not taken the request.
+        """
+        origin = self._origins.get(url) or self._origin(url)
+        request = b"".join((origin.post_head(path), b"%d\r\n" % len(body), headers, b"\r\n", body))
+        return origin.ask(request)
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        timeout: float,  # noqa: ASYNC109 - as every other client calls it
+    ) -> Fetched:
+        """One request from beginning to end, within `timeout` seconds. Raises UpstreamError."""
+        parts = urlsplit(url)
+        base = f"{parts.scheme}://{parts.netloc}"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        lines = {"host": parts.netloc, "content-length": str(len(body)), "accept-encoding": "identity"}
+        if body:
+            lines["content-type"] = "application/json"
+        lines |= {name.lower(): value for name, value in (headers or {}).items()}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode("latin-1")
+        request = f"{method} {target} HTTP/1.1\r\n".encode("ascii") + head + b"\r\n" + body
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._fetched(base, request)
+        except TimeoutError as error:
+            raise TimedOut(timeout, answered=False) from error
+
+    async def _fetched(self, base: str, request: bytes) -> Fetched:
+        answer = await (self._origins.get(base) or self._origin(base)).ask(request)
+        parts = [answer.body or b""]
+
+        def take(piece: bytes) -> bool:
+            parts.append(piece)
+            return False
+
+        try:
+            if answer.body is None:
+                await answer.connection.relay(take)
+            answer.connection.release()
+        except BaseException:
+            answer.connection.abort()
+            raise
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers.items()}
+        return Fetched(answer.status, headers, b"".join(parts))
+
+    def _origin(self, url: str) -> "_Origin":
+        origin = self._origins[url] = _Origin(url, self._limits)
+        return origin
+
+
+class _Origin:
+    """One engine's address, and the connections to it that nobody uses at the moment."""
+
+    def __init__(self, url: str, limits: UpstreamLimits) -> None:
+        parts = urlsplit(url)
+        self._host = parts.hostname or ""
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._port = parts.port or (443 if self._tls else 80)
+        self._authority = parts.netloc.rpartition("@")[2]
+        self._prefix = parts.path.rstrip("/")
+        self._limits = limits
+        self._free: list[Connection] = []
+        self._heads: dict[str, bytes] = {}
+
+    def post_head(self, path: str) -> bytes:
+        """The first lines of a POST, up to the value of `content-length`."""
+        head = self._heads.get(path)
+        if head is None:
+            head = self._heads[path] = (
+                f"POST {self._prefix}{path} HTTP/1.1\r\nhost: {self._authority}\r\ncontent-type: application/json\r\n"
+                "accept-encoding: identity\r\ncontent-length: "
+            ).encode("latin-1")
+        return head
+
+    async def ask(self, request: bytes) -> Answer:
+        """The answer to the request. Raises UpstreamError."""
+        connection = self._take()
+        if connection is not None:
+            try:
+                return await connection.ask(request)
+            except Broken as error:
+                connection.abort()
+                if error.answered:
+                    raise
+            except BaseException:  # also when the client has left: the engine must notice
+                connection.abort()
+                raise
+        connection = await self._connect()
+        try:
+            return await connection.ask(request)
+        except BaseException:
+            connection.abort()
+            raise
+
+    def close(self) -> None:
+        """Close what is not in use."""
+        for connection in self._free:
+            connection.abort()
+        self._free.clear()
+
+    def _take(self) -> Connection | None:
+        while self._free:
+            connection = self._free.pop()
+            if connection.fresh:
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._limits.connect):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop, self._limits, self._give_back), self._host, self._port, ssl=self._tls
+                )
+        except TimeoutError as error:
+            raise Unreachable(f"no connection within {self._limits.connect:g} seconds") from error
+        except (OSError, ValueError) as error:
+            raise Unreachable(str(error)) from error
+        return connection
+
+    def _give_back(self, connection: Connection, reusable: bool) -> None:
+        if reusable and len(self._free) < self._limits.kept_connections:
+            self._free.append(connection)
+        elif reusable:
+            connection.abort()
+        elif connection in self._free:
+            self._free.remove(connection)
+
+
+__all__ = ["Fetched", "UpstreamClient", "UpstreamError"]

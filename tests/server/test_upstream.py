@@ -1,0 +1,173 @@
+"""The HTTP client to engines: kept connections, odd answers, and limits of time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from alphatier_server.upstream import Broken, TimedOut, Unreachable, UpstreamClient, UpstreamLimits
+from support.raw_engine import STREAM_END, STREAM_HEAD, RawEngine, chunked, raw_engine, whole
+
+JSON = b'{"a":1}'
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[UpstreamClient]:
+    client = UpstreamClient(UpstreamLimits(connect=2, first_byte=0.3, idle=0.3))
+    yield client
+    client.close()
+
+
+async def ask(client: UpstreamClient, engine: RawEngine) -> bytes:
+    answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+    assert answer.body is not None
+    answer.connection.release()
+    return answer.body
+
+
+async def stream(client: UpstreamClient, engine: RawEngine) -> bytes:
+    answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+    assert answer.body is None
+    parts: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        parts.append(data)
+        return False
+
+    try:
+        await answer.connection.relay(take)
+    finally:
+        answer.connection.abort()
+    return b"".join(parts)
+
+
+async def test_a_connection_is_kept_and_used_again(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.script = [whole(JSON)]
+        connections = set()
+        for _ in range(3):
+            answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+            connections.add(id(answer.connection))
+            assert answer.connection.used <= 3
+            answer.connection.release()
+        assert len(connections) == 1
+        assert [request.body for request in engine.requests] == [b"{}"] * 3
+
+
+async def test_a_kept_connection_that_the_engine_closed_is_replaced(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.script = [whole(JSON)]
+        engine.close = True  # after each answer, without saying so
+        for _ in range(20):
+            assert await ask(client, engine) == JSON
+        assert len(engine.requests) == 20
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.script = [whole(JSON), 0.02, whole(b'{"stolen":1}')]
+        answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+        answer.connection.release()
+        async with asyncio.timeout(5):
+            while not answer.connection.closed:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.005)
+        engine.script = [whole(b'{"b":2}')]
+        assert await ask(client, engine) == b'{"b":2}'
+
+
+async def test_two_answers_in_one_piece_end_the_connection(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.script = [whole(JSON) + whole(b'{"stolen":1}')]
+        assert await ask(client, engine) == JSON
+        engine.script = [whole(b'{"b":2}')]
+        assert await ask(client, engine) == b'{"b":2}'
+
+
+async def test_interim_answers_are_passed_over(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.script = [b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n", whole(JSON)]
+        assert await ask(client, engine) == JSON
+
+
+async def test_an_answer_may_end_with_its_connection(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.close = True
+        engine.script = [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + JSON]
+        assert await ask(client, engine) == JSON
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort"],
+        [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab"],
+        [b"HTTP/1.1 200 OK\r\ncontent-le"],
+        [b"\x00\x01\x02\x03 nonsense\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\n" + b"x: " + b"y" * 400_000],
+        [],
+    ],
+)
+async def test_what_is_no_whole_answer_is_broken(client: UpstreamClient, script: list[bytes]) -> None:
+    with raw_engine() as engine:
+        engine.close = True
+        engine.script = script
+        with pytest.raises(Broken):
+            await ask(client, engine)
+
+
+async def test_a_stream_is_handed_on_piece_by_piece_and_must_end_properly(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n"), 0.02, chunked(b"data: 2\n\n"), STREAM_END]
+        assert await stream(client, engine) == b"data: 1\n\ndata: 2\n\n"
+        engine.close = True
+        engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n")]
+        with pytest.raises(Broken) as broken:
+            await stream(client, engine)
+        assert broken.value.answered
+
+
+async def test_a_silent_engine_is_given_up(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.stall = True
+        with pytest.raises(TimedOut) as late:
+            await ask(client, engine)
+        assert not late.value.answered
+        engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n")]
+        with pytest.raises(TimedOut) as stalled:
+            await stream(client, engine)
+        assert stalled.value.answered
+        engine.wait_for(2)
+        assert all([await asyncio.to_thread(request.gone.wait, 5) for request in engine.requests])
+
+
+async def test_what_cancels_the_wait_closes_the_connection(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.stall = True
+        waiting = asyncio.create_task(ask(client, engine))
+        await asyncio.to_thread(engine.wait_for, 1)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert await asyncio.to_thread(engine.requests[0].gone.wait, 0.2)
+
+
+async def test_an_engine_that_is_not_there_is_unreachable(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        url = engine.url
+    with pytest.raises(Unreachable):
+        await client.post(url, "/v1/x", b"{}", b"")
+
+
+async def test_odd_jobs_have_a_limit_of_time(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        assert (await client.fetch("GET", f"{engine.url}/v1/models?x=1", timeout=2)).status == 200
+        engine.stall = True
+        with pytest.raises(TimedOut):
+            await client.fetch("POST", f"{engine.url}/v1/load", body=b"{}", timeout=0.1)
+
+
+async def test_half_a_second_answer_ends_the_connection(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.script = [whole(JSON) + b"HTTP/1.1 2"]
+        assert await ask(client, engine) == JSON
+        engine.script = [whole(b'{"b":2}')]
+        assert await ask(client, engine) == b'{"b":2}'
