@@ -112,7 +112,7 @@ class Gateway:
     def __init__(self, arguments: list[str], folder: Path) -> None:
         self.log = folder / "serve.log"
         # The guard ends the gateway if this process is gone, even by SIGKILL; its own session keeps Ctrl-C ours.
-        guard = [sys.executable, "-m", "alphatier_server.engines.guard"]
+        guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
         serve = [sys.executable, "-m", "alphatier_models.cli", "serve", "--port=0", f"--engine-logs={folder}"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(

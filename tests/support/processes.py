@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ import pytest
 from support.gateway import metric_value
 
 START_SECONDS = 240.0
+BIN = Path(sys.executable).parent
 
 
 @dataclass
@@ -32,6 +34,8 @@ class Served:
     process: subprocess.Popen[str]
     log: Path
     clients: list[openai.OpenAI] = field(default_factory=list)
+    verify: ssl.SSLContext | bool = True
+    """Whose certificates to trust."""
 
     def sdk(self) -> openai.OpenAI:
         client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
@@ -46,7 +50,7 @@ class Served:
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=30).status_code == 200
+            return httpx.get(f"{self.url}/health/ready", timeout=30, verify=self.verify).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -68,10 +72,13 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, logs: Path, end: bool = True) -> Iterator[Served]:
+def serving(
+    folder: Path, *options: str, logs: Path, end: bool = True, verify: ssl.SSLContext | bool = True
+) -> Iterator[Served]:
     """`alphatier serve` on a free port, ready to answer; ended by SIGTERM, and nothing is left behind."""
     log = logs / "serve.log"
     command = [sys.executable, "-m", "alphatier_models.cli", "serve", "--port", "0", "--engine-logs", str(logs)]
+    command += ["--drain-delay", "0"]
     with log.open("w") as stream:
         process = subprocess.Popen(
             [*command, *options], stderr=stream, stdout=stream, text=True, cwd=folder, start_new_session=True
@@ -79,7 +86,7 @@ def serving(folder: Path, *options: str, logs: Path, end: bool = True) -> Iterat
     family: list[psutil.Process] = []
     served: Served | None = None
     try:
-        served = Served(_url(process, log), process, log)
+        served = Served(_url(process, log), process, log, verify=verify)
         until(lambda: served is not None and served.ready(), START_SECONDS, process=process, log=log, logs=logs)
         family = served.descendants()
         yield served
@@ -117,7 +124,7 @@ def _url(process: subprocess.Popen[str], log: Path) -> str:
     found: list[str] = []
 
     def told() -> bool:
-        found[:] = re.findall(r"at (http://\S+)", log.read_text())
+        found[:] = re.findall(r"at (https?://\S+)", log.read_text())
         return bool(found)
 
     until(told, 60, process=process, log=log)
@@ -170,9 +177,9 @@ def _answers(url: str) -> bool:
 
 def require(program: str) -> str:
     """The program's path; its absence is a failure that names the remedy, never a silent pass."""
-    path = shutil.which(program) or shutil.which(program, path="/usr/bin:/usr/sbin:/usr/local/bin")
+    path = shutil.which(program) or shutil.which(program, path=f"{BIN}:/usr/bin:/usr/sbin:/usr/local/bin")
     if path is None:
-        pytest.fail(f"{program} is not installed. On Debian: apt-get install prometheus (it brings promtool).")
+        pytest.fail(f"{program} is not installed. `make tools` fetches it on Debian and Ubuntu, or says what to do.")
     return path
 
 

@@ -1,0 +1,1 @@
+"""What an operator sets: the file, the command line, the checks, and the watch over files that change."""

@@ -1,0 +1,1 @@
+"""The process: sockets, TLS, signals, the end, and worker processes. Nothing here knows what a request is."""

@@ -1,0 +1,142 @@
+"""Worker processes are started, heard, missed and started again. The worker is a toy that does what it is told."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import pytest
+
+from alphatier_server.serving.console import ServeError
+from alphatier_server.serving.workers import Workers
+
+TOY = """
+import json, os, signal, socket, sys, time
+index, link, listener = map(int, sys.argv[1:])
+boot = json.loads(sys.stdin.buffer.read())
+if boot["fault"] == "dies":
+    sys.exit(3)
+end = socket.socket(fileno=link)
+def say(**message):
+    end.sendall(json.dumps(message).encode() + b"\\n")
+say(started=True, busy={}, picture=boot["first"]["picture"], was_told=boot["first"]["replicas"])
+if boot["fault"] == "hangs":
+    signal.pause()
+for line in end.makefile():
+    message = json.loads(line)
+    if "drain" in message:
+        break
+    say(busy={"a": {"toy:base": index + 1}}, picture=message["picture"])
+"""
+
+
+@dataclass
+class Toys:
+    workers: Workers
+    task: asyncio.Task[None]
+    told: list[str] = field(default_factory=list)
+    dead: list[int] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def toys(count: int = 2, fault: str = "", silence: float = 30.0) -> AsyncIterator[Toys]:
+    listeners = [socket.socket() for _ in range(count)]
+    told: list[str] = []
+    dead: list[int] = []
+    workers = Workers(
+        listeners,
+        lambda index: {"fault": fault},
+        lambda: {"replicas": ["a"]},
+        tell=told.append,
+        on_death=dead.append,
+        command=(sys.executable, "-c", TOY),
+        silence=silence,
+    )
+    task = asyncio.create_task(workers.run())
+    try:
+        yield Toys(workers, task, told, dead)
+    finally:
+        workers.cut_off()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for listener in listeners:
+            listener.close()
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.01)
+
+
+async def started(running: Toys) -> None:
+    await asyncio.wait_for(running.workers.all_started(), 20)
+
+
+async def test_every_worker_starts_with_the_picture_of_now() -> None:
+    async with toys(3) as running:
+        await started(running)
+        assert len(running.workers.processes) == 3
+        assert running.workers.busy("a") == 0
+
+
+async def test_requests_in_flight_are_the_sum_over_the_workers() -> None:
+    async with toys(2) as running:
+        await started(running)
+        running.workers.show()
+        await until(lambda: running.workers.busy("a") == 1 + 2)
+        assert running.workers.busy("a", "toy:base") == 1 + 2
+        assert running.workers.busy("a", "toy:other") == 0
+        assert running.workers.busy("b") == 0
+
+
+async def test_a_worker_that_may_not_have_seen_the_newest_picture_counts_as_busy() -> None:
+    async with toys(1) as running:
+        await started(running)
+        (process,) = running.workers.processes
+        os.kill(process, signal.SIGSTOP)
+        running.workers.show()
+        assert running.workers.busy("b") == 1
+        os.kill(process, signal.SIGCONT)
+        await until(lambda: running.workers.busy("b") == 0)
+
+
+async def test_a_killed_worker_is_missed_and_started_again_and_the_others_stay() -> None:
+    async with toys(2) as running:
+        await started(running)
+        before = running.workers.processes
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: running.dead == [0] and len(running.workers.processes) == 2)
+        assert running.told == ["worker 0 ended with signal SIGKILL; starting it again now"]
+        assert running.workers.processes[1] == before[1]
+        assert running.workers.processes[0] != before[0]
+
+
+async def test_workers_that_die_again_and_again_are_an_error_that_says_so() -> None:
+    async with toys(2, fault="dies") as running:
+        with pytest.raises(ServeError, match=r"Worker \d ended 5 times in a row, the last time with status 3"):
+            await asyncio.wait_for(running.task, 30)
+        await until(lambda: not running.workers.processes)
+
+
+async def test_a_worker_that_says_nothing_is_killed() -> None:
+    async with toys(1, fault="hangs", silence=1.0) as running:
+        await started(running)
+        (process,) = running.workers.processes
+        await until(lambda: not psutil.pid_exists(process))
+        await until(lambda: "worker 0 has said nothing for 1 s; killing it" in running.told)
+
+
+async def test_drained_workers_are_not_started_again() -> None:
+    async with toys(2) as running:
+        await started(running)
+        running.workers.drain(0)
+        await asyncio.wait_for(running.task, 20)
+        assert running.workers.processes == []
+        assert running.told == []
