@@ -20,6 +20,8 @@ class FakeEngine:
 
     handler: Handler
     models: tuple[str, ...] = ("toy:base", "toy:careful", "toy:terse")
+    listing: Handler | None = None
+    """Answers /v1/models in place of the list, where it is set."""
     url: str = ""
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -34,7 +36,9 @@ class FakeEngine:
             self.aborted.set()
             raise
 
-    async def cards(self, _request: web.Request) -> web.Response:
+    async def cards(self, request: web.Request) -> web.StreamResponse:
+        if self.listing is not None:
+            return await self.listing(request)
         data = [{"id": name, "owned_by": "vllm"} for name in self.models]
         return web.json_response({"object": "list", "data": data})
 

@@ -1,0 +1,111 @@
+"""What single steps of the gateway's hot path cost, each beside what it replaces, interleaved in one run.
+
+    python tests/benchmarks/hot_path_steps.py
+
+CPU time of this process in microseconds (median over rounds), and the ratio. No sockets: what the whole
+gateway costs beside other routers is `python tests/benchmarks/gateway`.
+"""
+
+import statistics
+import time
+import uuid
+from collections.abc import Callable
+
+import orjson
+import prometheus_client
+
+from alphatier_models import Reasoning
+from alphatier_server import fast_metrics
+from alphatier_server.dialects.chunks import ChunkRelay
+from alphatier_server.dialects.completion import RelayPlan
+from alphatier_server.http.headers import request_id
+from alphatier_server.json_object import JsonObject, _edited_by_scanning
+
+ROUNDS = 15
+CALLS = 2000
+Step = tuple[str, Callable[[], object], Callable[[], object]]
+
+
+def chunk(number: int) -> bytes:
+    """A chunk of a stream as vLLM sends it with running usage."""
+    choice = {"index": 0, "delta": {"reasoning": f" word {number}"}, "logprobs": None, "finish_reason": None}
+    usage = {"prompt_tokens": 48, "total_tokens": 48 + number, "completion_tokens": number}
+    document = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "tiny:a"}
+    return b"data: " + orjson.dumps({**document, "choices": [choice], "usage": usage}) + b"\n\n"
+
+
+def streams() -> Step:
+    """Reading each chunk, against matching it with the stream's template."""
+    events = [chunk(number) for number in range(100)]
+    relays = [ChunkRelay(RelayPlan("tiny:a", Reasoning(), learns=learns)) for learns in (False, True)]
+    at = [0, 0]
+
+    def feed(which: int) -> object:
+        at[which] = (at[which] + 1) % len(events)
+        return relays[which].feed(events[at[which]])
+
+    return "a chunk: parsed / by template", lambda: feed(0), lambda: feed(1)
+
+
+def bodies() -> Step:
+    """Scanning a request's members, against cutting at two keys found by search."""
+    messages = [{"role": "user", "content": "What is 17 + 25 - 8? Think step by step. " * 10}]
+    raw = orjson.dumps({"model": "tiny", "reasoning_effort": "low", "messages": messages, "max_tokens": 128})
+    replace, remove = {"model": "tiny:alpha-0.4"}, ("reasoning_effort",)
+    return (
+        "a request's body: scanned / cut",
+        lambda: _edited_by_scanning(raw, replace, remove),
+        lambda: JsonObject(raw, ("model",)).edited(replace, remove),
+    )
+
+
+def metrics() -> Step:
+    """A request's twelve observations: the library's metrics, looked up by label, against kept quick ones."""
+
+    def made(library: object) -> tuple[object, object]:
+        registry = prometheus_client.CollectorRegistry()
+        counter = library.Counter("c", "C.", ("tier",), registry=registry)  # type: ignore[attr-defined]
+        histogram = library.Histogram("h", "H.", ("tier",), registry=registry)  # type: ignore[attr-defined]
+        return counter, histogram
+
+    counter, histogram = made(prometheus_client)
+    quick_counter, quick_histogram = (metric.labels("a") for metric in made(fast_metrics))  # type: ignore[attr-defined]
+
+    def library() -> None:
+        for _ in range(6):
+            counter.labels("a").inc(3)  # type: ignore[attr-defined]
+            histogram.labels("a").observe(0.3)  # type: ignore[attr-defined]
+
+    def quick() -> None:
+        for _ in range(6):
+            quick_counter.inc(3)
+            quick_histogram.observe(0.3)
+
+    return "a request's metrics: library / quick", library, quick
+
+
+def ids() -> Step:
+    """A new request id."""
+    return "a request id: uuid4 / getrandbits", lambda: uuid.uuid4().hex, lambda: request_id(None)
+
+
+def microseconds(call: Callable[[], object]) -> float:
+    """CPU microseconds a call."""
+    started = time.process_time()
+    for _ in range(CALLS):
+        call()
+    return (time.process_time() - started) / CALLS * 1e6
+
+
+def main() -> None:
+    """Measure all steps and print a line each."""
+    print(f"{'step':40} {'before µs':>10} {'after µs':>10} {'ratio':>7}")
+    for name, before, after in (streams(), bodies(), metrics(), ids()):
+        pairs = [(microseconds(before), microseconds(after)) for _ in range(ROUNDS)]
+        slow, quick = (statistics.median(column) for column in zip(*pairs, strict=True))
+        ratio = statistics.median(a / b for a, b in pairs)
+        print(f"{name:40} {slow:10.2f} {quick:10.2f} {ratio:6.1f}x")
+
+
+if __name__ == "__main__":
+    main()

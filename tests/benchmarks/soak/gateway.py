@@ -1,0 +1,57 @@
+"""`alphatier serve` that tells, on SIGUSR2, how many objects of each kind live in it: leaks show as growth.
+
+    python -m benchmarks.soak.gateway CENSUS_FILE serve --port 0 ...
+
+On SIGUSR1 it prints where it is, even when it is busy with one thing. The gateway's code is untouched; the count is
+taken in a signal handler and written to CENSUS_FILE.
+"""
+
+import asyncio
+import faulthandler
+import gc
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+
+from alphatier_models.cli import main as alphatier
+
+PACKAGES = ("alphatier_server", "uvicorn", "uvloop", "httptools")
+
+
+def census() -> dict[str, int]:
+    """Live objects by class, of the kinds that leak; tasks that are done do not count."""
+    gc.collect()
+    kinds: Counter[str] = Counter()
+    for thing in gc.get_objects():
+        kind = type(thing)
+        module = str(kind.__module__)
+        if issubclass(kind, asyncio.Task):
+            kinds["tasks"] += not thing.done()
+        elif module.partition(".")[0] in PACKAGES:
+            kinds[f"{module}.{kind.__qualname__}"] += 1
+        kinds["objects"] += 1
+        if issubclass(kind, asyncio.Task | dict | list | set | tuple):
+            kinds[kind.__name__] += 1
+    return dict(kinds)
+
+
+def main() -> None:
+    """Run the command line with the handler installed."""
+    file = Path(sys.argv.pop(1))
+
+    def tell(_signal: int, _frame: FrameType | None) -> None:
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(census()))
+        os.replace(part, file)
+
+    signal.signal(signal.SIGUSR2, tell)
+    faulthandler.register(signal.SIGUSR1)
+    alphatier()
+
+
+if __name__ == "__main__":
+    main()

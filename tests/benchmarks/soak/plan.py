@@ -1,0 +1,159 @@
+"""What each request of a soak asks for, which fault its engine shows, and how its client behaves.
+
+A plan is a pure function of the seed and the request's number, so that the engines, the clients and the
+audit agree on it without telling each other.
+"""
+
+import random
+from dataclasses import dataclass
+
+import orjson
+
+TIERS = ("base", "careful", "terse")
+
+BOTH, WHOLE, STREAM = "both", "whole", "stream"
+
+FAULTS: dict[str, tuple[str, int]] = {
+    # before the head of the answer
+    "stall_head": (BOTH, 1),
+    "late_head": (BOTH, 6),
+    "reset_head": (BOTH, 4),
+    "close_head": (BOTH, 4),
+    "garbage_head": (BOTH, 2),
+    "half_head": (BOTH, 2),
+    "endless_head": (BOTH, 1),
+    "close_next": (BOTH, 8),
+    "close_after": (BOTH, 8),
+    "interim": (BOTH, 2),
+    "status_400": (BOTH, 2),
+    "status_429": (BOTH, 2),
+    "status_500": (BOTH, 2),
+    "status_503": (BOTH, 2),
+    "status_html": (BOTH, 2),
+    "redirect": (BOTH, 1),
+    "no_content": (BOTH, 1),
+    # framing
+    "short_length": (WHOLE, 3),
+    "long_length": (WHOLE, 3),
+    "extra_response": (BOTH, 3),
+    "two_lengths": (WHOLE, 2),
+    "until_close": (BOTH, 3),
+    "bad_chunk": (BOTH, 2),
+    # bodies
+    "not_json": (WHOLE, 2),
+    "json_array": (WHOLE, 1),
+    "deep_json": (WHOLE, 1),
+    "odd_answer": (BOTH, 2),
+    "huge": (BOTH, 1),
+    # streams
+    "stall_mid": (STREAM, 1),
+    "reset_mid": (STREAM, 6),
+    "close_mid": (STREAM, 6),
+    "end_mid": (STREAM, 3),
+    "no_done": (STREAM, 3),
+    "error_event": (STREAM, 3),
+    "after_done": (STREAM, 3),
+    "split": (STREAM, 8),
+    "crlf": (STREAM, 4),
+    "comments": (STREAM, 4),
+    "slow": (STREAM, 8),
+    "bad_utf8": (STREAM, 2),
+    # usage that lies
+    "usage_absent": (BOTH, 3),
+    "usage_negative": (BOTH, 3),
+    "usage_strings": (BOTH, 3),
+    "usage_huge": (BOTH, 2),
+    "usage_float": (BOTH, 2),
+    "usage_list": (BOTH, 2),
+    "usage_reasoning": (BOTH, 3),
+    "usage_twice": (STREAM, 3),
+}
+"""Fault -> the kind of answer that it can spoil, and how often it is drawn beside the others."""
+
+HEALTHY = frozenset({"none", "late_head", "close_next", "close_after", "interim", "until_close", "no_done"})
+HEALTHY |= {"after_done", "split", "crlf", "comments", "slow", "huge", "extra_response"}
+"""Behind these the answer is whole and its usage true: a client gets it unless the engine dies as well."""
+
+BEARABLE = frozenset(name for name in FAULTS if name.startswith("usage_"))
+BEARABLE |= {"deep_json", "odd_answer", "two_lengths", "bad_utf8"}
+"""Behind these a client may get the answer as the engine gave it, or an error; behind all others only an error."""
+
+MANNERS = {"stay": 80, "leave_upload": 2, "leave_early": 5, "leave_midway": 6, "leave_at_end": 3, "slow_reader": 2}
+"""What clients do, and how often."""
+
+FAULT_SHARE = 0.25
+DEADLINE_SHARE = 0.1
+INVALID_SHARE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One request. Times are seconds."""
+
+    number: int
+    request_id: str
+    chat: bool
+    stream: bool
+    tier: str
+    tokens: int
+    fault: str
+    manner: str
+    moment: float
+    """For `leave_early`: seconds after sending. For `leave_midway`: the share of the events seen."""
+    abrupt: bool
+    """Leave with a reset instead of an orderly end."""
+    deadline: float | None
+    invalid: bool
+    """The body is no valid JSON."""
+
+    @property
+    def path(self) -> str:
+        return "/v1/chat/completions" if self.chat else "/v1/completions"
+
+    @property
+    def prompt_tokens(self) -> int:
+        return 5 + self.number % 40
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """What an honest engine reports; plain completions have no reasoning."""
+        return self.tokens // 2 if self.chat else None
+
+    def body(self) -> bytes:
+        """The request's body. Everything under `soak` is for the fault engine."""
+        if self.invalid:
+            return b'{"model": "toy", "messages": [' + self.request_id.encode()
+        orders = {"id": self.request_id, "fault": self.fault, "tokens": self.tokens, "prompt": self.prompt_tokens}
+        document = {"model": f"toy:{self.tier}", "stream": self.stream, "soak": orders}
+        document |= {"messages": [{"role": "user", "content": "?"}]} if self.chat else {"prompt": "?"}
+        if self.stream:
+            document["stream_options"] = {"include_usage": True}
+        return orjson.dumps(document)
+
+
+def plan(seed: int, number: int) -> Plan:
+    """The plan of request `number`."""
+    dice = random.Random(seed * 1_000_003 + number)
+    stream = dice.random() < 0.6
+    fault = _fault(dice, stream) if dice.random() < FAULT_SHARE else "none"
+    manner = dice.choices(tuple(MANNERS), tuple(MANNERS.values()))[0]
+    return Plan(
+        number=number,
+        request_id=f"soak-{seed}-{number}",
+        chat=dice.random() < 0.75,
+        stream=stream,
+        tier=dice.choice(TIERS),
+        tokens=dice.randint(1, 24),
+        fault="huge" if manner == "slow_reader" else fault,
+        manner=manner,
+        moment=dice.random(),
+        abrupt=dice.random() < 0.5,
+        deadline=round(dice.uniform(0.1, 2.0), 3) if dice.random() < DEADLINE_SHARE else None,
+        invalid=manner == "stay" and dice.random() < INVALID_SHARE,
+    )
+
+
+def _fault(dice: random.Random, stream: bool) -> str:
+    kinds = (BOTH, STREAM if stream else WHOLE)
+    fitting = {name: weight for name, (kind, weight) in FAULTS.items() if kind in kinds}
+    return dice.choices(tuple(fitting), tuple(fitting.values()))[0]

@@ -1,0 +1,85 @@
+"""What a gateway loads before it answers (little, so that it starts fast and stays small), and when it refuses to."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.families import small_family
+from support.raw_engine import raw_engine
+
+HEAVY = {
+    "torch",
+    "numpy",
+    "vllm",
+    "transformers",
+    "openai",
+    "aiohttp",
+    "redis",
+    "rich",
+    "httpx",
+    "alphatier_training",
+}
+
+
+def loaded_modules(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after running `code`."""
+    program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["single", "parent", "worker"])
+def test_what_answers_requests_is_loaded_without_fastapi(module: str) -> None:
+    assert loaded_modules(f"import alphatier_server.serving.{module}").isdisjoint({*HEAVY, "fastapi"})
+
+
+def test_the_pages_load_nothing_heavy_either() -> None:
+    assert loaded_modules("import alphatier_server.app").isdisjoint(HEAVY)
+
+
+def test_help_needs_no_server() -> None:
+    imports = "from click.testing import CliRunner\nfrom alphatier_server.cli import serve"
+    code = f"{imports}\nCliRunner().invoke(serve, ['--help'])"
+    assert loaded_modules(code).isdisjoint({*HEAVY, "fastapi", "uvicorn", "uvloop"})
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_damaged_weights_are_refused(tmp_path: Path, workers: str) -> None:
+    small_family(tmp_path / "toy")
+    (tmp_path / "toy" / "terse" / "adapter_model.safetensors").write_bytes(b"damaged")
+    with raw_engine() as engine:
+        options = ("--family", "toy", "--engine", engine.url, "--port", "0", "--workers", workers)
+        done = refused(tmp_path, *options)
+        assert engine.requests == []
+    assert "has the checksum" in done.stderr
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (("--keys", "none.toml"), "none.toml"),
+        (("--tls-cert", "none.pem"), "none.pem does not exist"),
+        (("--family", "nowhere"), "nowhere"),
+        (("--config", "none.toml"), "there is no such file"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_message(
+    tmp_path: Path, options: tuple[str, ...], fault: str, workers: str
+) -> None:
+    small_family(tmp_path / "toy")
+    common = ("--family", "toy", "--engine", "http://127.0.0.1:9", "--port", "0", "--workers", workers)
+    done = refused(tmp_path, *common, *options)
+    assert done.stderr.startswith("Error: ")
+    assert fault in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+
+
+def refused(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """What `alphatier serve` says when it does not start."""
+    command = [sys.executable, "-m", "alphatier_models.cli", "serve", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder)
