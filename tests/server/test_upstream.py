@@ -171,3 +171,21 @@ async def test_half_a_second_answer_ends_the_connection(client: UpstreamClient) 
         assert await ask(client, engine) == JSON
         engine.script = [whole(b'{"b":2}')]
         assert await ask(client, engine) == b'{"b":2}'
+
+
+async def test_a_connection_that_was_paused_at_the_end_of_a_stream_can_be_used_again(client: UpstreamClient) -> None:
+    with raw_engine() as engine:
+        engine.script = [STREAM_HEAD + chunked(b"data: 1\n\n") + STREAM_END]
+        answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+
+        def take(data: bytes) -> bool:
+            answer.connection.pause()
+            return False
+
+        await answer.connection.relay(take)
+        answer.connection.release()
+        engine.script = [whole(JSON)]
+        again = await client.post(engine.url, "/v1/x", b"{}", b"")
+        assert again.connection is answer.connection
+        assert again.body == JSON
+        again.connection.release()

@@ -153,6 +153,8 @@ class Connection(asyncio.Protocol):
         self._sink = self._ended = self._waiter = None
         if self._lost:
             return
+        if self._is_paused():  # by a client that took the last piece slowly
+            self.resume()
         if self._complete:
             self._free()
         else:
