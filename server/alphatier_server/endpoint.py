@@ -203,28 +203,34 @@ class _Request:
         gateway.pool.retries.earn()
         tried: list[str] = []
         failed: GatewayError | None = None
-        while True:
-            try:
-                self.lease = lease = gateway.pool.lease(decision, body.values, tried)
-            except NoEngine:
-                if failed is not None:
-                    raise failed from None
-                raise
-            try:
-                answer = await self._post(body, decision, lease.replica)
-                if b"content-encoding" in answer.headers:
-                    _refuse_compressed(answer)
-                if answer.status not in (502, 503) or answer.body is None:
-                    return answer
-                answer.connection.release()
-                failed, again = engine_error(answer.status, answer.headers, answer.body), True
-            except UpstreamError as error:
-                failed, again = failure(error, lease.replica.name), repeatable(error)
-            lease.close("failed")
-            tried.append(lease.replica.name)
-            if not again or len(tried) == ATTEMPTS or not gateway.pool.retries.may_retry():
-                raise failed
-            gateway.recorder.retried(self.record)
+        try:
+            while True:
+                self.lease = lease = self._lease(body, decision, tried, failed)
+                try:
+                    answer = await self._post(body, decision, lease.replica)
+                    if b"content-encoding" in answer.headers:
+                        _refuse_compressed(answer)
+                    if answer.status not in (502, 503) or answer.body is None:
+                        return answer
+                    answer.connection.release()
+                    failed, again = engine_error(answer.status, answer.headers, answer.body), True
+                except UpstreamError as error:
+                    failed, again = failure(error, lease.replica.name), repeatable(error)
+                lease.close("failed")
+                tried.append(lease.replica.name)
+                if not again or len(tried) == ATTEMPTS or not gateway.pool.retries.may_retry():
+                    raise failed
+                gateway.recorder.retried(self.record)
+        finally:
+            failed = None  # its traceback holds this frame: a circle that only the collector would end
+
+    def _lease(self, body: JsonObject, decision: Decision, tried: list[str], failed: GatewayError | None) -> Lease:
+        try:
+            return self.gateway.pool.lease(decision, body.values, tried)
+        except NoEngine:
+            if failed is not None:
+                raise failed from None
+            raise
 
     def _post(self, body: JsonObject, decision: Decision, replica: Replica) -> Coroutine[Any, Any, Answer]:
         record = self.record
