@@ -90,7 +90,7 @@ async def test_the_engine_gets_its_own_model_name_and_no_selector(families: dict
     async with pair(families, completion()) as (gateway, engine):
         body = b'{"model":"toy:terse","efficiency_tier":"terse","reasoning_effort":"low", "top_p":0.50,"odd":[1e3]}'
         await post(gateway, body)
-        assert engine.bodies == [b'{"model":"toy:terse","top_p":0.50,"odd":[1e3]}']
+        assert engine.bodies == [b'{"model":"toy:terse", "top_p":0.50,"odd":[1e3]}']
 
 
 async def test_the_rest_of_a_reasoning_object_reaches_the_engine(families: dict[str, Family]) -> None:
