@@ -57,6 +57,11 @@ class Decision:
             headers["x-alphatier-alpha"] = f"{self.tier.alpha:g}"
         return headers
 
+    @cached_property
+    def lines(self) -> bytes:
+        """The same as bytes to send, each with its CR LF."""
+        return "".join(f"{name}: {value}\r\n" for name, value in self.headers().items()).encode("latin-1")
+
 
 class Selector(NamedTuple):
     """One place where a client named a tier or an effort: `place` is for error messages that name both."""

@@ -31,7 +31,6 @@ from alphatier_server.http.exchange import Exchange
 from alphatier_server.http.headers import (
     DEADLINE_HEADER,
     deadline_of,
-    decision_lines,
     engine_lines,
     lines,
     request_id,
@@ -303,8 +302,7 @@ class _Request:
         for name in self.dialect.request_id_headers:
             head += b"%b: %b\r\n" % (name, identity)
         if record.decision is not None:
-            tier = record.decision.tier
-            head += decision_lines(tier.name, tier.alpha, record.decision.reason)
+            head += record.decision.lines
         return head if self.admission is None else head + self.admission.lines
 
     def _fail(self, error: GatewayError) -> None:

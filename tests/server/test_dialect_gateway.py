@@ -12,9 +12,9 @@ import pytest
 
 from alphatier_models import Family
 from alphatier_server.access.interface import Admission, Caller, OpenAccess
-from support.fake_engine import FakeEngine, Handler, break_connection, completion, error, events, fake_engine
+from support.fake_engine import break_connection, completion, error, events
 from support.families import small_family
-from support.gateway import RunningGateway, running_gateway
+from support.gateway import RunningGateway, pair
 
 DATA = Path(__file__).parent / "data"
 RESPONSES, MESSAGES = (DATA / "responses.sse").read_bytes(), (DATA / "messages.sse").read_bytes()
@@ -55,14 +55,6 @@ MESSAGE = {
 @pytest.fixture
 def families(tmp_path: Path) -> dict[str, Family]:
     return {"toy": small_family(tmp_path / "toy")}
-
-
-@asynccontextmanager
-async def pair(
-    families: dict[str, Family], handler: Handler, **options: Any
-) -> AsyncIterator[tuple[RunningGateway, FakeEngine]]:
-    async with fake_engine(handler) as engine, running_gateway(families, engine.url, **options) as gateway:
-        yield gateway, engine
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,16 @@ from alphatier_server.request_log import RequestLog
 from support.fake_engine import (
     DONE,
     USAGE,
-    FakeEngine,
     Handler,
     break_connection,
     chunk,
     completion,
     error,
     events,
-    fake_engine,
     stay_silent,
 )
 from support.families import small_family
-from support.gateway import RunningGateway, running_gateway
+from support.gateway import RunningGateway, pair, running_gateway
 
 MESSAGES: Any = [{"role": "user", "content": "What is 2 + 2?"}]
 STREAM = (
@@ -43,14 +40,6 @@ STREAM = (
 @pytest.fixture
 def families(tmp_path: Path) -> dict[str, Family]:
     return {"toy": small_family(tmp_path / "toy")}
-
-
-@asynccontextmanager
-async def pair(
-    families: dict[str, Family], handler: Handler, **options: Any
-) -> AsyncIterator[tuple[RunningGateway, FakeEngine]]:
-    async with fake_engine(handler) as engine, running_gateway(families, engine.url, **options) as gateway:
-        yield gateway, engine
 
 
 async def post(gateway: RunningGateway, data: bytes, path: str = "/v1/chat/completions") -> tuple[int, Any, Any]:

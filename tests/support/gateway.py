@@ -26,6 +26,7 @@ from alphatier_server.replicas.settings import PoolSettings
 from alphatier_server.request_log import RequestLog
 from alphatier_server.state import GatewayState
 from alphatier_server.upstream import UpstreamLimits
+from support.fake_engine import FakeEngine, Handler, fake_engine
 
 
 @dataclass
@@ -107,3 +108,12 @@ async def running_gateway(
         await running
         await fleet.close()
         listener.close()
+
+
+@asynccontextmanager
+async def pair(
+    families: dict[str, Family], handler: Handler, **options: Any
+) -> AsyncIterator[tuple[RunningGateway, FakeEngine]]:
+    """A gateway in front of one engine that answers with `handler`."""
+    async with fake_engine(handler) as engine, running_gateway(families, engine.url, **options) as gateway:
+        yield gateway, engine

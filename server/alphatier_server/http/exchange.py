@@ -108,7 +108,8 @@ class Exchange:
 
     def start(self, status: int, head: bytes) -> None:
         """The head of an answer of unknown length; `write` and `finish` follow."""
-        self._take_status(status)
+        self.started = True
+        self.status = status
         self._chunked = self._http11
         framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
         if not self._chunked:
@@ -133,11 +134,6 @@ class Exchange:
             self._protocol.write(last)
         self._complete()
 
-    def break_off(self) -> None:
-        """Close the connection in the middle of the answer, so that no client takes it for complete."""
-        self.keep_alive = False
-        self._protocol.transport.abort()
-
     def ended(self) -> None:
         """The endpoint has done its work."""
         if self.task is not None:
@@ -149,10 +145,6 @@ class Exchange:
         if self.task is not None:
             # Not at once: a task that is cancelled before its first step would never run, and never be recorded.
             self._protocol.loop.call_soon(self.task.cancel)
-
-    def _take_status(self, status: int) -> None:
-        self.started = True
-        self.status = status
 
     def _complete(self) -> None:
         self.response_complete = True

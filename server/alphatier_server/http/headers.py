@@ -4,7 +4,6 @@ import os
 import random
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 
 from alphatier_server.errors import InvalidRequest
 
@@ -33,15 +32,6 @@ def text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
 def lines(headers: Mapping[str, str]) -> bytes:
     """The headers as bytes to send."""
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
-
-
-@lru_cache(maxsize=4096)
-def decision_lines(tier: str, alpha: float | None, reason: str) -> bytes:
-    """What tells the client which tier ran, and why."""
-    head = f"x-alphatier-tier: {tier}\r\nx-alphatier-decision: {reason}\r\n"
-    if alpha is not None:
-        head += f"x-alphatier-alpha: {alpha:g}\r\n"
-    return head.encode("latin-1")
 
 
 def deadline_of(headers: Mapping[bytes, bytes]) -> float | None:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from alphatier_models import Family, FamilyError, load_family
 from alphatier_server.config.changes import needs_restart
@@ -85,6 +86,12 @@ class Backend:
             await self._follow()
         finally:
             await self.fleet.close()
+
+    async def administer(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
+        """Do what the admin API was asked; the answer's status and document."""
+        from alphatier_server.admin import administer  # FastAPI comes with it
+
+        return await administer(self.fleet, action, arguments)
 
     def reload(self) -> None:
         """Read the settings again soon, changed or not."""

@@ -85,7 +85,12 @@ class _Parent:
             source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed, busy=self._busy
         )
         self._workers = Workers(
-            self._listeners, self._settings, self._picture, tell=tell, on_death=self._forget, answer=self._administer
+            self._listeners,
+            self._settings,
+            self._picture,
+            tell=tell,
+            on_death=self._forget,
+            answer=self._backend.administer,
         )
         self._backend.pool.on_change(self._workers.show)
 
@@ -142,11 +147,6 @@ class _Parent:
 
     # -- the second port
 
-    async def _administer(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
-        from alphatier_server.admin import administer  # FastAPI comes with it
-
-        return await administer(self._backend.fleet, action, arguments)
-
     def _private_pages(self) -> "FastAPI":
         from alphatier_server.app import create_pages
 
@@ -156,7 +156,7 @@ class _Parent:
             self._metrics,
             self._access,
             self._state,
-            administer=self._administer,
+            administer=self._backend.administer,
             generates=False,
             in_flight=lambda replica: self._workers.busy(replica.name),
         )

@@ -1,6 +1,6 @@
 """A gateway in one process: engines, application and server in one loop."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alphatier_server.access.keyed import build_access
 from alphatier_server.config.file import Source
@@ -41,7 +41,7 @@ class _Alone:
             self._backend.pool,
             self._metrics,
             self._access,
-            administer=self._administer,
+            administer=self._backend.administer,
         )
 
     async def run(self) -> None:
@@ -76,11 +76,6 @@ class _Alone:
         self._failures.append(error)
         self._front.end()
 
-    async def _administer(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
-        from alphatier_server.admin import administer  # FastAPI comes with it
-
-        return await administer(self._backend.fleet, action, arguments)
-
     def _private_pages(self) -> "FastAPI":
         from alphatier_server.app import create_pages
 
@@ -90,6 +85,6 @@ class _Alone:
             self._metrics,
             self._access,
             self._front.state,
-            administer=self._administer,
+            administer=self._backend.administer,
             generates=False,
         )
