@@ -2,9 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all lint format train lock hooks install tools tools-slow clean
 
-# The Python that makes .venv: the first of these that is 3.11, 3.12 or 3.13. Overrule: make demo PYTHON=/path/to/python3.12
+# The Python that makes .venv: of these the first one of 3.11, 3.12 or 3.13 that its makers optimised (with profiles:
+# the gateway then takes a fifth less CPU time), else the first. Overrule: make demo PYTHON=/path/to/python3.12
 PYTHON :=
-PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 python)
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11 /usr/bin/python3 python)
 
 RUN := .venv/bin/python
 CODE := models training server docker tests
@@ -60,9 +61,8 @@ clean: ## Remove .venv, caches and coverage data (not runs/)
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define find_python
-python=; for one in $(PYTHONS); do \
-  if "$$one" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; \
-  then python="$$one"; break; fi; done; \
+python=; for wish in optimised any; do for one in $(PYTHONS); do \
+  if [ -z "$$python" ] && "$$one" docker/python_fits.py $$wish >/dev/null 2>&1; then python="$$one"; fi; done; done; \
 if [ -z "$$python" ]; then \
   echo "No Python 3.11, 3.12 or 3.13 among: $(PYTHONS)." >&2; \
   echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv; macOS: brew install python@3.12)," >&2; \

@@ -15,7 +15,7 @@ from alphatier_models import Family
 from alphatier_server.access.content import refuse_remote_media
 from alphatier_server.access.estimate import estimate_tokens
 from alphatier_server.access.interface import Access, Admission, OpenAccess
-from alphatier_server.decision import READ_FIELDS, TIER_HEADER, Decision, decide
+from alphatier_server.decision import READ_FIELDS, Decision, decide
 from alphatier_server.dialects.dialect import Dialect, Relay
 from alphatier_server.engine_errors import engine_error, failure, repeatable
 from alphatier_server.errors import (
@@ -28,14 +28,7 @@ from alphatier_server.errors import (
     NoEngine,
 )
 from alphatier_server.http.exchange import Exchange
-from alphatier_server.http.headers import (
-    DEADLINE_HEADER,
-    deadline_of,
-    engine_lines,
-    lines,
-    request_id,
-    text,
-)
+from alphatier_server.http.headers import deadline_of, lines, request_id
 from alphatier_server.json_object import JsonError, JsonObject
 from alphatier_server.record import Outcome, Recorder, RequestRecord
 from alphatier_server.replicas.pool import Lease, Pool, Replica, Result
@@ -47,7 +40,6 @@ log = logging.getLogger("alphatier")
 ATTEMPTS = 3
 """Most engines that one request is sent to."""
 
-_TIER = TIER_HEADER.encode()
 _OUTCOMES: dict[int, Outcome] = {503: "unavailable", 504: "timeout"}
 _JSON = b"content-type: application/json\r\n"
 _EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
@@ -94,6 +86,7 @@ class _Request:
     """What the request says about its replica's health."""
     relay: Relay | None = None
     keep_alive_timer: asyncio.TimerHandle | None = None
+    deadline_timer: asyncio.TimerHandle | None = None
     reply: tuple[int, bytes, bytes] | None = None
     """A whole answer that waits to be sent: status, head, body."""
     tail: bytes | None = None
@@ -103,8 +96,7 @@ class _Request:
         self.gateway = gateway
         self.dialect = dialect
         self.exchange = exchange
-        self.headers = dict(exchange.headers)
-        self.record = RequestRecord(request_id(self.headers.get(b"x-request-id")), dialect.endpoint, exchange.arrived)
+        self.record = RequestRecord(request_id(exchange.head.request_id), dialect.endpoint, exchange.arrived)
 
     async def run(self) -> None:
         """Answer, record, and only then send the last bytes: who has the whole answer finds it in /metrics."""
@@ -124,46 +116,47 @@ class _Request:
             log.exception("request %s failed in the gateway", self.record.request_id)
             self._fail(GatewayError("The gateway failed.", code="gateway_error"))
         finally:
-            try:
-                self._settle()
-                self._send()
-            finally:
-                self.exchange.ended()
+            self._settle()
+            self._send()
 
     # -- before the engine
 
     async def _answer(self) -> None:
         gateway, record, exchange = self.gateway, self.record, self.exchange
+        if exchange.disconnected:
+            raise ClientGone
         if exchange.refusal is not None:
             raise exchange.refusal
         if gateway.state.draining:
             exchange.keep_alive = False
             raise Draining("The gateway is about to end; ask again.", code="shutting_down", retry_after=1)
-        headers, dialect = self.headers, self.dialect
-        caller = gateway.access.caller(text(headers, b"authorization"), text(headers, b"x-api-key"))
+        head, dialect = exchange.head, self.dialect
+        caller = gateway.access.caller(head.authorization, head.api_key)
         record.key = caller.name
         self.body = body = self._parse()
         values = body.values
-        tiers = self._tier_headers() if _TIER in headers else ()
-        decision = decide(values, tiers, gateway.families, dialect.efforts(values), caller.default_tier)
+        decision = decide(values, head.tiers, gateway.families, dialect.efforts(values), caller.default_tier)
         gateway.recorder.decided(record, decision)
         gateway.access.allow(caller, decision)
         refuse_remote_media(body.raw, values, gateway.media_hosts)
         record.streamed = _wants_stream(values)
-        deadline = deadline_of(headers) if DEADLINE_HEADER in headers else None
+        if head.deadline is not None:
+            self._set_deadline(deadline_of(head.deadline))
         tokens = estimate_tokens(len(body.raw), values, decision.tier) if dialect.generates else 0
         self.admission = await gateway.access.admit(caller, streamed=record.streamed, tokens=tokens)
-        if deadline is None:
-            await self._ask(body, decision)
-            return
-        try:
-            async with asyncio.timeout(deadline):
-                await self._ask(body, decision)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"The answer was not complete within the {deadline:g} seconds of X-Request-Timeout.",
-                code="deadline_exceeded",
-            ) from None
+        answer = await self._engine_answer(body, decision)
+        assert self.lease is not None
+        if answer.body is None:
+            await self._stream(answer, body, decision, self.lease.replica)
+        else:
+            self._whole(answer, answer.body, body, decision, self.lease.replica)
+
+    def _set_deadline(self, seconds: float) -> None:
+        work = self.exchange.work
+        assert work is not None
+        words = f"The answer was not complete within the {seconds:g} seconds of X-Request-Timeout."
+        error = DeadlineExceeded(words, code="deadline_exceeded")
+        self.deadline_timer = asyncio.get_running_loop().call_later(seconds, work.interrupt, error)
 
     def _parse(self) -> JsonObject:
         try:
@@ -171,27 +164,14 @@ class _Request:
         except JsonError as error:
             raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
 
-    def _tier_headers(self) -> list[str]:
-        return [value.decode("latin-1") for name, value in self.exchange.headers if name == _TIER]
-
     # -- the engine
 
-    async def _ask(self, body: JsonObject, decision: Decision) -> None:
-        answer = await self._engine_answer(body, decision)
-        assert self.lease is not None
-        replica = self.lease.replica
-        if answer.body is None:
-            if answer.status >= 300:
-                answer.connection.abort()
-                self.result = "failed"
-                raise engine_error(max(answer.status, 500), answer.headers, b"an error as a stream")
-            await self._stream(answer, body, decision, replica)
-            return
+    def _whole(self, answer: Answer, answered: bytes, body: JsonObject, decision: Decision, replica: Replica) -> None:
         answer.connection.release()
         if answer.status >= 400:
             self.result = "failed" if answer.status >= 500 else "abandoned"
-            raise engine_error(answer.status, answer.headers, answer.body)
-        client_bytes, observed = self.dialect.answer(answer.body, body.values, decision, replica)
+            raise engine_error(answer.status, answer.headers, answered)
+        client_bytes, observed = self.dialect.answer(answered, body.values, decision, replica)
         self.record.observe(observed)
         self.result = "ok"
         self.reply = (answer.status, self._head(_JSON), client_bytes)
@@ -238,12 +218,20 @@ class _Request:
             sent = self.dialect.engine_body(body, decision, replica)
         except JsonError as error:
             raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
-        headers = replica.headers + engine_lines(self.headers, record.request_id)
+        headers = b"%bx-request-id: %b\r\n%b" % (
+            replica.headers,
+            record.request_id.encode(),
+            self.exchange.head.trace,
+        )
         record.mark_sent()
         return self.gateway.upstream.post(replica.url, self.dialect.path, sent, headers)
 
     async def _stream(self, answer: Answer, body: JsonObject, decision: Decision, replica: Replica) -> None:
         exchange, connection = self.exchange, answer.connection
+        if answer.status >= 300:
+            connection.abort()
+            self.result = "failed"
+            raise engine_error(max(answer.status, 500), answer.headers, b"an error as a stream")
         self.relay = relay = self.dialect.relay(body.values, decision, replica)
         last = b""
 
@@ -259,7 +247,9 @@ class _Request:
 
         self._start(connection.pause, connection.resume)
         try:
-            await connection.relay(sink)
+            ended = connection.relay(sink)
+            exchange.send_head()
+            await ended
             self.tail = last + relay.finish()
             connection.release()
         except UpstreamError as error:
@@ -325,6 +315,8 @@ class _Request:
         record = self.record
         if self.keep_alive_timer is not None:
             self.keep_alive_timer.cancel()
+        if self.deadline_timer is not None:
+            self.deadline_timer.cancel()
         self.exchange.on_pause = self.exchange.on_resume = None
         if self.relay is not None:
             record.observe(self.relay.observed)

@@ -371,7 +371,7 @@ def _groups(items: list[tuple[bytes, ...]], size: int) -> Iterator[list[tuple[by
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
-        _mutated() | st.lists(_PIECES, min_size=1, max_size=12).map(b"".join).filter(_begins),
+        (_mutated() | st.lists(_PIECES, min_size=1, max_size=12).map(b"".join)).filter(_begins),
         min_size=20,
         max_size=40,
     )

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from alphatier_server.upstream import Broken, TimedOut, Unreachable, UpstreamClient, UpstreamLimits
+from alphatier_server.upstream import Answer, Broken, TimedOut, Unreachable, UpstreamClient, UpstreamLimits
+from alphatier_server.upstream.connection import Sink
+from alphatier_server.work import in_work
 from support.raw_engine import STREAM_END, STREAM_HEAD, RawEngine, chunked, raw_engine, whole
 
 JSON = b'{"a":1}'
@@ -18,15 +20,26 @@ async def client() -> AsyncIterator[UpstreamClient]:
     client.close()
 
 
+async def post(client: UpstreamClient, url: str) -> Answer:
+    return await in_work(client.post(url, "/v1/x", b"{}", b""))
+
+
+async def relay(answer: Answer, sink: Sink) -> None:
+    async def ended() -> None:
+        await answer.connection.relay(sink)
+
+    await in_work(ended())
+
+
 async def ask(client: UpstreamClient, engine: RawEngine) -> bytes:
-    answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+    answer = await post(client, engine.url)
     assert answer.body is not None
     answer.connection.release()
     return answer.body
 
 
 async def stream(client: UpstreamClient, engine: RawEngine) -> bytes:
-    answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+    answer = await post(client, engine.url)
     assert answer.body is None
     parts: list[bytes] = []
 
@@ -35,7 +48,7 @@ async def stream(client: UpstreamClient, engine: RawEngine) -> bytes:
         return False
 
     try:
-        await answer.connection.relay(take)
+        await relay(answer, take)
     finally:
         answer.connection.abort()
     return b"".join(parts)
@@ -46,7 +59,7 @@ async def test_a_connection_is_kept_and_used_again(client: UpstreamClient) -> No
         engine.script = [whole(JSON)]
         connections = set()
         for _ in range(3):
-            answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+            answer = await post(client, engine.url)
             connections.add(id(answer.connection))
             assert answer.connection.used <= 3
             answer.connection.release()
@@ -66,7 +79,7 @@ async def test_a_kept_connection_that_the_engine_closed_is_replaced(client: Upst
 async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(client: UpstreamClient) -> None:
     with raw_engine() as engine:
         engine.script = [whole(JSON), 0.02, whole(b'{"stolen":1}')]
-        answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+        answer = await post(client, engine.url)
         answer.connection.release()
         async with asyncio.timeout(5):
             while not answer.connection.closed:  # noqa: ASYNC110 - it tells nobody
@@ -154,7 +167,7 @@ async def test_an_engine_that_is_not_there_is_unreachable(client: UpstreamClient
     with raw_engine() as engine:
         url = engine.url
     with pytest.raises(Unreachable):
-        await client.post(url, "/v1/x", b"{}", b"")
+        await post(client, url)
 
 
 async def test_odd_jobs_have_a_limit_of_time(client: UpstreamClient) -> None:
@@ -176,16 +189,16 @@ async def test_half_a_second_answer_ends_the_connection(client: UpstreamClient) 
 async def test_a_connection_that_was_paused_at_the_end_of_a_stream_can_be_used_again(client: UpstreamClient) -> None:
     with raw_engine() as engine:
         engine.script = [STREAM_HEAD + chunked(b"data: 1\n\n") + STREAM_END]
-        answer = await client.post(engine.url, "/v1/x", b"{}", b"")
+        answer = await post(client, engine.url)
 
         def take(data: bytes) -> bool:
             answer.connection.pause()
             return False
 
-        await answer.connection.relay(take)
+        await relay(answer, take)
         answer.connection.release()
         engine.script = [whole(JSON)]
-        again = await client.post(engine.url, "/v1/x", b"{}", b"")
+        again = await post(client, engine.url)
         assert again.connection is answer.connection
         assert again.body == JSON
         again.connection.release()

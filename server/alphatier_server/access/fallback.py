@@ -16,6 +16,7 @@ from alphatier_server.access.limits import Limits, Outcome
 from alphatier_server.access.memory import MemoryStore, Place, Store, StoreFailed
 from alphatier_server.access.settings import RedisFailure
 from alphatier_server.errors import LimitsUnavailable
+from alphatier_server.work import in_task
 
 log = logging.getLogger("alphatier")
 
@@ -53,7 +54,7 @@ class FallbackStore:
         if not self._down or now >= self._try_at:
             self._try_at = now + RETRY_SECONDS
             try:
-                answer = await self._shared.take(name, limits, streamed=streamed, tokens=tokens)
+                answer = await in_task(self._shared.take(name, limits, streamed=streamed, tokens=tokens))
             except StoreFailed as error:
                 self._fail(error)
             else:

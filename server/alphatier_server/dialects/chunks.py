@@ -20,11 +20,13 @@ from alphatier_server.dialects.completion import (
 )
 from alphatier_server.dialects.dialect import Observed
 from alphatier_server.dialects.events import EventSplitter, read_event
-from alphatier_server.dialects.template import END, Match, Template, learn
+from alphatier_server.dialects.template import END, Match, Template, learn, with_model
 from alphatier_server.errors import EngineFailed
 from alphatier_server.json_object import JsonError, JsonObject
 from alphatier_server.reasoning import ReasoningSplitter
 from alphatier_server.usage import Usage, UsageTally
+
+_MODEL_ALONE, _USAGE_ALONE = frozenset({"model"}), frozenset({"usage"})
 
 
 class ChunkRelay:
@@ -39,6 +41,8 @@ class ChunkRelay:
         self._events = EventSplitter()
         self._template: Template | None = None
         self._template_choices: list[dict[str, Any]] = []
+        self._unlearnt: tuple[bytes, bytes, list[dict[str, Any]]] | None = None
+        """The last chunk that was read, its client's bytes and choices, if a template can be learnt from it."""
         self._usage_bytes: bytes | None = None
         self._tally = UsageTally()
         self._observed = Observed()
@@ -59,6 +63,8 @@ class ChunkRelay:
 
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for the events that `data` completes. Raises EngineFailed."""
+        if self._unlearnt is not None:
+            self._learn(*self._unlearnt)
         template = self._template
         if (
             template is not None
@@ -127,9 +133,15 @@ class ChunkRelay:
         except JsonError:
             return event + b"\n\n"
         if self._may_learn(chunk.values):
-            self._template = learn(event + END, out)
-            self._template_choices = chunk.values["choices"]
+            self._unlearnt = (event, out, chunk.values["choices"])
         return out
+
+    def _learn(self, event: bytes, out: bytes, choices: list[dict[str, Any]]) -> None:
+        """Not before the chunk is sent: the first token should not wait for it."""
+        self._tally_bytes()  # those of the template so far
+        self._unlearnt = None
+        self._template = learn(event + END, out)
+        self._template_choices = choices
 
     def _may_learn(self, values: dict[str, Any]) -> bool:
         """Whether a chunk like this one says all there is to know by its text and its usage."""
@@ -187,6 +199,10 @@ class ChunkRelay:
             replace["usage"] = without_reasoning_tokens(values["usage"])
         if not replace and not remove:
             return event + b"\n\n"
+        if replace.keys() <= _MODEL_ALONE and remove <= _USAGE_ALONE:
+            quick = with_model(chunk.raw, self._plan.model, without_usage=bool(remove))
+            if quick is not None:
+                return b"data: " + quick.replace(b"\n", b" ") + END
         # A raw newline in JSON is white space between tokens; in an event it would end the line.
         return b"data: " + chunk.edited(replace, remove).replace(b"\n", b" ") + b"\n\n"
 
@@ -248,7 +264,7 @@ class ChunkRelay:
 
     def _done(self) -> bytes:
         self._saw_done = self.done = True
-        self._template = None
+        self._template = self._unlearnt = None
         return self._missing_usage_chunk() + b"data: [DONE]\n\n"
 
     def _missing_usage_chunk(self) -> bytes:
@@ -269,7 +285,7 @@ class ChunkRelay:
             error = {"message": str(error), "type": "server_error", "param": None, "code": "engine_failed"}
         self._observed.error = error
         self.done = True
-        self._template = None
+        self._template = self._unlearnt = None
         return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
 
     def _usage(self) -> Usage | None:

@@ -10,10 +10,14 @@ read properly.
 import re
 from typing import Final, NamedTuple
 
+import orjson
+
 _TEXT: Final = re.compile(
     rb'"(content|reasoning|text)":"([^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*)"'
 )
 _USAGE: Final = re.compile(rb',"usage":(null|\{[\w":, ]*(?:\{[\w":, ]*\}[\w":, ]*)*\})\}\Z')
+_ENVELOPE: Final = re.compile(rb'\{"id":"[^"\\]*","object":"[^"\\]*","created":[0-9]+,"model":"([^"\\]*)"')
+_MODEL_KEY: Final = b'"model":'
 _USAGE_KEY: Final = b',"usage":'
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _DIGITS: Final = b"0123456789"
@@ -87,6 +91,25 @@ def learn(event: bytes, out: bytes) -> Template | None:
     template = Template(prefix, prefix_out, tail, usage.group(1) if usage is not None else None)
     check = template.match(event)
     return template if check is not None and check.out == out else None
+
+
+def with_model(chunk: bytes, model: str, *, without_usage: bool) -> bytes | None:
+    """A chunk as vLLM writes them with this model's name, and without usage; None for one that is spelt otherwise.
+
+    The chunk begins with id, object, created and model and ends with usage, so these are its own members, not
+    those of an object in it; a key that stands twice is for who reads the chunk properly.
+    """
+    found = _ENVELOPE.match(chunk)
+    if found is None or chunk.count(_MODEL_KEY) != 1:
+        return None
+    start, end = found.span(1)
+    stop = len(chunk)
+    if without_usage:
+        stop = chunk.find(_USAGE_KEY, end)
+        if stop < 0 or _USAGE.match(chunk, stop) is None or chunk.count(b'"usage":') != 1:
+            return None
+    closing = b"}" if without_usage else b""
+    return b"".join((chunk[:start], orjson.dumps(model)[1:-1], chunk[end:stop], closing))
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from alphatier_server.http.headers import RequestHead
+from alphatier_server.work import Work
+
 if TYPE_CHECKING:
     from alphatier_server.http.protocol import GatewayProtocol
 
@@ -22,11 +25,12 @@ _STATUS_LINES = {
 class Exchange:
     """A request whose head has come. The protocol fills in the body; the endpoint writes the answer.
 
-    `headers` are (name in lower case, value) pairs as they came. `arrived` is in `time.perf_counter` seconds.
+    `arrived` is in `time.perf_counter` seconds.
     """
 
     __slots__ = (
         "_chunked",
+        "_head",
         "_http11",
         "_protocol",
         "arrived",
@@ -34,7 +38,7 @@ class Exchange:
         "body_complete",
         "disconnected",
         "endpoint",
-        "headers",
+        "head",
         "keep_alive",
         "on_pause",
         "on_resume",
@@ -43,7 +47,7 @@ class Exchange:
         "size",
         "started",
         "status",
-        "task",
+        "work",
         "wrote",
     )
 
@@ -51,23 +55,24 @@ class Exchange:
         self,
         protocol: "GatewayProtocol",
         endpoint: Callable[["Exchange"], Coroutine[None, None, None]],
-        headers: list[tuple[bytes, bytes]],
-        *,
-        http11: bool,
-        keep_alive: bool,
+        head: RequestHead,
+        http11: bool = True,
+        keep_alive: bool = True,
     ) -> None:
         self._protocol = protocol
         self._http11 = http11
         self._chunked = False
+        self._head = b""
+        """The head of a stream that waits for the first piece: one system call for both."""
         self.endpoint = endpoint
-        self.headers = headers
+        self.head = head
         self.arrived = time.perf_counter()
         self.body: bytes | bytearray = b""
         self.size = 0
         self.body_complete = False
         self.refusal: Exception | None = None
         """Why the body was not read to its end."""
-        self.task: asyncio.Task[None] | None = None
+        self.work: Work | None = None
         self.started = False
         self.status = 0
         self.wrote = False
@@ -115,14 +120,23 @@ class Exchange:
         if not self._chunked:
             self.keep_alive = False
         closing = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        self._protocol.write(b"".join((_STATUS_LINES[status], head, framing, closing)))
+        self._head = b"".join((_STATUS_LINES[status], head, framing, closing))
+
+    def send_head(self) -> None:
+        """Send the head now, if no piece has taken it along."""
+        head, self._head = self._head, b""
+        if head:
+            self._protocol.write(head)
 
     def write(self, data: bytes) -> None:
         """A piece of the body, not empty."""
         transport = self._protocol.transport
         if not transport.is_closing():
             self.wrote = True
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            piece = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+            if self._head:
+                piece, self._head = self._head + piece, b""
+            transport.write(piece)
 
     def finish(self, data: bytes = b"") -> None:
         """The last piece of the body; may be empty."""
@@ -130,21 +144,16 @@ class Exchange:
             last = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if self._chunked else data
         else:
             last = b"0\r\n\r\n" if self._chunked else b""
-        if last:
-            self._protocol.write(last)
+        if self._head or last:
+            self._protocol.write(self._head + last)
+            self._head = b""
         self._complete()
-
-    def ended(self) -> None:
-        """The endpoint has done its work."""
-        if self.task is not None:
-            self._protocol.tasks.discard(self.task)
 
     def left(self) -> None:
         """The client has closed the connection: stop the work."""
         self.disconnected = True
-        if self.task is not None:
-            # Not at once: a task that is cancelled before its first step would never run, and never be recorded.
-            self._protocol.loop.call_soon(self.task.cancel)
+        if self.work is not None:
+            self.work.interrupt(asyncio.CancelledError())
 
     def _complete(self) -> None:
         self.response_complete = True

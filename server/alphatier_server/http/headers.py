@@ -3,11 +3,13 @@
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from alphatier_server.decision import TIER_HEADER
 from alphatier_server.errors import InvalidRequest
 
 DEADLINE_HEADER = b"x-request-timeout"
+_TIER = TIER_HEADER.encode()
 
 _random = random.Random(os.urandom(32))
 """Ids must be unique, not secret; the kernel's own randomness would be a system call for each."""
@@ -23,8 +25,27 @@ def request_id(given: bytes | None) -> str:
     return f"{_random.getrandbits(128):032x}"
 
 
-def text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
-    """The header's value; None without one."""
+class RequestHead:
+    """What the gateway reads of a request's head. One object serves all requests with such a head; never changed.
+
+    `headers` are (name in lower case, value) pairs as they came.
+    """
+
+    __slots__ = ("api_key", "authorization", "deadline", "request_id", "tiers", "trace")
+
+    def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        fields = dict(headers)
+        self.authorization = _text(fields, b"authorization")
+        self.api_key = _text(fields, b"x-api-key")
+        self.request_id = fields.get(b"x-request-id")
+        self.deadline = fields.get(DEADLINE_HEADER)
+        self.tiers = tuple(value.decode("latin-1") for name, value in headers if name == _TIER)
+        """Every value of `X-Efficiency-Tier`."""
+        self.trace = _trace_lines(fields)
+        """Its trace (W3C Trace Context) as lines for the engine; nothing else of a client's headers goes there."""
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
     value = headers.get(name)
     return None if value is None else value.decode("latin-1")
 
@@ -34,11 +55,8 @@ def lines(headers: Mapping[str, str]) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
 
 
-def deadline_of(headers: Mapping[bytes, bytes]) -> float | None:
+def deadline_of(value: bytes) -> float:
     """Seconds that the client waits at most (`X-Request-Timeout`). Raises InvalidRequest."""
-    value = headers.get(DEADLINE_HEADER)
-    if value is None:
-        return None
     try:
         seconds = float(value)
     except ValueError:
@@ -50,9 +68,8 @@ def deadline_of(headers: Mapping[bytes, bytes]) -> float | None:
     return seconds
 
 
-def engine_lines(headers: Mapping[bytes, bytes], request_id: str) -> bytes:
-    """The request's id and its trace (W3C Trace Context); nothing else of a client's headers goes to an engine."""
-    sent = b"x-request-id: %b\r\n" % request_id.encode()
+def _trace_lines(headers: Mapping[bytes, bytes]) -> bytes:
+    sent = b""
     trace = headers.get(b"traceparent")
     if trace is not None and _TRACE.fullmatch(trace):
         sent += b"traceparent: %b\r\n" % trace

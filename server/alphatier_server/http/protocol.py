@@ -10,7 +10,7 @@ Relies on `uvicorn.protocols.http.httptools_impl.HttpToolsProtocol`; pyproject.t
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httptools
@@ -25,6 +25,9 @@ from alphatier_server.errors import (
     RequestTimeout,
 )
 from alphatier_server.http.exchange import Exchange
+from alphatier_server.http.headers import RequestHead
+from alphatier_server.http.known_heads import KnownHeads
+from alphatier_server.work import Work, WorkQueue
 
 Endpoint = Callable[[Exchange], Coroutine[None, None, None]]
 
@@ -55,6 +58,8 @@ class Exchanges:
 
     endpoints: Mapping[bytes, Endpoint]
     limits: ClientLimits
+    heads: KnownHeads[tuple[Endpoint, RequestHead]] = field(default_factory=KnownHeads)
+    queue: WorkQueue = field(default_factory=WorkQueue)
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -65,12 +70,20 @@ class GatewayProtocol(HttpToolsProtocol):
         exchanges: Exchanges = self.app_state[STATE_KEY]
         self._endpoints = exchanges.endpoints
         self._limits = exchanges.limits
+        self._heads = exchanges.heads
+        self._queue = exchanges.queue
         self._active: Exchange | None = None
         self._receiving: Exchange | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._received = 0
         self._limit = 0
         """So many bytes may have been received before somebody must look at what they are."""
+        self._between = True
+        """Whether the parser has read no part of a request; then one with a known head goes past it."""
+        self._unparsed = b""
+        """What was read when a request began that the parser is at; until its head is complete."""
+        self._missing = 0
+        """Bytes still to come of a body that goes past the parser."""
         self._upgrading = False
         self._trailers = 0
         self._announced = True
@@ -112,7 +125,54 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self._missing:
+            data = self._take_body(data)
+        while self._between and data and not self._refused:
+            rest = self._take_known(data)
+            if rest is None:
+                break
+            data = rest
+        if data and not self._refused:
+            self._parse(data)
+
+    def _take_known(self, data: bytes) -> bytes | None:
+        """Begin a request with a known head: what `data` holds behind it; None where `data` begins otherwise."""
+        known = self._heads.find(data)
+        if known is None:
+            return None
+        (endpoint, head), length, start = known
+        if length > self._limits.body_bytes:
+            return None
+        exchange = Exchange(self, endpoint, head)
+        self._begin(exchange)
+        if start + length == len(data):  # the usual case
+            exchange.body = data[start:]
+            exchange.size = length
+            self._received_whole(exchange)
+            return b""
+        self._receiving = exchange
+        self._request_since = self.loop.time()
+        self._announced = True
+        self._missing = length
+        return self._take_body(data[start:])
+
+    def _take_body(self, data: bytes) -> bytes:
+        """Take what `data` has of the body that goes past the parser: the rest of `data`."""
+        piece, rest = data[: self._missing], data[self._missing :]
+        self._missing -= len(piece)
+        if self._receiving is not None:
+            if piece:
+                self._add(self._receiving, piece)
+            if not self._missing:
+                exchange, self._receiving = self._receiving, None
+                self._request_since = 0.0
+                self._received_whole(exchange)
+        return rest
+
+    def _parse(self, data: bytes) -> None:
         self._received += len(data)
+        if self._between:
+            self._unparsed = data
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -164,6 +224,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.expect_100_continue = False
         self._limit = self._received + self._limits.head_bytes
         self._in_head = True
+        self._between = False
         self._trailers = 0
         self._request_since = self.loop.time()
 
@@ -183,6 +244,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._received > self._limit:
             self._check_size()
         self._in_head = False
+        unparsed, self._unparsed = self._unparsed, b""
         version = self.parser.get_http_version()
         if version != "1.1" and not self._refused:
             self._check_version(version)
@@ -199,17 +261,11 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         http11 = version == "1.1"
         keep_alive = http11 and self.parser.should_keep_alive()
-        exchange = Exchange(self, endpoint, self.headers, http11=http11, keep_alive=keep_alive)
-        self._receiving = exchange
-        busy = self.cycle is not None and not self.cycle.response_complete
-        self.cycle = exchange  # type: ignore[assignment]
-        if busy:
-            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
-            # While nothing is read, nobody notices that the client leaves.
-            if len(self.pipeline) >= _PIPELINED:
-                self.flow.pause_reading()
-        else:
-            self._active = exchange
+        head = RequestHead(self.headers)
+        if unparsed and keep_alive:
+            self._heads.learn(unparsed, self.headers, (endpoint, head))
+        self._receiving = exchange = Exchange(self, endpoint, head, http11, keep_alive)
+        self._begin(exchange)
         self._announced = False
 
     def on_body(self, body: bytes) -> None:
@@ -220,6 +276,35 @@ class GatewayProtocol(HttpToolsProtocol):
             if not self._refused and isinstance(self.cycle, RequestResponseCycle):
                 super().on_body(body)
             return
+        self._add(exchange, body)
+
+    def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._between = self.parser.should_keep_alive()
+        self._request_since = 0.0
+        exchange, self._receiving = self._receiving, None
+        if exchange is None:
+            if not self._refused and isinstance(self.cycle, RequestResponseCycle):
+                super().on_message_complete()
+            return
+        self._received_whole(exchange)
+
+    # -- inside
+
+    def _begin(self, exchange: Exchange) -> None:
+        """A request's head has come: it is the next to be answered, or waits for the one before it."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        self.cycle = exchange  # type: ignore[assignment]
+        if busy:
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]
+            # While nothing is read, nobody notices that the client leaves.
+            if len(self.pipeline) >= _PIPELINED:
+                self.flow.pause_reading()
+        else:
+            self._active = exchange
+
+    def _add(self, exchange: Exchange, body: bytes) -> None:
         exchange.size += len(body)
         if exchange.refusal is not None:
             return
@@ -230,20 +315,10 @@ class GatewayProtocol(HttpToolsProtocol):
         if exchange is not self._active and exchange.size > _PIPELINED_BYTES:
             self.flow.pause_reading()
 
-    def on_message_complete(self) -> None:
-        if self._upgrading:
-            return
-        self._request_since = 0.0
-        exchange, self._receiving = self._receiving, None
-        if exchange is None:
-            if not self._refused and isinstance(self.cycle, RequestResponseCycle):
-                super().on_message_complete()
-            return
+    def _received_whole(self, exchange: Exchange) -> None:
         exchange.body_complete = True
-        if exchange is self._active and exchange.task is None:
+        if exchange is self._active and exchange.work is None:
             self._run(exchange)
-
-    # -- inside
 
     def _endpoint(self) -> Endpoint | None:
         endpoint = self._endpoints.get(self.url)
@@ -267,12 +342,12 @@ class GatewayProtocol(HttpToolsProtocol):
             self._run(cycle)
 
     def _run(self, exchange: Exchange) -> None:
-        task = self.loop.create_task(exchange.endpoint(exchange))
-        exchange.task = task
-        self.tasks.add(task)  # until `Exchange.ended`: a callback for that would cost another turn of the loop
+        exchange.work = work = Work(exchange.endpoint(exchange), self.tasks.discard)
+        self.tasks.add(work)  # type: ignore[arg-type]  # uvicorn waits for them at its end, and cancels them
+        self._queue.start(work)
 
     def _tell_left(self, exchange: Exchange) -> None:
-        if exchange.task is None:  # it counts as a request all the same
+        if exchange.work is None:  # it counts as a request all the same
             exchange.refusal = ClientGone()
             self._run(exchange)
         exchange.left()
@@ -293,7 +368,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _expect_body(self, exchange: Exchange) -> None:
         """The head has come without the whole body: refuse one that will be too large, or ask for it."""
         self._announced = True
-        for name, value in exchange.headers:
+        for name, value in self.headers:
             if name == b"content-length" and int(value) > self._limits.body_bytes:
                 self._refuse_body(exchange)
                 return
@@ -310,7 +385,7 @@ class GatewayProtocol(HttpToolsProtocol):
         exchange.refusal = error
         exchange.keep_alive = False
         exchange.body = b""
-        if exchange is self._active and exchange.task is None:
+        if exchange is self._active and exchange.work is None:
             self._run(exchange)
 
     def _check_size(self) -> None:

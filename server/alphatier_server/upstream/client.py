@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from alphatier_server.upstream.connection import Answer, Connection
+from alphatier_server.upstream.connection import Answer, AnswerHeads, Connection
 from alphatier_server.upstream.errors import Broken, TimedOut, Unreachable, UpstreamError
 from alphatier_server.upstream.limits import UpstreamLimits
+from alphatier_server.work import in_task, in_work
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class UpstreamClient:
         request = f"{method} {target} HTTP/1.1\r\n".encode("ascii") + head + b"\r\n" + body
         try:
             async with asyncio.timeout(timeout):
-                return await self._fetched(base, request)
+                return await in_work(self._fetched(base, request))
         except TimeoutError as error:
             raise TimedOut(timeout, answered=False) from error
 
@@ -111,6 +112,7 @@ class _Origin:
         self._prefix = parts.path.rstrip("/")
         self._limits = limits
         self._free: list[Connection] = []
+        self._answer_heads = AnswerHeads()
         self._heads: dict[str, bytes] = {}
 
     def post_head(self, path: str) -> bytes:
@@ -136,7 +138,7 @@ class _Origin:
             except BaseException:  # also when the client has left: the engine must notice
                 connection.abort()
                 raise
-        connection = await self._connect()
+        connection = await in_task(self._connect())
         try:
             return await connection.ask(request)
         except BaseException:
@@ -162,7 +164,10 @@ class _Origin:
         try:
             async with asyncio.timeout(self._limits.connect):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._limits, self._give_back), self._host, self._port, ssl=self._tls
+                    lambda: Connection(loop, self._limits, self._answer_heads, self._give_back),
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
                 )
         except TimeoutError as error:
             raise Unreachable(f"no connection within {self._limits.connect:g} seconds") from error

@@ -10,13 +10,19 @@ from typing import Final
 
 import httptools
 
+from alphatier_server.http.known_heads import KnownHeads
 from alphatier_server.upstream.errors import Broken, TimedOut, UpstreamError
 from alphatier_server.upstream.limits import UpstreamLimits
+from alphatier_server.work import Reply
 
 Sink = Callable[[bytes], bool]
 """Takes a piece of a stream; true when it needs no more."""
 
+AnswerHeads = KnownHeads[tuple[int, dict[bytes, bytes]]]
+"""Status and headers (names in lower case) of answers seen before; their `content-length` is the first one's."""
+
 _EVENT_STREAM: Final = b"text/event-stream"
+_FINE: Final = b"HTTP/1.1 200 "
 _LARGEST_HEAD: Final = 256 * 1024
 _LINGER_SECONDS: Final = 1.0
 
@@ -41,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_complete",
         "_ended",
         "_head_complete",
+        "_heads",
         "_idle",
         "_kept",
         "_last_part",
@@ -70,10 +77,12 @@ class Connection(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         limits: UpstreamLimits,
+        heads: AnswerHeads,
         give_back: Callable[["Connection", bool], None],
     ) -> None:
         self._loop = loop
         self._limits = limits
+        self._heads = heads
         self.give_back = give_back
         """Called with whether the connection can be used again, once it is free or lost."""
         self._transport: asyncio.Transport | None = None
@@ -85,8 +94,8 @@ class Connection(asyncio.Protocol):
         self._idle = True
         self._poisoned = False
         self._lingering = False
-        self._waiter: asyncio.Future[Answer] | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._waiter: Reply[Answer] | None = None
+        self._ended: Reply[None] | None = None
         self._sink: Sink | None = None
         self.used = 0
         self.last_byte = 0.0
@@ -110,14 +119,15 @@ class Connection(asyncio.Protocol):
             return False
         return self._loop.time() - self.last_byte < self._limits.keep_alive
 
-    def ask(self, request: bytes) -> "asyncio.Future[Answer]":
-        """Send a whole request; the future gives its answer, or raises Broken or TimedOut."""
+    def ask(self, request: bytes) -> "Reply[Answer]":
+        """Send a whole request; the reply is its answer, or raises Broken or TimedOut."""
         assert self._transport is not None
         self._begin()
         self._idle = False
         self.used += 1
         self.last_byte = self._loop.time()
-        self._waiter = self._loop.create_future()
+        waiter: Reply[Answer] = Reply()
+        self._waiter = waiter
         if self._lost:
             self._fail(Broken("the engine closed the connection", answered=False))
         else:
@@ -125,15 +135,16 @@ class Connection(asyncio.Protocol):
             limit = min(self._limits.first_byte, self._limits.idle)
             if self._timer is None or self._timer.when() > self.last_byte + limit:
                 self._rearm(limit)
-        return self._waiter
+        return waiter
 
-    def relay(self, sink: Sink) -> "asyncio.Future[None]":
-        """Hand the stream to `sink` as it comes. The future ends with the stream, or when the sink has enough.
+    def relay(self, sink: Sink) -> "Reply[None]":
+        """Hand the stream to `sink` as it comes. The reply comes when the stream ends, or the sink has enough.
 
         It raises Broken, TimedOut, or what `sink` raised.
         """
         self._sink = sink
-        self._ended = ended = self._loop.create_future()
+        ended: Reply[None] = Reply()
+        self._ended = ended
         self._hand_on()
         return ended
 
@@ -179,7 +190,9 @@ class Connection(asyncio.Protocol):
             self._close()
             return
         self.last_byte = self._loop.time()
-        self._answered = True
+        begins, self._answered = not self._answered, True
+        if begins and self._take_known(data):
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -191,6 +204,8 @@ class Connection(asyncio.Protocol):
         if self._sink is not None:
             self._hand_on()
         elif self._head_complete:
+            if begins and self._kept and self.status == 200 and data.startswith(_FINE):
+                self._heads.learn(data, self._raw_headers, (200, self.headers))
             self._size += len(data)
             self._advance()
         else:
@@ -245,6 +260,19 @@ class Connection(asyncio.Protocol):
         self._raw_headers = []
         self._parts.clear()
         self._size = self._last_part = 0
+
+    def _take_known(self, data: bytes) -> bool:
+        """Take a whole answer with a known head past the parser. Returns whether it was one."""
+        known = self._heads.find(data)
+        if known is None or self._waiter is None:
+            return False
+        (status, headers), length, start = known
+        if start + length != len(data) or length > self._limits.response_bytes:
+            return False
+        self.status, self.headers = status, headers
+        self._head_complete = self._complete = self._kept = True
+        self._answer(data[start:])
+        return True
 
     def _advance(self) -> None:
         if self._lingering:
