@@ -319,6 +319,7 @@ class _Request:
             self.deadline_timer.cancel()
         self.exchange.on_pause = self.exchange.on_resume = None
         if self.relay is not None:
+            self.exchange.ended()
             record.observe(self.relay.observed)
         if self.lease is not None:
             self.lease.close(self.result)

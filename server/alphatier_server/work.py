@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 Result = TypeVar("Result")
 
 _AT_ONCE = 16
+_BESIDE_STREAMS = 4
 
 
 class Reply(Generic[Result]):
@@ -116,12 +117,15 @@ class WorkQueue:
     """Starts works, a few in each turn of the loop.
 
     Not in the callback that brings them: what runs in one go for several requests finds its code and data in the
-    processor's caches. Not all at once: answers that come meanwhile need not wait for the whole of a burst.
+    processor's caches. Not all at once: answers that come meanwhile need not wait for the whole of a burst,
+    least of all the pieces of streams.
     """
 
-    __slots__ = ("_running", "_waiting")
+    __slots__ = ("_running", "_waiting", "streams")
 
     def __init__(self) -> None:
+        self.streams = 0
+        """How many streams are under way; whoever begins and ends one counts it here."""
         self._waiting: deque[Work] = deque()
         self._running = False
 
@@ -134,11 +138,12 @@ class WorkQueue:
 
     def _turn(self) -> None:
         waiting = self._waiting
-        if len(waiting) > _AT_ONCE:
+        count = min(len(waiting), _BESIDE_STREAMS if self.streams else _AT_ONCE)
+        if len(waiting) > count:
             asyncio.get_running_loop().call_soon(self._turn)
         else:
             self._running = False
-        for _ in range(min(len(waiting), _AT_ONCE)):
+        for _ in range(count):
             waiting.popleft().step()
 
 

@@ -129,21 +129,23 @@ async def test_it_ends_also_when_the_coroutine_fails() -> None:
     assert log == ["ended"]
 
 
-async def test_a_burst_is_begun_in_several_turns_and_in_order() -> None:
+@pytest.mark.parametrize(("streams", "turns_at_least"), [(0, 3), (1, 10)])
+async def test_a_burst_is_begun_in_several_turns_and_in_order(streams: int, turns_at_least: int) -> None:
     log, queue = Log(), WorkQueue()
+    queue.streams = streams
 
     async def begins(number: int) -> None:
         log.append(str(number))
 
-    for number in range(20):
+    for number in range(40):
         queue.start(Work(begins(number)))
     assert log == []
-    seen = []
-    while len(log) < 20:
+    seen = set()
+    while len(log) < 40:
         await asyncio.sleep(0)
-        seen.append(len(log))
-    assert log == [str(number) for number in range(20)]
-    assert len(set(seen)) > 2
-    queue.start(Work(begins(20)))
-    await asyncio.sleep(0)
-    assert log[-1] == "20"
+        seen.add(len(log))
+    assert log == [str(number) for number in range(40)]
+    assert len(seen) >= turns_at_least
+    queue.start(Work(begins(40)))
+    await turns()
+    assert log[-1] == "40"

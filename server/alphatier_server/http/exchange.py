@@ -112,8 +112,9 @@ class Exchange:
         self._complete()
 
     def start(self, status: int, head: bytes) -> None:
-        """The head of an answer of unknown length; `write` and `finish` follow."""
+        """The head of an answer of unknown length; `write` and `finish` follow, and `ended` in any case."""
         self.started = True
+        self._protocol.queue.streams += 1
         self.status = status
         self._chunked = self._http11
         framing = b"transfer-encoding: chunked\r\n" if self._chunked else b""
@@ -148,6 +149,10 @@ class Exchange:
             self._protocol.write(self._head + last)
             self._head = b""
         self._complete()
+
+    def ended(self) -> None:
+        """What `start` began is over."""
+        self._protocol.queue.streams -= 1
 
     def left(self) -> None:
         """The client has closed the connection: stop the work."""

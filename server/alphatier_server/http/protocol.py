@@ -71,7 +71,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._endpoints = exchanges.endpoints
         self._limits = exchanges.limits
         self._heads = exchanges.heads
-        self._queue = exchanges.queue
+        self.queue = exchanges.queue
         self._active: Exchange | None = None
         self._receiving: Exchange | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -344,7 +344,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _run(self, exchange: Exchange) -> None:
         exchange.work = work = Work(exchange.endpoint(exchange), self.tasks.discard)
         self.tasks.add(work)  # type: ignore[arg-type]  # uvicorn waits for them at its end, and cancels them
-        self._queue.start(work)
+        self.queue.start(work)
 
     def _tell_left(self, exchange: Exchange) -> None:
         if exchange.work is None:  # it counts as a request all the same
