@@ -126,6 +126,27 @@ def test_a_head_is_found_again_with_another_length_only() -> None:
     assert heads.find(HEAD[:-1]) is None
 
 
+NEVER_KEPT = {
+    "a client that waits for 100 Continue": ["expect: 100-continue"],
+    "another framing": ["transfer-encoding: chunked"],
+    "a second length": ["content-length: 58"],
+    "a line that is no header": ["x-folded: a\r\n b"],
+    "a bare line feed": ["x-a: b\nx-c: d"],
+    "a bare carriage return": ["x-a: b\rc"],
+    "an id that does not come again": ["x-request-id: 1"],
+}
+
+
+@pytest.mark.parametrize("name", NEVER_KEPT)
+def test_a_head_with_two_readings_is_never_kept_even_if_a_parser_takes_it(name: str) -> None:
+    lines = NEVER_KEPT[name]
+    head = request(headers=lines)[: -len(BODY)]
+    pairs = [line.partition(": ")[::2] for line in [*lines, "host: gateway", "content-type: x", "content-length: 58"]]
+    heads: KnownHeads[str] = KnownHeads()
+    heads.learn(head, [(key.encode(), value.encode()) for key, value in pairs], "kept")
+    assert heads.find(head) is None
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, RawEngine]]:
     folder: Path = tmp_path_factory.mktemp("known")
