@@ -153,6 +153,7 @@ GAPS = st.lists(st.floats(0, 30), min_size=1, max_size=60)
 RATES = st.builds(Rate, st.integers(1, 500), st.integers(1, 500))
 
 
+@settings(deadline=None)
 @given(RATES, GAPS)
 def test_no_window_sees_more_than_its_burst_and_its_share(rate: Rate, gaps: list[float]) -> None:
     limits, account, now, admitted = Limits(requests=rate), Account(), 1000.0, []
@@ -185,7 +186,7 @@ STEPS = st.lists(
 
 
 @given(RATES, STEPS)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_settling_makes_no_tokens_out_of_nothing(
     rate: Rate, steps: list[tuple[float, int, float, bool, int]]
 ) -> None:
