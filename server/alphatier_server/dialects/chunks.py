@@ -199,12 +199,13 @@ class ChunkRelay:
             replace["usage"] = without_reasoning_tokens(values["usage"])
         if not replace and not remove:
             return event + b"\n\n"
+        out = None
         if replace.keys() <= _MODEL_ALONE and remove <= _USAGE_ALONE:
-            quick = with_model(chunk.raw, self._plan.model, without_usage=bool(remove))
-            if quick is not None:
-                return b"data: " + quick.replace(b"\n", b" ") + END
+            out = with_model(chunk.raw, self._plan.model, without_usage=bool(remove))
+        if out is None:
+            out = chunk.edited(replace, remove)
         # A raw newline in JSON is white space between tokens; in an event it would end the line.
-        return b"data: " + chunk.edited(replace, remove).replace(b"\n", b" ") + b"\n\n"
+        return b"data: " + out.replace(b"\n", b" ") + END
 
     def _choices(self, choices: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
         """The choices with thinking split off; the same list if nothing changed; None if nothing is left to send."""

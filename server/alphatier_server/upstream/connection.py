@@ -18,8 +18,8 @@ from alphatier_server.work import Reply
 Sink = Callable[[bytes], bool]
 """Takes a piece of a stream; true when it needs no more."""
 
-AnswerHeads = KnownHeads[tuple[int, dict[bytes, bytes]]]
-"""Status and headers (names in lower case) of answers seen before; their `content-length` is the first one's."""
+AnswerHeads = KnownHeads[dict[bytes, bytes]]
+"""Headers (names in lower case) of answers of status 200 seen before; their `content-length` is the first one's."""
 
 _EVENT_STREAM: Final = b"text/event-stream"
 _FINE: Final = b"HTTP/1.1 200 "
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
             self._hand_on()
         elif self._head_complete:
             if begins and self._kept and self.status == 200 and data.startswith(_FINE):
-                self._heads.learn(data, self._raw_headers, (200, self.headers))
+                self._heads.learn(data, self._raw_headers, self.headers)
             self._size += len(data)
             self._advance()
         else:
@@ -266,10 +266,10 @@ class Connection(asyncio.Protocol):
         known = self._heads.find(data)
         if known is None or self._waiter is None:
             return False
-        (status, headers), length, start = known
+        headers, length, start = known
         if start + length != len(data) or length > self._limits.response_bytes:
             return False
-        self.status, self.headers = status, headers
+        self.status, self.headers = 200, headers
         self._head_complete = self._complete = self._kept = True
         self._answer(data[start:])
         return True
