@@ -13,7 +13,8 @@ from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
 from alphatier_server.dialects.responses import ResponsesDialect
 from alphatier_server.endpoint import Endpoint, Gateway
-from alphatier_server.http.protocol import ClientLimits, Exchanges
+from alphatier_server.http.bounded import ClientLimits
+from alphatier_server.http.protocol import Exchanges
 from alphatier_server.metrics import Metrics
 from alphatier_server.record import Recorder
 from alphatier_server.replicas.pool import Pool

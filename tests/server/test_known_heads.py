@@ -175,6 +175,17 @@ def test_requests_with_a_known_head_arrive_whole_in_whatever_pieces(pair: tuple[
         assert arrived == [orjson.loads(body)["messages"] for body in bodies]
 
 
+def test_of_heads_that_come_in_one_read_each_is_known_as_itself(pair: tuple[Served, RawEngine]) -> None:
+    gateway, engine = pair
+    engine.clear()
+    first, second = (request(headers=["accept: */*", f"x-efficiency-tier: {tier}"]) for tier in ("base", "terse"))
+    assert talk(gateway.url, first + second, limit=8).statuses == [200] * 2
+    assert talk(gateway.url, second, first, limit=8, pause=0.05).statuses == [200] * 2
+    models = [orjson.loads(request.body)["model"] for request in engine.requests]
+    assert models[0] != models[1]
+    assert models[2:] == [models[1], models[0]]
+
+
 def test_a_known_head_takes_nothing_that_an_unknown_one_does_not(pair: tuple[Served, RawEngine]) -> None:
     gateway, engine = pair
     assert talk(gateway.url, request(), request(), limit=8).statuses == [200, 200]

@@ -18,7 +18,8 @@ from alphatier_models import Family
 from alphatier_server.access.interface import Access
 from alphatier_server.app import GatewaySettings, create_app
 from alphatier_server.engines.settings import EngineSettings
-from alphatier_server.http.protocol import ClientLimits, GatewayProtocol
+from alphatier_server.http.bounded import ClientLimits
+from alphatier_server.http.protocol import GatewayProtocol
 from alphatier_server.metrics import Metrics
 from alphatier_server.replicas.fleet import Fleet
 from alphatier_server.replicas.pool import Pool

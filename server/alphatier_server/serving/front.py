@@ -9,7 +9,8 @@ from alphatier_models import Family
 from alphatier_server.access.interface import Access
 from alphatier_server.api import Api, GatewaySettings
 from alphatier_server.config.settings import GatewayConfig
-from alphatier_server.http.protocol import STATE_KEY, ClientLimits, GatewayProtocol
+from alphatier_server.http.bounded import ClientLimits
+from alphatier_server.http.protocol import STATE_KEY, GatewayProtocol
 from alphatier_server.metrics import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.request_log import RequestLog

@@ -1,0 +1,256 @@
+"""Uvicorn's HTTP/1.1 protocol, bounded where uvicorn bounds nothing.
+
+The size of a request's head, body and trailers; the time that a client takes to send a request or to take
+its answer; versions and upgrades that the gateway does not speak. What is no HTTP is refused in JSON.
+What becomes of a request is the subclass's matter (`head_complete`); by itself it goes to the ASGI app.
+
+Relies on `uvicorn.protocols.http.httptools_impl.HttpToolsProtocol`; pyproject.toml bounds its version.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from alphatier_server.errors import BodyTooLarge, GatewayError, HeadTooLarge, InvalidRequest, RequestTimeout
+
+_LINGER_SECONDS = 2.0
+_LARGEST_READ = 256 * 1024
+"""Bytes that uvloop reads at once: what of them is head and what is body shows when the head is complete."""
+_UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
+
+
+@dataclass(frozen=True)
+class ClientLimits:
+    """How much and how long the gateway waits for its clients. Bytes and seconds."""
+
+    body_bytes: int = 32 * 1024 * 1024
+    head_bytes: int = 64 * 1024
+    timeout: float = 60.0
+    """Longest wait for a client to send a request whole, or to take more of its answer."""
+    keep_alive: float = 75.0
+    """How long a connection without a request is kept; longer than load balancers keep theirs (nginx: 60)."""
+
+    def body_too_large(self) -> GatewayError:
+        """What a request with a larger body is refused with."""
+        return BodyTooLarge(f"The body is larger than {self.body_bytes} bytes.", code="body_too_large")
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One client's connection."""
+
+    limits = ClientLimits()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.refused = False
+        """Whether nothing more is read from this connection."""
+        self.in_head = False
+        self.idle_since = 0.0
+        """When the answer before was complete, in the loop's seconds."""
+        self.request_since = 0.0
+        """When the request that is being received began; 0 while none is."""
+        self.upgrading = False
+        """Whether the parser stands at the end of a head that asks for another protocol."""
+        self._received = 0
+        self._limit = 0
+        """So many bytes may have been received before somebody must look at what they are."""
+        self._trailers = 0
+        self._paused_since = 0.0
+        self._watch: asyncio.TimerHandle | None = None
+
+    # -- for subclasses
+
+    def head_complete(self, http11: bool) -> None:
+        """A head that may be answered has come; the parser's `url`, `headers` and method tell what it asks."""
+        self.to_asgi()
+
+    def refuse_receiving(self, error: GatewayError) -> bool:
+        """Refuse the request whose body is still coming; False where no request of the subclass is."""
+        return False
+
+    def to_asgi(self) -> None:
+        """Give the request whose head has come to the ASGI app."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def parse(self, data: bytes) -> None:
+        """Feed the parser."""
+        self._received += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self.refused:
+                self.refuse(InvalidRequest(f"This is not HTTP/1.1: {error}.", code="invalid_http"))
+        except httptools.HttpParserUpgrade as stopped:
+            self.upgrading = False
+            if not self.refused:
+                self._answer_without_upgrade(data[stopped.args[0] :])
+            return
+        if self._received > self._limit:
+            self._check_size()
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer what is no request, and close. An answer that is being written is not disturbed."""
+        self.refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            refused = self.refuse_receiving(error)
+            if not refused and isinstance(self.cycle, RequestResponseCycle) and self.cycle.more_body:
+                self.transport.close()
+            return
+        body = error.body()
+        head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        if not self.transport.is_closing():
+            self.transport.write(head % (error.status, error.reason.encode(), len(body)) + body)
+        self.transport.close()
+
+    def close_gently(self) -> None:
+        """Close while the client may still be sending: a reset would take the answer from it (RFC 9112, 9.6)."""
+        self.refused = True
+        if self.transport.is_closing() or not self.transport.can_write_eof():
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.idle_since = self.request_since = self.loop.time()
+        self._watch_again()
+
+    def data_received(self, data: bytes) -> None:
+        if not self.refused:
+            self._unset_keepalive_if_required()
+            self.parse(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._paused_since = self.loop.time()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._paused_since = 0.0
+
+    # -- httptools
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._limit = self._received + self.limits.head_bytes
+        self.in_head = True
+        self._trailers = 0
+        self.request_since = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.in_head:
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
+            return
+        # Behind a chunked body: trailers are no headers (RFC 9110, 6.5.1). Their number is bounded all the same.
+        self._trailers += len(name) + len(value)
+        if self._trailers > self.limits.head_bytes and not self.refused:
+            self.refuse(HeadTooLarge("The trailers are too large.", code="headers_too_large"))
+
+    def on_headers_complete(self) -> None:
+        if self._received > self._limit:
+            self._check_size()
+        self.in_head = False
+        version = self.parser.get_http_version()
+        if version != "1.1" and not self.refused:
+            self._check_version(version)
+        if self.refused:
+            return
+        if self.parser.should_upgrade():
+            self.upgrading = True  # llhttp stops here; it goes on in `_answer_without_upgrade`
+            return
+        # The framing of chunked bodies takes some room, too.
+        self._limit = self._received + self.limits.head_bytes + 2 * self.limits.body_bytes
+        self.head_complete(version == "1.1")
+
+    def on_body(self, body: bytes) -> None:
+        if not self.upgrading and not self.refused and isinstance(self.cycle, RequestResponseCycle):
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.upgrading:
+            return
+        self.request_since = 0.0
+        if not self.refused and isinstance(self.cycle, RequestResponseCycle):
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
+
+    # -- inside
+
+    def _check_size(self) -> None:
+        """More has come than a request needs: refuse what is too large. A read may hold several requests."""
+        if self.in_head:
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            rest = self._received - self._limit
+            if size > self.limits.head_bytes or rest > _LARGEST_READ:
+                words = f"The headers are larger than {self.limits.head_bytes} bytes."
+                self.refuse(HeadTooLarge(words, code="headers_too_large"))
+        elif self.refuse_receiving(self.limits.body_too_large()):
+            self.refused = True
+
+    def _check_version(self, version: str) -> None:
+        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
+        if version != "1.0" or chunked:  # RFC 9112, 6.1: HTTP/1.0 has no Transfer-Encoding
+            self.refuse(InvalidRequest("This is neither HTTP/1.1 nor HTTP/1.0.", code="invalid_http"))
+
+    def _answer_without_upgrade(self, rest: bytes) -> None:
+        """Take a request that asks for another protocol as one that does not (RFC 9110, 7.8)."""
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self.refuse(InvalidRequest("This gateway is no proxy.", code="invalid_http"))
+            return
+        connection = b",".join(value for name, value in self.headers if name == b"connection").lower()
+        kept = [(name, value) for name, value in self.headers if name not in _UPGRADE_HEADERS]
+        if b"close" in connection:
+            kept.append((b"connection", b"close"))
+        head = b"".join(b"%b: %b\r\n" % header for header in kept)
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self.url, head, rest))
+
+    def _watch_again(self) -> None:
+        pause = min(self.limits.timeout, self.limits.keep_alive) / 4
+        self._watch = self.loop.call_later(pause, self._look)
+
+    def _look(self) -> None:
+        """Runs now and then for each connection, instead of a timer for each request."""
+        now, limit = self.loop.time(), self.limits.timeout
+        if self.transport.is_closing():
+            return
+        if self._paused_since and now - self._paused_since > limit:
+            self.transport.abort()  # it holds the connection open but takes nothing
+            return
+        if self.request_since and now - self.request_since > limit:
+            late = RequestTimeout("The request did not arrive in time.", code="request_timeout")
+            if self.in_head:
+                self.refuse(late)
+            else:
+                self.refuse_receiving(late)
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self.in_head and now - self.idle_since > self.limits.keep_alive:
+            self.transport.close()
+            return
+        self._watch_again()
