@@ -135,6 +135,25 @@ def test_an_endpoint_that_dies_loses_nothing_and_is_gone_on_with(
     assert len(solver.requests) == PROBLEMS - 7
 
 
+def test_answers_under_way_when_another_request_fails_are_kept(
+    trained: Path, tmp_path: Path, solver: Solver, url: str
+) -> None:
+    answer, held = solver.answer, threading.Event()
+
+    def slow_first(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        solver.dies_after = 1  # the first request is answered late, the second fails at once
+        first = not solver.requests
+        status, document = answer(body)
+        if first:
+            held.wait(0.5)  # nobody sets it: time for the client to take the failure
+        return status, document
+
+    solver.answer = slow_first  # type: ignore[method-assign]
+    assert run(trained, tmp_path, url, "--tier", "base", "--retries", "0", "--concurrency", "2").exit_code == 1
+    assert len(solver.requests) == 2
+    assert len(next(tmp_path.glob("base-*.jsonl")).read_text().splitlines()) == 1 + 1
+
+
 def test_a_failure_that_passes_is_asked_again(trained: Path, tmp_path: Path, solver: Solver, url: str) -> None:
     solver.fails_first = 1
     result = run(trained, tmp_path, url, "--tier", "base", "--retries", "1", "--concurrency", "1")

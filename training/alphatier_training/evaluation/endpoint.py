@@ -19,6 +19,9 @@ from alphatier_training.evaluation.progress import Progress
 from alphatier_training.evaluation.samples import Completion, Pair, Plan, Sample, SampleFile, graded, missing
 from alphatier_training.grading import is_correct
 
+LAST_ANSWERS_SECONDS = 30.0
+"""Longest wait for the answers that are under way when a request fails for good."""
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -72,6 +75,7 @@ class _Sampler:
         self._plan, self._problems, self._file = plan, problems, file
         self._endpoint, self._progress = endpoint, progress
         self._model = endpoint.model_name(plan.family, plan.tier)
+        self._failed = False
 
     async def run(self) -> None:
         present = self._file.read()
@@ -86,7 +90,12 @@ class _Sampler:
         ) as client:
             workers = [asyncio.create_task(self._work(client, todo)) for _ in range(self._endpoint.concurrency)]
             try:
-                await asyncio.gather(*workers)
+                ended, others = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+                if others:  # one has failed; what the others were asked for is paid for
+                    self._failed = True
+                    await asyncio.wait(others, timeout=LAST_ANSWERS_SECONDS)
+                for worker in ended:
+                    worker.result()
             finally:
                 for worker in workers:
                     worker.cancel()
@@ -94,6 +103,8 @@ class _Sampler:
 
     async def _work(self, client: AsyncOpenAI, todo: Iterator[Pair]) -> None:
         for pair in todo:
+            if self._failed:
+                return
             sample = await self._sample(client, pair)
             self._file.append([sample])
             self._progress.add([sample])
