@@ -108,7 +108,11 @@ def fetch_programs(tool: Tool, work: Path) -> None:
         if file is None:
             raise OSError(f"no {program} in {', '.join(packages)}")
         _install(file, _missing_libraries(file, packages, work))
-        _run([str(BIN / program), tool.version], work)
+        try:
+            _run([str(BIN / program), tool.version], work)
+        except (OSError, subprocess.SubprocessError):
+            (BIN / program).unlink()  # or the next set-up would take it for there
+            raise
 
 
 def _unpack(names: Iterable[str], work: Path) -> list[str]:

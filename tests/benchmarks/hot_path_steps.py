@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 
+import httptools
 import orjson
 import prometheus_client
 
@@ -18,7 +19,8 @@ from alphatier_models import Reasoning
 from alphatier_server import fast_metrics
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan
-from alphatier_server.http.headers import request_id
+from alphatier_server.http.headers import RequestHead, request_id
+from alphatier_server.http.known_heads import KnownHeads
 from alphatier_server.json_object import JsonObject, _edited_by_scanning
 
 ROUNDS = 15
@@ -45,6 +47,40 @@ def streams() -> Step:
         return relays[which].feed(events[at[which]])
 
     return "a chunk: parsed / by template", lambda: feed(0), lambda: feed(1)
+
+
+class _Reader:
+    """Takes in a request's head as a protocol does."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+
+def heads() -> Step:
+    """Parsing a request's head, as the official SDK sends it, against finding it among the known ones."""
+    said = ["host: gateway", "accept: application/json", "user-agent: OpenAI/Python", "connection: keep-alive"]
+    said += [f"x-stainless-{name}: value" for name in ("lang", "os", "arch", "runtime", "async", "retry-count")]
+    said += ["content-type: application/json", "authorization: Bearer sk-1", "content-length: 12"]
+    data = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", *said, "", '{"model": 1}']).encode()
+    reader = _Reader()
+    parser = httptools.HttpRequestParser(reader)
+    parser.feed_data(data)
+    known: KnownHeads[RequestHead] = KnownHeads()
+    known.learn(data, reader.headers, RequestHead(reader.headers))
+
+    def parse() -> object:
+        reader.url, reader.headers = b"", []
+        parser.feed_data(data)
+        return RequestHead(reader.headers)
+
+    return "a request's head: parsed / known", parse, lambda: known.find(data)
 
 
 def bodies() -> Step:
@@ -100,7 +136,7 @@ def microseconds(call: Callable[[], object]) -> float:
 def main() -> None:
     """Measure all steps and print a line each."""
     print(f"{'step':40} {'before µs':>10} {'after µs':>10} {'ratio':>7}")
-    for name, before, after in (streams(), bodies(), metrics(), ids()):
+    for name, before, after in (heads(), streams(), bodies(), metrics(), ids()):
         pairs = [(microseconds(before), microseconds(after)) for _ in range(ROUNDS)]
         slow, quick = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
