@@ -215,6 +215,15 @@ def test_a_stream_that_is_left_is_counted_by_its_deltas() -> None:
     assert one.observed.usage == Usage(5, 3)
 
 
+@pytest.mark.parametrize("usage", [{}, {"usage": None}, {"usage": {"output_tokens": "many"}}])
+def test_a_stream_that_ends_without_its_tokens_is_counted_by_its_deltas(usage: dict[str, Any]) -> None:
+    one = relay()
+    one.feed(start() + delta("text_delta") + delta("text_delta"))
+    one.feed(event("message_delta", delta={"stop_reason": "end_turn"}, **usage) + event("message_stop"))
+    assert one.done
+    assert one.observed.usage == Usage(5, 2)
+
+
 def test_thinking_tokens_are_noted_where_the_engine_tells(decision: Decision) -> None:
     usage = {"input_tokens": 5, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}}
     _, seen = DIALECT.answer(orjson.dumps({"model": "m", "usage": usage}), {}, decision, REPLICA)

@@ -124,15 +124,17 @@ class MessagesRelay(EventRelay):
         super().__init__(clock, mark)
         self._model = model
         self._stopped = False
+        self._counted = False
+        """Whether the engine has told the tokens of the whole answer."""
 
     def usage(self) -> Usage | None:
         """The tokens as far as the engine told.
 
         The prompt's tokens come at the start and the generated ones only at the end. Of a stream that was
-        left before, at least one token was generated for each delta that came.
+        left before, or ended without them, at least one token was generated for each delta that came.
         """
         usage = self._usage
-        if usage is None or self._stopped or usage.completion >= self._tokens:
+        if usage is None or self._counted or usage.completion >= self._tokens:
             return usage
         return Usage(usage.prompt, self._tokens)
 
@@ -156,8 +158,12 @@ class MessagesRelay(EventRelay):
         elif name == "error":
             return self._error(event, values)
         elif name == "message_delta":
-            self._usage = parse_usage(values.get("usage"), self._usage) or self._usage
-            self._stopped = self._stopped or object_or_empty(values.get("delta")).get("stop_reason") is not None
+            stops = object_or_empty(values.get("delta")).get("stop_reason") is not None
+            self._stopped = self._stopped or stops
+            told = parse_usage(values.get("usage"), self._usage)
+            if told is not None:
+                self._usage = told
+                self._counted = self._counted or stops
         elif document is not None and isinstance(values.get("message"), dict):
             return self._start(event, document)
         return event

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from benchmarks.soak.figures import Figures, Options
 from benchmarks.soak.processes import Trouble
-from benchmarks.soak.soak import Figures, Options, Soak, work_folder
+from benchmarks.soak.soak import Soak, work_folder
 
 SHOWN_FAULTS = 20
 

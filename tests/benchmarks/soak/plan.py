@@ -1,4 +1,4 @@
-"""What each request of a soak asks for, which fault its engine shows, and how its client behaves.
+"""What each request of a soak asks for and with which key, which fault its engine shows, how its client behaves.
 
 A plan is a pure function of the seed and the request's number, so that the engines, the clients and the
 audit agree on it without telling each other.
@@ -6,8 +6,21 @@ audit agree on it without telling each other.
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
+
+from benchmarks.soak.keys import KEYS
+
+APIS = {"chat": 45, "completions": 15, "responses": 20, "messages": 20}
+"""Which API is asked, and how often."""
+
+PATHS = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+}
 
 TIERS = ("base", "careful", "terse")
 
@@ -92,7 +105,8 @@ class Plan:
 
     number: int
     request_id: str
-    chat: bool
+    api: str
+    key: str
     stream: bool
     tier: str
     tokens: int
@@ -108,7 +122,7 @@ class Plan:
 
     @property
     def path(self) -> str:
-        return "/v1/chat/completions" if self.chat else "/v1/completions"
+        return PATHS[self.api]
 
     @property
     def prompt_tokens(self) -> int:
@@ -117,18 +131,45 @@ class Plan:
     @property
     def reasoning_tokens(self) -> int | None:
         """What an honest engine reports; plain completions have no reasoning."""
-        return self.tokens // 2 if self.chat else None
+        return None if self.api == "completions" else self.tokens // 2
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the gateway must refuse it, whatever happens: one of `keys.REFUSALS`. None where it must not."""
+        key = KEYS[self.key]
+        if not key.listed:
+            return "missing_api_key" if self.key == "absent" else "invalid_api_key"
+        if key.revoked:
+            return "revoked_api_key"
+        allowed = key.tiers is None or self.tier in {name.rpartition(":")[2] for name in key.tiers}
+        return None if self.invalid or allowed else "tier_not_allowed"
+
+    @property
+    def text(self) -> str:
+        """What an honest engine answers, thinking and all."""
+        return "".join(piece(self.request_id, number) for number in range(self.tokens))
 
     def body(self) -> bytes:
         """The request's body. Everything under `soak` is for the fault engine."""
         if self.invalid:
             return b'{"model": "toy", "messages": [' + self.request_id.encode()
         orders = {"id": self.request_id, "fault": self.fault, "tokens": self.tokens, "prompt": self.prompt_tokens}
-        document = {"model": f"toy:{self.tier}", "stream": self.stream, "soak": orders}
-        document |= {"messages": [{"role": "user", "content": "?"}]} if self.chat else {"prompt": "?"}
-        if self.stream:
-            document["stream_options"] = {"include_usage": True}
-        return orjson.dumps(document)
+        return orjson.dumps({"model": f"toy:{self.tier}", "stream": self.stream, "soak": orders, **self._question()})
+
+    def _question(self) -> dict[str, Any]:
+        options = {"stream_options": {"include_usage": True}} if self.stream else {}
+        questions: dict[str, dict[str, Any]] = {
+            "chat": {"messages": [{"role": "user", "content": "?"}], **options},
+            "completions": {"prompt": "?", **options},
+            "responses": {"input": "?"},
+            "messages": {"messages": [{"role": "user", "content": "?"}], "max_tokens": 64},
+        }
+        return questions[self.api]
+
+
+def piece(request_id: str, number: int) -> str:
+    """The text of an answer's token: no two requests' answers are the same."""
+    return f" {request_id}:{number}"
 
 
 def plan(seed: int, number: int) -> Plan:
@@ -140,7 +181,8 @@ def plan(seed: int, number: int) -> Plan:
     return Plan(
         number=number,
         request_id=f"soak-{seed}-{number}",
-        chat=dice.random() < 0.75,
+        api=dice.choices(tuple(APIS), tuple(APIS.values()))[0],
+        key=dice.choices(tuple(KEYS), tuple(key.weight for key in KEYS.values()))[0],
         stream=stream,
         tier=dice.choice(TIERS),
         tokens=dice.randint(1, 24),

@@ -227,6 +227,8 @@ class Pulse(threading.Thread):
         """Seconds, without what the process waited for a processor that others had."""
 
     def run(self) -> None:
+        with contextlib.suppress(OSError):
+            fetch_json(f"{self._gateway.url}/health/live")  # the first page of a process loads what makes pages
         while not self._over.wait(PULSE_SECONDS):
             ask_where = threading.Timer(BLOCKED_SECONDS, self._gateway.process.send_signal, [signal.SIGUSR1])
             ask_where.start()

@@ -5,12 +5,16 @@ import signal
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.soak.audit import Books, compare, read_seen
+from benchmarks.soak.audit import compare, read_seen
+from benchmarks.soak.books import Books
+from benchmarks.soak.figures import Figures, Options
+from benchmarks.soak.key_file import write_keys
+from benchmarks.soak.keys import MARK
+from benchmarks.soak.leftovers import PREFIX, leftovers
 from benchmarks.soak.processes import Chaos, EngineProcess, GatewayProcess, Pulse, Trouble, start, stop
 from support.families import small_family
 from support.gateway import metric_value
@@ -21,59 +25,11 @@ PATIENCE = 30.0
 """After so many seconds a client calls its request stuck: a few silent engines in a row, and a busy machine."""
 SETTLE_SECONDS = 20.0
 GROWTH_BYTES = 8 * 2**20
-"""How much more memory the second half of a soak may take than the first: noise of the allocator, not a leak."""
+"""How much more memory may be taken for good (`lasting_growth`): noise of the allocator, not a leak."""
 LONG_ENOUGH = 50_000
 """So many requests show whether memory grows; fewer show how a fresh process warms up."""
 GROWTH_OBJECTS = 200
 """How many more Python objects of the gateway's kinds may live in the end than after a tenth of the soak."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to do. `requests` are shared among `clients` processes of `users` connections each."""
-
-    requests: int
-    seed: int = 0
-    engines: int = 4
-    clients: int = 2
-    users: int = 64
-    gateway: tuple[str, ...] = ()
-    """More options for `alphatier serve`."""
-    headers: tuple[str, ...] = ()
-    """`NAME: VALUE` of every request, for a gateway that wants keys."""
-
-
-@dataclass
-class Figures:
-    """What was measured; `wrong` is empty when everything held."""
-
-    requests: int = 0
-    seconds: float = 0.0
-    results: dict[str, int] = field(default_factory=dict)
-    outcomes: dict[str, int] = field(default_factory=dict)
-    unrecorded: int = 0
-    healthy: int = 0
-    healthy_answered: int = 0
-    retries: float = 0.0
-    kills: int = 0
-    freezes: int = 0
-    slowest_overrun_seconds: float = 0.0
-    slowest_pulse_seconds: float = 0.0
-    """The gateway's slowest answer to a question that costs it nothing."""
-    longest_block_seconds: float = 0.0
-    """The same without the time in which others had the processor."""
-    processor_seconds: float = 0.0
-    resident_first_half: int = 0
-    resident_second_half: int = 0
-    resident_by_tenth: list[int] = field(default_factory=list)
-    """Median of each tenth of the long round, in bytes."""
-    descriptors: tuple[int, int, int] = (0, 0, 0)
-    """Before, at most, after."""
-    tasks: tuple[int, int] = (0, 0)
-    objects: tuple[int, int] = (0, 0)
-    """The gateway's own objects after a first short round, and in the end."""
-    exit_status: int = -1
-    wrong: list[str] = field(default_factory=list)
 
 
 class Soak:
@@ -85,6 +41,7 @@ class Soak:
         self._figures = Figures(requests=options.requests)
         self._resident: list[int] = []
         self._most_descriptors = 0
+        self._serving_since = 0.0
 
     def run(self, progress: Callable[[int], None]) -> Figures:
         """Do it. `progress` is told how many requests are finished. Raises Trouble."""
@@ -94,7 +51,10 @@ class Soak:
             for engine in engines:
                 stack.callback(engine.close)
                 engine.start()
-            serve = ["--engine-timeout", str(ENGINE_TIMEOUT), "--client-timeout", "5", *self._options.gateway]
+            write_keys(self._folder / "keys.toml")
+            serve = ["--engine-timeout", str(ENGINE_TIMEOUT), "--client-timeout", "5"]
+            serve += ["--keys", str(self._folder / "keys.toml"), *self._options.gateway]
+            self._serving_since = time.monotonic()
             gateway = GatewayProcess(self._folder, self._folder / "toy", [e.url for e in engines], serve)
             stack.callback(gateway.process.kill)
             pulse = Pulse(gateway)
@@ -127,12 +87,15 @@ class Soak:
         figures.processor_seconds = gateway.processor_seconds() - processor
         metrics = gateway.metrics()
         figures.retries = metric_value(metrics, "alphatier_retries_total")
+        figures.wrong += leftovers(gateway.url)
         self._judge_engines(engines)
         for engine in engines:
             engine.kill()
         after = self._until_calm(gateway.descriptors, before + 3)
         figures.descriptors = (before, self._most_descriptors, after)
-        self._judge_books(compare(self._options.seed, read_seen(seen), gateway.requests(), metrics))
+        log_lines = (line for line in gateway.requests() if not line["request_id"].startswith(PREFIX))
+        seconds = time.monotonic() - self._serving_since
+        self._judge_books(compare(self._options.seed, read_seen(seen), log_lines, metrics, seconds))
 
     def _ask(
         self,
@@ -217,9 +180,9 @@ class Soak:
         if tenth:
             tenths = (self._resident[start : start + tenth] for start in range(0, tenth * 10, tenth))
             figures.resident_by_tenth = [int(statistics.median(part)) for part in tenths]
-        growth = figures.resident_second_half - figures.resident_first_half
+        growth = lasting_growth(figures.resident_by_tenth)
         if growth > GROWTH_BYTES and figures.requests >= LONG_ENOUGH:
-            figures.wrong.append(f"memory grew by {growth / 2**20:.1f} MiB from the first half to the second")
+            figures.wrong.append(f"memory grew by {growth / 2**20:.1f} MiB and did not come back")
         own = {kind for kind in late if "." in kind or kind == "tasks"}
         figures.tasks = (early.get("tasks", 0), late.get("tasks", 0))
         figures.objects = tuple(sum(each.get(kind, 0) for kind in own) for each in (early, late))  # type: ignore[assignment]
@@ -230,6 +193,8 @@ class Soak:
     def _judge_books(self, books: Books) -> None:
         figures = self._figures
         figures.results, figures.outcomes = dict(books.results), dict(books.outcomes)
+        figures.answered, figures.refused = dict(books.answered), dict(books.refused)
+        figures.most_streams = books.most_streams
         figures.unrecorded, figures.slowest_overrun_seconds = books.unrecorded, books.slowest_overrun
         figures.healthy, figures.healthy_answered = books.healthy, books.answered_whole
         figures.wrong += books.wrong
@@ -242,9 +207,22 @@ class Soak:
     def _judge_end(self, gateway: GatewayProcess) -> None:
         if self._figures.exit_status != 0:
             self._figures.wrong.append(f"the gateway ended with status {self._figures.exit_status}")
+        if MARK in gateway.log.read_text():
+            self._figures.wrong.append("an API key stands in the gateway's log")
         complaints = gateway.complaints()
         if complaints:
             self._figures.wrong.append(f"{len(complaints)} faults in the gateway's log, e.g. {complaints[0][:300]}")
+
+
+def lasting_growth(tenths: Sequence[int]) -> int:
+    """From the third to fifth tenth of a soak to the lowest of its last three: what is given back is no leak.
+
+    >>> lasting_growth([95, 107, 108, 115, 116, 116, 116, 122, 117, 112])
+    -3
+    >>> lasting_growth(range(100, 200, 10))
+    40
+    """
+    return int(min(tenths[-3:]) - statistics.median(tenths[2:5])) if len(tenths) == 10 else 0
 
 
 def _last_number(file: Path) -> int:

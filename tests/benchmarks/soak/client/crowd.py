@@ -1,0 +1,79 @@
+"""Users who ask one request after the other until all numbers are used up."""
+
+import asyncio
+import dataclasses
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+
+from benchmarks.soak.client.exchange import Exchange
+from benchmarks.soak.plan import plan
+
+CONNECT_SECONDS = 10.0
+OVERRUN_SECONDS = 10.0
+"""So long after its own deadline a request counts as stuck: the gateway, the client and the machine are busy."""
+
+
+class Crowd:
+    """Some users who ask one request after the other until all numbers are used up."""
+
+    def __init__(self, url: str, seed: int, numbers: range, out: Path, patience: float, extra: bytes) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._address = (parts.hostname, parts.port)
+        self._seed = seed
+        self._numbers = iter(numbers)
+        self._out = out
+        self._patience = patience
+        self._extra = extra
+        self.finished = 0
+
+    async def run(self, users: int) -> None:
+        """Ask everything."""
+        with self._out.open("wb") as out:
+            self._write = out.write
+            telling = asyncio.create_task(self._tell())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(users):
+                        group.create_task(self._user())
+            finally:
+                telling.cancel()
+                print(self.finished, flush=True)
+
+    async def _user(self) -> None:
+        exchange: Exchange | None = None
+        for number in self._numbers:
+            planned = plan(self._seed, number)
+            limit = (
+                self._patience
+                if planned.deadline is None
+                else min(self._patience, planned.deadline + OVERRUN_SECONDS)
+            )
+            for _attempt in range(2):
+                fresh = exchange is None or not exchange.reusable
+                if fresh:
+                    exchange = await self._connect()
+                assert exchange is not None
+                seen = await exchange.ask(planned, limit, self._extra)
+                if fresh or seen.result != "cut" or seen.status:
+                    break
+                # A kept connection that the gateway closed before it saw the request: ask on a new one.
+                exchange = None
+            self._write(orjson.dumps(dataclasses.asdict(seen)) + b"\n")
+            self.finished += 1
+        if exchange is not None:
+            exchange.transport.close()
+
+    async def _connect(self) -> Exchange:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, exchange = await loop.create_connection(Exchange, *self._address)
+        return exchange
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            print(self.finished, flush=True)
