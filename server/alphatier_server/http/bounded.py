@@ -79,6 +79,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers.extend(headers)
         super().on_headers_complete()
 
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless the connection is gone."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
     def parse(self, data: bytes) -> None:
         """Feed the parser."""
         self._received += len(data)
@@ -106,8 +111,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         body = error.body()
         head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        if not self.transport.is_closing():
-            self.transport.write(head % (error.status, error.reason.encode(), len(body)) + body)
+        self.write(head % (error.status, error.reason.encode(), len(body)) + body)
         self.transport.close()
 
     def close_gently(self) -> None:

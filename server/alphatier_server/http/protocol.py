@@ -58,11 +58,6 @@ class GatewayProtocol(BoundedProtocol):
 
     # -- for the exchange
 
-    def write(self, data: bytes) -> None:
-        """Send bytes, unless the connection is gone."""
-        if not self.transport.is_closing():
-            self.transport.write(data)
-
     def exchange_complete(self, exchange: Exchange) -> None:
         """The answer of the exchange has been written."""
         if exchange is self._active:

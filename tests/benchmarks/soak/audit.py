@@ -5,7 +5,7 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks.soak.books import Books, Line, Sight
+from benchmarks.soak.books import Books, Line, Sight, stayed
 from benchmarks.soak.counters import check_counters
 from benchmarks.soak.limits import check_rates, check_streams
 from benchmarks.soak.plan import BEARABLE, HEALTHY, Plan, plan
@@ -96,13 +96,12 @@ def _possible(sight: Sight) -> set[str]:
 
 
 def _check_result(books: Books, about: str, planned: Plan, sight: Sight) -> None:
-    stayed = sight["result"] in ("ok", "error", "broken")
     books.answered[planned.api] += sight["result"] == "ok"
     if planned.invalid:
-        if stayed and sight["status"] != 400:
+        if stayed(sight) and sight["status"] != 400:
             books.complain(f"{about}: broken JSON was answered with {_name(sight)}")
     elif planned.fault in HEALTHY:
-        if stayed and planned.fault == "none" and planned.deadline is None:
+        if stayed(sight) and planned.fault == "none" and planned.deadline is None:
             books.healthy += 1
             books.answered_whole += sight["result"] == "ok"
         if sight["result"] == "error" and sight["status"] in CLIENT_ERRORS and planned.manner != "leave_upload":

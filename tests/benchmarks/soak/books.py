@@ -11,6 +11,11 @@ Line = dict[str, Any]
 """One line of the gateway's request log."""
 
 
+def stayed(sight: Sight) -> bool:
+    """Whether the client waited for the end of its answer, whatever that was."""
+    return sight["result"] in ("ok", "error", "broken")
+
+
 @dataclass
 class Books:
     """What was counted, and each thing that does not agree."""

@@ -1,16 +1,15 @@
 """Audit of one request's key: refused when it must or may be, recorded with the reason that the client was told."""
 
-from benchmarks.soak.books import Books, Line, Sight
+from benchmarks.soak.books import Books, Line, Sight, stayed
 from benchmarks.soak.keys import KEYS, REFUSALS, REFUSED_ERRORS, limit_of
 from benchmarks.soak.plan import Plan
 
 
 def check_refusal(books: Books, about: str, planned: Plan, sight: Sight, line: Line) -> None:
     """Check what the client saw against the plan, then the record against what the client saw."""
-    stayed = sight["result"] in ("ok", "error", "broken")
-    if stayed:
+    if stayed(sight):
         _check_seen(books, about, planned, sight)
-    _check_record(books, about, planned, sight, line, stayed=stayed)
+    _check_record(books, about, planned, sight, line)
 
 
 def _check_seen(books: Books, about: str, planned: Plan, sight: Sight) -> None:
@@ -26,9 +25,9 @@ def _check_seen(books: Books, about: str, planned: Plan, sight: Sight) -> None:
         books.complain(f"{about}: refused for {reason}, but it is no stream")
 
 
-def _check_record(books: Books, about: str, planned: Plan, sight: Sight, line: Line, *, stayed: bool) -> None:
+def _check_record(books: Books, about: str, planned: Plan, sight: Sight, line: Line) -> None:
     error = line["error"]
-    if stayed:
+    if stayed(sight):
         expected = REFUSALS[sight["reason"]].error if sight["reason"] else None
         if expected is not None and error != expected:
             books.complain(f"{about}: refused for {sight['reason']}, recorded is {error}")
@@ -40,5 +39,5 @@ def _check_record(books: Books, about: str, planned: Plan, sight: Sight, line: L
     if must and (line["replica"] is not None or line["completion_tokens"] is not None):
         books.complain(f"{about}: refused, but an engine worked on it")
     known = KEYS[planned.key].listed and not KEYS[planned.key].revoked
-    if line["key"] != (planned.key if known else None) and (stayed or line["key"] is not None):
+    if line["key"] != (planned.key if known else None) and (stayed(sight) or line["key"] is not None):
         books.complain(f"{about}: of key {planned.key!r}, recorded is {line['key']!r}")
