@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alphatier_models import Family
-from alphatier_server.access.interface import Access
+from alphatier_server.accelerator.bounded import ClientLimits
+from alphatier_server.accelerator.protocol import Exchanges
 from alphatier_server.dialects.chat import ChatDialect, TextDialect
 from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
 from alphatier_server.dialects.responses import ResponsesDialect
-from alphatier_server.endpoint import Endpoint, Gateway
-from alphatier_server.http.bounded import ClientLimits
-from alphatier_server.http.protocol import Exchanges
-from alphatier_server.metrics import Metrics
-from alphatier_server.record import Recorder
+from alphatier_server.gateway.handle import Endpoint, Gateway
+from alphatier_server.gateway.record import Recorder
+from alphatier_server.gateway.state import GatewayState
+from alphatier_server.keys.access import Access
+from alphatier_server.logs import RequestLog
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
-from alphatier_server.request_log import RequestLog
-from alphatier_server.state import GatewayState
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
 
 DIALECTS: Sequence[Dialect] = (

@@ -17,19 +17,19 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from alphatier_models import Family
-from alphatier_server.access.interface import Access, OpenAccess
-from alphatier_server.admin import Administer, admin_router, validation_error
+from alphatier_server.accelerator.protocol import STATE_KEY
 from alphatier_server.api import DIALECTS, Api, GatewaySettings
-from alphatier_server.catalogue import model_card, model_cards
 from alphatier_server.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
-from alphatier_server.http.headers import request_id
-from alphatier_server.http.protocol import STATE_KEY
-from alphatier_server.metrics import Metrics
-from alphatier_server.openapi import describe_completions
+from alphatier_server.gateway.request import request_id
+from alphatier_server.gateway.state import GatewayState
+from alphatier_server.keys.access import Access, OpenAccess
+from alphatier_server.logs import RequestLog
+from alphatier_server.metrics.definitions import Metrics
+from alphatier_server.metrics.multiprocess import shared_registry
 from alphatier_server.replicas.pool import Pool, Replica
-from alphatier_server.request_log import RequestLog
-from alphatier_server.serving.shared_metrics import shared_registry
-from alphatier_server.state import GatewayState
+from alphatier_server.routes.admin import Administer, admin_router, validation_error
+from alphatier_server.routes.catalogue import model_card, model_cards
+from alphatier_server.routes.openapi import describe_completions
 from alphatier_server.upstream import UpstreamClient
 
 __all__ = ["DIALECTS", "GatewaySettings", "create_app", "create_pages"]

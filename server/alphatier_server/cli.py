@@ -5,7 +5,7 @@ from contextlib import closing
 
 import click
 
-from alphatier_server.config.command import serve
+from alphatier_server.process.command import serve
 
 __all__ = ["ask", "serve"]
 

@@ -16,12 +16,12 @@ import orjson
 import prometheus_client
 
 from alphatier_models import Reasoning
-from alphatier_server import fast_metrics
+from alphatier_server.accelerator.known_heads import KnownHeads
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan
-from alphatier_server.http.headers import RequestHead, request_id
-from alphatier_server.http.known_heads import KnownHeads
-from alphatier_server.json_object import JsonObject, _edited_by_scanning
+from alphatier_server.dialects.json_object import JsonObject, _edited_by_scanning
+from alphatier_server.gateway.request import RequestHead, request_id
+from alphatier_server.metrics import collector as fast_metrics
 
 ROUNDS = 15
 CALLS = 2000

@@ -23,14 +23,14 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from alphatier_server.accelerator.protocol import GatewayProtocol
 from alphatier_server.app import GatewaySettings, create_app
-from alphatier_server.decision import Decision
 from alphatier_server.engines.plan import plan_engines
-from alphatier_server.engines.settings import EngineSettings
-from alphatier_server.http.protocol import GatewayProtocol
-from alphatier_server.metrics import Metrics
+from alphatier_server.gateway.decide import Decision
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Lease, Pool, Replica
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.replicas import PoolSettings
 from support.fleets import RunningFleet, eventually, running_fleet
 from support.gateway import metric_value
 

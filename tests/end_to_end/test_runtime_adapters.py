@@ -9,8 +9,8 @@ import pytest
 
 from alphatier_models import load_family, save_family
 from alphatier_server.engines.plan import plan_engines
-from alphatier_server.engines.settings import EngineSettings
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.replicas import PoolSettings
 from support.fleets import RunningFleet, eventually, running_fleet
 
 from .conftest import SHIPPED

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from alphatier_models import Family
-from alphatier_server.access.estimate import estimate_tokens
-from alphatier_server.access.interface import Access, OpenAccess
-from alphatier_server.access.keyed import KeyedAccess, build_access
-from alphatier_server.access.keys import ApiKey, KeyFileError, KeyRing, digest_of, parse_keys
-from alphatier_server.access.memory import MemoryStore
-from alphatier_server.access.settings import AccessSettings, KeyLimits
-from alphatier_server.access.source import KeySource
-from alphatier_server.decision import Decision, decide
 from alphatier_server.errors import Forbidden, RateLimited, Unauthorized
+from alphatier_server.gateway.decide import Decision, decide
+from alphatier_server.keys.access import Access, OpenAccess
+from alphatier_server.keys.keyed import KeyedAccess, build_access
+from alphatier_server.keys.ring import ApiKey, KeyFileError, KeyRing, digest_of, parse_keys
+from alphatier_server.keys.source import KeySource
+from alphatier_server.limits.estimate import estimate_tokens
+from alphatier_server.limits.memory import MemoryStore
+from alphatier_server.settings.access import AccessSettings, KeyLimits
 from support.families import small_family
 
 ALICE, BOB = "sk-at-alice-0123456789", "sk-at-bob-0123456789"
@@ -341,7 +341,7 @@ class TestKeyFile:
 
     def test_a_file_of_ten_thousand_keys_is_the_largest(self) -> None:
         text = "".join(entry(f"k{number}", f"key-{number}") for number in range(10_001))
-        from alphatier_server.access.keys import check_keys
+        from alphatier_server.keys.ring import check_keys
 
         with pytest.raises(KeyFileError, match="10000 are the most"):
             check_keys(parse_keys(text, "keys.toml"))

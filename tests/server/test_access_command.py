@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from alphatier_server.access.command import keys
-from alphatier_server.access.keyed import build_access
-from alphatier_server.access.keys import KeyCaller
-from alphatier_server.access.settings import AccessSettings
 from alphatier_server.errors import Unauthorized
+from alphatier_server.keys.command import keys
+from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.ring import KeyCaller
+from alphatier_server.settings.access import AccessSettings
 
 
 def run(*words: str) -> Result:
@@ -140,8 +140,8 @@ def test_an_entry_that_cannot_be_edited_safely_is_left_to_a_person(file: Path) -
 
 
 def test_commands_at_once_lose_no_key(file: Path) -> None:
-    from alphatier_server.access.key_file import add_key, read_keys
-    from alphatier_server.access.keys import ApiKey, digest_of
+    from alphatier_server.keys.file import add_key, read_keys
+    from alphatier_server.keys.ring import ApiKey, digest_of
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda n: add_key(file, ApiKey(name=f"k{n}", hash=digest_of(f"key-{n}"))), range(40)))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphatier_server.access.content import refuse_remote_media
 from alphatier_server.errors import InvalidRequest
+from alphatier_server.gateway.media import refuse_remote_media
 
 METADATA = "http://169.254.169.254/latest/meta-data/"
 PIXEL = "data:image/png;base64,iVBORw0KGgo="

@@ -15,11 +15,11 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
-from alphatier_server.access.interface import Access
-from alphatier_server.access.keyed import build_access
-from alphatier_server.access.keys import digest_of
-from alphatier_server.access.settings import AccessSettings
 from alphatier_server.cli import ask as ask_command
+from alphatier_server.keys.access import Access
+from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.ring import digest_of
+from alphatier_server.settings.access import AccessSettings
 from support.fake_engine import DONE, USAGE, FakeEngine, Handler, chunk, completion, events, fake_engine
 from support.families import small_family
 from support.gateway import RunningGateway, running_gateway

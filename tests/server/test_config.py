@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import BaseModel, SecretStr
 
-from alphatier_server.config.changes import needs_restart
-from alphatier_server.config.command import serve
-from alphatier_server.config.errors import ConfigError
-from alphatier_server.config.file import Source
-from alphatier_server.config.options import KEYS
-from alphatier_server.config.settings import GatewayConfig
-from alphatier_server.config.watch import FileWatch
+from alphatier_server.process.command import serve
+from alphatier_server.settings.changes import needs_restart
+from alphatier_server.settings.errors import ConfigError
+from alphatier_server.settings.file import Source
+from alphatier_server.settings.gateway import GatewayConfig
+from alphatier_server.settings.options import KEYS
+from alphatier_server.settings.watch import FileWatch
 from support.families import small_family
 
 README = Path(__file__).resolve().parents[2] / "server" / "README.md"

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alphatier_models import Family
-from alphatier_server.decision import Decision, decide
 from alphatier_server.dialects.chat import ChatDialect, TextDialect
 from alphatier_server.dialects.dialect import Dialect
+from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
 from alphatier_server.dialects.responses import ResponsesDialect
 from alphatier_server.errors import EngineFailed, InvalidRequest, NotFound
-from alphatier_server.json_object import JsonObject
+from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.replicas.pool import Replica
 from support.families import small_family
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.access.interface import Admission, Caller, OpenAccess
+from alphatier_server.keys.access import Admission, Caller, OpenAccess
 from support.fake_engine import break_connection, completion, error, events
 from support.families import small_family
 from support.gateway import RunningGateway, pair

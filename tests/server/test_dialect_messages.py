@@ -8,9 +8,10 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.decision import Decision, decide
 from alphatier_server.dialects.events import read_event
+from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect, MessagesRelay
+from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import (
     BodyTooLarge,
     EngineFailed,
@@ -25,9 +26,8 @@ from alphatier_server.errors import (
     RequestTimeout,
     Unauthorized,
 )
-from alphatier_server.json_object import JsonObject
+from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.replicas.pool import Replica
-from alphatier_server.usage import Usage
 from support.families import small_family
 
 CAPTURED = (Path(__file__).parent / "data" / "messages.sse").read_bytes()

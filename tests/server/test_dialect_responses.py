@@ -8,13 +8,13 @@ import orjson
 import pytest
 
 from alphatier_models import EFFORTS, Family
-from alphatier_server.decision import Decision, decide
 from alphatier_server.dialects.events import read_event
+from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.responses import ResponsePlan, ResponsesDialect, ResponsesRelay
+from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed, EngineTimeout, InvalidRequest
-from alphatier_server.json_object import JsonObject
+from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.replicas.pool import Replica
-from alphatier_server.usage import Usage
 from support.families import small_family
 
 CAPTURED = (Path(__file__).parent / "data" / "responses.sse").read_bytes()

@@ -8,7 +8,7 @@ import pytest
 from alphatier_models import Family, Tier
 from alphatier_models.schema import Base, Evaluation
 from alphatier_server.cli import serve
-from alphatier_server.metrics import Metrics
+from alphatier_server.metrics.definitions import Metrics
 from support.families import small_family
 from support.processes import require
 

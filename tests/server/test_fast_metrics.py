@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from alphatier_server import fast_metrics
+from alphatier_server.metrics import collector as fast_metrics
 
 AMOUNTS = st.lists(st.floats(0, 3000, allow_nan=False), max_size=30)
 

@@ -11,11 +11,11 @@ import pytest
 from fastapi import FastAPI
 
 from alphatier_models import directory_sha256
-from alphatier_server.admin import admin_router, administer
 from alphatier_server.engines.errors import EngineError
-from alphatier_server.engines.settings import EngineSettings
-from alphatier_server.replicas.fleet import UnknownEngine
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.engines.fleet import UnknownEngine
+from alphatier_server.routes.admin import admin_router, administer
+from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import FakeEngine, completion, error, fake_engine
 from support.families import small_family
 from support.fleets import QUICK, RunningFleet, change_tier, eventually, remove_tier, running_fleet, texts
@@ -258,8 +258,8 @@ async def test_an_engine_by_url_may_be_told_to_load_adapters(tmp_path: Path, toy
 def admin_client(running: RunningFleet) -> httpx.AsyncClient:
     from fastapi.exceptions import RequestValidationError
 
-    from alphatier_server.admin import validation_error
     from alphatier_server.errors import GatewayError
+    from alphatier_server.routes.admin import validation_error
 
     app = FastAPI()
     app.include_router(admin_router(partial(administer, running.fleet), lambda bearer, key: bearer == "Bearer admin"))

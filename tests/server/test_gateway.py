@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.request_log import RequestLog
+from alphatier_server.logs import RequestLog
 from support.fake_engine import (
     DONE,
     USAGE,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphatier_server.json_object import JsonError, JsonObject, _edited_by_scanning
+from alphatier_server.dialects.json_object import JsonError, JsonObject, _edited_by_scanning
 
 
 def test_members_that_are_not_edited_keep_their_bytes() -> None:

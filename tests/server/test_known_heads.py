@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alphatier_server.http.known_heads import KnownHeads
+from alphatier_server.accelerator.known_heads import KnownHeads
 from support.fuzzing import ANSWER, BODY, fuzzed_gateway, request
 from support.processes import Served
 from support.raw_client import talk

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphatier_server.access.limits import Account, Limits, Rate, duration, rate_headers, settle, take
-from alphatier_server.access.memory import MemoryStore, Place
+from alphatier_server.limits.arithmetic import Account, Limits, Rate, duration, rate_headers, settle, take
+from alphatier_server.limits.memory import MemoryStore, Reservation
 
 
 @dataclass
@@ -25,15 +25,15 @@ def admit(limits: Limits, account: Account, now: float, tokens: int = 0, *, stre
     return take(limits, account, streamed=streamed, reservation=reservation, now=now).refused
 
 
-async def place(store: MemoryStore, limits: Limits, tokens: int = 0, *, streamed: bool = False) -> Place:
+async def place(store: MemoryStore, limits: Limits, tokens: int = 0, *, streamed: bool = False) -> Reservation:
     answer = await store.take("alice", limits, streamed=streamed, tokens=tokens)
-    assert isinstance(answer, Place), answer
+    assert isinstance(answer, Reservation), answer
     return answer
 
 
 async def refusal(store: MemoryStore, limits: Limits, tokens: int = 0, *, streamed: bool = False) -> str:
     answer = await store.take("alice", limits, streamed=streamed, tokens=tokens)
-    assert not isinstance(answer, Place)
+    assert not isinstance(answer, Reservation)
     assert answer.refused is not None
     return answer.refused
 

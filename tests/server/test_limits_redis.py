@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from alphatier_server.access.fallback import FallbackStore
-from alphatier_server.access.limits import Account, Limits, Outcome, Rate, settle, take
-from alphatier_server.access.memory import Place, Store, StoreFailed
-from alphatier_server.access.redis_store import TIME_LIMIT_SECONDS, RedisStore
-from alphatier_server.access.settings import RedisFailure
 from alphatier_server.errors import LimitsUnavailable
+from alphatier_server.limits.arithmetic import Account, Limits, Outcome, Rate, settle, take
+from alphatier_server.limits.fallback import FallbackStore
+from alphatier_server.limits.memory import Reservation, Store, StoreFailed
+from alphatier_server.limits.redis_store import TIME_LIMIT_SECONDS, RedisStore
+from alphatier_server.settings.access import RedisFailure
 from support.redis_server import RedisServer, redis_server
 
 NewStore = Callable[..., RedisStore]
@@ -54,13 +54,13 @@ def gateway(server: RedisServer, closing: AsyncExitStack, **options: Any) -> Red
     return store
 
 
-async def ask(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Place | Outcome:
+async def ask(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Reservation | Outcome:
     return await store.take("alice", limits, streamed=streamed, tokens=tokens)
 
 
-async def place(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Place:
+async def place(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Reservation:
     answer = await ask(store, limits, tokens, streamed=streamed)
-    assert isinstance(answer, Place), answer
+    assert isinstance(answer, Reservation), answer
     return answer
 
 
@@ -103,7 +103,7 @@ async def test_a_limit_is_exact_when_gateways_ask_at_once(server: RedisServer, c
     stores = [gateway(server, closing) for _ in range(3)]
     limits = Limits(Rate(1, 50), None, 40)
     answers = await asyncio.gather(*(ask(store, limits) for store in stores for _ in range(40)))
-    assert sum(isinstance(answer, Place) for answer in answers) == 40
+    assert sum(isinstance(answer, Reservation) for answer in answers) == 40
 
 
 async def test_the_script_says_what_the_pure_arithmetic_says(server: RedisServer, closing: AsyncExitStack) -> None:
@@ -142,7 +142,7 @@ async def test_places_of_a_dead_gateway_end_by_themselves(server: RedisServer, c
     dead._held.clear()
     assert await refusal(living, limits) == "concurrent_requests"
     async with asyncio.timeout(10):
-        while not isinstance(answer := await ask(living, limits, 10), Place):
+        while not isinstance(answer := await ask(living, limits, 10), Reservation):
             await living.upkeep()
             await asyncio.sleep(0.05)
     assert answer.outcome.reserved == 20  # the dead gateway's 500 tokens are free again
@@ -203,7 +203,7 @@ async def test_a_silent_redis_is_not_waited_for(own_server: RedisServer, closing
     own_server.thaw()
     # The script may have run after all; its lease is given back.
     async with asyncio.timeout(10):
-        while not isinstance(await ask(store, limits), Place):
+        while not isinstance(await ask(store, limits), Reservation):
             await store.upkeep()
             await asyncio.sleep(0.02)
 
@@ -220,7 +220,7 @@ async def test_a_cancelled_admission_leaves_no_lease(own_server: RedisServer, cl
         await asking
     own_server.thaw()
     async with asyncio.timeout(10):
-        while not isinstance(await ask(store, limits), Place):
+        while not isinstance(await ask(store, limits), Reservation):
             await store.upkeep()
             await asyncio.sleep(0.02)
 
@@ -267,7 +267,7 @@ class TestWhenRedisIsGone:
                     assert refused.value.headers["retry-after"] == "1"
             else:
                 fallback = [await ask(one, self.limits) for _ in range(5)]
-                let_in = [answer for answer in fallback if isinstance(answer, Place)]
+                let_in = [answer for answer in fallback if isinstance(answer, Reservation)]
                 assert len(let_in) == (2 if choice == "local" else 5)
                 for answer in let_in:
                     answer.close(0)
@@ -284,11 +284,11 @@ class TestWhenRedisIsGone:
 
 
 def test_a_wrong_url_is_told_without_its_password() -> None:
-    from alphatier_server.access.keyed import build_access
-    from alphatier_server.access.keys import KeyFileError
+    from alphatier_server.keys.keyed import build_access
+    from alphatier_server.keys.ring import KeyFileError
 
     environment = {"ALPHATIER_API_KEYS": "alice:sk-at-0123456789", "ALPHATIER_REDIS_URL": "http://:geheim@host:6379"}
-    from alphatier_server.access.settings import AccessSettings
+    from alphatier_server.settings.access import AccessSettings
 
     with pytest.raises(KeyFileError, match="redis_url is no URL") as error:
         build_access(AccessSettings(), environment=environment)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_server.access.limits import Limits, Outcome, Rate
-from alphatier_server.access.memory import Place, StoreFailed
-from alphatier_server.access.shared import SharedStore
+from alphatier_server.limits.arithmetic import Limits, Outcome, Rate
+from alphatier_server.limits.memory import Reservation, StoreFailed
+from alphatier_server.limits.shared import SharedStore
 
 WORKERS = 4
 
@@ -21,9 +21,9 @@ WORKERS = 4
 WORKER = """
 import asyncio, sys
 from pathlib import Path
-from alphatier_server.access.limits import Limits, Rate
-from alphatier_server.access.memory import Place
-from alphatier_server.access.shared import SharedStore
+from alphatier_server.limits.arithmetic import Limits, Rate
+from alphatier_server.limits.memory import Reservation
+from alphatier_server.limits.shared import SharedStore
 
 async def main():
     path, worker, tries = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -34,7 +34,7 @@ async def main():
     places = []
     for _ in range(tries):
         answer = await store.take("alice", limits, streamed=True, tokens=10)
-        if isinstance(answer, Place):
+        if isinstance(answer, Reservation):
             places.append(answer)
     print(len(places), flush=True)
     if sys.stdin.readline().strip() == "return":
@@ -86,7 +86,7 @@ def observer(path: Path) -> SharedStore:
     return SharedStore(path, 0)
 
 
-def ask(store: SharedStore, limits: Limits, tokens: int = 1) -> Place | Outcome:
+def ask(store: SharedStore, limits: Limits, tokens: int = 1) -> Reservation | Outcome:
     return asyncio.run(store.take("alice", limits, streamed=False, tokens=tokens))
 
 
@@ -107,7 +107,7 @@ def test_places_and_tokens_are_exact_under_contention_and_all_come_back(path: Pa
     for worker in workers:
         worker.told("return")
         assert worker.reads() == "returned"
-    assert isinstance(ask(observer(path), Limits(None, None, 1, 1)), Place)
+    assert isinstance(ask(observer(path), Limits(None, None, 1, 1)), Reservation)
     probe = ask(observer(path), Limits(None, Rate(60, 6000)))
     assert isinstance(probe, Outcome)
     # 600 x 10 tokens were booked and none are held: at 60 a minute the bucket is full again in 6000 s
@@ -131,7 +131,7 @@ def test_a_killed_worker_gives_its_places_back(path: Path, workers: list[Worker]
     workers[victim].process.wait(20)
     store.clear_worker(victim)
     freed = 0
-    while isinstance(place := ask(store, limits, 10), Place):
+    while isinstance(place := ask(store, limits, 10), Reservation):
         freed += 1
         assert place.outcome.reserved == 10_000 - (counts[victim] - freed) * 10
     assert freed == counts[victim] > 0
@@ -151,7 +151,7 @@ def test_a_stopped_worker_does_not_stop_the_others(path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
         began = time.monotonic()
-        assert isinstance(ask(SharedStore(path, 0), Limits(concurrent_requests=1)), Place)
+        assert isinstance(ask(SharedStore(path, 0), Limits(concurrent_requests=1)), Reservation)
         assert time.monotonic() - began < 10
         holder.kill()
 
@@ -162,9 +162,9 @@ def test_keys_are_apart_and_a_full_file_reuses_idle_records(tmp_path: Path) -> N
     store, other = SharedStore(path, 0), SharedStore(path, 0)
     limits = Limits(concurrent_requests=1)
 
-    async def take(store: SharedStore, name: str) -> Place:
+    async def take(store: SharedStore, name: str) -> Reservation:
         answer = await store.take(name, limits, streamed=False, tokens=1)
-        assert isinstance(answer, Place)
+        assert isinstance(answer, Reservation)
         return answer
 
     first, second = asyncio.run(take(store, "a")), asyncio.run(take(store, "b"))
@@ -182,10 +182,10 @@ def test_keys_are_apart_and_a_full_file_reuses_idle_records(tmp_path: Path) -> N
 def test_a_place_returned_after_its_worker_was_cleared_changes_nothing(path: Path) -> None:
     store, limits = SharedStore(path, 1), Limits(concurrent_requests=1)
     place = ask(store, limits)
-    assert isinstance(place, Place)
+    assert isinstance(place, Reservation)
     SharedStore(path, 0).clear_worker(1)
     place.close(0)
-    assert isinstance(ask(store, limits), Place)
+    assert isinstance(ask(store, limits), Reservation)
     assert isinstance(ask(store, limits), Outcome)
 
 
@@ -202,8 +202,8 @@ def test_a_bucket_refills_between_processes(path: Path) -> None:
     now = [1000.0]
     one, two = SharedStore(path, 0, lambda: now[0]), SharedStore(path, 1, lambda: now[0])
     limits = Limits(requests=Rate(60, 1))
-    assert isinstance(ask(one, limits), Place)
+    assert isinstance(ask(one, limits), Reservation)
     assert isinstance(ask(two, limits), Outcome)
     now[0] += 1
-    assert isinstance(ask(two, limits), Place)
+    assert isinstance(ask(two, limits), Reservation)
     assert isinstance(ask(one, limits), Outcome)

@@ -10,7 +10,7 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 from alphatier_models import EFFORTS
 from alphatier_server.app import DIALECTS, GatewaySettings, create_app
 from alphatier_server.errors import GatewayError
-from alphatier_server.metrics import Metrics
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from support.families import small_family
 

@@ -14,7 +14,7 @@ import openai
 import orjson
 import pytest
 
-from alphatier_server.access.keys import digest_of
+from alphatier_server.keys.ring import digest_of
 from support.certificates import self_signed
 from support.families import small_family
 from support.processes import Served, serving, until

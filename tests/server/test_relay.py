@@ -9,9 +9,9 @@ import pytest
 from alphatier_models import Reasoning
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan, relay_response
+from alphatier_server.dialects.reasoning import ReasoningSplitter
+from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
-from alphatier_server.reasoning import ReasoningSplitter
-from alphatier_server.usage import Usage
 from support.fake_engine import DONE, USAGE, chunk
 
 MARKS = Reasoning()

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphatier_models import Family
-from alphatier_server.decision import Decision
 from alphatier_server.errors import NoEngine
-from alphatier_server.metrics import Metrics
+from alphatier_server.gateway.decide import Decision
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.breaker import Breaker
 from alphatier_server.replicas.pool import Lease, Pool, Replica
 from alphatier_server.replicas.retry_budget import WINDOW_SECONDS, RetryBudget
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.replicas import PoolSettings
 from support.families import small_family
 
 

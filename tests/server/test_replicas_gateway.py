@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import FakeEngine, completion, error, fake_engine
 from support.families import small_family
 from support.fleets import eventually

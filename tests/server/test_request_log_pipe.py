@@ -5,7 +5,7 @@ import io
 import orjson
 import pytest
 
-from alphatier_server.request_log import RequestLog
+from alphatier_server.logs import RequestLog
 
 
 class Pipe(io.BytesIO):

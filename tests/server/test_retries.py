@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import DONE, break_connection, chunk, completion, error, events, fake_engine, stay_silent
 from support.families import small_family
 from support.gateway import RunningGateway, running_gateway

@@ -32,7 +32,7 @@ def loaded_modules(code: str) -> set[str]:
 
 @pytest.mark.parametrize("module", ["single", "parent", "worker"])
 def test_what_answers_requests_is_loaded_without_fastapi(module: str) -> None:
-    assert loaded_modules(f"import alphatier_server.serving.{module}").isdisjoint({*HEAVY, "fastapi"})
+    assert loaded_modules(f"import alphatier_server.process.{module}").isdisjoint({*HEAVY, "fastapi"})
 
 
 def test_the_pages_load_nothing_heavy_either() -> None:

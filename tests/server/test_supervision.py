@@ -16,10 +16,10 @@ import pytest
 
 from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.devices import Devices
-from alphatier_server.engines.engine import Surroundings
+from alphatier_server.engines.engine import EngineContext
+from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import EngineError, EngineSpec
-from alphatier_server.engines.supervisor import ManagedEngine
-from alphatier_server.metrics import Metrics
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
 
@@ -66,7 +66,7 @@ async def supervised(folder: Path, program: str) -> AsyncIterator[Supervised]:
 
     client = UpstreamClient(UpstreamLimits())
     store = AdapterStore(folder / "adapters")
-    surroundings = Surroundings(pool, metrics, client, report, pool.in_flight, folder, store, Devices(tuple))
+    surroundings = EngineContext(pool, metrics, client, report, pool.in_flight, folder, store, Devices(tuple))
     engine = ManagedEngine(spec, surroundings)
     task = asyncio.create_task(engine.run())
     try:

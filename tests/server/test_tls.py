@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_server.serving.console import ServeError
-from alphatier_server.serving.tls import Certificate
+from alphatier_server.process.console import ServeError
+from alphatier_server.process.tls import Certificate
 from support.certificates import lock, self_signed
 
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from alphatier_server.gateway.work import in_work
 from alphatier_server.upstream import Answer, Broken, TimedOut, Unreachable, UpstreamClient, UpstreamLimits
 from alphatier_server.upstream.connection import Sink
-from alphatier_server.work import in_work
 from support.raw_engine import STREAM_END, STREAM_HEAD, RawEngine, chunked, raw_engine, whole
 
 JSON = b'{"a":1}'

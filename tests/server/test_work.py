@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alphatier_server.work import Reply, Work, WorkQueue, in_task, in_work
+from alphatier_server.gateway.work import Reply, Work, WorkQueue, in_task, in_work
 
 
 class Log(list[str]):

@@ -18,7 +18,7 @@ import orjson
 import psutil
 import pytest
 
-from alphatier_server.access.keys import digest_of
+from alphatier_server.keys.ring import digest_of
 from support.families import small_family
 from support.processes import Served, serving, until
 from support.raw_engine import RawEngine, RawRequest, raw_engine, whole

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from alphatier_server.serving.shared_metrics import forget_live_values, shared_registry
+from alphatier_server.metrics.multiprocess import forget_live_values, shared_registry
 from support.gateway import metric_value
 
 WRITER = """
 import os, signal, sys
 from pathlib import Path
-from alphatier_server.serving.shared_metrics import share
+from alphatier_server.metrics.multiprocess import share
 share(Path(sys.argv[1]), sys.argv[2])
-from alphatier_server.metrics import Metrics
+from alphatier_server.metrics.definitions import Metrics
 metrics = Metrics()
 for tier in range(100):  # far more than the 64 KiB with which a file begins
     series = ("toy", str(tier), "default", "chat/completions", "ok")

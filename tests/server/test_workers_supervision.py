@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from alphatier_server.serving.console import ServeError
-from alphatier_server.serving.workers import Workers
+from alphatier_server.process.console import ServeError
+from alphatier_server.process.workers import Workers
 
 TOY = """
 import json, os, signal, socket, sys, time

@@ -14,15 +14,15 @@ import aiohttp
 import uvicorn
 
 from alphatier_models import Family, Tier, directory_sha256, load_family, save_family
+from alphatier_server.accelerator.protocol import GatewayProtocol
 from alphatier_server.app import GatewaySettings, create_app
 from alphatier_server.engines.engine import Busy
+from alphatier_server.engines.fleet import Fleet
 from alphatier_server.engines.plan import EngineSpec, plan_engines
-from alphatier_server.engines.settings import EngineSettings
-from alphatier_server.http.protocol import GatewayProtocol
-from alphatier_server.metrics import Metrics
-from alphatier_server.replicas.fleet import Fleet
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.replicas import PoolSettings
 
 FAKE_VLLM = Path(__file__).with_name("fake_vllm.py")
 QUICK = PoolSettings(health_interval=0.1, health_timeout=2)

@@ -15,17 +15,17 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from alphatier_models import Family
-from alphatier_server.access.interface import Access
+from alphatier_server.accelerator.bounded import ClientLimits
+from alphatier_server.accelerator.protocol import GatewayProtocol
 from alphatier_server.app import GatewaySettings, create_app
-from alphatier_server.engines.settings import EngineSettings
-from alphatier_server.http.bounded import ClientLimits
-from alphatier_server.http.protocol import GatewayProtocol
-from alphatier_server.metrics import Metrics
-from alphatier_server.replicas.fleet import Fleet
+from alphatier_server.engines.fleet import Fleet
+from alphatier_server.gateway.state import GatewayState
+from alphatier_server.keys.access import Access
+from alphatier_server.logs import RequestLog
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
-from alphatier_server.replicas.settings import PoolSettings
-from alphatier_server.request_log import RequestLog
-from alphatier_server.state import GatewayState
+from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.upstream import UpstreamLimits
 from support.fake_engine import FakeEngine, Handler, fake_engine
 

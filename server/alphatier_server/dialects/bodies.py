@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.errors import EngineFailed, InvalidRequest
-from alphatier_server.json_object import JsonError, JsonObject
 
 MOST_TOKENS = 2**53
 """More than any engine counts; sums of such numbers still fit into JSON's 64 bits."""

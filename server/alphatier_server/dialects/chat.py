@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alphatier_models import Reasoning
-from alphatier_server.decision import TIER_FIELD, Decision, Selector, openai_efforts
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan, relay_response
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay
-from alphatier_server.json_object import JsonObject
+from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.gateway.decide import TIER_FIELD, Decision, Selector, openai_efforts
 from alphatier_server.replicas.pool import Replica
 
 _SELECTORS = (TIER_FIELD, "reasoning_effort", "reasoning")

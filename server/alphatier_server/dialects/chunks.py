@@ -20,11 +20,11 @@ from alphatier_server.dialects.completion import (
 )
 from alphatier_server.dialects.dialect import Observed
 from alphatier_server.dialects.events import EventSplitter, read_event
+from alphatier_server.dialects.json_object import JsonError, JsonObject
+from alphatier_server.dialects.reasoning import ReasoningSplitter
 from alphatier_server.dialects.template import END, Match, Template, learn, with_model
+from alphatier_server.dialects.usage import Usage, UsageTally
 from alphatier_server.errors import EngineFailed
-from alphatier_server.json_object import JsonError, JsonObject
-from alphatier_server.reasoning import ReasoningSplitter
-from alphatier_server.usage import Usage, UsageTally
 
 _MODEL_ALONE, _USAGE_ALONE = frozenset({"model"}), frozenset({"usage"})
 

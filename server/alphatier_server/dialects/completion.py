@@ -9,10 +9,10 @@ from typing import Any
 
 from alphatier_models import Reasoning
 from alphatier_server.dialects.dialect import Observed
+from alphatier_server.dialects.json_object import JsonError, JsonObject
+from alphatier_server.dialects.reasoning import split_message
+from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
-from alphatier_server.json_object import JsonError, JsonObject
-from alphatier_server.reasoning import split_message
-from alphatier_server.usage import Usage
 
 
 @dataclass(slots=True)

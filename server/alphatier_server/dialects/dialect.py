@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from alphatier_server.decision import Decision, Effort
+from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError
-from alphatier_server.json_object import JsonObject
+from alphatier_server.gateway.decide import Decision, Effort
 from alphatier_server.replicas.pool import Replica
-from alphatier_server.usage import Usage
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import orjson
 
 from alphatier_server.dialects.dialect import Observed
+from alphatier_server.dialects.json_object import JsonError, JsonObject
+from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
-from alphatier_server.json_object import JsonError, JsonObject
-from alphatier_server.usage import Usage
 
 MAX_EVENT_BYTES = 64 * 2**20
 """The longest event that is held until it is complete."""

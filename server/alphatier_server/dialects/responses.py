@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import orjson
 
-from alphatier_server.decision import TIER_FIELD, Decision, Effort, openai_efforts
 from alphatier_server.dialects.bodies import (
     edited_answer,
     object_or_empty,
@@ -25,10 +24,11 @@ from alphatier_server.dialects.bodies import (
 )
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay
 from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
+from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError, InvalidRequest
-from alphatier_server.json_object import JsonObject
+from alphatier_server.gateway.decide import TIER_FIELD, Decision, Effort, openai_efforts
 from alphatier_server.replicas.pool import Replica
-from alphatier_server.usage import Usage
 
 _TOKENS: dict[bytes, Token] = {
     b"response.reasoning_text.delta": "thinking",

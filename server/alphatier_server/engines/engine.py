@@ -10,7 +10,7 @@ from typing import Any, Literal
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.devices import Devices
-from alphatier_server.metrics import Metrics
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.upstream import UpstreamClient
 
@@ -22,7 +22,7 @@ Busy = Callable[[str, str | None], int]
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class EngineContext:
     """What engines work with."""
 
     pool: Pool

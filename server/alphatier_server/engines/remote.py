@@ -9,11 +9,11 @@ import orjson
 
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versioned
-from alphatier_server.engines.engine import Engine, FamilyChange, Surroundings
+from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.errors import EngineError
-from alphatier_server.engines.settings import EngineSettings
-from alphatier_server.replicas.health import HealthCheck
+from alphatier_server.engines.health import HealthCheck
 from alphatier_server.replicas.pool import Replica
+from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.upstream import UpstreamError
 
 Cards = list[dict[str, Any]]
@@ -30,7 +30,7 @@ class RemoteEngine(Engine):
         settings: EngineSettings,
         families: Mapping[str, Family],
         folders: Mapping[str, Path],
-        surroundings: Surroundings,
+        surroundings: EngineContext,
         *,
         api_key: str | None = None,
     ) -> None:

@@ -10,7 +10,7 @@ No I/O and no clock of its own: moments (`time.monotonic` seconds) are given.
 
 from typing import Literal
 
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.replicas import PoolSettings
 
 State = Literal["closed", "half_open", "open"]
 

@@ -15,14 +15,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from alphatier_server.decision import Decision
 from alphatier_server.errors import NoEngine
-from alphatier_server.metrics import Metrics
+from alphatier_server.gateway.decide import Decision
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.affinity import choose, conversation_key
 from alphatier_server.replicas.breaker import Breaker
 from alphatier_server.replicas.replica import Lease, Replica, Result
 from alphatier_server.replicas.retry_budget import RetryBudget
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.replicas import PoolSettings
 
 __all__ = ["RETRY_AFTER_SECONDS", "Lease", "Pool", "Replica", "Result"]
 

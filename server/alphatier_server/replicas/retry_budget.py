@@ -10,7 +10,7 @@ a window instead of with tokens that expire: in any ten seconds
 import time
 from collections.abc import Callable
 
-from alphatier_server.replicas.settings import PoolSettings
+from alphatier_server.settings.replicas import PoolSettings
 
 WINDOW_SECONDS = 10
 

@@ -10,10 +10,10 @@ from typing import Final
 
 import httptools
 
-from alphatier_server.http.known_heads import KnownHeads
+from alphatier_server.accelerator.known_heads import KnownHeads
+from alphatier_server.gateway.work import Reply
+from alphatier_server.settings.upstream import UpstreamLimits
 from alphatier_server.upstream.errors import Broken, TimedOut, UpstreamError
-from alphatier_server.upstream.limits import UpstreamLimits
-from alphatier_server.work import Reply
 
 Sink = Callable[[bytes], bool]
 """Takes a piece of a stream; true when it needs no more."""

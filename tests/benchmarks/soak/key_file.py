@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from alphatier_server.access.key_file import add_key, revoke_key
-from alphatier_server.access.keys import ApiKey, digest_of
+from alphatier_server.keys.file import add_key, revoke_key
+from alphatier_server.keys.ring import ApiKey, digest_of
 from benchmarks.soak.keys import KEYS, secret
 
 

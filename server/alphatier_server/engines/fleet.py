@@ -1,0 +1,249 @@
+"""The engines of one gateway and the families they serve, while both come, change and go.
+
+The fleet owns the engines' tasks. What it promises:
+
+- A change is prepared first and then switched in one step: the family that the endpoints look up, the tiers
+  that each replica serves, and which engines get requests. What cannot be prepared changes nothing.
+- Requests under way keep the engine and the weights that they began on. These go when their last request
+  has ended, or when the drain limit is over.
+
+Changes happen one after another. With worker processes the fleet lives in the parent; the workers' pools
+mirror its own, and `busy` tells what all of them have open.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from alphatier_models import Family, FamilyError, load_family
+from alphatier_models.files import family_file
+from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan
+from alphatier_server.engines.devices import Devices
+from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Origin, Report
+from alphatier_server.engines.errors import EngineError
+from alphatier_server.engines.family_changes import FamilyChanges
+from alphatier_server.engines.managed import ManagedEngine
+from alphatier_server.engines.plan import plan_engines
+from alphatier_server.engines.registry import EngineRegistry, UnknownEngine
+from alphatier_server.engines.remote import RemoteEngine
+from alphatier_server.metrics.definitions import Metrics
+from alphatier_server.replicas.pool import Pool
+from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.upstream import UpstreamClient, UpstreamLimits
+
+__all__ = ["Fleet", "UnknownEngine"]
+
+_LONG = 3600.0
+
+
+class Fleet:
+    """Make it, `start` it inside the running loop, `close` it at the end."""
+
+    def __init__(
+        self,
+        families: dict[str, Family],
+        folders: Mapping[str, Path],
+        pool: Pool,
+        metrics: Metrics,
+        engines: Sequence[EngineSettings],
+        *,
+        logs: Path,
+        report: Report,
+        on_failure: Callable[[BaseException], None],
+        default_key: str | None = None,
+        checksums: bool = True,
+        busy: Busy | None = None,
+        planner: Plan = plan_engines,
+    ) -> None:
+        """`families` is the mapping that the endpoints use: it is changed in place, entry by entry.
+
+        `on_failure` is called when the gateway cannot go on. `default_key` is for engines by URL without a
+        key of their own. Raises EngineError when an engine cannot be planned.
+        """
+        self.families = families
+        self.folders = {name: folder.resolve() for name, folder in folders.items()}
+        self._pool = pool
+        self._metrics = metrics
+        self._report = report
+        self._checksums = checksums
+        self._busy = busy or (lambda name, model: pool.in_flight(name, model))
+        store = AdapterStore(logs / "work" / "adapters", checksums=checksums)
+        self._plan = DesiredEngines(planner, logs / "work", store, default_key)
+        self._client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG))
+        self._with = EngineContext(pool, metrics, self._client, report, self._busy, logs, store, Devices())
+        self._roster = EngineRegistry(self._with, on_failure)
+        self._lock = asyncio.Lock()
+        self._loading: list[str] = []
+        self._applied = 0
+        self._changes = FamilyChanges(
+            self.families,
+            self.folders,
+            self._with,
+            self._roster,
+            lambda wish: self._begin(wish, "config", held=True),
+            self._lock,
+        )
+        self._settings = list(engines)
+        self._dismissed: set[tuple[Any, ...]] = set()
+        """What an administrator has removed; it comes back with the next change of the settings."""
+        self._first = self._wishes(engines)
+
+    # --- life -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the engines' tasks."""
+        for wish in self._first:
+            self._begin(wish, "config")
+
+    async def run(self) -> None:
+        """Start the engines, and end them when this is cancelled."""
+        self.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End all engines that run here, and forget the others."""
+        await self._roster.close()
+        self._client.close()
+
+    # --- engines ----------------------------------------------------------------------------------
+
+    def status(self) -> list[dict[str, Any]]:
+        """Every engine: name, place, origin, state, tiers, requests in flight, breaker."""
+        return [self._roster.status(engine) for engine in self._roster]
+
+    async def add(self, settings: EngineSettings, *, api_key: str | None = None) -> str:
+        """Add an engine by URL. Returns its name. Raises EngineError."""
+        if settings.url is None:
+            raise EngineError("Engines that run here are set by the configuration; add one by its URL.")
+        async with self._lock:
+            if settings.label() in self._roster:
+                raise EngineError(f"There is an engine called {settings.label()!r}; give this one another name.")
+            (wish,) = self._wishes([settings])
+            return self._begin(wish, "admin", api_key=api_key).name
+
+    def drain(self, name: str) -> str:
+        """Give the engine no new requests, and remove it when its last one has ended.
+
+        `name` may be its URL; returns its name. Raises UnknownEngine.
+        """
+        engine = self._roster.find(name)
+        self._dismissed.add(engine.key)
+        self._roster.drain(engine)
+        return engine.name
+
+    async def remove(self, name: str) -> str:
+        """Remove the engine at once: what it was working on breaks if it runs here. Raises UnknownEngine."""
+        engine = self._roster.find(name)
+        self._dismissed.add(engine.key)
+        await self._roster.remove(engine)
+        return engine.name
+
+    async def apply(self, engines: Sequence[EngineSettings]) -> None:
+        """Become what the settings say: start what is new, drain what is gone, leave the rest alone.
+
+        What is gone is drained once everything new can answer. Engines that were added by the admin API stay.
+        Raises EngineError when the settings cannot be planned; nothing has changed then.
+        """
+        async with self._lock:
+            wishes = await asyncio.to_thread(self._wishes, engines)
+            self._settings = list(engines)
+            self._dismissed.clear()
+            self._applied += 1
+            staying = [engine for engine in self._roster if engine.origin == "config" and not engine.draining]
+            running = {engine.key for engine in staying if engine.error is None}
+            new = [self._begin(wish, "config") for wish in wishes if wish.key not in running]
+            wanted = {wish.key for wish in wishes}
+            gone = [engine for engine in staying if engine.key not in wanted]
+        if gone:
+            self._roster.job(self._replace(gone, new, self._applied))
+
+    async def _replace(self, gone: Sequence[Engine], new: Sequence[Engine], number: int) -> None:
+        """Let them go when all of the new ones can answer, unless the settings have changed again by then."""
+        try:
+            await self._roster.all_settled(new)
+        except EngineError as error:
+            self._report(f"The engines from before stay. {error}")
+            return
+        if number == self._applied:
+            for engine in gone:
+                self._roster.drain(engine)
+
+    # --- families ---------------------------------------------------------------------------------
+
+    async def load_family(self, folder: Path) -> Family:
+        """Add the family in `folder`, or change the one of its name to what the folder says now.
+
+        Returns once requests get the new one. Raises FamilyError or EngineError; nothing has changed then.
+        """
+        folder = family_file(folder).parent.resolve()
+        self._loading.append(str(folder))
+        try:
+            async with self._lock:
+                family = await asyncio.to_thread(load_family, folder, checksums=self._checksums)
+                change = FamilyChange(family.name, self.families.get(family.name), family, folder)
+                if change.old != family or self.folders.get(family.name) != folder:
+                    await self._change(change)
+        finally:
+            self._loading.remove(str(folder))
+        return family
+
+    def loading(self) -> list[str]:
+        """Folders of families that are being loaded."""
+        return list(self._loading)
+
+    def follow(self, task: "asyncio.Task[Family]") -> None:
+        """Report how a change ends that nobody waits for any more."""
+
+        async def ended() -> None:
+            try:
+                await task
+            except (FamilyError, EngineError) as error:
+                self._report(str(error))
+
+        self._roster.job(ended())
+
+    async def remove_family(self, name: str) -> None:
+        """Serve the family no more: 404 for new requests, and its engines drain. Raises UnknownEngine."""
+        async with self._lock:
+            if name not in self.families:
+                raise UnknownEngine(name)
+            await self._change(FamilyChange(name, self.families[name], None, self.folders[name]))
+
+    async def apply_families(self, folders: Sequence[Path]) -> None:
+        """Serve the families in these folders and no others. Raises FamilyError or EngineError at the first fault."""
+        loaded = [await self.load_family(folder) for folder in folders]
+        for name in [name for name in self.families if name not in {family.name for family in loaded}]:
+            await self.remove_family(name)
+
+    async def _change(self, change: FamilyChange) -> None:
+        await self._changes.make(change, await asyncio.to_thread(self._wishes_after, change))
+
+    def _wishes_after(self, change: FamilyChange) -> list[DesiredEngine]:
+        if change.new is None:
+            return []
+        families, folders = {change.name: change.new}, {change.name: change.folder}
+        managed = [settings for settings in self._settings if settings.url is None]
+        wishes = self._plan.all(managed, families, folders)
+        return [wish for wish in wishes if wish.key not in self._dismissed]
+
+    def _wishes(self, engines: Iterable[EngineSettings]) -> list[DesiredEngine]:
+        return self._plan.all(engines, dict(self.families), dict(self.folders))
+
+    def _begin(
+        self, wish: DesiredEngine, origin: Origin, *, api_key: str | None = None, held: bool = False
+    ) -> Engine:
+        engine: Engine
+        if wish.spec is None:
+            key = api_key or self._plan.key(wish.settings)
+            engine = RemoteEngine(wish.settings, self.families, self.folders, self._with, api_key=key)
+        else:
+            engine = ManagedEngine(wish.spec, self._with, name=wish.name, planner=partial(self._plan.spec, wish))
+        engine.origin, engine.key, engine.held = origin, wish.key, held
+        self._roster.begin(engine)
+        return engine

@@ -1,0 +1,198 @@
+"""The engines of one gateway: their tasks, and how each of them comes, drains and goes.
+
+Which engines there should be is decided elsewhere (`fleet`).
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any
+
+from alphatier_server.engines.engine import Engine, EngineContext
+from alphatier_server.engines.errors import EngineError
+from alphatier_server.engines.managed import ManagedEngine
+
+POLL_SECONDS = 0.05
+"""Requests end in other processes too, so whether an engine is idle is asked again and again."""
+
+log = logging.getLogger("alphatier")
+
+
+class UnknownEngine(KeyError):
+    """There is no engine, or family, of that name."""
+
+
+class EngineRegistry:
+    """Engines by name. `on_failure` is called when the gateway cannot go on."""
+
+    def __init__(self, surroundings: EngineContext, on_failure: Callable[[BaseException], None]) -> None:
+        self._with = surroundings
+        self._on_failure = on_failure
+        self._engines: dict[str, Engine] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[Engine]:
+        return iter(list(self._engines.values()))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._engines
+
+    def find(self, name: str) -> Engine:
+        """The engine of that name or at that URL. Raises UnknownEngine."""
+        for engine in self._engines.values():
+            if name in (engine.name, engine.place):
+                return engine
+        raise UnknownEngine(name)
+
+    def begin(self, engine: Engine) -> None:
+        """Start its task."""
+        for known in self:
+            if known.error is not None and known.key == engine.key:  # given up; this is the next attempt
+                del self._engines[known.name], self._tasks[known.name]
+        engine.name = self._unique(engine.name)
+        self._engines[engine.name] = engine
+        self._tasks[engine.name] = asyncio.create_task(self._run(engine))
+
+    def drain(self, engine: Engine) -> None:
+        """Give it no new requests, and remove it when its last one has ended."""
+        if engine.draining:
+            return
+        engine.draining = True
+        with self._with.pool.batch():
+            for name in engine.replicas():
+                self._with.pool.drain(name)
+        self.job(self._remove_when_idle(engine))
+
+    async def remove(self, engine: Engine) -> None:
+        """End it if it runs here, and forget it."""
+        if self._engines.get(engine.name) is not engine:
+            return
+        del self._engines[engine.name]
+        engine.error = engine.error or f"engine {engine.name} was removed"
+        engine.settled.set()
+        names, task = engine.replicas(), self._tasks[engine.name]
+        with self._with.pool.batch():
+            for name in names:
+                self._with.pool.remove(name)
+        task.cancel()
+        await asyncio.wait({task})
+        for name in names:  # the engine's task may have said something more
+            self._with.pool.remove(name)
+        del self._tasks[engine.name]
+        self._with.report(f"engine {engine.name} was removed")
+
+    async def idle(self, names: Sequence[str]) -> None:
+        """Wait until no request is open on these replicas, or the drain limit is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._with.pool.settings.drain_limit):
+                while any(self._with.busy(name, None) for name in names):  # noqa: ASYNC110 - other processes count too
+                    await asyncio.sleep(POLL_SECONDS)
+
+    async def all_settled(self, engines: Sequence[Engine]) -> None:
+        """Wait until all of them have come up. Raises EngineError when one does not."""
+        for engine in engines:
+            await engine.settled.wait()
+        failed = [engine.error for engine in engines if engine.error is not None]
+        if failed:
+            raise EngineError(f"Nothing was changed, as a new engine does not start. {failed[0]}")
+
+    async def unload_unused(self) -> bool:
+        """Unload what no tier needs and no request uses. Returns whether anything is left to be unloaded."""
+        left = [(engine, replica, model) for engine in self for replica, model in list(engine.unused())]
+        for engine, replica, model in left:
+            if not self._with.busy(replica, model):
+                await self._unload(engine, model)
+        return bool(left)
+
+    def job(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it beside everything else; `close` ends it."""
+        task = asyncio.create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._job_done)
+
+    async def close(self) -> None:
+        """End all engines that run here, and forget the others."""
+        tasks = [*self._jobs, *self._tasks.values()]
+        for task in tasks:
+            if not task.cancelling():  # a second time would cut short how an engine is ended
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def status(self, engine: Engine) -> dict[str, Any]:
+        """What the admin API shows of it."""
+        replicas = [replica for replica in self._with.pool.replicas if replica.name in engine.replicas()]
+        up = any(replica.up for replica in replicas)
+        state = "up" if up else "down" if engine.settled.is_set() else "loading"
+        state = "failed" if engine.error else "draining" if engine.draining else state
+        return {
+            "name": engine.name,
+            "url": engine.place,
+            "managed": isinstance(engine, ManagedEngine),
+            "origin": engine.origin,
+            "state": state,
+            "error": engine.error,
+            "replicas": [
+                {
+                    "name": replica.name,
+                    "family": replica.family,
+                    "tiers": sorted(replica.models),
+                    "up": replica.up,
+                    "breaker": replica.breaker.state,
+                    "in_flight": self._with.busy(replica.name, None),
+                }
+                for replica in replicas
+            ],
+        }
+
+    async def _run(self, engine: Engine) -> None:
+        try:
+            await engine.run()
+        except EngineError as error:
+            self._give_up(engine, error)
+        except Exception as error:  # the edge of a task: nobody else would hear of it
+            log.exception("the supervision of engine %s failed", engine.name)
+            self._give_up(engine, EngineError(f"The supervision of engine {engine.name} failed: {error!r}."))
+
+    def _give_up(self, engine: Engine, error: EngineError) -> None:
+        engine.error = str(error)
+        engine.settled.set()
+        for name in engine.replicas():
+            self._with.pool.remove(name)
+        if engine.origin == "config" and not engine.held and not self._replaceable(engine):
+            self._on_failure(error)
+        else:
+            self._with.report(str(error))
+
+    def _replaceable(self, engine: Engine) -> bool:
+        """Whether others serve all that this engine should have served."""
+        if not isinstance(engine, ManagedEngine):
+            return True
+        up = [replica for replica in self._with.pool.replicas if replica.up and replica.family == engine.spec.family]
+        return all(any(tier in replica.models for replica in up) for tier in engine.spec.models)
+
+    async def _remove_when_idle(self, engine: Engine) -> None:
+        self._with.report(f"engine {engine.name} is draining")
+        await self.idle(engine.replicas())
+        await self.remove(engine)
+
+    async def _unload(self, engine: Engine, model: str) -> None:
+        try:
+            await engine.unload(model)
+            self._with.report(f"engine {engine.name} has unloaded {model}")
+        except EngineError as error:
+            self._with.report(str(error))
+
+    def _job_done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a change of the engines failed", exc_info=error)
+
+    def _unique(self, name: str) -> str:
+        """An engine that replaces one of its name gets another: both are there for a while."""
+        number = 2
+        unique = name
+        while unique in self._engines or unique in self._tasks:
+            unique, number = f"{name}~{number}", number + 1
+        return unique

@@ -1,0 +1,1 @@
+"""One request's way, a file a step: request, admit, decide, pick, send, relay, record."""

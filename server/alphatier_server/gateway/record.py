@@ -1,0 +1,267 @@
+"""What is known of one request, and the one place where it becomes metrics and a log line.
+
+`Recorder.close` is called exactly once for each request, in `finally`: finished, refused, failed,
+cancelled or timed out alike.
+"""
+
+import time
+from typing import Any, Literal
+
+from alphatier_models import Evaluation, Tier
+from alphatier_server.dialects.dialect import Observed
+from alphatier_server.dialects.usage import Usage
+from alphatier_server.gateway.decide import Decision
+from alphatier_server.logs import RequestLog
+from alphatier_server.metrics.collector import Counter
+from alphatier_server.metrics.definitions import Metrics
+
+Outcome = Literal["ok", "client_error", "engine_error", "unavailable", "timeout", "disconnected", "gateway_error"]
+
+UNKNOWN = "unknown"
+"""The label of requests that were refused before a tier was decided."""
+
+
+class RequestRecord:
+    """One request from arrival to end. Times are `time.perf_counter` seconds."""
+
+    decision: Decision | None = None
+    tier_metrics: "_TierMetrics | None" = None
+    """Where the decided tier is counted."""
+    replica: str | None = None
+    streamed: bool = False
+    sent_upstream: float | None = None
+    first_token: float | None = None
+    first_answer_token: float | None = None
+    last_token: float | None = None
+    queue_seconds: float | None = None
+    usage: Usage | None = None
+    outcome: Outcome = "gateway_error"
+    status: int | None = None
+    error_kind: str | None = None
+    limit: str | None = None
+    """The limit that refused the request."""
+    key: str | None = None
+    """The name of the caller's API key."""
+    retries: int = 0
+    prompt: str | None = None
+    """The request's body, where the operator wants it logged."""
+
+    def __init__(self, request_id: str, endpoint: str, arrived: float) -> None:
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.arrived = arrived
+
+    def mark_sent(self) -> None:
+        """The request goes to the engine now."""
+        self.sent_upstream = time.perf_counter()
+
+    def observe(self, observed: Observed) -> None:
+        """Take over what the relay saw."""
+        self.usage = observed.usage
+        self.first_token = observed.first_token
+        self.first_answer_token = observed.first_answer_token
+        self.last_token = observed.last_token
+        self.queue_seconds = observed.queue_seconds
+
+
+class Recorder:
+    """Turns requests into metrics and log lines."""
+
+    def __init__(self, metrics: Metrics, log: RequestLog) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._tiers: dict[tuple[str, str], _TierMetrics] = {}
+
+    def decided(self, record: RequestRecord, decision: Decision) -> None:
+        """The tier is known: the request counts as in flight for it."""
+        record.decision = decision
+        record.tier_metrics = tier = self._tier(decision.family.name, decision.tier.name)
+        tier.in_flight.inc()
+        tier.decision(decision.reason).inc()
+
+    def close(self, record: RequestRecord) -> None:
+        """Count the request and write its log line."""
+        ended = time.perf_counter()
+        tier = record.tier_metrics or self._tier(UNKNOWN, UNKNOWN)
+        endpoint = tier.endpoint(record.endpoint)
+        exemplar = {"request_id": record.request_id}
+        reason = UNKNOWN
+        if record.decision is not None:
+            tier.in_flight.dec()
+            reason = record.decision.reason
+        endpoint.requests(reason, record.outcome).inc()
+        if record.outcome == "disconnected":
+            tier.disconnects.inc()
+        if record.error_kind is not None:
+            self._metrics.errors.labels(record.error_kind).inc()
+        if record.limit is not None:
+            self._metrics.limits_hit.labels(record.limit).inc()
+        endpoint.duration.observe(ended - record.arrived, exemplar)
+        if record.usage is not None:
+            self._observe_tokens(record, record.usage, tier, endpoint)
+        self._observe_latencies(record, tier, exemplar)
+        self._log.write(_log_line(record, ended))
+
+    def retried(self, record: RequestRecord) -> None:
+        """The request is sent to an engine again."""
+        record.retries += 1
+        if record.tier_metrics is not None:
+            record.tier_metrics.retries.inc()
+
+    def _tier(self, family: str, tier: str) -> "_TierMetrics":
+        known = self._tiers.get((family, tier))
+        if known is None:
+            known = self._tiers[family, tier] = _TierMetrics(self._metrics, family, tier)
+        return known
+
+    @staticmethod
+    def _observe_tokens(
+        record: RequestRecord, usage: Usage, tier: "_TierMetrics", endpoint: "_EndpointMetrics"
+    ) -> None:
+        endpoint.prompt_tokens.inc(usage.prompt)
+        endpoint.completion_tokens.inc(usage.completion)
+        tier.prompt_tokens.observe(usage.prompt)
+        tier.completion_tokens.observe(usage.completion)
+        if usage.reasoning is not None:
+            endpoint.reasoning_tokens.inc(usage.reasoning)
+            tier.reasoning_tokens.observe(usage.reasoning)
+        if record.decision is not None:
+            tier.saved_tokens.inc(usage.completion * tier.saved_share(record.decision))
+
+    @staticmethod
+    def _observe_latencies(record: RequestRecord, tier: "_TierMetrics", exemplar: dict[str, str]) -> None:
+        if record.sent_upstream is not None:
+            tier.overhead.observe(record.sent_upstream - record.arrived)
+        if record.first_token is not None:
+            tier.first_token.observe(record.first_token - record.arrived, exemplar)
+        if record.first_answer_token is not None:
+            tier.first_answer_token.observe(record.first_answer_token - record.arrived, exemplar)
+        if record.queue_seconds is not None:
+            tier.queue.observe(record.queue_seconds)
+        gap = _seconds_per_token(record)
+        if gap is not None:
+            tier.output_token.observe(gap)
+
+
+class _TierMetrics:
+    """The metrics of one tier, found once: looking a series up by its labels costs as much as counting."""
+
+    def __init__(self, metrics: Metrics, family: str, tier: str) -> None:
+        self._metrics = metrics
+        self._labels = (family, tier)
+        self._decisions: dict[str, Counter] = {}
+        self._endpoints: dict[str, _EndpointMetrics] = {}
+        self._saved: tuple[Decision, float] | None = None
+        self.in_flight = metrics.in_flight.labels(family, tier)
+        self.disconnects = metrics.disconnects.labels(family, tier)
+        self.retries = metrics.retries.labels(family, tier)
+        self.saved_tokens = metrics.saved_tokens.labels(family, tier)
+        self.prompt_tokens = metrics.request_prompt_tokens.labels(family, tier)
+        self.completion_tokens = metrics.request_completion_tokens.labels(family, tier)
+        self.reasoning_tokens = metrics.request_reasoning_tokens.labels(family, tier)
+        self.overhead = metrics.overhead.labels(family, tier)
+        self.first_token = metrics.first_token.labels(family, tier)
+        self.first_answer_token = metrics.first_answer_token.labels(family, tier)
+        self.output_token = metrics.output_token.labels(family, tier)
+        self.queue = metrics.queue.labels(family, tier)
+
+    def decision(self, reason: str) -> Counter:
+        counter = self._decisions.get(reason)
+        if counter is None:
+            counter = self._decisions[reason] = self._metrics.decisions.labels(*self._labels, reason)
+        return counter
+
+    def endpoint(self, name: str) -> "_EndpointMetrics":
+        endpoint = self._endpoints.get(name)
+        if endpoint is None:
+            endpoint = self._endpoints[name] = _EndpointMetrics(self._metrics, (*self._labels, name))
+        return endpoint
+
+    def saved_share(self, decision: Decision) -> float:
+        """`saved_share` of the family as it is, which may be replaced while the gateway runs."""
+        if self._saved is None or self._saved[0].family is not decision.family:
+            self._saved = (decision, saved_share(decision))
+        return self._saved[1]
+
+
+class _EndpointMetrics:
+    def __init__(self, metrics: Metrics, labels: tuple[str, str, str]) -> None:
+        self._metrics = metrics
+        self._labels = labels
+        self._requests: dict[tuple[str, str], Counter] = {}
+        self.prompt_tokens = metrics.prompt_tokens.labels(*labels)
+        self.completion_tokens = metrics.completion_tokens.labels(*labels)
+        self.reasoning_tokens = metrics.reasoning_tokens.labels(*labels)
+        self.duration = metrics.duration.labels(*labels)
+
+    def requests(self, reason: str, outcome: str) -> Counter:
+        counter = self._requests.get((reason, outcome))
+        if counter is None:
+            family, tier, endpoint = self._labels
+            counter = self._metrics.requests.labels(family, tier, reason, endpoint, outcome)
+            self._requests[reason, outcome] = counter
+        return counter
+
+
+def saved_share(decision: Decision) -> float:
+    """Tokens saved for each token generated, from the family's measured means; 0 where it is not known.
+
+    (mean tokens of the reference tier / mean tokens of this tier) - 1, on the first data set measured for both.
+    """
+    reference = decision.family.tier(decision.family.reference_tier)
+    pair = _comparable(decision.tier, reference)
+    if pair is None or pair[0].tokens.mean <= 0:
+        return 0.0
+    return max(0.0, pair[1].tokens.mean / pair[0].tokens.mean - 1.0)
+
+
+def _comparable(tier: Tier, reference: Tier) -> tuple[Evaluation, Evaluation] | None:
+    for mine in tier.evaluations:
+        theirs = reference.evaluation(mine.dataset)
+        if theirs is not None:
+            return mine, theirs
+    return None
+
+
+def _seconds_per_token(record: RequestRecord) -> float | None:
+    if record.first_token is None or record.last_token is None or record.usage is None:
+        return None
+    later_tokens = record.usage.completion - 1
+    return (record.last_token - record.first_token) / later_tokens if later_tokens > 0 else None
+
+
+def _log_line(record: RequestRecord, ended: float) -> dict[str, Any]:
+    """One request's figures; its content only where the operator asked for it."""
+    usage, decision = record.usage, record.decision
+    arrived = record.arrived
+    line: dict[str, Any] = {
+        "event": "request",
+        "request_id": record.request_id,
+        "endpoint": record.endpoint,
+        "family": decision.family.name if decision else UNKNOWN,
+        "tier": decision.tier.name if decision else UNKNOWN,
+        "alpha": decision.tier.alpha if decision else None,
+        "decision": decision.reason if decision else None,
+        "key": record.key,
+        "replica": record.replica,
+        "retries": record.retries,
+        "stream": record.streamed,
+        "outcome": record.outcome,
+        "status": record.status,
+        "error": record.error_kind,
+        "prompt_tokens": usage.prompt if usage else None,
+        "completion_tokens": usage.completion if usage else None,
+        "reasoning_tokens": usage.reasoning if usage else None,
+        "duration_seconds": _since(arrived, ended),
+        "queue_seconds": record.queue_seconds,
+        "overhead_seconds": _since(arrived, record.sent_upstream),
+        "time_to_first_token_seconds": _since(arrived, record.first_token),
+        "time_to_first_answer_token_seconds": _since(arrived, record.first_answer_token),
+    }
+    if record.prompt is not None:
+        line["prompt"] = record.prompt
+    return line
+
+
+def _since(arrived: float, moment: float | None) -> float | None:
+    return None if moment is None else int((moment - arrived) * 1e6) / 1e6  # round() takes four times as long

@@ -1,0 +1,105 @@
+"""What the request path asks of access control, and the answer where no keys are configured."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from alphatier_server.gateway.decide import Decision
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request. `name` is the key's name in the key file, never the key; None for an open gateway."""
+
+    name: str | None = None
+    default_tier: str | None = None
+    """The tier for this caller's requests that choose none, instead of the family's default."""
+
+
+class Admission(Protocol):
+    """A request that was let in. `close` must be called exactly once, whatever happened."""
+
+    @property
+    def lines(self) -> bytes:
+        """`x-ratelimit-*` headers for the answer, each with its CR LF; empty without limits."""
+        ...
+
+    def close(self, tokens: int | None) -> None:
+        """The request has ended: free its place, and book the tokens it used.
+
+        0 where nothing was generated (refused by the engine, never sent); None where it is not known how many
+        (a client that left an answer that was not streamed), which books the estimate.
+        """
+        ...
+
+
+class Access(Protocol):
+    """Access control."""
+
+    def caller(self, authorization: str | None, api_key: str | None) -> Caller:
+        """Who sends these headers (`Authorization: Bearer KEY`; Anthropic's `x-api-key: KEY`).
+
+        Raises Unauthorized.
+        """
+        ...
+
+    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+        """Whether these headers carry the key of an administrator. Never raises."""
+        ...
+
+    def allow(self, caller: Caller, decision: Decision) -> None:
+        """Raises Forbidden when the caller may not use the tier."""
+        ...
+
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+        """Take a place within the caller's limits. `tokens` is an estimate of what the request will use.
+
+        Raises RateLimited, or LimitsUnavailable where a shared store is gone and the operator chose to refuse.
+        """
+        ...
+
+    async def watch(self) -> None:
+        """Follow changes of the keys and keep the store of limits in order; runs until it is cancelled."""
+        ...
+
+    async def close(self) -> None:
+        """Send what is not sent yet, within a limit of time; after the last admission was closed."""
+        ...
+
+
+class Free:
+    """An admission without limits."""
+
+    lines = b""
+
+    def close(self, tokens: int | None) -> None:
+        """Nothing to give back."""
+
+
+FREE = Free()
+
+
+class OpenAccess:
+    """Everybody may do everything but administer: no keys are configured."""
+
+    _ANYONE = Caller()
+
+    def caller(self, authorization: str | None, api_key: str | None) -> Caller:
+        """Anyone."""
+        return self._ANYONE
+
+    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+        """Nobody."""
+        return False
+
+    def allow(self, caller: Caller, decision: Decision) -> None:
+        """All tiers."""
+
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+        """No limits."""
+        return FREE
+
+    async def watch(self) -> None:
+        """Nothing changes."""
+
+    async def close(self) -> None:
+        """Nothing to send."""

@@ -1,0 +1,141 @@
+"""Changes to the key file: a new entry, a revoked one. Comments and all other lines stay as they are.
+
+Whole files are written beside the old one and renamed over it, so a gateway that reads at that moment sees one or
+the other. Two commands at once take turns.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from alphatier_server.keys.ring import KEY_PREFIX, ApiKey, KeyFileError, check_keys, parse_keys
+
+HEADER = """\
+# API keys of an alphatier gateway: `alphatier keys new NAME` adds one, `alphatier keys revoke NAME` ends one.
+# Keys stand here as their SHA-256. A running gateway reads this file again when it changes.
+"""
+
+_ENTRY = re.compile(r"^[ \t]*\[\[[ \t]*keys[ \t]*\]\][ \t]*(#.*)?$", re.MULTILINE)
+_DISABLED = re.compile(r"^[ \t]*disabled[ \t]*=.*\n?", re.MULTILINE)
+
+
+def new_key() -> str:
+    """A key of 256 random bits."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def read_keys(file: Path) -> list[ApiKey]:
+    """The file's keys; none where there is no file. Raises KeyFileError."""
+    return parse_keys(_read(file), str(file))
+
+
+def add_key(file: Path, key: ApiKey) -> None:
+    """Append an entry, making the file where there is none. Raises KeyFileError."""
+
+    def appended(text: str) -> str:
+        keys = parse_keys(text, str(file))
+        if key.name in {old.name for old in keys}:
+            raise KeyFileError(f"{file} has a key called {key.name!r} already; choose another name.")
+        check_keys([*keys, key])
+        text = text or HEADER
+        return text + ("" if text.endswith("\n") else "\n") + "\n" + entry_text(key)
+
+    _change(file, appended)
+
+
+def revoke_key(file: Path, name: str) -> None:
+    """Mark an entry as disabled. Raises KeyFileError."""
+
+    def revoked(text: str) -> str:
+        keys = parse_keys(text, str(file))
+        names = [key.name for key in keys]
+        if name not in names:
+            raise KeyFileError(f"{file} has no key called {name!r}; it has {', '.join(names) or 'none'}.")
+        wanted = [key.model_copy(update={"disabled": True}) if key.name == name else key for key in keys]
+        starts = [match.end() for match in _ENTRY.finditer(text)] + [len(text)]
+        if len(starts) == len(keys) + 1:
+            start, end = starts[names.index(name)], starts[names.index(name) + 1]
+            changed = (
+                text[:start] + "\ndisabled = true\n" + _DISABLED.sub("", text[start:end].lstrip("\n")) + text[end:]
+            )
+            with contextlib.suppress(KeyFileError):
+                if parse_keys(changed, str(file)) == wanted:
+                    return changed
+        raise KeyFileError(
+            f"{file} is written in a way that is not understood well enough; add `disabled = true` by hand."
+        )
+
+    _change(file, revoked)
+
+
+def entry_text(key: ApiKey) -> str:
+    """The key as an entry of the file."""
+    values = key.model_dump(exclude_defaults=True)
+    first = {name: values.pop(name) for name in ("name", "hash")}
+    lines = ["[[keys]]", *(f"{name} = {_toml(value)}" for name, value in (first | values).items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    # Names, tiers and hashes hold nothing that TOML would want escaped; their patterns see to it.
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise KeyFileError(f"Cannot read {file}: {reason}.") from error
+
+
+def _change(file: Path, edit: Callable[[str], str]) -> None:
+    file = file.resolve()  # a symbolic link stays one
+    try:
+        with _alone(file.parent):
+            text = edit(_read(file))
+            parse_keys(text, str(file))
+            _write(file, text)
+    except OSError as error:
+        raise KeyFileError(f"Cannot write {file}: {error.strerror}.") from error
+
+
+def _write(file: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if file.exists():
+            os.chmod(name, stat.S_IMODE(file.stat().st_mode))
+        os.replace(name, file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other `alphatier keys` out of the folder; a command holds it for milliseconds."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

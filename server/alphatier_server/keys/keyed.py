@@ -1,0 +1,156 @@
+"""Access by API key: who calls, which tiers they may use, how much. Made from settings by `build_access`."""
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from alphatier_server.errors import Forbidden, LimitsUnavailable, RateLimited, Unauthorized
+from alphatier_server.gateway.decide import Decision
+from alphatier_server.keys.access import FREE, Access, Admission, Caller, OpenAccess
+from alphatier_server.keys.ring import KeyCaller, KeyFileError
+from alphatier_server.keys.source import KeySource
+from alphatier_server.limits.arithmetic import Limits, Outcome, rate_headers
+from alphatier_server.limits.fallback import FallbackStore
+from alphatier_server.limits.memory import MemoryStore, Reservation, Store, StoreFailed
+from alphatier_server.limits.shared import SharedStore
+from alphatier_server.settings.access import AccessSettings
+
+WATCH_SECONDS = 1.0
+
+
+class KeyedAccess:
+    """Everybody needs a key of `source`; limits are counted in `store`."""
+
+    def __init__(self, source: KeySource, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._source = source
+        self._store = store
+        self._clock = clock
+
+    def caller(self, authorization: str | None, api_key: str | None) -> Caller:
+        """See Access."""
+        return self._source.ring.find(authorization, api_key, self._clock())
+
+    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+        """See Access."""
+        try:
+            return self._source.ring.find(authorization, api_key, self._clock()).admin
+        except Unauthorized:
+            return False
+
+    def allow(self, caller: Caller, decision: Decision) -> None:
+        """See Access."""
+        assert isinstance(caller, KeyCaller)
+        if not caller.may_use(decision.family.name, decision.tier.name):
+            raise Forbidden(
+                f"This API key may not use {decision.model}; it may use {', '.join(sorted(caller.tiers or ()))}.",
+                code="tier_not_allowed",
+                param="model",
+            )
+
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+        """See Access."""
+        assert isinstance(caller, KeyCaller)
+        limits = caller.limits
+        if not caller.limited:
+            return FREE
+        assert caller.name is not None
+        try:
+            answer = await self._store.take(caller.name, limits, streamed=streamed, tokens=tokens)
+        except StoreFailed as error:
+            raise LimitsUnavailable(f"Limits cannot be checked now: {error}", retry_after=1) from error
+        if isinstance(answer, Reservation):
+            return answer
+        raise _rate_limited(limits, answer, tokens)
+
+    async def watch(self) -> None:
+        """See Access."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if await self._source.refresh():
+                self._store.keep(self._source.ring.names)
+            await self._store.upkeep()
+
+    async def close(self) -> None:
+        """See Access."""
+        await self._store.close()
+
+
+class OpenToAllButAdmins(OpenAccess):
+    """Everybody may generate; the admin API needs a key of `source`."""
+
+    def __init__(self, source: KeySource) -> None:
+        self._admins = KeyedAccess(source, MemoryStore())
+
+    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+        """See Access."""
+        return self._admins.is_admin(authorization, api_key)
+
+    async def watch(self) -> None:
+        """See Access."""
+        await self._admins.watch()
+
+
+def build_access(
+    settings: AccessSettings,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    shared: tuple[Path, int] | None = None,
+    redis_failed: Callable[[], None] = lambda: None,
+) -> Access:
+    """The access control that the settings ask for.
+
+    `shared` is the file that SharedStore.create made and this process's column in it, where several workers serve;
+    Redis, where configured, counts for them all. `redis_failed` is called whenever Redis did not answer.
+    Raises KeyFileError.
+    """
+    seen = environment if settings.environment else {}
+    source = KeySource(settings.keys_file, seen, settings.limits)
+    only_admins = settings.keys_file is None and not seen.get("ALPHATIER_API_KEYS", "").strip()
+    if only_admins and settings.limits.limits():
+        raise KeyFileError("Limits need API keys: set keys_file or ALPHATIER_API_KEYS.")
+    if only_admins:
+        return OpenToAllButAdmins(source) if source.ring.names else OpenAccess()
+    local: Store = MemoryStore() if shared is None else SharedStore(*shared)
+    url = settings.redis_url.get_secret_value() if settings.redis_url else environment.get("ALPHATIER_REDIS_URL")
+    if not url:
+        return KeyedAccess(source, local)
+    redis = _redis_store(url, settings.redis_prefix)
+    return KeyedAccess(source, FallbackStore(redis, settings.redis_failure, redis_failed, local=local))
+
+
+def _redis_store(url: str, prefix: str) -> Store:
+    try:
+        from alphatier_server.limits.redis_store import RedisStore
+    except ImportError as error:
+        raise KeyFileError("Limits in Redis need its client: pip install 'alphatier[redis]'.") from error
+    try:
+        return RedisStore(url, prefix)
+    except ValueError:  # its words may quote the URL, which holds a password
+        raise KeyFileError("redis_url is no URL of a Redis: redis://, rediss:// or unix://.") from None
+
+
+_WORDS = {
+    "requests_per_minute": "{0.requests.per_minute} requests a minute",
+    "tokens_per_minute": "{0.tokens.per_minute} tokens a minute",
+    "concurrent_requests": "{0.concurrent_requests} requests at once",
+    "concurrent_streams": "{0.concurrent_streams} streams at once",
+}
+
+
+def _rate_limited(limits: Limits, outcome: Outcome, tokens: int) -> RateLimited:
+    assert outcome.refused is not None
+    wait = max(outcome.wait, 0.001)
+    words = _WORDS[outcome.refused].format(limits)
+    asked = f" (this request is estimated at {tokens})" if outcome.refused == "tokens_per_minute" else ""
+    headers = rate_headers(limits, outcome) | {"retry-after-ms": str(math.ceil(wait * 1000))}
+    error = RateLimited(
+        f"Rate limit reached for this API key: {words}{asked}. Try again in {wait:.3g} s.",
+        code="rate_limit_exceeded",
+        retry_after=math.ceil(wait),
+        headers=headers,
+    )
+    error.limit = outcome.refused
+    return error

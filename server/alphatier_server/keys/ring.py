@@ -1,0 +1,256 @@
+"""API keys: what the key file says, and who sent a request.
+
+Keys are 256 random bits, stored as their SHA-256. A slow hash (bcrypt, argon2) guards passwords, whose few bits can
+be guessed; nobody guesses 256 random bits at any speed, and a slow hash on every request would be an easy way
+to keep the gateway busy (NIST SP 800-63B, 5.1.2.2 wants salted, slow hashing only below 112 bits).
+"""
+
+import hashlib
+import hmac
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, model_validator
+
+from alphatier_server.errors import Unauthorized
+from alphatier_server.keys.access import Caller
+from alphatier_server.limits.arithmetic import UNLIMITED, Limits
+from alphatier_server.settings.access import KeyLimits
+
+MAX_KEYS = 10_000
+KEY_PREFIX = "sk-at-"
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Tier = Annotated[str, StringConstraints(pattern=r"^[^\s:*\"\\]+$")]
+Pattern = Annotated[str, StringConstraints(pattern=r"^(\*|[^\s:*\"\\]+(:(\*|[^\s:*\"\\]+))?)$")]
+_PLAIN = re.compile(r"[\x21-\x7e]+")
+
+
+class KeyFileError(Exception):
+    """The keys cannot be used; the message names the place and the remedy."""
+
+
+class ApiKey(KeyLimits):
+    """One entry of the key file. Limits that it leaves open are the operator's defaults."""
+
+    name: Name
+    """For logs and `alphatier keys`; no secret."""
+    hash: Digest
+    """`sha256:` and the hexadecimal SHA-256 of the key."""
+    tiers: tuple[Pattern, ...] | None = Field(None, min_length=1)
+    """Allowed tiers: `family:tier`, `tier` of any family, `family:*` or `*`; all when left out."""
+    default_tier: Tier | None = None
+    """The tier for requests that choose none; left out: the first tier that `tiers` names, else the family's."""
+    expires: AwareDatetime | None = None
+    disabled: bool = False
+    admin: bool = False
+    """Whether the key may use the admin API."""
+
+    @model_validator(mode="after")
+    def _default_is_allowed(self) -> Self:
+        if self.default_tier is not None and self.tiers is not None:
+            tier = self.default_tier
+            if not any(p == tier or p.endswith((f":{tier}", "*")) for p in self.tiers):
+                raise ValueError(f"default_tier {tier!r} is none of its tiers ({', '.join(self.tiers)})")
+        return self
+
+    def chosen_default(self) -> str | None:
+        """The tier for this key's requests that choose none; None for the family's default."""
+        if self.default_tier is not None or self.tiers is None:
+            return self.default_tier
+        named = [pattern.rpartition(":")[2] for pattern in self.tiers]
+        return None if "*" in named else named[0]
+
+
+@dataclass(frozen=True)
+class KeyCaller(Caller):
+    """A caller with an API key. One object a key, made when the keys are read."""
+
+    tiers: frozenset[str] | None = None
+    limits: Limits = UNLIMITED
+    expires: float = float("inf")
+    """Seconds since 1970."""
+    disabled: bool = False
+    admin: bool = False
+    digest: bytes = field(default=b"", repr=False)
+    limited: bool = field(init=False)
+    """Whether there is any limit to count."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "limited", bool(self.limits))
+
+    def may_use(self, family: str, tier: str) -> bool:
+        """Whether the key's `tiers` allow this tier."""
+        allowed = self.tiers
+        return allowed is None or any(name in allowed for name in (f"{family}:{tier}", tier, f"{family}:*", "*"))
+
+
+class KeyRing:
+    """The keys in force, found by what a request sends."""
+
+    def __init__(self, keys: Sequence[ApiKey] = (), defaults: KeyLimits | None = None) -> None:
+        callers = [_caller(key, defaults) for key in keys]
+        self.names = frozenset(key.name for key in keys)
+        self.admins = sum(key.admin for key in keys)
+        # The index sees four bytes of the digest. What its timing tells are bytes of SHA-256 of a guess that the
+        # guesser cannot steer; the whole digest is compared in constant time.
+        self._by_start: dict[bytes, tuple[KeyCaller, ...]] = {}
+        for caller in callers:
+            start = caller.digest[:4]
+            self._by_start[start] = (*self._by_start.get(start, ()), caller)
+
+    def find(self, authorization: str | None, api_key: str | None, now: float) -> KeyCaller:
+        """Whose key these headers carry. `now` is seconds since 1970. Raises Unauthorized."""
+        key = _sent_key(authorization, api_key)
+        if key is None:
+            raise _unauthorized("No API key: send the header Authorization: Bearer YOUR_KEY.", "missing_api_key")
+        digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
+        for caller in self._by_start.get(digest[:4], _NOBODY):
+            if hmac.compare_digest(caller.digest, digest):
+                break
+        else:
+            raise _unauthorized("Incorrect API key provided.", "invalid_api_key")
+        if caller.disabled:
+            raise _unauthorized("This API key has been revoked; ask the operator for another.", "revoked_api_key")
+        if now >= caller.expires:
+            raise _unauthorized("This API key has expired; ask the operator for another.", "expired_api_key")
+        return caller
+
+
+_NOBODY = (KeyCaller(digest=bytes(32)),)
+"""Compared with when no key begins like the one sent, so that it takes the same time. No SHA-256 is known to be 0."""
+
+
+def digest_of(key: str) -> str:
+    """The key as the file holds it.
+
+    >>> digest_of("at-example")[:19]
+    'sha256:15b748e12a8e'
+    """
+    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def parse_keys(text: str, place: str) -> list[ApiKey]:
+    """The keys of a key file's text; `place` is for messages. Raises KeyFileError."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise KeyFileError(f"{place} is not TOML: {error}") from error
+    unknown = sorted(document.keys() - {"keys"})
+    entries = document.get("keys", [])
+    if unknown or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        found = f"{unknown[0]!r}" if unknown else "something else"
+        raise KeyFileError(f"{place} holds {found}; it may hold only [[keys]] tables.")
+    return [_entry(entry, number, place) for number, entry in enumerate(entries, start=1)]
+
+
+def environment_keys(text: str, variable: str, *, admin: bool = False) -> list[ApiKey]:
+    """The keys of `name:key,name:key`; a bare key is called `VARIABLE-1` and so on. Raises KeyFileError."""
+    keys = []
+    for number, part in enumerate((part.strip() for part in text.split(",")), start=1):
+        name, colon, key = part.rpartition(":")
+        if not colon:
+            name = f"{variable.lower().replace('_', '-')}-{number}"
+        if not _PLAIN.fullmatch(key):
+            raise KeyFileError(
+                f"{variable}: entry {number} is empty or holds spaces or letters beyond ASCII; "
+                "write name:key,name:key or key,key."
+            )
+        keys.append(_entry({"name": name, "hash": digest_of(key), "admin": admin}, number, variable))
+    return keys
+
+
+def check_keys(keys: Sequence[ApiKey]) -> None:
+    """Refuse a name or a key that stands twice, and more than MAX_KEYS of them. Raises KeyFileError."""
+    if len(keys) > MAX_KEYS:
+        raise KeyFileError(f"There are {len(keys)} keys; {MAX_KEYS} are the most.")
+    for what, values in (("name", [key.name for key in keys]), ("hash", [key.hash for key in keys])):
+        twice = _first_repeated(values)
+        if twice is not None:
+            names = [key.name for key in keys if getattr(key, what) == twice]
+            raise KeyFileError(f"Two keys have the same {what}: {' and '.join(names)}; remove one.")
+
+
+def load_keys(file: Path | None, environment: Mapping[str, str]) -> list[ApiKey]:
+    """All keys of the file and of the variables. Raises KeyFileError."""
+    keys = [] if file is None else parse_keys(_text(file), str(file))
+    for variable, admin in (("ALPHATIER_API_KEYS", False), ("ALPHATIER_ADMIN_KEYS", True)):
+        if text := environment.get(variable, "").strip():
+            keys += environment_keys(text, variable, admin=admin)
+    check_keys(keys)
+    return keys
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise KeyFileError(
+            f"Cannot read the key file {file}: {reason}. `alphatier keys new NAME --file {file}` makes one."
+        ) from error
+
+
+def _caller(key: ApiKey, defaults: KeyLimits | None) -> KeyCaller:
+    return KeyCaller(
+        name=key.name,
+        default_tier=key.chosen_default(),
+        tiers=None if key.tiers is None else frozenset(key.tiers),
+        limits=key.limits(defaults),
+        expires=float("inf") if key.expires is None else key.expires.timestamp(),
+        disabled=key.disabled,
+        admin=key.admin,
+        digest=bytes.fromhex(key.hash.removeprefix("sha256:")),
+    )
+
+
+def _sent_key(authorization: str | None, api_key: str | None) -> str | None:
+    """The bearer token, else Anthropic's `x-api-key`."""
+    if authorization is not None and authorization[:7].lower() == "bearer ":
+        return authorization[7:].strip() or api_key
+    return api_key or None
+
+
+def _unauthorized(message: str, code: str) -> Unauthorized:
+    return Unauthorized(message, code=code, headers={"www-authenticate": "Bearer"})
+
+
+_MEANT = {
+    "name": "letters, digits and . _ @ -, at most 64, beginning with a letter or digit",
+    "hash": "sha256: and 64 hexadecimal digits in lower case, as `alphatier keys new` writes it",
+    "tiers": "family:tier, tier, family:* or *",
+    "default_tier": "the name of one tier",
+}
+
+
+def first_fault(error: ValidationError) -> str:
+    """What is wrong with an entry, without its values."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    said = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "string_pattern_mismatch":
+        said = f"must be {_MEANT[str(fault['loc'][0])]}"
+    return f"{where}: {said}" if where else said
+
+
+def _entry(entry: dict[str, Any], number: int, place: str) -> ApiKey:
+    try:
+        return ApiKey.model_validate(entry)
+    except ValidationError as error:
+        name = entry.get("name")
+        which = f"key {number}" + (f" ({name})" if isinstance(name, str) and len(name) <= 64 else "")
+        raise KeyFileError(f"{place}: {which}: {first_fault(error)}") from None
+
+
+def _first_repeated(values: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None

@@ -1,0 +1,1 @@
+"""How much a key may use: rates and places, counted in one process, in several, or in Redis."""

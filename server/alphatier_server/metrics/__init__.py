@@ -1,0 +1,1 @@
+"""Prometheus metrics: which there are, and how they are counted and shown."""

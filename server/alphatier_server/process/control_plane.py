@@ -1,0 +1,143 @@
+"""What exactly one process of a gateway owns: the families, the engines, and the watch over the settings.
+
+Weights are hashed in a thread while the gateway listens already; engines start, and so requests are answered,
+once the checksums are right. A changed configuration file is applied while running as far as it can be, and a
+faulty one changes nothing.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alphatier_models import Family, FamilyError, load_family
+from alphatier_server.engines.engine import Busy
+from alphatier_server.engines.errors import EngineError
+from alphatier_server.engines.fleet import Fleet
+from alphatier_server.metrics.definitions import Metrics
+from alphatier_server.process.console import tell
+from alphatier_server.replicas.pool import Pool
+from alphatier_server.settings.changes import needs_restart
+from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.errors import ConfigError
+from alphatier_server.settings.families import load_families, shipped_family
+from alphatier_server.settings.file import Source
+from alphatier_server.settings.gateway import GatewayConfig
+from alphatier_server.settings.watch import FileWatch
+
+WATCH_SECONDS = 1.0
+
+log = logging.getLogger("alphatier")
+
+
+class ControlPlane:
+    """Made before the loop runs, so that faults are told early. Raises FamilyError, ConfigError, EngineError."""
+
+    def __init__(
+        self,
+        source: Source,
+        config: GatewayConfig,
+        metrics: Metrics,
+        *,
+        engine_api_key: str | None,
+        on_failure: Callable[[BaseException], None],
+        busy: Busy | None = None,
+    ) -> None:
+        self._source = source
+        self._config = config
+        self._ready_told = False
+        self._hangup = asyncio.Event()
+        loaded = load_families(config.families, checksums=False)
+        self.families: dict[str, Family] = {name: family for name, (family, _) in loaded.items()}
+        self._folders = {name: folder for name, (_, folder) in loaded.items()}
+        for family in self.families.values():
+            metrics.declare(family)
+        self.pool = Pool(metrics, config.replicas)
+        self.logs = config.engine_logs or Path(tempfile.mkdtemp(prefix="alphatier-"))
+        try:
+            self.fleet = Fleet(
+                self.families,
+                self._folders,
+                self.pool,
+                metrics,
+                engines_of(config),
+                logs=self.logs,
+                report=self._told,
+                on_failure=on_failure,
+                default_key=engine_api_key,
+                checksums=config.checksums,
+                busy=busy,
+            )
+        except EngineError:
+            self.tidy()
+            raise
+
+    async def run(self) -> None:
+        """Check the weights, start the engines, and follow the settings, until cancelled. Raises FamilyError."""
+        try:
+            if self._config.checksums:
+                for folder in self._folders.values():
+                    await asyncio.to_thread(load_family, folder, checksums=True)
+            self.fleet.start()
+            await self._follow()
+        finally:
+            await self.fleet.close()
+
+    async def administer(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
+        """Do what the admin API was asked; the answer's status and document."""
+        from alphatier_server.routes.admin import administer  # FastAPI comes with it
+
+        return await administer(self.fleet, action, arguments)
+
+    def reload(self) -> None:
+        """Read the settings again soon, changed or not."""
+        self._hangup.set()
+
+    def tidy(self) -> None:
+        """Remove the engines' logs, if their folder was a temporary one."""
+        if self._config.engine_logs is None:
+            shutil.rmtree(self.logs, ignore_errors=True)
+
+    async def _follow(self) -> None:
+        file = self._source.file
+        watch = FileWatch(*([file] if file is not None else []))
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hangup.wait(), WATCH_SECONDS)
+            if watch.changed() or self._hangup.is_set():
+                self._hangup.clear()
+                await self._apply()
+
+    async def _apply(self) -> None:
+        """Take over what the settings say now. Does not raise."""
+        try:
+            config = self._source.load()
+            await asyncio.to_thread(load_families, config.families, checksums=False)  # all of them, or none
+            await self.fleet.apply_families(config.families or [shipped_family()])
+            if engines_of(config) != engines_of(self._config):
+                await self.fleet.apply(engines_of(config))
+        except (ConfigError, FamilyError, EngineError) as error:
+            tell(f"the settings were not taken over: {error}")
+            return
+        except Exception:
+            # Whatever is wrong with a file or an engine that comes, the gateway goes on with what it has.
+            log.exception("the settings were not taken over")
+            return
+        late = needs_restart(self._config, config)
+        self._config = self._config.model_copy(update={"families": config.families, "engines": config.engines})
+        tell("the settings were read again" + (f"; only a restart changes {', '.join(late)}" if late else ""))
+
+    def _told(self, text: str) -> None:
+        tell(text)
+        if self.pool.ready() and not self._ready_told:
+            self._ready_told = True
+            tell('ready; try: alphatier ask --all-tiers "What is 17 + 25 - 8?"')
+
+
+def engines_of(config: GatewayConfig) -> list[EngineSettings]:
+    """The engines that the settings ask for; the installed one where they name none."""
+    return list(config.engines) or [EngineSettings()]

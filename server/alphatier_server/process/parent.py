@@ -1,0 +1,194 @@
+"""A gateway in several processes: this one owns the engines and the settings, its workers answer requests.
+
+The parent binds the sockets before it starts a worker and keeps them open, so that a worker's death loses no
+connection that was not accepted yet. It shows its workers the families and the replicas, hears what they are
+busy on, and has the metrics and limits that they share in a private folder.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from alphatier_server.gateway.state import GatewayState
+from alphatier_server.keys.keyed import build_access
+from alphatier_server.limits.shared import SharedStore
+from alphatier_server.metrics.multiprocess import forget_live_values, share
+from alphatier_server.process.admin_port import listen_second, second_port
+from alphatier_server.process.background import beside
+from alphatier_server.process.console import failure, serves, tell
+from alphatier_server.process.loop import freeze, run_loop
+from alphatier_server.process.server import end_process_soon
+from alphatier_server.process.signals import signals, tell_ending
+from alphatier_server.process.sockets import listen_for_workers
+from alphatier_server.process.tls import certificate_of
+from alphatier_server.process.workers import Workers
+from alphatier_server.settings.file import Source
+from alphatier_server.settings.gateway import GatewayConfig
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+PROCESS = "parent"
+"""The name of the parent's own metrics."""
+LATE_SECONDS = 5.0
+"""How much longer than their drain limit the workers may take to end."""
+
+
+def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: str | None) -> None:
+    """Serve until Ctrl-C or SIGTERM. Raises ServeError, ConfigError, KeyFileError, FamilyError or EngineError."""
+    with _shared_folder() as shared:
+        share(shared / "metrics", PROCESS)
+        SharedStore.create(shared / "limits", config.workers)
+        run_loop(_Parent(source, config, engine_api_key, shared).run)
+
+
+@contextlib.contextmanager
+def _shared_folder() -> Iterator[Path]:
+    """In memory where there is such a place: it is written at every request, and nobody wants it afterwards."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="alphatier-", dir=memory if os.access(memory, os.W_OK) else None))
+    (folder / "metrics").mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Parent:
+    """One gateway's parent process."""
+
+    def __init__(self, source: Source, config: GatewayConfig, engine_api_key: str | None, shared: Path) -> None:
+        # What makes metrics must not be imported before `share` was called.
+        from alphatier_server.metrics.definitions import Metrics
+        from alphatier_server.process.control_plane import ControlPlane
+
+        self._config = config
+        self._shared = shared
+        self._failures: list[BaseException] = []
+        self._state = GatewayState()
+        self._cut_off = False
+        listen = config.listen
+        self._listeners = listen_for_workers(listen.host, listen.port, config.workers)
+        self._second = listen_second(listen)
+        self._store = SharedStore(shared / "limits", 0)
+        certificate_of(listen)  # faults are told here, once
+        self._access = build_access(config.access)
+        self._metrics = Metrics()
+        self._backend = ControlPlane(
+            source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed, busy=self._busy
+        )
+        self._workers = Workers(
+            self._listeners,
+            self._settings,
+            self._picture,
+            tell=tell,
+            on_death=self._forget,
+            answer=self._backend.administer,
+        )
+        self._backend.pool.on_change(self._workers.show)
+
+    async def run(self) -> None:
+        """Serve until told to end."""
+        tell(serves(self._backend.families, self._listeners[0], tls=self._config.listen.tls_cert is not None))
+        async with beside(self._end_soon) as tasks:
+            tasks.start(self._backend.run())
+            tasks.start(self._access.watch())
+            freeze()
+            async with second_port(self._second, self._private_pages):
+                with signals(self._end, self._config.limits.drain_delay, self._hangup):
+                    await self._workers.run()
+        self._close_listeners()
+        if self._failures:
+            raise failure(self._failures[0])
+        self._backend.tidy()
+        tell("alphatier has stopped")
+        if self._cut_off:
+            raise SystemExit(1)
+
+    # -- the end
+
+    def _end(self, delay: float) -> None:
+        if self._state.draining:
+            self._cut_off = True
+            self._workers.cut_off()
+            end_process_soon()
+            return
+        self._state.draining = True
+        limit = self._config.limits.drain_seconds
+        tell_ending(delay, limit)
+        self._workers.drain(delay)
+        loop = asyncio.get_running_loop()
+        loop.call_later(delay, self._close_listeners)
+        if limit:
+            loop.call_later(delay + limit + LATE_SECONDS, self._workers.cut_off)
+
+    def _end_soon(self) -> None:
+        if not self._state.draining:
+            self._end(0.0)
+
+    def _failed(self, error: BaseException) -> None:
+        self._failures.append(error)
+        self._end_soon()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    def _hangup(self) -> None:
+        self._backend.reload()
+        self._workers.send({"reload": True})
+
+    # -- the second port
+
+    def _private_pages(self) -> "FastAPI":
+        from alphatier_server.app import create_pages
+
+        return create_pages(
+            self._backend.families,
+            self._backend.pool,
+            self._metrics,
+            self._access,
+            self._state,
+            administer=self._backend.administer,
+            generates=False,
+            in_flight=lambda replica: self._workers.busy(replica.name),
+        )
+
+    # -- the workers
+
+    def _settings(self, index: int) -> dict[str, Any]:
+        return {
+            "config": json_values(self._config.model_dump()),
+            "metrics": str(self._shared / "metrics"),
+            "limits": str(self._shared / "limits"),
+        }
+
+    def _picture(self) -> dict[str, Any]:
+        families = {name: family.model_dump_json() for name, family in self._backend.families.items()}
+        return {"families": families, "replicas": self._backend.pool.snapshot()}
+
+    def _busy(self, name: str, model: str | None) -> int:
+        return self._workers.busy(name, model)
+
+    def _forget(self, index: int) -> None:
+        """A worker is dead: what it had in flight is no more."""
+        self._store.clear_worker(index)
+        forget_live_values(self._shared / "metrics", f"worker{index}")
+
+
+def json_values(value: Any) -> Any:
+    """Settings as JSON values, secrets included: for a pipe to a worker, and nowhere else."""
+    if isinstance(value, dict):
+        return {key: json_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(item) for item in value]
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,65 @@
+"""What `alphatier serve` does after its options are read: check the settings, serve in one process or several.
+
+    alphatier serve --config gateway.toml
+
+Light to import: nothing that a check of the settings does not need.
+"""
+
+import logging
+import os
+import sys
+
+from alphatier_server.settings.errors import ConfigError, ConfigProblem
+from alphatier_server.settings.families import load_families
+from alphatier_server.settings.file import Source
+from alphatier_server.settings.gateway import GatewayConfig, LogSettings
+
+
+def serve(source: Source, engine_api_key: str | None) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises ServeError, ConfigError, KeyFileError, FamilyError or EngineError.
+    """
+    config = source.load()
+    configure_logging(config.log)
+    if config.workers == 1:
+        from alphatier_server.process.single import serve_alone
+
+        serve_alone(source, config, engine_api_key)
+    else:
+        from alphatier_server.process.parent import serve_with_workers
+
+        serve_with_workers(source, config, engine_api_key)
+
+
+def check(config: GatewayConfig) -> None:
+    """Everything that can be found wrong without starting anything. Raises what `serve` raises."""
+    from alphatier_server.engines.plan import installed_engine
+    from alphatier_server.keys.keyed import build_access
+    from alphatier_server.process.tls import certificate_of
+
+    load_families(config.families, checksums=config.checksums)
+    certificate_of(config.listen)
+    build_access(config.access)
+    engine_keys(config)
+    if any(engine.url is None and engine.kind == "auto" for engine in config.engines) or not config.engines:
+        installed_engine()
+
+
+def engine_keys(config: GatewayConfig) -> dict[str, str]:
+    """Variable -> the engine's API key in it. Raises ConfigError when one is not set."""
+    names = [engine.api_key_env for engine in config.engines if engine.api_key_env is not None]
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        problems = [
+            ConfigProblem(f"engines.api_key_env = {name!r}", "the variable is not set", "Set it to the engine's key")
+            for name in missing
+        ]
+        raise ConfigError("the environment", problems)
+    return {name: os.environ[name] for name in names}
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Messages to standard error. Uvicorn's own only where something is wrong, or at debug."""
+    logging.basicConfig(level=settings.level.upper(), format="%(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.level == "debug" else logging.WARNING)

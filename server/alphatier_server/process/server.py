@@ -1,0 +1,61 @@
+"""Uvicorn's server with the gateway's own end.
+
+Told to end, the process is draining at once (not ready; new requests get 503, Retry-After and `connection:
+close`), but listens on for a while, so that load balancers notice before connections are refused. Then the
+listener closes, and requests that run may finish within the drain limit. Told twice, it cuts them off.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Iterator
+
+import uvicorn
+
+from alphatier_server.gateway.state import GatewayState
+
+CUT_OFF_SECONDS = 5.0
+"""How long the process may take to tidy up after it was told twice."""
+
+
+class QuietServer(uvicorn.Server):
+    """Uvicorn without its signal handlers: signals are for the whole process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None."""
+        yield
+
+
+class GatewayServer(QuietServer):
+    """The server of one process's public port."""
+
+    def __init__(self, config: uvicorn.Config, state: GatewayState) -> None:
+        super().__init__(config)
+        self._state = state
+        self.cut_off = False
+        """Whether requests that ran were cut off."""
+
+    def end(self, delay: float) -> None:
+        """Drain and end: listen on for `delay` seconds. The second call ends at once."""
+        if self._state.draining:
+            self._cut_off()
+            return
+        self._state.draining = True
+        asyncio.get_running_loop().call_later(delay, self._stop_listening)
+
+    def _stop_listening(self) -> None:
+        self.should_exit = True
+
+    def _cut_off(self) -> None:
+        if self.cut_off:
+            os._exit(1)  # somebody insists
+        self.cut_off = self.should_exit = self.force_exit = True
+        end_process_soon()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+def end_process_soon() -> None:
+    """Whatever still waits (an engine's end, a thread) may not hold the process for long."""
+    asyncio.get_running_loop().call_later(CUT_OFF_SECONDS, os._exit, 1)

@@ -1,0 +1,61 @@
+"""Listening sockets, made before anything slow starts: a taken port is known at once, early clients wait.
+
+Worker processes get a socket each, bound to one port with SO_REUSEPORT: the kernel spreads connections over
+them by a hash of the addresses. One listener shared by all is worse here: whichever event loop wakes first
+takes every connection that waits, and kept-alive connections stay where they are. Where the kernel does not
+spread (anything but Linux), the workers share one listener all the same.
+"""
+
+import socket
+import sys
+
+from alphatier_server.process.console import ServeError
+
+BACKLOG = 2048
+
+
+def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises ServeError, which names `option` as the remedy."""
+    return _listening(_bound(host, port, option, reuse_port=False))
+
+
+def listen_for_workers(host: str, port: int, count: int) -> list[socket.socket]:
+    """A socket for each of `count` workers, all of one port. Raises ServeError."""
+    if count == 1 or not spreads_connections():
+        return [listen(host, port)] * count
+    # With SO_REUSEPORT alone, a second gateway of the same user would silently share the port.
+    with _bound(host, port, "--port", reuse_port=False) as probe:
+        taken = probe.getsockname()[1]
+    return [_listening(_bound(host, taken, "--port", reuse_port=True)) for _ in range(count)]
+
+
+def spreads_connections() -> bool:
+    """Whether the kernel spreads connections over the sockets of a port (Linux' SO_REUSEPORT)."""
+    return sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
+
+
+def _listening(bound: socket.socket) -> socket.socket:
+    bound.listen(BACKLOG)
+    return bound
+
+
+def _bound(host: str, port: int, option: str, *, reuse_port: bool) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+    except OSError as error:
+        raise _refused(host, port, option, error) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _refused(host, port, option, error) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _refused(host: str, port: int, option: str, error: OSError) -> ServeError:
+    return ServeError(f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another {option}.")

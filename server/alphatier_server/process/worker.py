@@ -1,0 +1,173 @@
+"""One worker process: answers requests, knows engines and families from its parent, ends when told to.
+
+    python -m alphatier_server.process.worker INDEX LINK LISTENER    (settings as JSON on standard input)
+
+LINK and LISTENER are inherited file descriptors. When the parent is gone, the worker drains and ends too.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from alphatier_server.errors import EngineTimeout
+from alphatier_server.metrics.multiprocess import share
+from alphatier_server.process.link import Link
+from alphatier_server.settings.gateway import GatewayConfig
+
+if TYPE_CHECKING:
+    from alphatier_models import Family
+    from alphatier_server.process.data_plane import DataPlane
+    from alphatier_server.replicas.pool import Pool
+
+HEARTBEAT_SECONDS = 1.0
+ANSWER_SECONDS = 60.0
+"""Longest wait for the parent to do what an administrator asked for; it answers by itself after half of that."""
+
+
+def main() -> int:
+    """Serve until the parent says so or is gone."""
+    index, link, listener = map(int, sys.argv[1:])
+    settings: dict[str, Any] = orjson.loads(sys.stdin.buffer.read())
+    share(Path(settings["metrics"]), f"worker{index}")
+    # Only now: importing what makes metrics decides where they are kept.
+    from alphatier_server.process.loop import run_loop
+    from alphatier_server.process.serve import configure_logging
+
+    config = GatewayConfig.model_validate(settings["config"], strict=False)
+    configure_logging(config.log)
+    ends = socket.socket(fileno=link), socket.socket(fileno=listener)
+    run_loop(lambda: _serve(index, config, settings, *ends))
+    return 0
+
+
+async def _serve(
+    index: int, config: GatewayConfig, settings: dict[str, Any], link_end: socket.socket, listener: socket.socket
+) -> None:
+    from alphatier_server.keys.keyed import build_access
+    from alphatier_server.metrics.definitions import Metrics
+    from alphatier_server.process.background import beside
+    from alphatier_server.process.data_plane import DataPlane
+    from alphatier_server.process.loop import freeze
+    from alphatier_server.process.signals import signals
+    from alphatier_server.replicas.pool import Pool
+
+    families: dict[str, Family] = {}
+    metrics = Metrics()
+    pool = Pool(metrics, config.replicas)
+    picture = Snapshot(families, pool, metrics.declare)
+    picture.take(settings["first"])
+    access = build_access(
+        config.access,
+        shared=(Path(settings["limits"]), index),
+        redis_failed=metrics.limit_store_failures.inc,
+    )
+    link = await Link.open(link_end)
+    parent = Parent(link, pool, picture)
+    front = DataPlane(config, families, pool, metrics, access, administer=parent.ask)
+    async with beside(front.end) as tasks:
+        front.start_beside(tasks)
+        tasks.start(parent.listen(front))
+        tasks.start(parent.report(front))
+        freeze()
+        with signals(front.server.end, config.limits.drain_delay, front.reload_certificate):
+            await front.server.serve(sockets=[listener])
+    await access.close()
+    parent.say()
+    link.close()
+    if parent.is_gone:  # and cannot tidy up
+        shutil.rmtree(Path(settings["limits"]).parent, ignore_errors=True)
+
+
+class Snapshot:
+    """What the parent shows: replicas and families, taken over as a whole."""
+
+    def __init__(self, families: "dict[str, Family]", pool: "Pool", declare: Any) -> None:
+        self.number = -1
+        self._families = families
+        self._pool = pool
+        self._declare = declare
+        self._texts: dict[str, str] = {}
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Become what the message shows, in one step of the loop."""
+        from alphatier_models import Family
+
+        shown: dict[str, str] = message["families"]
+        for name, text in shown.items():
+            if self._texts.get(name) != text:
+                family = Family.model_validate_json(text)
+                self._families[name] = family
+                self._declare(family)
+        for name in [name for name in self._families if name not in shown]:
+            del self._families[name]
+        self._texts = shown
+        self._pool.restore(message["replicas"])
+        self.number = message["picture"]
+
+
+class Parent:
+    """The worker's side of the link."""
+
+    def __init__(self, link: Link, pool: "Pool", picture: Snapshot) -> None:
+        self._link = link
+        self._pool = pool
+        self._picture = picture
+        self._asked: dict[int, asyncio.Future[tuple[int, Any]]] = {}
+        self._number = 0
+        self.is_gone = False
+
+    async def ask(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
+        """Have the parent do it, where the engines are. Returns an HTTP status and a JSON document."""
+        self._number += 1
+        number = self._number
+        answer: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        self._link.send({"ask": number, "action": action, "arguments": arguments})
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await answer
+        except TimeoutError:
+            error = EngineTimeout("The gateway's parent process did not answer.", code="no_answer")
+            return error.status, error.document()
+        finally:
+            del self._asked[number]
+
+    async def listen(self, front: "DataPlane") -> None:
+        """Do what the parent says; without a parent, end."""
+        async for message in self._link.messages():
+            if "picture" in message:
+                self._picture.take(message)
+                self.say()
+            if "drain" in message:
+                front.server.end(message["drain"])
+            if "reload" in message:
+                front.reload_certificate()
+            if (answer := self._asked.get(message.get("answer", 0))) is not None:
+                answer.set_result((message["status"], message["document"]))
+        self.is_gone = True
+        front.end()
+
+    async def report(self, front: "DataPlane") -> None:
+        """Say that this process listens, then again and again what it is busy with."""
+        while not front.server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        self.say(started=True)
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            self.say()
+
+    def say(self, **more: Any) -> None:
+        """Which replicas this process is busy on, and the picture that it goes by."""
+        busy = {replica.name: replica.using for replica in self._pool.replicas if replica.using}
+        self._link.send({"picture": self._picture.number, "busy": busy, **more})
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

@@ -1,0 +1,107 @@
+"""Everything that an operator can set, with units and defaults: what a configuration file may hold.
+
+Sections that belong to one part of the gateway are that part's own models (`access`, `replicas`, `engines`).
+Times are in seconds, sizes in bytes. How the file is read is `config.file`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from alphatier_server.settings.access import AccessSettings
+from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.replicas import PoolSettings
+from alphatier_server.settings.upstream import UpstreamLimits
+
+File = Annotated[Path, Field(strict=False)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+SecondsOrNone = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A table of the file: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ListenSettings(Section):
+    """`[listen]`: addresses and TLS."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: Port = Field(8000, description="Port to listen on; 0 takes a free one.")
+    admin_host: str = Field("127.0.0.1", description="Address of the admin port.")
+    admin_port: Port | None = Field(
+        None, description="Second port for /metrics, /admin and /docs, which then leave the first one; 0 a free one."
+    )
+    tls_cert: File | None = Field(None, description="PEM certificate chain: serve HTTPS on the main port.")
+    tls_key: File | None = Field(None, description="Its PEM private key, unless it is in the same file.")
+
+    @model_validator(mode="after")
+    def _key_has_a_certificate(self) -> "ListenSettings":
+        if self.tls_key is not None and self.tls_cert is None:
+            raise ValueError("tls_key: has no certificate beside it; give tls_cert too")
+        return self
+
+
+class LimitSettings(Section):
+    """`[limits]`: how long and how much."""
+
+    connect_timeout: Seconds = Field(5.0, description="Longest wait for a connection to an engine, in seconds.")
+    first_byte_timeout: Seconds | None = Field(
+        None,
+        description="Longest wait for an engine's first byte (queue, prompt), in seconds. [default: engine timeout]",
+    )
+    engine_timeout: Seconds = Field(600.0, description="Longest silence of an engine, in seconds.")
+    client_timeout: Seconds = Field(
+        60.0, description="Longest wait for a client to send its body or take more of its answer, in seconds."
+    )
+    keepalive_seconds: SecondsOrNone = Field(
+        15.0, description="A stream that is silent for so long gets a comment, so that nothing closes it; 0: none."
+    )
+    drain_seconds: SecondsOrNone = Field(
+        60.0, description="How long open requests may finish after SIGTERM or Ctrl-C, in seconds; 0: no limit."
+    )
+    drain_delay: SecondsOrNone = Field(
+        2.0,
+        description="How long to listen on after SIGTERM, answering 503, until load balancers notice, in seconds.",
+    )
+    max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body.")
+    max_header_bytes: Count = Field(64 * 1024, description="Largest request line and headers together.")
+    max_json_depth: Count = Field(64, description="Deepest nesting of a request's JSON.")
+    max_answer_bytes: Count = Field(256 * 1024 * 1024, description="Largest answer that is not streamed.")
+
+    def upstream(self) -> UpstreamLimits:
+        """Those that concern engines."""
+        return UpstreamLimits(
+            connect=self.connect_timeout,
+            first_byte=self.first_byte_timeout or self.engine_timeout,
+            idle=self.engine_timeout,
+            response_bytes=self.max_answer_bytes,
+        )
+
+
+class LogSettings(Section):
+    """`[log]`: what is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="At info there is one JSON line a request."
+    )
+    prompts: bool = Field(False, description="Write prompts into the request log. They are private: off by default.")
+
+
+class GatewayConfig(Section):
+    """The whole file."""
+
+    families: list[File] = Field(default_factory=list, description="Folders of families (with their family.json).")
+    checksums: bool = Field(True, description="Verify the weights' checksums before engines start.")
+    workers: Count = Field(1, le=256, description="Processes that answer requests.")
+    engine_logs: File | None = Field(None, description="Folder for engine logs; temporary where none is given.")
+    engines: list[EngineSettings] = Field(default_factory=list)
+    listen: ListenSettings = Field(default_factory=ListenSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    access: AccessSettings = Field(default_factory=AccessSettings)
+    replicas: PoolSettings = Field(default_factory=PoolSettings)
+    log: LogSettings = Field(default_factory=LogSettings)

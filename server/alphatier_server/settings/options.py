@@ -1,0 +1,105 @@
+"""The options of `alphatier serve` that set one key of the file each: name, help and default are the key's own."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from alphatier_server.settings.gateway import GatewayConfig
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+KEYS: Mapping[str, str] = {
+    "--host": "listen.host",
+    "--port": "listen.port",
+    "--admin-port": "listen.admin_port",
+    "--tls-cert": "listen.tls_cert",
+    "--tls-key": "listen.tls_key",
+    "--workers": "workers",
+    "--keys": "access.keys_file",
+    "--connect-timeout": "limits.connect_timeout",
+    "--first-byte-timeout": "limits.first_byte_timeout",
+    "--engine-timeout": "limits.engine_timeout",
+    "--client-timeout": "limits.client_timeout",
+    "--keepalive-seconds": "limits.keepalive_seconds",
+    "--max-body-bytes": "limits.max_body_bytes",
+    "--drain-seconds": "limits.drain_seconds",
+    "--drain-delay": "limits.drain_delay",
+    "--engine-logs": "engine_logs",
+    "--checksums": "checksums",
+    "--log-level": "log.level",
+    "--log-prompts": "log.prompts",
+}
+_HELP = {"--keys": "File with the API keys; `alphatier keys new NAME` writes one. Without it everybody may ask."}
+
+
+def settings_options(command: Command) -> Command:
+    """Decorate a click command with all of them; what is not given arrives as None."""
+    for option, key in reversed(tuple(KEYS.items())):
+        command = _option(option, _field(key))(command)
+    return command
+
+
+def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given on the command line, nested as the file is."""
+    document: dict[str, Any] = {}
+    for option, key in KEYS.items():
+        value = given.get(parameter(option))
+        if value is not None:
+            *tables, name = key.split(".")
+            inner = document
+            for table in tables:
+                inner = inner.setdefault(table, {})
+            inner[name] = value
+    return document
+
+
+def parameter(option: str) -> str:
+    """The name under which click hands over an option."""
+    return option.removeprefix("--").replace("-", "_")
+
+
+def _field(key: str) -> FieldInfo:
+    model: type[BaseModel] = GatewayConfig
+    *tables, name = key.split(".")
+    for table in tables:
+        annotation = model.model_fields[table].annotation
+        assert isinstance(annotation, type)
+        model = annotation
+    return model.model_fields[name]
+
+
+def _option(option: str, field: FieldInfo) -> Callable[[Command], Command]:
+    kind = _plain(field.annotation)
+    text = _HELP.get(option, field.description or "")
+    default = field.get_default(call_default_factory=True)
+    if kind is bool:
+        name = option.removeprefix("--")
+        shown = f"{text} [default: {'yes' if default else 'no'}]"
+        return click.option(f"--{name}/--no-{name}", default=None, help=shown)
+    shown = (
+        text
+        if default is None
+        else f"{text} [default: {default:g}]"
+        if kind is float
+        else f"{text} [default: {default}]"
+    )
+    return click.option(option, parameter(option), type=_click_type(kind), default=None, help=shown)
+
+
+def _plain(annotation: Any) -> Any:
+    """The type below `X | None` and `Annotated[X, ...]`."""
+    while get_origin(annotation) is Annotated or NoneType in get_args(annotation):
+        annotation = next(inner for inner in get_args(annotation) if inner is not NoneType)
+    return annotation
+
+
+def _click_type(kind: Any) -> click.ParamType[Any]:
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    types: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
+    return types.get(kind, click.Path(path_type=Path))
