@@ -18,12 +18,20 @@ GatewayError                  base: status, type, code, message
 ├── EngineTimeout        504  the engine sent nothing for too long
 └── DeadlineExceeded     504  the client's own deadline has passed
 
-ClientGone is not for clients: it says that nobody is listening any more.
+ClientGone is not for clients: it says that nobody is listening any more. Nor are these:
+
+UpstreamError            an engine did not answer as HTTP demands
+├── Unreachable          no connection: the engine has not seen the request
+├── Broken               the connection ended, or what came is not HTTP
+└── TimedOut             the engine sent nothing for longer than the limit
+EngineError              an engine cannot be planned, does not start, or does not do what it is told
+ConfigError              settings that cannot be used, with every fault found and its remedy
 
 The shape is that of OpenAI's API reference ("Error codes"), so the official SDK raises its own exceptions.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -217,3 +225,57 @@ class DeadlineExceeded(GatewayError):
 
     status = 504
     kind = "deadline_exceeded"
+
+
+class UpstreamError(Exception):
+    """An engine did not answer as HTTP demands. `answered`: whether any byte of an answer had come."""
+
+    answered = False
+
+
+class Unreachable(UpstreamError):
+    """No connection could be made."""
+
+
+class Broken(UpstreamError):
+    """The connection ended before the answer did, or the bytes are not HTTP."""
+
+    def __init__(self, message: str, *, answered: bool) -> None:
+        super().__init__(message)
+        self.answered = answered
+
+
+class TimedOut(UpstreamError):
+    """Nothing came for `seconds`."""
+
+    def __init__(self, seconds: float, *, answered: bool) -> None:
+        super().__init__(f"nothing came for {seconds:g} seconds")
+        self.seconds = seconds
+        self.answered = answered
+
+
+class EngineError(Exception):
+    """An engine cannot be planned, does not start, or does not do what it is told; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class ConfigProblem:
+    """One fault: the key or option it is about (empty: the file as a whole), what is wrong, what to do."""
+
+    where: str
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.where}: " if self.where else ""
+        tail = f" {self.remedy}." if self.remedy else ""
+        return f"{head}{self.problem}.{tail}"
+
+
+class ConfigError(ValueError):
+    """`source` names the file, or the command line."""
+
+    def __init__(self, source: str, problems: list[ConfigProblem]) -> None:
+        self.problems = problems
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"{source} cannot be used:\n{lines}")

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import BaseModel, SecretStr
 
+from alphatier_server.errors import ConfigError
 from alphatier_server.process.command import serve
 from alphatier_server.settings.changes import needs_restart
-from alphatier_server.settings.errors import ConfigError
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.options import KEYS

@@ -11,8 +11,8 @@ import pytest
 from fastapi import FastAPI
 
 from alphatier_models import directory_sha256
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.fleet import UnknownEngine
+from alphatier_server.errors import EngineError
 from alphatier_server.routes.admin import admin_router, administer
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings

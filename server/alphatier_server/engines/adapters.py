@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alphatier_models import directory_sha256
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.errors import EngineError
 from alphatier_server.upstream import UpstreamClient, UpstreamError
 
 LOAD_SECONDS = 300.0

@@ -8,9 +8,9 @@ from typing import Any
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.plan import installed_engine
 from alphatier_server.engines.spec import EngineKind, EngineSpec
+from alphatier_server.errors import EngineError
 from alphatier_server.settings.engines import EngineSettings
 
 Plan = Callable[..., list[EngineSpec]]

@@ -23,12 +23,12 @@ from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Origin, Report
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.family_changes import FamilyChanges
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.registry import EngineRegistry, UnknownEngine
 from alphatier_server.engines.remote import RemoteEngine
+from alphatier_server.errors import EngineError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.engines import EngineSettings

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from alphatier_models import Family
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess, stop
 from alphatier_server.engines.spec import EngineSpec
+from alphatier_server.errors import EngineError
 
 STARTS_WITHOUT_SUCCESS = 3
 LONGEST_BACKOFF_SECONDS = 30.0

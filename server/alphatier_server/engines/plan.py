@@ -10,10 +10,10 @@ from pathlib import Path
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.spec import EngineKind, EngineSpec
 from alphatier_server.engines.transformers_serve import transformers_engine
 from alphatier_server.engines.vllm import adapters_engine, checkpoint_engine
+from alphatier_server.errors import EngineError
 
 __all__ = ["EngineError", "EngineKind", "EngineSpec", "installed_engine", "plan_engines"]
 

@@ -11,9 +11,9 @@ import orjson
 
 from alphatier_server.engines.adapters import RuntimeAdapters
 from alphatier_server.engines.engine import EngineContext
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.health import HealthCheck
 from alphatier_server.engines.spec import EngineSpec
+from alphatier_server.errors import EngineError
 from alphatier_server.replicas.pool import Replica
 from alphatier_server.upstream import UpstreamError
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from alphatier_server.engines.engine import Engine, EngineContext
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.managed import ManagedEngine
+from alphatier_server.errors import EngineError
 
 POLL_SECONDS = 0.05
 """Requests end in other processes too, so whether an engine is idle is asked again and again."""

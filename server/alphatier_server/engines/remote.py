@@ -10,8 +10,8 @@ import orjson
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versioned
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.health import HealthCheck
+from alphatier_server.errors import EngineError
 from alphatier_server.replicas.pool import Replica
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.upstream import UpstreamError

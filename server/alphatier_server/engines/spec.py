@@ -9,7 +9,7 @@ from typing import Literal
 from alphatier_models import Family, Tier
 from alphatier_models.files import base_folder
 from alphatier_server.engines.adapters import Adapter
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.errors import EngineError
 
 EngineKind = Literal["vllm", "transformers"]
 

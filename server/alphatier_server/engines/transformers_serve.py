@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphatier_models import Family, Tier
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
+from alphatier_server.errors import EngineError
 
 
 def transformers_engine(family: Family, folder: Path, work: Path, arguments: Sequence[str]) -> EngineSpec:

@@ -14,8 +14,8 @@ from pathlib import Path
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, visible_gpus
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
+from alphatier_server.errors import EngineError
 
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
 _VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

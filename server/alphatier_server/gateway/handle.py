@@ -13,7 +13,8 @@ from typing import Any
 
 from alphatier_models import Family
 from alphatier_server.accelerator.exchange import Exchange
-from alphatier_server.dialects.dialect import Dialect, Relay
+from alphatier_server.dialects.dialect import Dialect, Relay, Target
+from alphatier_server.dialects.efforts import READ_FIELDS
 from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.errors import (
     ClientGone,
@@ -24,7 +25,7 @@ from alphatier_server.errors import (
     InvalidRequest,
     NoEngine,
 )
-from alphatier_server.gateway.decide import READ_FIELDS, Decision, decide
+from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.gateway.engine_errors import engine_error, failure, repeatable
 from alphatier_server.gateway.media import refuse_remote_media
 from alphatier_server.gateway.record import Outcome, Recorder, RequestRecord
@@ -171,7 +172,7 @@ class _Request:
         if answer.status >= 400:
             self.result = "failed" if answer.status >= 500 else "abandoned"
             raise engine_error(answer.status, answer.headers, answered)
-        client_bytes, observed = self.dialect.answer(answered, body.values, decision, replica)
+        client_bytes, observed = self.dialect.answer(answered, body.values, _target(decision, replica))
         self.record.observe(observed)
         self.result = "ok"
         self.reply = (answer.status, self._head(_JSON), client_bytes)
@@ -205,7 +206,7 @@ class _Request:
 
     def _lease(self, body: JsonObject, decision: Decision, tried: list[str], failed: GatewayError | None) -> Lease:
         try:
-            return self.gateway.pool.lease(decision, body.values, tried)
+            return self.gateway.pool.lease(decision.family.name, decision.tier.name, body.values, tried)
         except NoEngine:
             if failed is not None:
                 raise failed from None
@@ -215,7 +216,7 @@ class _Request:
         record = self.record
         record.replica = replica.name
         try:
-            sent = self.dialect.engine_body(body, decision, replica)
+            sent = self.dialect.engine_body(body, _target(decision, replica))
         except JsonError as error:
             raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
         headers = b"%bx-request-id: %b\r\n%b" % (
@@ -232,7 +233,7 @@ class _Request:
             connection.abort()
             self.result = "failed"
             raise engine_error(max(answer.status, 500), answer.headers, b"an error as a stream")
-        self.relay = relay = self.dialect.relay(body.values, decision, replica)
+        self.relay = relay = self.dialect.relay(body.values, _target(decision, replica))
         last = b""
 
         def sink(data: bytes) -> bool:
@@ -363,3 +364,13 @@ def _wants_stream(values: Mapping[str, Any]) -> bool:
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("stream must be true or false", code="invalid_type", param="stream")
     return bool(stream)
+
+
+def _target(decision: Decision, replica: Replica) -> Target:
+    return Target(
+        decision.model,
+        replica.models[decision.tier.name],
+        decision.family.reasoning,
+        replica.continuous_usage,
+        replica.adds_metrics,
+    )

@@ -5,7 +5,7 @@ import socket
 import sys
 from collections.abc import Iterable
 
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.errors import EngineError
 
 
 class ServeError(Exception):

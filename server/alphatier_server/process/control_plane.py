@@ -16,14 +16,13 @@ from typing import Any
 
 from alphatier_models import Family, FamilyError, load_family
 from alphatier_server.engines.engine import Busy
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.fleet import Fleet
+from alphatier_server.errors import ConfigError, EngineError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.console import tell
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.changes import needs_restart
 from alphatier_server.settings.engines import EngineSettings
-from alphatier_server.settings.errors import ConfigError
 from alphatier_server.settings.families import load_families, shipped_family
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig

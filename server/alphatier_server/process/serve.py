@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 
-from alphatier_server.settings.errors import ConfigError, ConfigProblem
+from alphatier_server.errors import ConfigError, ConfigProblem
 from alphatier_server.settings.families import load_families
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig, LogSettings

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from alphatier_server.errors import NoEngine
-from alphatier_server.gateway.decide import Decision
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.affinity import choose, conversation_key
 from alphatier_server.replicas.breaker import Breaker
@@ -62,12 +61,11 @@ class Pool:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def lease(self, decision: Decision, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
+    def lease(self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
         """Borrow a replica that serves the tier, none of those named in `avoid` (they were tried before).
 
         Raises NoEngine when there is none.
         """
-        family, tier = decision.family.name, decision.tier.name
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
             return self._probe(probed, tier)
         try:
@@ -79,8 +77,8 @@ class Pool:
         if not candidates:
             candidates = self._in_panic(family, tier, avoid)
         if not candidates:
-            raise self._no_engine(decision, tried=bool(avoid))
-        replica = self._choose(candidates, decision, body)
+            raise self._no_engine(family, tier, tried=bool(avoid))
+        replica = self._choose(candidates, f"{family}:{tier}", body)
         return Lease(self, replica, replica.models[tier])
 
     def ended(self, replica: Replica, result: Result, probe: int) -> None:
@@ -215,11 +213,11 @@ class Pool:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _choose(self, candidates: Sequence[Replica], decision: Decision, body: Mapping[str, Any]) -> Replica:
+    def _choose(self, candidates: Sequence[Replica], model: str, body: Mapping[str, Any]) -> Replica:
         count = len(candidates)
         if count == 1:
             return candidates[0]
-        if self._affinity and (key := conversation_key(decision.model, body)) is not None:
+        if self._affinity and (key := conversation_key(model, body)) is not None:
             return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
         first = int(self._chance() * count)
         second = int(self._chance() * (count - 1))
@@ -291,19 +289,19 @@ class Pool:
             for callback in self._mourners:
                 callback(url)
 
-    def _no_engine(self, decision: Decision, *, tried: bool) -> NoEngine:
-        serving = self._serving(decision.family.name, decision.tier.name)
+    def _no_engine(self, family: str, tier: str, *, tried: bool) -> NoEngine:
+        serving = self._serving(family, tier)
         if serving and not tried:
             now = self._clock()
             wait = max(1, math.ceil(min(replica.breaker.retry_at for replica in serving) - now))
             return NoEngine(
-                f"Every engine that serves {decision.model} has failed too often and is left alone for a moment. "
+                f"Every engine that serves {family}:{tier} has failed too often and is left alone for a moment. "
                 f"Ask again in {wait} seconds.",
                 code="no_engine",
                 retry_after=wait,
             )
         return NoEngine(
-            f"No engine that serves {decision.model} is up now; it may still be loading. "
+            f"No engine that serves {family}:{tier} is up now; it may still be loading. "
             f"Ask again in {RETRY_AFTER_SECONDS} seconds; /health/ready tells when.",
             code="no_engine",
             retry_after=RETRY_AFTER_SECONDS,

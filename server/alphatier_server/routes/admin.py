@@ -15,9 +15,16 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from alphatier_models import Family, FamilyError
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.fleet import Fleet, UnknownEngine
-from alphatier_server.errors import Conflict, Forbidden, GatewayError, InvalidRequest, NotFound, Unauthorized
+from alphatier_server.errors import (
+    Conflict,
+    EngineError,
+    Forbidden,
+    GatewayError,
+    InvalidRequest,
+    NotFound,
+    Unauthorized,
+)
 from alphatier_server.settings.engines import EngineSettings
 
 PATIENCE_SECONDS = 30.0

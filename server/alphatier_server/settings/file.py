@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from alphatier_server.settings.errors import ConfigError, ConfigProblem
+from alphatier_server.errors import ConfigError, ConfigProblem
 from alphatier_server.settings.gateway import GatewayConfig
 
 _README = "server/README.md lists every key"

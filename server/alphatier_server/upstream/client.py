@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from alphatier_server.errors import Broken, TimedOut, Unreachable, UpstreamError
 from alphatier_server.gateway.work import in_task, in_work
 from alphatier_server.settings.upstream import UpstreamLimits
 from alphatier_server.upstream.connection import Answer, AnswerHeads, Connection
-from alphatier_server.upstream.errors import Broken, TimedOut, Unreachable, UpstreamError
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Final
 import httptools
 
 from alphatier_server.accelerator.known_heads import KnownHeads
+from alphatier_server.errors import Broken, TimedOut, UpstreamError
 from alphatier_server.gateway.work import Reply
 from alphatier_server.settings.upstream import UpstreamLimits
-from alphatier_server.upstream.errors import Broken, TimedOut, UpstreamError
 
 Sink = Callable[[bytes], bool]
 """Takes a piece of a stream; true when it needs no more."""
