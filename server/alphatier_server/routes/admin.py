@@ -8,9 +8,9 @@ networks included: that key is as good as a login on the gateway's machine.
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -19,11 +19,9 @@ from alphatier_server.engines.fleet import Fleet, UnknownEngine
 from alphatier_server.errors import (
     Conflict,
     EngineError,
-    Forbidden,
     GatewayError,
     InvalidRequest,
     NotFound,
-    Unauthorized,
 )
 from alphatier_server.settings.engines import EngineSettings
 
@@ -34,7 +32,6 @@ Answer = tuple[int, Any]
 """Status and JSON document."""
 Administer = Callable[[str, dict[str, Any]], Awaitable[Answer]]
 """Does what an action's name and its arguments say. Raises nothing that is the caller's fault."""
-IsAdmin = Callable[[str | None, str | None], bool]
 
 
 class NewEngine(BaseModel):
@@ -77,10 +74,10 @@ async def administer(fleet: Fleet, action: str, arguments: dict[str, Any]) -> An
         return 409, Conflict(str(error), code="engine_error").document()
 
 
-def admin_router(do: Administer, is_admin: IsAdmin) -> APIRouter:
-    """`/admin`, for holders of an admin key."""
+def admin_router(do: Administer) -> APIRouter:
+    """`/admin`, for holders of an admin key (`middleware.auth` sees to that)."""
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused, in OpenAI's error shape"}}
-    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(_guard(is_admin))], responses=errors)
+    router = APIRouter(prefix="/admin", tags=["admin"], responses=errors)
 
     async def done(action: str, **arguments: Any) -> JSONResponse:
         status, document = await do(action, arguments)
@@ -130,24 +127,6 @@ def validation_error(error: Any) -> InvalidRequest:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body")
     return InvalidRequest(f"{place or 'the body'}: {first['msg']}", code="invalid_value", param=place or None)
-
-
-def _guard(is_admin: IsAdmin) -> Callable[..., None]:
-    def guard(
-        request: Request,
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-        x_api_key: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> None:
-        if is_admin(authorization, x_api_key):
-            return
-        if authorization is None and x_api_key is None:
-            raise Unauthorized(
-                "The admin API needs a key: `alphatier keys new NAME --admin` makes one; send it as a bearer token.",
-                code="missing_api_key",
-            )
-        raise Forbidden("This key may not use the admin API.", code="not_an_admin")
-
-    return guard
 
 
 # --- what each action does --------------------------------------------------------------------------
