@@ -16,7 +16,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from alphatier_server.accelerator.half_closed import HalfClosed
+from alphatier_server.accelerator.half_closed import INTERIM, HalfClosed
 from alphatier_server.errors import GatewayError, HeadTooLarge, InvalidRequest, Overloaded, RequestTimeout
 from alphatier_server.settings.clients import ClientLimits
 
@@ -87,13 +87,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._received += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
-            log.error("a connection failed in the gateway", exc_info=error.__context__ or error)
-            if not self.refused:
-                self.refuse(GatewayError("The gateway failed.", code="gateway_error"))
         except httptools.HttpParserError as error:
             if not self.refused:
-                self.refuse(InvalidRequest(f"This is not HTTP/1.1: {error}.", code="invalid_http"))
+                self.refuse(_fault(error))
         except httptools.HttpParserUpgrade as stopped:
             self.upgrading = False
             if not self.refused:
@@ -149,14 +145,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. It may still listen (a half-closed connection), or be gone."""
         cycle = self.cycle
-        whole = cycle is not None and not cycle.response_complete and self.request_since == 0.0
-        if not whole or self.scheme == "https":
+        waits = cycle is not None and not cycle.response_complete and self.request_since == 0.0
+        if not waits or self.pipeline or self.scheme == "https":
             return False
         cycle.keep_alive = False
         self.refused = True
-        untouched = not self.pipeline and not cycle.response_started and self.parser.get_http_version() == "1.1"
-        self._half_closed = HalfClosed(self.transport, self.loop, interim=untouched)
-        return self._half_closed.watch()
+        self._half_closed = HalfClosed(self.transport, self.loop)
+        return self._half_closed.watch(self.probe)
+
+    def probe(self) -> None:
+        """Send what a client that still listens ignores, so that one that is gone resets the connection."""
+        if not self.cycle.response_started and self.parser.get_http_version() == "1.1":
+            self.transport.write(INTERIM)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:
@@ -286,6 +286,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self._watch_again()
+
+
+def _fault(error: httptools.HttpParserError) -> GatewayError:
+    """Whose fault it is that parsing failed: httptools wraps what its callbacks raise."""
+    cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
+    if isinstance(cause, httptools.HttpParserError):
+        return InvalidRequest(f"This is not HTTP/1.1: {cause}.", code="invalid_http")
+    log.error("a connection failed in the gateway", exc_info=cause)
+    return GatewayError("The gateway failed.", code="gateway_error")
 
 
 def _error_head(error: GatewayError) -> bytes:

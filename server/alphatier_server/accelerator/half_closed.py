@@ -2,14 +2,15 @@
 
 The end of a client's bytes (FIN) means either. A system whose program has closed the socket answers the next bytes
 with a reset, one that still listens takes them. So something is sent that HTTP allows before any answer, an
-interim response (RFC 9110, 15.2), and then the kernel is asked what has become of the connection (tcp(7), TCP_INFO).
+interim response (RFC 9110, 15.2; in a stream a comment), and then the kernel is asked what has become of the connection (tcp(7), TCP_INFO).
 """
 
 import asyncio
 import socket
 import sys
+from collections.abc import Callable
 
-_INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
+INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 _PAUSES = (0.001, 0.005, 0.02, 0.1, 0.5)
 _LONG_PAUSE = 1.0
 _TCP_CLOSE = 7
@@ -19,20 +20,17 @@ _TCP_CLOSE = 7
 class HalfClosed:
     """Watches one connection; aborts it when the client turns out to be gone."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, *, interim: bool) -> None:
-        """`interim`: nothing of the answer was sent, and the client speaks HTTP/1.1."""
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
-        self._interim = interim
         self._looks = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self) -> bool:
-        """Begin. False where this system cannot tell, so that the client has to be taken for gone."""
+    def watch(self, probe: Callable[[], None]) -> bool:
+        """Begin by `probe`. False where this system cannot tell, so that the client has to be taken for gone."""
         if sys.platform != "linux" or self._transport.get_extra_info("socket") is None:
             return False
-        if self._interim:
-            self._transport.write(_INTERIM)
+        probe()
         self._look_later()
         return True
 

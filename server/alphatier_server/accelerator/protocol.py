@@ -98,6 +98,12 @@ class AcceleratedProtocol(BoundedProtocol):
             self.cycle = None  # type: ignore[assignment]
         super().connection_lost(exc)
 
+    def probe(self) -> None:
+        if self._active is not None and self._active.started:
+            self._active.write(self._active.dialect.keep_alive)  # only a stream has begun and is not complete
+        else:
+            super().probe()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.paused = True
