@@ -70,7 +70,7 @@ async def test_the_last_engine_of_before_stays_until_a_new_one_answers(
     nobody = EngineSettings(url="http://127.0.0.1:9")
     async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
         await running.fleet.apply([nobody])
-        await eventually(lambda: "does not answer yet" in " ".join(running.told))
+        await eventually(lambda: "does not answer yet" in " ".join(running.reported))
         assert (await running.ask("toy:terse"))[0] == 200
         assert running.states()["127.0.0.1:9"] == "loading"
 
@@ -98,10 +98,9 @@ async def test_other_arguments_mean_a_new_engine_before_the_old_one_goes(tmp_pat
 
 
 async def test_settings_that_cannot_be_planned_change_nothing(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy: Path, engines: list[FakeEngine]
 ) -> None:
     one, other = engines
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
         for wrong in ([by_url(other), by_url(other)], [by_url(other, api_key_env="NO_SUCH_KEY")]):
             with pytest.raises(EngineError):
@@ -125,17 +124,18 @@ async def test_an_engine_that_never_starts_ends_the_gateway_unless_others_serve_
 
 
 async def test_every_engine_gets_its_own_key_and_no_other(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy: Path, engines: list[FakeEngine]
 ) -> None:
     one, other = engines
-    monkeypatch.setenv("ONE_KEY", "sk-one")
     settings = [by_url(one, api_key_env="ONE_KEY"), by_url(other)]
-    async with running_fleet(tmp_path, [toy], settings, wait=[replica(one), replica(other)]) as running:
+    keys = {"ONE_KEY": "sk-one"}
+    names = [replica(one), replica(other)]
+    async with running_fleet(tmp_path, [toy], settings, wait=names, environment=keys) as running:
         for _ in range(20):
             await running.ask("toy:terse")
         assert {headers.get("authorization") for headers in one.headers} == {"Bearer sk-one"}
         assert {headers.get("authorization") for headers in other.headers} == {None}
-        assert "sk-one" not in str(running.fleet.status()) + str(running.pool.replicas) + str(running.told)
+        assert "sk-one" not in str(running.fleet.status()) + str(running.pool.replicas) + str(running.reported)
 
 
 # --- draining ---------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ async def test_an_engine_that_is_unwell_for_long_is_started_again(tmp_path: Path
     settings = QUICK.model_copy(update={"restart_after": 0.5})
     async with running_fleet(tmp_path, [toy], [VLLM], settings, wait=["toy-vllm"]) as running:
         (running.folder / "unwell").touch()
-        await eventually(lambda: "does not answer; ending it" in " ".join(running.told))
+        await eventually(lambda: "does not answer; ending it" in " ".join(running.reported))
         (running.folder / "unwell").unlink()
         await running.up("toy-vllm")
         assert sum(event.startswith("start") for event in running.events()) == 2
@@ -236,7 +236,8 @@ async def test_an_engine_by_url_may_be_told_to_load_adapters(tmp_path: Path, toy
     async with running_fleet(elsewhere, [toy], [VLLM], wait=["toy-vllm"]) as engine:
         address = engine.fleet.status()[0]["url"]
         remote = EngineSettings(url=address, name="far", load_adapters=True)
-        async with running_fleet(tmp_path, [toy], [remote], wait=["toy@far"]) as running:
+        key = engine.engine_environment()["VLLM_API_KEY"]
+        async with running_fleet(tmp_path, [toy], [remote], wait=["toy@far"], default_key=key) as running:
             async with running.post("toy:terse", stream=True) as stream:
                 new = change_tier(toy, "terse", "new")
                 await running.fleet.load_family(toy)

@@ -57,8 +57,8 @@ def _with_adapters(spec: EngineSpec, adapters: list[Adapter], arguments: Sequenc
 
     def command(port: int) -> list[str]:
         plain = spec.command(port)
-        place = len(plain) - len(arguments)
-        return [*plain[:place], *options, *plain[place:]]
+        end = len(plain) - len(arguments)
+        return [*plain[:end], *options, *plain[end:]]
 
     return replace(
         spec,
@@ -101,6 +101,8 @@ def _vllm(
     engines: int,
     arguments: Sequence[str],
 ) -> EngineSpec:
+    if any(argument.partition("=")[0] == "--api-key" for argument in arguments):
+        raise EngineError("--api-key is no argument to add: every vLLM that is started here gets a key of its own.")
     options = [*options, "--enable-per-request-metrics"]
     options += _reasoning_options(family, Path(model))
     on_cpu = _vllm_runs_on_cpu()
@@ -118,7 +120,17 @@ def _vllm(
 
     environment = {**QUIET, **(_cpu_environment(engines) if on_cpu else {})}
     shape = ("vllm", *_reasoning_options(family, Path(model)), *arguments)
-    return EngineSpec(name, "vllm", family.name, models, command, environment, gpus=gpus, shape=shape)
+    return EngineSpec(
+        name,
+        "vllm",
+        family.name,
+        models,
+        command,
+        environment,
+        key_variable="VLLM_API_KEY",
+        gpus=gpus,
+        shape=shape,
+    )
 
 
 def _reasoning_options(family: Family, model: Path) -> list[str]:

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 Name = Annotated[str, StringConstraints(pattern=re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"))]
 
+ENGINE_KEY = re.compile(r"[\x21-\x7e]+")
+"""What an engine's API key may hold: visible ASCII, as it goes into a header line."""
+
 
 class EngineSettings(BaseModel):
     """`[[engines]]`. An engine by URL serves what it lists at /v1/models; one that is started here serves a family.
