@@ -19,7 +19,8 @@ from alphatier_server.accelerator.protocol import GatewayProtocol
 from alphatier_server.app import GatewaySettings, create_app
 from alphatier_server.engines.engine import Busy
 from alphatier_server.engines.fleet import Fleet
-from alphatier_server.engines.plan import EngineSpec, plan_engines
+from alphatier_server.engines.plan import plan_engines
+from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.engines import EngineSettings

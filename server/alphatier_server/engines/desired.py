@@ -69,7 +69,7 @@ class DesiredEngines:
     def _to_run(self, settings: EngineSettings, family: Family, folder: Path) -> list[DesiredEngine]:
         return [
             DesiredEngine(
-                ("run", family.name, spec.name, spec.kind, *settings.arguments, number),
+                ("run", family.name, spec.name, spec.kind, settings.priority, *settings.arguments, number),
                 settings,
                 family.name,
                 spec,
@@ -89,6 +89,7 @@ class DesiredEngines:
             arguments=settings.arguments,
             replicas=settings.replicas,
             store=self._store,
+            engine_priority=settings.priority,
         )
 
 

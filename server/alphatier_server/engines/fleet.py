@@ -36,8 +36,6 @@ from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
 
-__all__ = ["Fleet", "UnknownEngine"]
-
 _LONG = 3600.0
 
 
@@ -76,7 +74,15 @@ class Fleet:
         self._plan = DesiredEngines(planner, logs / "work", store, self._keys)
         self._client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG))
         self._context = EngineContext(
-            pool, metrics, self._client, report, busy or pool.in_flight, logs, store, Devices(), self._keys.environment
+            pool,
+            metrics,
+            self._client,
+            report,
+            busy or pool.in_flight,
+            logs,
+            store,
+            Devices(),
+            self._keys.environment,
         )
         self._registry = EngineRegistry(self._context, on_failure)
         self._lock = asyncio.Lock()

@@ -48,8 +48,8 @@ def checked(key: str, source: str) -> str:
     """The key, if an HTTP header can hold it. Raises EngineError, which does not show it."""
     if re.fullmatch(ENGINE_KEY, key) is None:
         raise EngineError(
-            f"The engine's key in {source} has a space, a line break or a character beyond ASCII, which no HTTP "
-            "header can hold. Give the key alone."
+            f"The engine's key in {source} is not one word of visible ASCII; no HTTP header can hold it. "
+            "Give the key alone, without quotes, spaces or line breaks."
         )
     return key
 

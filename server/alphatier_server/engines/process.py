@@ -157,8 +157,9 @@ def _hold_free_port() -> socket.socket:
     """A socket on a free port of 127.0.0.1. While it is open, nobody who asks for any port gets this one.
 
     Seconds pass before the engine binds the port. On Linux it can do so beside this socket, as both set
-    SO_REUSEADDR (vLLM, uvicorn and every asyncio server do) and this one does not listen. Elsewhere it could not, so there
-    the socket is closed before the engine starts; one that finds its port taken ends, and is started on another.
+    SO_REUSEADDR (vLLM, uvicorn and every asyncio server do) and this one does not listen. Elsewhere it could not,
+    so there the socket is closed before the engine starts; one that finds its port taken ends, and is started on
+    another.
     """
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

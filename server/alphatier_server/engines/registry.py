@@ -184,7 +184,9 @@ class EngineRegistry:
         """Whether others serve all that this engine should have served."""
         if not isinstance(engine, ManagedEngine):
             return True
-        up = [replica for replica in self._context.pool.replicas if replica.up and replica.family == engine.spec.family]
+        up = [
+            replica for replica in self._context.pool.replicas if replica.up and replica.family == engine.spec.family
+        ]
         return all(any(tier in replica.models for replica in up) for tier in engine.spec.models)
 
     async def _remove_when_idle(self, engine: Engine) -> None:

@@ -56,7 +56,9 @@ class RemoteEngine(Engine):
 
     def replicas(self) -> list[str]:
         """One for each family that it was seen to serve."""
-        return [replica.name for replica in self._context.pool.replicas if replica.name == self._replica(replica.family)]
+        return [
+            replica.name for replica in self._context.pool.replicas if replica.name == self._replica(replica.family)
+        ]
 
     async def run(self) -> None:
         """Check its health and its list of models again and again."""

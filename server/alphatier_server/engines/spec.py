@@ -29,7 +29,7 @@ class EngineSpec:
     command: Callable[[int], list[str]]
     environment: dict[str, str] = field(default_factory=dict)
     key_variable: str | None = None
-    """The environment variable by which the engine is told the API key that it demands; None where it demands none."""
+    """The environment variable with the API key that the engine demands; None where it demands none."""
     preload: tuple[str, ...] = ()
     """Models that the engine loads only when asked to (`transformers serve`)."""
     adapters: tuple[Adapter, ...] = ()

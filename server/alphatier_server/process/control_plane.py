@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alphatier_models import Family, FamilyError, load_family
+from alphatier_server.engines.control import administer
 from alphatier_server.engines.engine import Busy
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.errors import ConfigError, EngineError
@@ -88,8 +89,6 @@ class ControlPlane:
 
     async def administer(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
         """Do what the admin API was asked; the answer's status and document."""
-        from alphatier_server.routes.admin import administer  # FastAPI comes with it
-
         return await administer(self.fleet, action, arguments)
 
     def reload(self) -> None:

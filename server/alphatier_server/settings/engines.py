@@ -35,6 +35,9 @@ class EngineSettings(BaseModel):
     """The families that it serves; all where none are named."""
     api_key_env: str | None = None
     """The environment variable with the key of an engine by URL."""
+    priority: bool = False
+    """Whether vLLM heeds the priority that a request carries. One that is started here gets
+    `--scheduling-policy priority`; one by URL must have been started with it. Not for `transformers serve`."""
     load_adapters: bool = False
     """Have an engine by URL load and unload adapters while it runs. It must see the family's folder under the
     same path, and belong to this gateway alone."""
@@ -57,6 +60,8 @@ class EngineSettings(BaseModel):
     def _fits_together(self) -> "EngineSettings":
         if self.url is not None and (self.kind != "auto" or self.replicas != 1 or self.arguments):
             raise ValueError("kind, replicas and arguments are for engines that are started here; remove them or url")
+        if self.priority and self.kind == "transformers":
+            raise ValueError("priority is for vLLM; remove it")
         if self.url is None and (self.name or self.api_key_env or self.load_adapters):
             raise ValueError("name, api_key_env and load_adapters are for engines by URL; remove them or add url")
         return self
