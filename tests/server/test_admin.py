@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -45,11 +45,13 @@ def replica(engine: FakeEngine) -> str:
 
 
 def admin_client(running: RunningFleet, lines: list[dict[str, Any]] | None = None) -> httpx.AsyncClient:
-    app = FastAPI()
+    async def named(request: Request) -> None:
+        request.state.admin = "root"
+
+    app = FastAPI(dependencies=[Depends(named)])
     router = admin_router(
         partial(administer, running.fleet),
         lambda bearer, key: bearer == "Bearer admin",
-        name_of=lambda bearer, key: "root",
         audit=(lines if lines is not None else []).append,
     )
     app.include_router(router)

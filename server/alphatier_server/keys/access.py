@@ -46,10 +46,6 @@ class Access(Protocol):
         """Whether these headers carry the key of an administrator. Never raises."""
         ...
 
-    def admin_name(self, authorization: str | None, api_key: str | None) -> str | None:
-        """The name of the administrator's key that these headers carry, or None. Never raises."""
-        ...
-
     def allow(self, caller: Caller, decision: Decision) -> None:
         """Raises Forbidden when the caller may not use the tier."""
         ...
@@ -94,10 +90,6 @@ class OpenAccess:
     def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
         """Nobody."""
         return False
-
-    def admin_name(self, authorization: str | None, api_key: str | None) -> str | None:
-        """Nobody's."""
-        return None
 
     def allow(self, caller: Caller, decision: Decision) -> None:
         """All tiers."""

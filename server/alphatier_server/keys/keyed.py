@@ -35,15 +35,10 @@ class KeyedAccess:
 
     def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
         """See Access."""
-        return self.admin_name(authorization, api_key) is not None
-
-    def admin_name(self, authorization: str | None, api_key: str | None) -> str | None:
-        """See Access."""
         try:
-            caller = self._source.ring.find(authorization, api_key, self._clock())
+            return self._source.ring.find(authorization, api_key, self._clock()).admin
         except Unauthorized:
-            return None
-        return caller.name if caller.admin else None
+            return False
 
     def allow(self, caller: Caller, decision: Decision) -> None:
         """See Access."""
@@ -92,10 +87,6 @@ class OpenToAllButAdmins(OpenAccess):
     def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
         """See Access."""
         return self._admins.is_admin(authorization, api_key)
-
-    def admin_name(self, authorization: str | None, api_key: str | None) -> str | None:
-        """See Access."""
-        return self._admins.admin_name(authorization, api_key)
 
     async def watch(self) -> None:
         """See Access."""

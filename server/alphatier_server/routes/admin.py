@@ -23,8 +23,6 @@ __all__ = ["Administer", "Audit", "admin_router", "validation_error"]
 
 IsAdmin = Callable[[str | None, str | None], bool]
 """Whether `Authorization` and `x-api-key` carry an administrator's key."""
-AdminName = Callable[[str | None, str | None], str | None]
-"""The name of that key, never the key."""
 Audit = Callable[[dict[str, Any]], None]
 """Keeps a line: event, admin (the key's name), client (address), action, target, status, error (its code, if any)."""
 
@@ -66,13 +64,12 @@ def admin_router(
     do: Administer,
     is_admin: IsAdmin,
     *,
-    name_of: AdminName = lambda _authorization, _api_key: None,
     audit: Audit = lambda _line: None,
 ) -> APIRouter:
-    """`/admin`, for holders of an admin key."""
+    """`/admin`, for holders of an admin key, whose name is `request.state.admin`."""
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused, in OpenAI's error shape"}}
     router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(_guard(is_admin))], responses=errors)
-    change = _Change(do, name_of, audit)
+    change = _Change(do, audit)
 
     @router.get("/engines", summary="Every engine, its state and its replicas")
     async def engines() -> JSONResponse:
@@ -125,13 +122,12 @@ class _Change:
     """Has something done and says who wanted it, whatever comes of it."""
 
     do: Administer
-    name_of: AdminName
     audit: Audit
 
     async def __call__(self, request: Request, action: str, target: str, **arguments: Any) -> JSONResponse:
         line = {
             "event": "admin",
-            "admin": self.name_of(request.headers.get("authorization"), request.headers.get("x-api-key")),
+            "admin": getattr(request.state, "admin", None),
             "client": request.client.host if request.client is not None else None,
             "action": action,
             "target": target,
