@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -43,8 +43,8 @@ class FaultyEngine(Engine):
 
     def commit(self, change: FamilyChange) -> None: ...
 
-    def unused(self) -> Iterable[tuple[str, str]]:
-        return ()
+    def unused(self) -> list[tuple[str, str]]:
+        return []
 
     async def unload(self, model: str) -> None: ...
 

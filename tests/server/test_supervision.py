@@ -3,6 +3,7 @@ server with a child process of its own, as vLLM has."""
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,7 @@ from alphatier_server.errors import EngineError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
+from support.fleets import eventually
 
 ENGINE = """
 import http.server, subprocess, sys
@@ -118,6 +120,29 @@ async def test_an_engine_that_never_comes_up_is_an_error_with_the_end_of_its_log
     async with supervised(tmp_path, "raise SystemExit('no such model')") as running:
         with pytest.raises(EngineError, match="no such model"):
             await asyncio.wait_for(running.task, 30)
+
+
+async def test_an_engine_that_cannot_even_be_started_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the logs' folder should be")
+    async with supervised(tmp_path / "logs", ENGINE) as running:
+        with pytest.raises(EngineError, match="ended 3 times before it could answer"):
+            await asyncio.wait_for(running.task, 30)
+        assert "engine toy-engine cannot be started: " in " ".join(running.reported)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an engine could not bind its port beside the gateway")
+async def test_nobody_else_gets_the_port_of_an_engine_that_is_about_to_bind_it(tmp_path: Path) -> None:
+    waits_for_the_event = (
+        f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)"
+    )
+    async with supervised(tmp_path, waits_for_the_event + ENGINE) as running:
+        await eventually(lambda: running.pool.replicas)
+        (replica,) = running.pool.replicas
+        port = int(replica.url.rpartition(":")[2])
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", port))
+        (tmp_path / "go").touch()
+        await running.until_reported("is ready")
 
 
 def test_an_engine_dies_with_a_gateway_that_was_killed(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -94,7 +94,7 @@ class Engine(ABC):
         return
 
     @abstractmethod
-    def unused(self) -> Iterable[tuple[str, str]]:
+    def unused(self) -> list[tuple[str, str]]:
         """Replica and model name of what it has loaded and no tier needs."""
 
     @abstractmethod

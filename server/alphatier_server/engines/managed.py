@@ -7,7 +7,7 @@ was started again has those that the family has by then.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alphatier_models import Family
@@ -48,6 +48,11 @@ class ManagedEngine(Engine):
     @property
     def _log_file(self) -> Path:
         return self._context.logs / f"{self.name}.log"
+
+    @property
+    def _answering(self) -> EngineProcess | None:
+        """The process that runs, if it has come up."""
+        return self._process if self._process is not None and self._process.answers else None
 
     @property
     def url(self) -> str:
@@ -95,8 +100,8 @@ class ManagedEngine(Engine):
         if self._next_spec is None:
             return
         self.spec, self._next_spec = self._next_spec, None
-        if self._process is not None and self._process.answers:
-            self._context.pool.set_models(self.name, self._process.models(self.spec))
+        if (process := self._answering) is not None:
+            self._context.pool.set_models(self.name, process.models(self.spec))
 
     def abandon(self) -> None:
         """Stay with the family of now."""
@@ -105,18 +110,16 @@ class ManagedEngine(Engine):
     def release(self) -> None:
         """Give it requests, from now on."""
         super().release()
-        if self._process is not None and self._process.answers:
-            self._context.pool.set_up(self.name, self._process.health.healthy)
+        if (process := self._answering) is not None:
+            self._context.pool.set_up(self.name, process.health.healthy)
 
-    def unused(self) -> Iterable[tuple[str, str]]:
+    def unused(self) -> list[tuple[str, str]]:
         """Adapters that are loaded and no tier needs."""
-        process = self._process
-        if process is None or not process.answers or self._next_spec is not None:
-            return
+        process = self._answering
+        if process is None or self._next_spec is not None:
+            return []
         served = set(process.models(self.spec).values())
-        for model in process.adapters.loaded:
-            if model not in served:
-                yield self.name, model
+        return [(self.name, model) for model in process.adapters.loaded if model not in served]
 
     async def unload(self, model: str) -> None:
         """Let go of an adapter."""
@@ -180,14 +183,14 @@ class ManagedEngine(Engine):
             if not ready.done():
                 return False
             ready.result()
-            self._answering(process, time.monotonic() - started)
+            self._came_up(process, time.monotonic() - started)
             await self._watch(process, ended)
             return True
         finally:
             ready.cancel()
             ended.cancel()
 
-    def _answering(self, process: EngineProcess, seconds: float) -> None:
+    def _came_up(self, process: EngineProcess, seconds: float) -> None:
         self._has_answered = True
         process.answers = True
         self._context.pool.set_models(self.name, process.models(self.spec))

@@ -102,7 +102,7 @@ class EngineRegistry:
 
     async def unload_unused(self) -> bool:
         """Unload what no tier needs and no request uses. Returns whether anything is left to be unloaded."""
-        left = [(engine, replica, model) for engine in self for replica, model in list(engine.unused())]
+        left = [(engine, replica, model) for engine in self for replica, model in engine.unused()]
         for engine, replica, model in left:
             if not self._context.busy(replica, model):
                 await self._unload(engine, model)

@@ -96,7 +96,7 @@ class RemoteEngine(Engine):
         elif self._health.healthy:
             self._publish_family(change.new)
 
-    def unused(self) -> Iterable[tuple[str, str]]:
+    def unused(self) -> list[tuple[str, str]]:
         """Adapters that this gateway has loaded and no tier needs."""
         wanted = {
             versioned(f"{family.name}:{tier.name}", tier.sha256)
@@ -104,9 +104,9 @@ class RemoteEngine(Engine):
             for tier in family.tiers
             if tier.sha256 is not None
         }
-        for model in list(self._adapters.loaded):
-            if model not in wanted:
-                yield self._replica(model.partition(":")[0]), model
+        return [
+            (self._replica(model.partition(":")[0]), model) for model in self._adapters.loaded if model not in wanted
+        ]
 
     async def unload(self, model: str) -> None:
         """Let go of an adapter."""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 
 from alphatier_models import Family, Tier
@@ -175,9 +176,8 @@ def _lora_rank(adapters: list[Adapter]) -> int:
 def _asked_rank(arguments: Sequence[str]) -> int | None:
     """`--max-lora-rank` among the operator's own arguments, which win over the gateway's."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    places = [index for index, word in enumerate(words) if word == "--max-lora-rank"]
-    value = words[places[-1] + 1] if places and places[-1] + 1 < len(words) else ""
-    return int(value) if value.isdecimal() else None
+    asked = [value for word, value in pairwise(words) if word == "--max-lora-rank"]
+    return int(asked[-1]) if asked and asked[-1].isdecimal() else None
 
 
 def _dtype(model: Path) -> str:
