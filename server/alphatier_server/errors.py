@@ -8,6 +8,7 @@ GatewayError                  base: status, type, code, message
 ├── RequestTimeout       408  the client did not send its body in time
 ├── Conflict             409  the admin API cannot do it as things are
 ├── BodyTooLarge         413
+├── UnsupportedMediaType 415  the body is not said to be JSON
 ├── HeadTooLarge         431
 ├── RateLimited          429  a limit of the key is used up; Retry-After and x-ratelimit-* say when it is not
 ├── EngineRefused        4xx  the engine's own refusal, passed on
@@ -22,6 +23,7 @@ ClientGone is not for clients: it says that nobody is listening any more. Nor ar
 
 UpstreamError            an engine did not answer as HTTP demands
 ├── Unreachable          no connection: the engine has not seen the request
+├── NoDescriptors        this process has no file descriptor left for a connection
 ├── Broken               the connection ended, or what came is not HTTP
 └── TimedOut             the engine sent nothing for longer than the limit
 EngineError              an engine cannot be planned, does not start, or does not do what it is told
@@ -36,6 +38,14 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+
+
+def reason_phrase(status: int) -> str:
+    """The phrase that goes with a status; an engine may choose one that nobody has registered."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 class ClientGone(Exception):
@@ -68,10 +78,15 @@ class GatewayError(Exception):
         if retry_after is not None:
             self.headers["retry-after"] = str(retry_after)
 
+    def never_again(self) -> "GatewayError":
+        """The same error; OpenAI's SDK does not repeat the request by itself (it reads `x-should-retry`)."""
+        self.headers["x-should-retry"] = "false"
+        return self
+
     @property
     def reason(self) -> str:
-        """The status' reason phrase (RFC 9110, 15)."""
-        return HTTPStatus(self.status).phrase
+        """The status' reason phrase (RFC 9110, 15); empty for a status without one."""
+        return reason_phrase(self.status)
 
     def document(self) -> dict[str, Any]:
         """The error as OpenAI's API would word it."""
@@ -149,6 +164,21 @@ class BodyTooLarge(GatewayError):
     status = 413
     kind = "body_too_large"
     type = "invalid_request_error"
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body is not said to be JSON."""
+
+    status = 415
+    kind = "unsupported_media_type"
+    type = "invalid_request_error"
+
+
+class Overloaded(GatewayError):
+    """The gateway has more to do than it can; Retry-After says when to ask again."""
+
+    status = 503
+    kind = "overloaded"
 
 
 class RateLimited(GatewayError):
@@ -237,12 +267,20 @@ class Unreachable(UpstreamError):
     """No connection could be made."""
 
 
-class Broken(UpstreamError):
-    """The connection ended before the answer did, or the bytes are not HTTP."""
+class NoDescriptors(UpstreamError):
+    """This process has no file descriptor left for a connection: its own trouble, not the engine's."""
 
-    def __init__(self, message: str, *, answered: bool) -> None:
+
+class Broken(UpstreamError):
+    """The connection ended before the answer did, or the bytes are not HTTP.
+
+    `reused`: the connection had carried requests before, so the engine may have closed it before it saw this one.
+    """
+
+    def __init__(self, message: str, *, answered: bool, reused: bool = False) -> None:
         super().__init__(message)
         self.answered = answered
+        self.reused = reused
 
 
 class TimedOut(UpstreamError):

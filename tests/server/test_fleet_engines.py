@@ -1,5 +1,6 @@
 """Engines come, drain and go while the gateway runs, and their health is watched."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,6 +13,7 @@ from alphatier_server.engines.registry import UnknownEngine
 from alphatier_server.errors import EngineError
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
+from support.certificates import self_signed
 from support.fake_engine import FakeEngine, completion, error, fake_engine
 from support.families import small_family
 from support.fleets import QUICK, change_tier, eventually, remove_tier, running_fleet, texts
@@ -223,6 +225,22 @@ async def test_an_engine_by_url_that_stops_answering_is_taken_out_and_found_agai
         await eventually(lambda: not running.pool.ready())
         engine.listing = None
         await running.up(replica(engine))
+
+
+async def test_an_engine_by_https_is_believed_only_if_the_operators_ca_vouches_for_it(
+    tmp_path: Path, toy: Path
+) -> None:
+    certificate, key = self_signed(tmp_path / "engine", "engine")
+    other, _ = self_signed(tmp_path / "other", "other")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    async with fake_engine(completion(), tls) as engine:
+        settings = EngineSettings(url=engine.url, name="far")
+        async with running_fleet(tmp_path, [toy], [settings], wait=["toy@far"], ca_file=certificate):
+            pass
+        async with running_fleet(tmp_path, [toy], [settings], ca_file=other) as running:
+            await eventually(lambda: "does not answer yet" in " ".join(running.reported))
+            assert not running.pool.ready()
 
 
 # --- adapters of engines by URL ---------------------------------------------------------------------

@@ -15,8 +15,8 @@ import aiohttp
 import uvicorn
 
 from alphatier_models import Family, Tier, directory_sha256, load_family, save_family
-from alphatier_server.accelerator.protocol import GatewayProtocol
-from alphatier_server.app import GatewaySettings, create_app
+from alphatier_server.accelerator.protocol import accelerated_protocol
+from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.engine import Busy
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.engines.plan import plan_engines
@@ -123,6 +123,7 @@ async def running_fleet(
     busy: Busy | None = None,
     environment: Mapping[str, str] = os.environ,
     default_key: str | None = None,
+    ca_file: Path | None = None,
 ) -> AsyncIterator[RunningFleet]:
     metrics = Metrics()
     pool = Pool(metrics, settings)
@@ -142,17 +143,22 @@ async def running_fleet(
         busy=busy,
         environment=environment,
         default_key=default_key,
+        ca_file=ca_file,
     )
-    app = create_app(GatewaySettings(fleet.families), pool, metrics)
+    plain = AppSettings()
+    application = assemble(plain, Parts(fleet.families, pool, metrics))
+    protocol = accelerated_protocol(application.gateway, application.dialects, plain.clients)
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=GatewayProtocol, ws="none", log_config=None, timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            application.app, port=0, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=2
+        )
     )
     running = asyncio.create_task(server.serve())
     try:
         await eventually(lambda: server.started)
         fleet.start()
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession(headers={"content-type": "application/json"}) as http:
             result = RunningFleet(fleet, pool, metrics, folder, url, http, reported, failures)
             await result.up(*wait, seconds=patience)
             yield result

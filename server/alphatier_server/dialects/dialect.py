@@ -77,6 +77,8 @@ class Dialect(ABC):
 
     path: ClassVar[str]
     """Where clients and engines find it, e.g. `/v1/chat/completions`."""
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    """The HTTP methods that it takes."""
     endpoint: ClassVar[str]
     """Its name in metrics and logs, e.g. `chat/completions`."""
     generates: ClassVar[bool] = True

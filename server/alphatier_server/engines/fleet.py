@@ -57,13 +57,14 @@ class Fleet:
         checksums: bool = True,
         busy: Busy | None = None,
         environment: Mapping[str, str] = os.environ,
+        ca_file: Path | None = None,
         planner: Plan = plan_engines,
     ) -> None:
         """`families` is the mapping that the endpoints use: it is changed in place, entry by entry.
 
         `on_failure` is called when the gateway cannot go on. `default_key` is for engines by URL without a
-        key of their own; `environment` holds the keys of those with one. Raises EngineError when an engine cannot
-        be planned.
+        key of their own; `environment` holds the keys of those with one; `ca_file` the CAs of those by https.
+        Raises EngineError when an engine cannot be planned.
         """
         self.families = families
         self.folders = {name: folder.resolve() for name, folder in folders.items()}
@@ -72,7 +73,7 @@ class Fleet:
         store = AdapterStore(logs / "work" / "adapters", checksums=checksums)
         self._keys = EngineKeys(default_key, environment)
         self._plan = DesiredEngines(planner, logs / "work", store, self._keys)
-        self._client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG))
+        self._client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
         self._context = EngineContext(
             pool,
             metrics,

@@ -17,7 +17,6 @@ from alphatier_models import EFFORTS, Family, Tier
 from alphatier_server.dialects.efforts import TIER_FIELD, Effort, Selector, TokenBudget, effort_field, string_field
 from alphatier_server.errors import InvalidRequest, NotFound
 
-TIER_HEADER = "x-efficiency-tier"
 AUTO = "auto"
 
 Reason = Literal["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"]
@@ -77,9 +76,12 @@ def decide(
     chosen = _effort_tier(family, efforts) if efforts else None
     if chosen is not None:
         return Decision(family, chosen, "effort")
-    names = {tier.name for tier in family.tiers}
-    own = default_tier if default_tier is not None and default_tier in names else family.default_tier
-    return Decision(family, family.tier(own), "default")
+    return Decision(family, family.tier(default_tier_of(family, default_tier)), "default")
+
+
+def default_tier_of(family: Family, own: str | None) -> str:
+    """The tier for requests that choose none: the caller's own, where the family has such a tier."""
+    return own if own is not None and any(tier.name == own for tier in family.tiers) else family.default_tier
 
 
 def budget_tier(family: Family, tokens: int) -> Tier | None:

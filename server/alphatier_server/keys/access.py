@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from alphatier_server.gateway.decide import Decision
-
 
 @dataclass(frozen=True)
 class Caller:
@@ -42,11 +40,15 @@ class Access(Protocol):
         """
         ...
 
-    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
-        """Whether these headers carry the key of an administrator. Never raises."""
+    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
+        """The name of the administrator whose key these headers carry; None where it is none. Never raises."""
         ...
 
-    def allow(self, caller: Caller, decision: Decision) -> None:
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """Whether the caller may use the tier."""
+        ...
+
+    def allow(self, caller: Caller, family: str, tier: str) -> None:
         """Raises Forbidden when the caller may not use the tier."""
         ...
 
@@ -87,11 +89,15 @@ class OpenAccess:
         """Anyone."""
         return self._ANYONE
 
-    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
         """Nobody."""
-        return False
+        return None
 
-    def allow(self, caller: Caller, decision: Decision) -> None:
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """All tiers."""
+        return True
+
+    def allow(self, caller: Caller, family: str, tier: str) -> None:
         """All tiers."""
 
     async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alphatier_server.errors import Forbidden, LimitsUnavailable, RateLimited, Unauthorized
-from alphatier_server.gateway.decide import Decision
 from alphatier_server.keys.access import FREE, Access, Admission, Caller, OpenAccess
 from alphatier_server.keys.ring import KeyCaller, KeyFileError
 from alphatier_server.keys.source import KeySource
@@ -34,19 +33,25 @@ class KeyedAccess:
         """See Access."""
         return self._source.ring.find(authorization, api_key, self._clock())
 
-    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
         """See Access."""
         try:
-            return self._source.ring.find(authorization, api_key, self._clock()).admin
+            caller = self._source.ring.find(authorization, api_key, self._clock())
         except Unauthorized:
-            return False
+            return None
+        return caller.name if caller.admin else None
 
-    def allow(self, caller: Caller, decision: Decision) -> None:
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
         """See Access."""
         assert isinstance(caller, KeyCaller)
-        if not caller.may_use(decision.family.name, decision.tier.name):
+        return caller.may_use(family, tier)
+
+    def allow(self, caller: Caller, family: str, tier: str) -> None:
+        """See Access."""
+        assert isinstance(caller, KeyCaller)
+        if not caller.may_use(family, tier):
             raise Forbidden(
-                f"This API key may not use {decision.model}; it may use {', '.join(sorted(caller.tiers or ()))}.",
+                f"This API key may not use {family}:{tier}; it may use {', '.join(sorted(caller.tiers or ()))}.",
                 code="tier_not_allowed",
                 param="model",
             )
@@ -85,9 +90,9 @@ class OpenToAllButAdmins(OpenAccess):
     def __init__(self, source: KeySource) -> None:
         self._admins = KeyedAccess(source, MemoryStore())
 
-    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
         """See Access."""
-        return self._admins.is_admin(authorization, api_key)
+        return self._admins.admin(authorization, api_key)
 
     async def watch(self) -> None:
         """See Access."""

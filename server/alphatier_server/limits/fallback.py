@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection
 
 from alphatier_server.errors import LimitsUnavailable
-from alphatier_server.gateway.work import in_task
 from alphatier_server.limits.arithmetic import Limits, Outcome
 from alphatier_server.limits.memory import MemoryStore, Reservation, Store, StoreFailed
 from alphatier_server.settings.access import RedisFailure
@@ -54,7 +53,7 @@ class FallbackStore:
         if not self._down or now >= self._try_at:
             self._try_at = now + RETRY_SECONDS
             try:
-                answer = await in_task(self._shared.take(name, limits, streamed=streamed, tokens=tokens))
+                answer = await self._shared.take(name, limits, streamed=streamed, tokens=tokens)
             except StoreFailed as error:
                 self._fail(error)
             else:

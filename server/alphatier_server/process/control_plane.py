@@ -70,6 +70,7 @@ class ControlPlane:
                 on_failure=on_failure,
                 default_key=engine_api_key,
                 checksums=config.checksums,
+                ca_file=config.engine_ca_file,
                 busy=busy,
             )
         except EngineError:

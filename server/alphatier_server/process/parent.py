@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -31,9 +31,6 @@ from alphatier_server.process.tls import certificate_of
 from alphatier_server.process.workers import Workers
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 PROCESS = "parent"
 """The name of the parent's own metrics."""
@@ -66,10 +63,12 @@ class _Parent:
 
     def __init__(self, source: Source, config: GatewayConfig, engine_api_key: str | None, shared: Path) -> None:
         # What makes metrics must not be imported before `share` was called.
+        from alphatier_server.app import app_settings
         from alphatier_server.metrics.definitions import Metrics
         from alphatier_server.process.control_plane import ControlPlane
 
         self._config = config
+        self._settings_of_app = app_settings(config, config.served_hosts())
         self._shared = shared
         self._failures: list[BaseException] = []
         self._state = GatewayState()
@@ -101,7 +100,7 @@ class _Parent:
             tasks.start(self._backend.run())
             tasks.start(self._access.watch())
             freeze()
-            async with second_port(self._second, self._private_pages):
+            async with second_port(self._second, self._operators_app, self._settings_of_app.clients):
                 with signals(self._end, self._config.limits.drain_delay, self._hangup):
                     await self._workers.run()
         self._close_listeners()
@@ -147,19 +146,18 @@ class _Parent:
 
     # -- the second port
 
-    def _private_pages(self) -> "FastAPI":
-        from alphatier_server.app import create_pages
+    def _operators_app(self) -> Any:
+        from alphatier_server.app import Parts, operators_app
 
-        return create_pages(
+        parts = Parts(
             self._backend.families,
             self._backend.pool,
             self._metrics,
             self._access,
             self._state,
             administer=self._backend.administer,
-            generates=False,
-            in_flight=lambda replica: self._workers.busy(replica.name),
         )
+        return operators_app(parts, self._settings_of_app, lambda replica: self._workers.busy(replica.name))
 
     # -- the workers
 

@@ -1,7 +1,5 @@
 """A gateway in one process: engines, application and server in one loop."""
 
-from typing import TYPE_CHECKING
-
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
@@ -14,9 +12,6 @@ from alphatier_server.process.signals import signals, tell_ending
 from alphatier_server.process.sockets import listen
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 
 def serve_alone(source: Source, config: GatewayConfig, engine_api_key: str | None) -> None:
@@ -54,7 +49,7 @@ class _Alone:
             tasks.start(backend.run())
             front.start_beside(tasks)
             freeze()
-            async with second_port(self._second, self._private_pages):
+            async with second_port(self._second, front.operators_app, front.client_limits):
                 with signals(self._end, config.limits.drain_delay, self._hangup):
                     await front.server.serve(sockets=[self._listener])
         await self._access.close()
@@ -77,16 +72,3 @@ class _Alone:
     def _failed(self, error: BaseException) -> None:
         self._failures.append(error)
         self._front.end()
-
-    def _private_pages(self) -> "FastAPI":
-        from alphatier_server.app import create_pages
-
-        return create_pages(
-            self._backend.families,
-            self._backend.pool,
-            self._metrics,
-            self._access,
-            self._front.state,
-            administer=self._backend.administer,
-            generates=False,
-        )

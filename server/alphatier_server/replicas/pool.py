@@ -8,7 +8,6 @@ affinity, a conversation's turns go to the same replica instead.
 What not: whether an engine runs (`engines`), and when one comes or goes (`fleet`); they tell the pool.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -74,10 +73,10 @@ class Pool:
             candidates = self._find(family, tier)
         if avoid:
             candidates = [replica for replica in candidates if replica.name not in avoid]
+        if not candidates:  # more likely it is the requests that are bad than every engine (Envoy's panic threshold)
+            candidates = [replica for replica in self._serving(family, tier) if replica.name not in avoid]
         if not candidates:
-            candidates = self._in_panic(family, tier, avoid)
-        if not candidates:
-            raise self._no_engine(family, tier, tried=bool(avoid))
+            raise self._no_engine(family, tier)
         replica = self._choose(candidates, f"{family}:{tier}", body)
         return Lease(self, replica, replica.models[tier])
 
@@ -89,7 +88,7 @@ class Pool:
             if (breaker.history or probe) and breaker.succeeded(probe):
                 self._breaker_changed(replica)
         elif result == "failed":
-            if breaker.failed(self._clock(), probe):
+            if breaker.failed(self._clock(), probe, may_open=self._replaceable(replica)):
                 self._breaker_changed(replica, ejected=True)
         elif probe and breaker.unprobed(self._clock(), probe):
             self._breaker_changed(replica)
@@ -231,13 +230,13 @@ class Pool:
             self._candidates[family, tier] = found
         return found
 
-    def _in_panic(self, family: str, tier: str, avoid: Collection[str]) -> list[Replica]:
-        """Every breaker is open, of several engines that answer their health checks: ask one all the same.
-
-        More likely it is the requests that are bad than all engines at once (Envoy's panic threshold).
-        """
-        serving = self._serving(family, tier)
-        return [replica for replica in serving if replica.name not in avoid] if len(serving) > 1 else []
+    def _replaceable(self, replica: Replica) -> bool:
+        """Whether another replica with a closed breaker serves each of its tiers: the last one is never taken out."""
+        closed = [
+            other for other in self._replicas.values() if other is not replica and other.breaker.state == "closed"
+        ]
+        sound = [o for o in closed if o.up and not o.draining and o.family == replica.family]
+        return all(any(tier in other.models for other in sound) for tier in replica.models)
 
     def _serving(self, family: str, tier: str) -> list[Replica]:
         return [
@@ -289,17 +288,7 @@ class Pool:
             for callback in self._mourners:
                 callback(url)
 
-    def _no_engine(self, family: str, tier: str, *, tried: bool) -> NoEngine:
-        serving = self._serving(family, tier)
-        if serving and not tried:
-            now = self._clock()
-            wait = max(1, math.ceil(min(replica.breaker.retry_at for replica in serving) - now))
-            return NoEngine(
-                f"Every engine that serves {family}:{tier} has failed too often and is left alone for a moment. "
-                f"Ask again in {wait} seconds.",
-                code="no_engine",
-                retry_after=wait,
-            )
+    def _no_engine(self, family: str, tier: str) -> NoEngine:
         return NoEngine(
             f"No engine that serves {family}:{tier} is up now; it may still be loading. "
             f"Ask again in {RETRY_AFTER_SECONDS} seconds; /health/ready tells when.",

@@ -6,23 +6,21 @@ gateway's machine. So every change leaves a line that says who made it.
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from alphatier_server.engines.control import Administer, invalid_value
-from alphatier_server.errors import Forbidden, InvalidRequest, Unauthorized
+from alphatier_server.errors import InvalidRequest
 from alphatier_server.settings.engines import ENGINE_KEY
 
 __all__ = ["Administer", "Audit", "admin_router", "validation_error"]
 
-IsAdmin = Callable[[str | None, str | None], bool]
-"""Whether `Authorization` and `x-api-key` carry an administrator's key."""
 Audit = Callable[[dict[str, Any]], None]
 """Keeps a line: event, admin (the key's name), client (address), action, target, status, error (its code, if any)."""
 
@@ -62,13 +60,12 @@ class FamilyFolder(BaseModel):
 
 def admin_router(
     do: Administer,
-    is_admin: IsAdmin,
     *,
     audit: Audit = lambda _line: None,
 ) -> APIRouter:
-    """`/admin`, for holders of an admin key, whose name is `request.state.admin`."""
+    """`/admin`, for holders of an admin key: `middleware.auth` sees to that, and puts its name into the state."""
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused, in OpenAI's error shape"}}
-    router = APIRouter(prefix="/admin", tags=["admin"], dependencies=[Depends(_guard(is_admin))], responses=errors)
+    router = APIRouter(prefix="/admin", tags=["admin"], responses=errors)
     change = _Change(do, audit)
 
     @router.get("/engines", summary="Every engine, its state and its replicas")
@@ -150,20 +147,3 @@ def _response(status: int, document: Any) -> JSONResponse:
 def _without_password(url: str) -> str:
     """A URL with a password is refused, but stands in the line of the one who tried."""
     return re.sub(r"//.*@", "//", url, flags=re.DOTALL)
-
-
-def _guard(is_admin: IsAdmin) -> Callable[..., Awaitable[None]]:
-    async def guard(
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-        x_api_key: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> None:
-        if is_admin(authorization, x_api_key):
-            return
-        if authorization is None and x_api_key is None:
-            raise Unauthorized(
-                "The admin API needs a key: `alphatier keys new NAME --admin` makes one; send it as a bearer token.",
-                code="missing_api_key",
-            )
-        raise Forbidden("This key may not use the admin API.", code="not_an_admin")
-
-    return guard
