@@ -1,7 +1,7 @@
 """Everything that an operator can set, with units and defaults: what a configuration file may hold.
 
 Sections that belong to one part of the gateway are that part's own models (`access`, `replicas`, `engines`).
-Times are in seconds, sizes in bytes. How the file is read is `config.file`.
+Times are in seconds, sizes in bytes. How the file is read is `settings.file`.
 """
 
 import os
