@@ -15,8 +15,6 @@ from alphatier_server.engines.transformers_serve import transformers_engine
 from alphatier_server.engines.vllm import adapters_engine, checkpoint_engine
 from alphatier_server.errors import EngineError
 
-__all__ = ["EngineError", "EngineKind", "EngineSpec", "installed_engine", "plan_engines"]
-
 
 def installed_engine() -> EngineKind:
     """vLLM where it is installed, else `transformers serve`. Raises EngineError when there is neither."""
@@ -40,14 +38,18 @@ def plan_engines(
     arguments: Sequence[str] = (),
     replicas: int = 1,
     store: AdapterStore | None = None,
+    engine_priority: bool = False,
 ) -> list[EngineSpec]:
     """The engines for the family in `folder`. `work` is a folder for files that engines need.
 
     `arguments` are added to each engine's command line; each spec will be run `replicas` times. Adapters are
-    read from `store` where it has them. Raises EngineError when a file cannot be used.
+    read from `store` where it has them. With `engine_priority` vLLM heeds the priority of each request.
+    Raises EngineError when a file cannot be used.
     """
     if kind == "transformers":
         return [transformers_engine(family, folder, work, arguments)]
+    if engine_priority:
+        arguments = ["--scheduling-policy", "priority", *arguments]
     sharing = [tier for tier in family.tiers if tier.layout != "checkpoint"]
     checkpoints = [tier for tier in family.tiers if tier.layout == "checkpoint"]
     count = (len(checkpoints) + bool(sharing)) * replicas

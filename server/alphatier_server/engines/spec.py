@@ -1,4 +1,4 @@
-"""One engine to run, as planned: what `plan` writes and `supervisor` carries out."""
+"""One engine to run, as planned: what `plan` writes and `managed` carries out."""
 
 import json
 from collections.abc import Callable
@@ -28,6 +28,8 @@ class EngineSpec:
     """Tier name -> the model name under which the engine serves it."""
     command: Callable[[int], list[str]]
     environment: dict[str, str] = field(default_factory=dict)
+    key_variable: str | None = None
+    """The environment variable with the API key that the engine demands; None where it demands none."""
     preload: tuple[str, ...] = ()
     """Models that the engine loads only when asked to (`transformers serve`)."""
     adapters: tuple[Adapter, ...] = ()

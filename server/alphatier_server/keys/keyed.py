@@ -12,6 +12,7 @@ from alphatier_server.keys.access import FREE, Access, Admission, Caller, OpenAc
 from alphatier_server.keys.ring import KeyCaller, KeyFileError
 from alphatier_server.keys.source import KeySource
 from alphatier_server.limits.arithmetic import Limits, Outcome, rate_headers
+from alphatier_server.limits.configured import limits_of
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.memory import MemoryStore, Reservation, Store, StoreFailed
 from alphatier_server.limits.shared import SharedStore
@@ -114,7 +115,7 @@ def build_access(
     seen = environment if settings.environment else {}
     source = KeySource(settings.keys_file, seen, settings.limits)
     only_admins = settings.keys_file is None and not seen.get("ALPHATIER_API_KEYS", "").strip()
-    if only_admins and settings.limits.limits():
+    if only_admins and limits_of(settings.limits):
         raise KeyFileError("Limits need API keys: set keys_file or ALPHATIER_API_KEYS.")
     if only_admins:
         return OpenToAllButAdmins(source) if source.ring.names else OpenAccess()

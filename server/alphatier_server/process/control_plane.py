@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alphatier_models import Family, FamilyError, load_family
+from alphatier_server.engines.control import administer
 from alphatier_server.engines.engine import Busy
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.errors import ConfigError, EngineError
@@ -69,6 +70,7 @@ class ControlPlane:
                 on_failure=on_failure,
                 default_key=engine_api_key,
                 checksums=config.checksums,
+                ca_file=config.engine_ca_file,
                 busy=busy,
             )
         except EngineError:
@@ -88,8 +90,6 @@ class ControlPlane:
 
     async def administer(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
         """Do what the admin API was asked; the answer's status and document."""
-        from alphatier_server.routes.admin import administer  # FastAPI comes with it
-
         return await administer(self.fleet, action, arguments)
 
     def reload(self) -> None:

@@ -1,7 +1,7 @@
 """Everything that an operator can set, with units and defaults: what a configuration file may hold.
 
 Sections that belong to one part of the gateway are that part's own models (`access`, `replicas`, `engines`).
-Times are in seconds, sizes in bytes. How the file is read is `config.file`.
+Times are in seconds, sizes in bytes. How the file is read is `settings.file`.
 """
 
 import os
@@ -126,6 +126,9 @@ class GatewayConfig(Section):
     checksums: bool = Field(True, description="Verify the weights' checksums before engines start.")
     workers: Count = Field(1, le=256, description="Processes that answer requests.")
     engine_logs: File | None = Field(None, description="Folder for engine logs; temporary where none is given.")
+    engine_ca_file: File | None = Field(
+        None, description="PEM bundle of the CAs of engines by https. [default: the system's, or SSL_CERT_FILE]"
+    )
     engines: list[EngineSettings] = Field(default_factory=list)
     listen: ListenSettings = Field(default_factory=ListenSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
