@@ -25,7 +25,6 @@ from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access, OpenAccess
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.metrics.multiprocess import shared_registry
 from alphatier_server.replicas.pool import Pool, Replica
 from alphatier_server.routes.admin import Administer, admin_router, validation_error
 from alphatier_server.routes.catalogue import model_card, model_cards
@@ -169,7 +168,7 @@ def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
     @app.get("/metrics", tags=["metrics"], summary="Prometheus metrics", response_class=Response)
     async def scrape(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(shared_registry() or metrics.registry), media_type=content_type)
+        return Response(encode(metrics.registry), media_type=content_type)
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -19,10 +19,11 @@ from pydantic import SecretStr
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.shared import SharedStore
-from alphatier_server.metrics.multiprocess import forget_live_values, share
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
 from alphatier_server.process.background import beside
 from alphatier_server.process.console import failure, serves, tell
+from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.server import end_process_soon
 from alphatier_server.process.signals import signals, tell_ending
@@ -44,7 +45,6 @@ LATE_SECONDS = 5.0
 def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises ServeError, ConfigError, KeyFileError, FamilyError or EngineError."""
     with _shared_folder() as shared:
-        share(shared / "metrics", PROCESS)
         SharedStore.create(shared / "limits", config.workers)
         run_loop(_Parent(source, config, engine_api_key, shared).run)
 
@@ -65,10 +65,6 @@ class _Parent:
     """One gateway's parent process."""
 
     def __init__(self, source: Source, config: GatewayConfig, engine_api_key: str | None, shared: Path) -> None:
-        # What makes metrics must not be imported before `share` was called.
-        from alphatier_server.metrics.definitions import Metrics
-        from alphatier_server.process.control_plane import ControlPlane
-
         self._config = config
         self._shared = shared
         self._failures: list[BaseException] = []
@@ -80,7 +76,7 @@ class _Parent:
         self._store = SharedStore(shared / "limits", 0)
         certificate_of(listen)  # faults are told here, once
         self._access = build_access(config.access)
-        self._metrics = Metrics()
+        self._metrics = Metrics(shared / "metrics", PROCESS)
         self._backend = ControlPlane(
             source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed, busy=self._busy
         )
@@ -180,7 +176,7 @@ class _Parent:
     def _forget(self, index: int) -> None:
         """A worker is dead: what it had in flight is no more."""
         self._store.clear_worker(index)
-        forget_live_values(self._shared / "metrics", f"worker{index}")
+        self._metrics.forget_process(f"worker{index}")
 
 
 def json_values(value: Any) -> Any:
