@@ -43,7 +43,7 @@ def gateway(
 
 
 def second_url(served: Served) -> str:
-    found = re.search(r"docs are at (\S+)", served.log.read_text())
+    found = re.search(r"docs are at (\S+)", served.said())
     assert found is not None
     return found[1]
 

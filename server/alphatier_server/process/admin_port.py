@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from alphatier_server.process.console import tell, url_of
+from alphatier_server.process.console import announce, url_of
 from alphatier_server.process.late_pages import LatePages
 from alphatier_server.process.server import QuietServer
 from alphatier_server.process.sockets import listen
@@ -50,7 +50,7 @@ async def second_port(listener: socket.socket | None, pages: "Callable[[], FastA
     )
     server = QuietServer(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    tell(f"metrics, admin and docs are at {url_of(listener)}")
+    announce(f"metrics, admin and docs are at {url_of(listener)}")
     try:
         yield
     finally:

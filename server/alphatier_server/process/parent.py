@@ -19,14 +19,15 @@ from pydantic import SecretStr
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.shared import SharedStore
+from alphatier_server.logs import standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
 from alphatier_server.process.background import beside
-from alphatier_server.process.console import failure, serves, tell
+from alphatier_server.process.console import announce, failure, serves
 from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.server import end_process_soon
-from alphatier_server.process.signals import signals, tell_ending
+from alphatier_server.process.signals import announce_ending, signals
 from alphatier_server.process.sockets import listen_for_workers
 from alphatier_server.process.tls import certificate_of
 from alphatier_server.process.workers import Workers
@@ -77,6 +78,7 @@ class _Parent:
         certificate_of(listen)  # faults are told here, once
         self._access = build_access(config.access)
         self._metrics = Metrics(shared / "metrics", PROCESS)
+        standard_error().on_drop(self._metrics.log_lines_dropped.inc)
         self._backend = ControlPlane(
             source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed, busy=self._busy
         )
@@ -84,7 +86,7 @@ class _Parent:
             self._listeners,
             self._settings,
             self._picture,
-            tell=tell,
+            announce=announce,
             on_death=self._forget,
             answer=self._backend.administer,
         )
@@ -92,7 +94,7 @@ class _Parent:
 
     async def run(self) -> None:
         """Serve until told to end."""
-        tell(serves(self._backend.families, self._listeners[0], tls=self._config.listen.tls_cert is not None))
+        announce(serves(self._backend.families, self._listeners[0], tls=self._config.listen.tls_cert is not None))
         async with beside(self._end_soon) as tasks:
             tasks.start(self._backend.run())
             tasks.start(self._access.watch())
@@ -104,7 +106,7 @@ class _Parent:
         if self._failures:
             raise failure(self._failures[0])
         self._backend.tidy()
-        tell("alphatier has stopped")
+        announce("alphatier has stopped")
         if self._cut_off:
             raise SystemExit(1)
 
@@ -118,7 +120,7 @@ class _Parent:
             return
         self._state.draining = True
         limit = self._config.limits.drain_seconds
-        tell_ending(delay, limit)
+        announce_ending(delay, limit)
         self._workers.drain(delay)
         loop = asyncio.get_running_loop()
         loop.call_later(delay, self._close_listeners)

@@ -23,7 +23,7 @@ from alphatier_server.process.background import beside
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.link import Link
 from alphatier_server.process.loop import freeze, run_loop
-from alphatier_server.process.serve import configure_logging
+from alphatier_server.process.messages import configure_logging
 from alphatier_server.process.signals import signals
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.gateway import GatewayConfig
