@@ -14,14 +14,16 @@ from collections.abc import Callable
 import httptools
 import orjson
 import prometheus_client
+from alphatier_server.accelerator.known_heads import KnownHeads
 
 from alphatier_models import Reasoning
-from alphatier_server.accelerator.known_heads import KnownHeads
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan
 from alphatier_server.dialects.json_object import JsonObject, _edited_by_scanning
 from alphatier_server.gateway.request import RequestHead, request_id
-from alphatier_server.metrics import collector as fast_metrics
+from alphatier_server.metrics.collector import Counters, Histograms
+from alphatier_server.metrics.definitions import SECONDS_BUCKETS
+from alphatier_server.metrics.store import Store
 
 ROUNDS = 15
 CALLS = 2000
@@ -98,19 +100,16 @@ def bodies() -> Step:
 def metrics() -> Step:
     """A request's twelve observations: the library's metrics, looked up by label, against kept quick ones."""
 
-    def made(library: object) -> tuple[object, object]:
-        registry = prometheus_client.CollectorRegistry()
-        counter = library.Counter("c", "C.", ("tier",), registry=registry)  # type: ignore[attr-defined]
-        histogram = library.Histogram("h", "H.", ("tier",), registry=registry)  # type: ignore[attr-defined]
-        return counter, histogram
-
-    counter, histogram = made(prometheus_client)
-    quick_counter, quick_histogram = (metric.labels("a") for metric in made(fast_metrics))  # type: ignore[attr-defined]
+    registry, store = prometheus_client.CollectorRegistry(), Store()
+    counter = prometheus_client.Counter("c", "C.", ("tier",), registry=registry)
+    histogram = prometheus_client.Histogram("h", "H.", ("tier",), registry=registry)
+    quick_counter = Counters("c", "C.", ("tier",), store, refuse=_no_room).labels("a")
+    quick_histogram = Histograms("h", "H.", ("tier",), store, SECONDS_BUCKETS, refuse=_no_room).labels("a")
 
     def library() -> None:
         for _ in range(6):
-            counter.labels("a").inc(3)  # type: ignore[attr-defined]
-            histogram.labels("a").observe(0.3)  # type: ignore[attr-defined]
+            counter.labels("a").inc(3)
+            histogram.labels("a").observe(0.3)
 
     def quick() -> None:
         for _ in range(6):
@@ -118,6 +117,10 @@ def metrics() -> Step:
             quick_histogram.observe(0.3)
 
     return "a request's metrics: library / quick", library, quick
+
+
+def _no_room() -> None:
+    raise AssertionError("the store is too small")
 
 
 def ids() -> Step:

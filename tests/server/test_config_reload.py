@@ -44,7 +44,7 @@ class Configured:
         return {card["id"] for card in httpx.get(f"{self.served.url}/v1/models").json()["data"]}
 
     def told(self, words: str) -> None:
-        until(lambda: words in self.served.log.read_text(), 20, log=self.served.log)
+        until(lambda: words in self.served.said(), 20, log=self.served.log)
 
 
 @contextmanager

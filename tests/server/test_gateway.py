@@ -1,7 +1,6 @@
 """The gateway on a real socket, asked by the official SDK, in front of an engine that can misbehave."""
 
 import asyncio
-import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.logs import RequestLog
+from alphatier_server.logs import LogWriter, RequestLog
 from support.fake_engine import (
     DONE,
     USAGE,
@@ -212,7 +211,8 @@ async def test_a_body_that_does_not_arrive_is_408(families: dict[str, Family]) -
     async with running_gateway(families, client=0.2) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
         writer.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{"
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+            b"content-type: application/json\r\ncontent-length: 10\r\n\r\n{"
         )
         assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
         writer.close()
@@ -225,8 +225,8 @@ async def test_a_client_that_takes_nothing_is_given_up(families: dict[str, Famil
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]), limit=1)
         body = b'{"model":"toy","stream":true}'
         head = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-            % len(body)
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         )
         writer.write(head + body)
         await asyncio.wait_for(engine.aborted.wait(), 10)
@@ -355,19 +355,23 @@ async def test_every_error_has_openais_shape(
 
 
 async def test_each_request_is_logged_once_without_its_content(
+    tmp_path: Path,
     families: dict[str, Family],
 ) -> None:
-    log = io.BytesIO()
-    async with pair(families, completion(), request_log=RequestLog(log)) as (gateway, _):
-        await post(gateway, b'{"model":"toy:terse","messages":"my secret"}')
-        await post(gateway, b"{}")
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    with (tmp_path / "log").open("wb") as file:
+        log = RequestLog(LogWriter(file.fileno()))
+        async with pair(families, completion(), request_log=log) as (gateway, _):
+            await post(gateway, b'{"model":"toy:terse","messages":"my secret"}')
+            await post(gateway, b"{}")
+        log.flush()
+    text = (tmp_path / "log").read_bytes()
+    lines = [json.loads(line) for line in text.splitlines()]
     assert [(line["tier"], line["outcome"], line["status"]) for line in lines] == [
         ("terse", "ok", 200),
         ("unknown", "client_error", 400),
     ]
     assert lines[0]["completion_tokens"] == 3
-    assert b"my secret" not in log.getvalue()
+    assert b"my secret" not in text
 
 
 async def test_the_openapi_document_describes_the_generating_endpoints(families: dict[str, Family]) -> None:

@@ -146,7 +146,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, workers: int) -> None:
         client = Client(served.url)
         thread = client.start()
         served.process.send_signal(signal.SIGTERM)
-        until(lambda: "ending:" in served.log.read_text(), 5)
+        until(lambda: "ending:" in served.said(), 5)
         started = time.monotonic()
         served.process.send_signal(signal.SIGINT)
         assert ended_with(served, 20) == 1

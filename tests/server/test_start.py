@@ -1,5 +1,6 @@
 """What a gateway loads before it answers (little, so that it starts fast and stays small), and when it refuses to."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -73,9 +74,10 @@ def test_what_is_wrong_is_told_in_one_message(
     small_family(tmp_path / "toy")
     common = ("--family", "toy", "--engine", "http://127.0.0.1:9", "--port", "0", "--workers", workers)
     done = refused(tmp_path, *common, *options)
-    assert done.stderr.startswith("Error: ")
-    assert fault in done.stderr
-    assert "Traceback" not in done.stderr
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (line["level"], line["event"]) == ("error", "message")
+    assert fault in line["message"]
+    assert "traceback" not in line
     assert done.returncode == 1
 
 

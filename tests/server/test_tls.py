@@ -69,7 +69,7 @@ async def test_a_certificate_that_does_not_fit_its_key_changes_nothing(tmp_path:
     told: list[str] = []
     async with listening(certificate) as port:
         shutil.copy(other, live)
-        certificate.reload_and_tell(told.append)
+        certificate.reload_and_announce(told.append)
         assert "cannot be used together" in told[0]
         assert "stays in use" in told[0]
         assert await name_shown(port, Path(good)) == "live"

@@ -53,7 +53,7 @@ async def toys(count: int = 2, fault: str = "", silence: float = 30.0) -> AsyncI
         listeners,
         lambda index: {"fault": fault},
         lambda: {"replicas": ["a"]},
-        tell=told.append,
+        announce=told.append,
         on_death=dead.append,
         command=(sys.executable, "-c", TOY),
         silence=silence,

@@ -1,5 +1,6 @@
 """Real processes for end-to-end tests: `alphatier serve` with its engines, and a real Prometheus."""
 
+import json
 import os
 import re
 import shutil
@@ -41,6 +42,10 @@ class Served:
         client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
         self.clients.append(client)
         return client
+
+    def said(self) -> str:
+        """Its messages so far, one a line."""
+        return messages(self.log.read_text())
 
     def metrics(self) -> str:
         return httpx.get(f"{self.url}/metrics", timeout=30).text
@@ -124,11 +129,20 @@ def _url(process: subprocess.Popen[str], log: Path) -> str:
     found: list[str] = []
 
     def told() -> bool:
-        found[:] = re.findall(r"at (https?://\S+)", log.read_text())
+        found[:] = re.findall(r"at (https?://\S+)", messages(log.read_text()))
         return bool(found)
 
     until(told, 60, process=process, log=log)
     return found[0]
+
+
+def messages(log: str) -> str:
+    """The messages and tracebacks of a gateway's log, one a line; what is no JSON stays as it is."""
+    lines = []
+    for line in log.splitlines():
+        fields = json.loads(line) if line.startswith("{") and line.endswith("}") else {"message": line}
+        lines += [fields[name] for name in ("message", "traceback") if name in fields]
+    return "\n".join(lines)
 
 
 def free_port() -> int:

@@ -2,7 +2,8 @@
 
 The end of a client's bytes (FIN) means either. A system whose program has closed the socket answers the next bytes
 with a reset, one that still listens takes them. So something is sent that HTTP allows before any answer, an
-interim response (RFC 9110, 15.2; in a stream a comment), and then the kernel is asked what has become of the connection (tcp(7), TCP_INFO).
+interim response (RFC 9110, 15.2), or in a stream a comment; then the kernel is asked what has become of the
+connection (tcp(7), TCP_INFO).
 """
 
 import asyncio

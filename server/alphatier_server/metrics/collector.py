@@ -1,140 +1,241 @@
-"""prometheus_client's metrics, with less work for each observation.
+"""Counters, gauges and histograms that cost little to count with, and what a scrape shows of them.
 
-The library checks what it is given, takes a lock for each value and walks the buckets one by one; a request makes
-a dozen observations of values that need no checks, all from one thread. What a scrape reads is the library's
-own, and in its multiprocess mode so are the files. Relies on `_metric_init`, `_value`, `_buckets`, `_sum`,
-`_upper_bounds` and `MmapedDict`, which pyproject.toml bounds; tests compare the outcome with the library's.
+A request makes a dozen observations of values that need no checks, all from one thread. So a series is a place
+among plain doubles (`metrics.store`), and only a scrape makes prometheus_client's families of them, through
+its interface for collectors.
 """
 
-import mmap
-import os
 import time
 from bisect import bisect_left
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
-import prometheus_client
-from prometheus_client.samples import Exemplar
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
-
-class _Value:
-    """A number of this process alone."""
-
-    __slots__ = ("_exemplar", "number")
-
-    def __init__(self) -> None:
-        self.number = 0.0
-        self._exemplar: Exemplar | None = None
-
-    def inc(self, amount: float) -> None:
-        self.number += amount
-
-    def set(self, value: float, timestamp: float | None = None) -> None:
-        self.number = value
-
-    def get(self) -> float:
-        return self.number
-
-    def set_exemplar(self, exemplar: Exemplar) -> None:
-        self._exemplar = exemplar
-
-    def get_exemplar(self) -> Exemplar | None:
-        return self._exemplar
+from alphatier_server.metrics.merge import Labels, Merge
+from alphatier_server.metrics.store import Store
 
 
-class _SharedValue:
-    """A number in a file that other processes read: the library's `MmapedValue` without its lock and its checks.
+class Counter:
+    """One series that only grows."""
 
-    A place in the file never moves. When the file grows, the library maps it anew; this mapping stays good.
-    """
+    __slots__ = ("_numbers", "_place")
 
-    __slots__ = ("_map", "_number", "_place")
+    def __init__(self, numbers: Any, place: int) -> None:
+        self._numbers = numbers
+        self._place = place
 
-    def __init__(self, value: Any) -> None:
-        self._map = _doubles(value._file._m)
-        self._place = value._file._positions[value._key] // 8
-        self._number: float = value.get()
-
-    def inc(self, amount: float) -> None:
-        self._number = self._map[self._place] = self._number + amount
-
-    def set(self, value: float, timestamp: float | None = None) -> None:
-        self._number = self._map[self._place] = value
-        self._map[self._place + 1] = timestamp or 0.0
-
-    def get(self) -> float:
-        return self._number
-
-    def set_exemplar(self, exemplar: Exemplar) -> None:
-        """There are none in files."""
-
-    def get_exemplar(self) -> Exemplar | None:
-        return None
+    def inc(self, amount: float = 1) -> None:
+        """Count; `amount` is not negative."""
+        self._numbers[self._place] += amount
 
 
-_mappings: dict[int, "memoryview[float]"] = {}
+class Gauge:
+    """One series that goes up and down."""
 
+    __slots__ = ("_numbers", "_place", "_when", "function")
 
-def _doubles(mapping: mmap.mmap) -> "memoryview[float]":
-    """The mapping as doubles; one view for all values in it, which also keeps it alive."""
-    view = _mappings.get(id(mapping))
-    if view is None:
-        view = _mappings[id(mapping)] = memoryview(mapping).cast("d")
-    return view
-
-
-def _quick(value: Any) -> Any:
-    """The same number, quicker to change."""
-    return _SharedValue(value) if "PROMETHEUS_MULTIPROC_DIR" in os.environ else _Value()
-
-
-class Counter(prometheus_client.Counter):
-    """A counter whose `inc` takes only amounts that are not negative, of a child with all its labels."""
-
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        self._value = _quick(self._value)
-
-    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
-        """Count."""
-        value = self._value
-        if type(value) is _Value:
-            value.number += amount
-        else:
-            value.inc(amount)
-
-
-class Gauge(prometheus_client.Gauge):
-    """A gauge of a child with all its labels."""
-
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        self._value = _quick(self._value)
+    def __init__(self, numbers: Any, place: int, *, dated: bool = False) -> None:
+        self._numbers = numbers
+        self._place = place
+        self._when = place + 1 if dated else None
+        self.function: Callable[[], float] | None = None
 
     def inc(self, amount: float = 1) -> None:
         """Raise it."""
-        self._value.inc(amount)
+        self._numbers[self._place] += amount
 
     def dec(self, amount: float = 1) -> None:
         """Lower it."""
-        self._value.inc(-amount)
+        self._numbers[self._place] -= amount
+
+    def set(self, value: float) -> None:
+        """Let it be `value`."""
+        self._numbers[self._place] = value
+        if self._when is not None:
+            self._numbers[self._when] = time.monotonic()
+
+    def set_function(self, function: Callable[[], float]) -> None:
+        """Let scrapes of this process ask for it."""
+        self.function = function
 
 
-class Histogram(prometheus_client.Histogram):
-    """A histogram; an exemplar's labels must be short enough for OpenMetrics (128 characters in all)."""
+class Histogram:
+    """One series of buckets: a double for each and one for the sum; the last bucket has no bound."""
 
-    def _metric_init(self) -> None:
-        super()._metric_init()
-        self._sum = _quick(self._sum)
-        self._buckets = [_quick(bucket) for bucket in self._buckets]
+    __slots__ = ("_bounds", "_numbers", "_place", "_sum", "exemplars")
 
-    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
-        """Count `amount` in its bucket."""
-        bucket = self._buckets[bisect_left(self._upper_bounds, amount)]
-        if type(bucket) is _Value:
-            bucket.number += 1
-            self._sum.number += amount
-        else:
-            bucket.inc(1)
-            self._sum.inc(amount)
+    def __init__(self, numbers: Any, place: int, bounds: Sequence[float]) -> None:
+        self._numbers = numbers
+        self._place = place
+        self._bounds = bounds
+        self._sum = place + len(bounds) + 1
+        self.exemplars: dict[int, tuple[Mapping[str, str], float, float]] = {}
+        """Bucket -> labels, amount and moment of its last exemplar."""
+
+    def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
+        """Count `amount` in its bucket. An exemplar's labels have at most 128 characters in all (OpenMetrics)."""
+        bucket = bisect_left(self._bounds, amount)
+        self._numbers[self._place + bucket] += 1
+        self._numbers[self._sum] += amount
         if exemplar is not None:
-            bucket.set_exemplar(Exemplar(exemplar, amount, time.time()))
+            self.exemplars[bucket] = (exemplar, amount, time.time())
+
+
+Child = TypeVar("Child", Counter, Gauge, Histogram)
+
+
+class _Labelled(Generic[Child]):
+    """One metric: a series for each combination of label values that was asked for.
+
+    A series for which the store has no room is counted with `refuse`, and its numbers are shown nowhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        store: Store,
+        *,
+        merge: Merge = "sum",
+        size: int = 1,
+        refuse: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self._text = text
+        self._labels = tuple(labels)
+        self._store = store
+        self._merge = merge
+        self._size = size
+        self._refuse = refuse
+        self._children: dict[Labels, Child] = {}
+
+    def labels(self, *values: str) -> Child:
+        """The series with these label values, which is shown from now on."""
+        child = self._children.get(values)
+        return self._begin(values) if child is None else child
+
+    def remove_by_labels(self, labels: Mapping[str, str]) -> None:
+        """Show the series with these values no more. Who still counts in one may."""
+        wanted = [(self._labels.index(name), _text(value)) for name, value in labels.items()]
+        known = {*self._children, *(values for metric, values in self._store.series if metric == self.name)}
+        for values in known:
+            if all(values[position] == value for position, value in wanted):
+                self._children.pop(values, None)
+                self._store.remove(self.name, values)
+
+    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
+        """What a scrape shows."""
+        raise NotImplementedError
+
+    def _begin(self, values: Labels) -> Child:
+        if len(values) != len(self._labels):
+            raise ValueError(f"{self.name} has the labels {self._labels}, not {len(values)} of them")
+        clean = tuple(map(_text, values))
+        if clean != values:
+            return self.labels(*clean)
+        place = self._store.begin(self.name, self._merge, values, self._size)
+        if place is None:
+            self._refuse()
+            child = self._child([0.0] * self._size, 0)
+        else:
+            child = self._child(self._store.numbers, place)
+        self._children[values] = child
+        return child
+
+    def _child(self, numbers: Any, place: int) -> Child:
+        raise NotImplementedError
+
+
+class Counters(_Labelled[Counter]):
+    """A metric of counters."""
+
+    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
+        """What a scrape shows."""
+        shown = CounterMetricFamily(self.name, self._text, labels=self._labels)
+        for labels, (value,) in series.items():
+            shown.add_metric(labels, value)
+        return shown
+
+    def _child(self, numbers: Any, place: int) -> Counter:
+        return Counter(numbers, place)
+
+
+class Gauges(_Labelled[Gauge]):
+    """A metric of gauges."""
+
+    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
+        """What a scrape shows."""
+        shown = GaugeMetricFamily(self.name, self._text, labels=self._labels)
+        for labels, values in series.items():
+            child = self._children.get(labels)
+            function = None if child is None else child.function
+            shown.add_metric(labels, values[0] if function is None else function())
+        return shown
+
+    def _child(self, numbers: Any, place: int) -> Gauge:
+        return Gauge(numbers, place, dated=self._merge == "mostrecent")
+
+
+class Histograms(_Labelled[Histogram]):
+    """A metric of histograms with the same bounds."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        store: Store,
+        bounds: Sequence[float],
+        *,
+        refuse: Callable[[], None],
+    ) -> None:
+        super().__init__(name, text, labels, store, size=len(bounds) + 2, refuse=refuse)
+        self._bounds = tuple(map(float, bounds))
+        self._names = [_name(bound) for bound in (*self._bounds, float("inf"))]
+
+    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
+        """What a scrape shows; exemplars are of this process."""
+        shown = HistogramMetricFamily(self.name, self._text, labels=self._labels)
+        for labels, values in series.items():
+            child = self._children.get(labels)
+            exemplars = {} if child is None else child.exemplars
+            shown.add_metric(labels, self._buckets(values, exemplars), values[-1])
+        return shown
+
+    def _buckets(self, values: Sequence[float], exemplars: Mapping[int, Any]) -> list[Any]:
+        buckets, below = [], 0.0
+        for number, name in enumerate(self._names):
+            below += values[number]
+            last = exemplars.get(number)
+            buckets.append((name, below, None if last is None else Exemplar(*last)))
+        return buckets
+
+    def _child(self, numbers: Any, place: int) -> Histogram:
+        return Histogram(numbers, place, self._bounds)
+
+
+class StoreCollector(Collector):
+    """Shows metrics with the numbers of a store."""
+
+    def __init__(self, store: Store, metrics: Sequence[Counters | Gauges | Histograms]) -> None:
+        self._store = store
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them, those without series too."""
+        values = self._store.read()
+        return [metric.family(values.get(metric.name, {})) for metric in self._metrics]
+
+
+def _name(bound: float) -> str:
+    """A bound as Prometheus writes it."""
+    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
+
+
+def _text(value: str) -> str:
+    """A label's value as UTF-8 can say it."""
+    return value.encode("utf-8", "replace").decode()

@@ -5,17 +5,15 @@ from fixed lists, never from a client's text, so the number of series is bounded
 describes each metric; a test fails when one is missing there.
 """
 
-import os
 from collections.abc import Callable, Sequence
-from typing import Literal
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CollectorRegistry
 
 from alphatier_models import Family
-from alphatier_server.metrics.collector import Counter, Gauge, Histogram
-
-# The `_created` series double the size of a scrape and confuse linters; nothing here needs them.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+from alphatier_server.metrics.collector import Counters, Gauge, Gauges, Histograms, StoreCollector
+from alphatier_server.metrics.merge import Merge, forget_gauges
+from alphatier_server.metrics.store import CAPACITY, SharedStore, Store
 
 TOKEN_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
@@ -27,19 +25,40 @@ ENDPOINTS = ("chat/completions", "completions", "responses", "messages")
 _TIER = ("family", "tier")
 _ENDPOINT = ("family", "tier", "endpoint")
 
-Merge = Literal["livesum", "livemax", "mostrecent"]
-"""How a gauge's values of several worker processes become one: prometheus_client's multiprocess modes."""
-
 
 class Metrics:
-    """All metrics of one gateway process, in a registry of their own."""
+    """All metrics of one gateway process.
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    With a `folder`, they are those of all processes that have it, each under a name of its own, whichever of them
+    is scraped; a process that follows another under the same name goes on with its counters. There are no exemplars
+    of other processes then. `capacity` are the doubles of one process; a series without room is counted, not shown.
+    """
+
+    def __init__(self, folder: Path | None = None, process: str = "main", *, capacity: int = CAPACITY) -> None:
+        self._folder = folder
+        self._store = Store(capacity) if folder is None else SharedStore(folder, process, capacity)
+        self._metrics: list[Counters | Gauges | Histograms] = []
+        self._refused = Counters(
+            "alphatier_metric_series_dropped",
+            "Metric series that had no room.",
+            (),
+            self._store,
+            refuse=lambda: None,
+        )
+        self.series_dropped = self._refused.labels()
         self._requests_and_tokens()
         self._latencies()
         self._events()
         self._engines()
+        self._metrics.append(self._refused)
+        self.registry = CollectorRegistry()
+        """What a scrape shows."""
+        self.registry.register(StoreCollector(self._store, self._metrics))
+
+    def forget_process(self, process: str) -> None:
+        """The process of that name has died: what it had in flight is no more, what it counted stays."""
+        if self._folder is not None:
+            forget_gauges(self._folder, process)
 
     def declare(self, family: Family) -> None:
         """Make the family's series exist at 0, so that a rate over the first request is right."""
@@ -114,7 +133,10 @@ class Metrics:
         self.limits_hit = self._counter("limits_hit", "Requests refused by a limit.", ("limit",))
         self.limit_store_failures = self._counter(
             "limit_store_failures", "Admissions for which Redis, which counts limits, did not answer.", ()
-        )
+        ).labels()
+        self.log_lines_dropped = self._counter(
+            "log_lines_dropped", "Log lines that standard error did not take.", ()
+        ).labels()
 
     def _engines(self) -> None:
         self.replica_up = self._gauge("replica_up", "1 when the replica can answer.", ("replica",), "mostrecent")
@@ -141,27 +163,36 @@ class Metrics:
             self.replica_ejections.labels(name, by)
         self.health_check_failures.labels(name)
         gauge = self.replica_in_flight.labels(name)
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # scrapes read files there, which a function does not reach
+        if self._folder is not None:  # other processes cannot call a function of this one
             return gauge
         gauge.set_function(in_flight)
         return None
 
     def forget_replica(self, name: str) -> None:
         """End the series of a replica that is gone."""
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # the files keep series; a gauge at 0 is the nearest to none
-            for gauge in (self.replica_up, self.replica_in_flight, self.replica_breaker_state):
-                gauge.labels(name).set(0)
-            return
-        for metric in (self.replica_up, self.replica_in_flight, self.replica_breaker_state):
+        for metric in (
+            self.replica_up,
+            self.replica_in_flight,
+            self.replica_breaker_state,
+            self.replica_ejections,
+            self.health_check_failures,
+            self.engine_restarts,
+        ):
             metric.remove_by_labels({"replica": name})
-        for counter in (self.replica_ejections, self.health_check_failures, self.engine_restarts):
-            counter.remove_by_labels({"replica": name})
 
-    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
-        return Counter(f"alphatier_{name}", text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counters:
+        metric = Counters(f"alphatier_{name}", text, labels, self._store, refuse=self.series_dropped.inc)
+        self._metrics.append(metric)
+        return metric
 
-    def _gauge(self, name: str, text: str, labels: Sequence[str], over_workers: Merge = "livesum") -> Gauge:
-        return Gauge(f"alphatier_{name}", text, labels, registry=self.registry, multiprocess_mode=over_workers)
+    def _gauge(self, name: str, text: str, labels: Sequence[str], over_workers: Merge = "livesum") -> Gauges:
+        size = 2 if over_workers == "mostrecent" else 1
+        refuse = self.series_dropped.inc
+        metric = Gauges(f"alphatier_{name}", text, labels, self._store, merge=over_workers, size=size, refuse=refuse)
+        self._metrics.append(metric)
+        return metric
 
-    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-        return Histogram(f"alphatier_{name}", text, labels, buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histograms:
+        metric = Histograms(f"alphatier_{name}", text, labels, self._store, buckets, refuse=self.series_dropped.inc)
+        self._metrics.append(metric)
+        return metric

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from alphatier_server.accelerator.bounded import bounded_protocol
-from alphatier_server.process.console import tell, url_of
+from alphatier_server.process.console import announce, url_of
 from alphatier_server.process.server import QuietServer
 from alphatier_server.process.sockets import listen
 from alphatier_server.settings.clients import ClientLimits
@@ -52,7 +52,7 @@ async def second_port(
     )
     server = QuietServer(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    tell(f"metrics, admin and docs are at {url_of(listener)}")
+    announce(f"metrics, admin and docs are at {url_of(listener)}")
     try:
         yield
     finally:

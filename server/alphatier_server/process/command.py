@@ -74,6 +74,7 @@ def serve(
     from alphatier_server.errors import ConfigError, EngineError
     from alphatier_server.keys.ring import KeyFileError
     from alphatier_server.process.console import ServeError
+    from alphatier_server.process.messages import Refusal
     from alphatier_server.settings.file import Source
 
     above = overrides(given)
@@ -81,6 +82,7 @@ def serve(
         above["families"] = list(families)
     if engines or arguments or replicas:
         above["engines"] = _engines(engines or ("auto",), arguments, replicas)
+    form = above.get("log", {}).get("format", "auto")
     source = Source(file, above, {key: option for option, key in KEYS.items()})
     try:
         if check_config:
@@ -90,7 +92,7 @@ def serve(
 
             run(source, engine_api_key)
     except (ConfigError, KeyFileError, FamilyError, EngineError, ServeError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(str(error)) if check_config else Refusal(str(error), form) from error
 
 
 def _engines(given: Sequence[str], arguments: Sequence[str], replicas: int | None) -> list[dict[str, Any]]:

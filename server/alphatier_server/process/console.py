@@ -2,22 +2,19 @@
 
 import logging
 import socket
-import sys
 from collections.abc import Iterable
 
 from alphatier_server.errors import EngineError
+from alphatier_server.process.messages import OPERATOR
 
 
 class ServeError(Exception):
     """The gateway cannot start or had to stop; the message names the remedy."""
 
 
-def tell(text: str) -> None:
-    """A line for the operator, on standard error. A closed standard error is nobody's fault."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except (OSError, ValueError):
-        return
+def announce(text: str) -> None:
+    """A message for the operator, whatever the log's level."""
+    logging.getLogger(OPERATOR).info("%s", text)
 
 
 def serves(families: Iterable[str], listener: socket.socket, *, tls: bool) -> str:

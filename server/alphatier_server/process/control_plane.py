@@ -20,7 +20,7 @@ from alphatier_server.engines.engine import Busy
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.errors import ConfigError, EngineError
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.process.console import tell
+from alphatier_server.process.console import announce
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.changes import needs_restart
 from alphatier_server.settings.engines import EngineSettings
@@ -49,7 +49,7 @@ class ControlPlane:
     ) -> None:
         self._source = source
         self._config = config
-        self._ready_told = False
+        self._ready_announced = False
         self._hangup = asyncio.Event()
         loaded = load_families(config.families, checksums=False)
         self.families: dict[str, Family] = {name: family for name, (family, _) in loaded.items()}
@@ -66,7 +66,7 @@ class ControlPlane:
                 metrics,
                 engines_of(config),
                 logs=self.logs,
-                report=self._told,
+                report=self._report,
                 on_failure=on_failure,
                 default_key=engine_api_key,
                 checksums=config.checksums,
@@ -120,7 +120,7 @@ class ControlPlane:
             if engines_of(config) != engines_of(self._config):
                 await self.fleet.apply(engines_of(config))
         except (ConfigError, FamilyError, EngineError) as error:
-            tell(f"the settings were not taken over: {error}")
+            announce(f"the settings were not taken over: {error}")
             return
         except Exception:
             # Whatever is wrong with a file or an engine that comes, the gateway goes on with what it has.
@@ -128,13 +128,13 @@ class ControlPlane:
             return
         late = needs_restart(self._config, config)
         self._config = self._config.model_copy(update={"families": config.families, "engines": config.engines})
-        tell("the settings were read again" + (f"; only a restart changes {', '.join(late)}" if late else ""))
+        announce("the settings were read again" + (f"; only a restart changes {', '.join(late)}" if late else ""))
 
-    def _told(self, text: str) -> None:
-        tell(text)
-        if self.pool.ready() and not self._ready_told:
-            self._ready_told = True
-            tell('ready; try: alphatier ask --all-tiers "What is 17 + 25 - 8?"')
+    def _report(self, text: str) -> None:
+        announce(text)
+        if self.pool.ready() and not self._ready_announced:
+            self._ready_announced = True
+            announce('ready; try: alphatier ask --all-tiers "What is 17 + 25 - 8?"')
 
 
 def engines_of(config: GatewayConfig) -> list[EngineSettings]:

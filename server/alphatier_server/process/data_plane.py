@@ -11,10 +11,10 @@ from alphatier_server.accelerator.protocol import accelerated_protocol
 from alphatier_server.app import Parts, app_settings, assemble, operators_app
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
-from alphatier_server.logs import RequestLog
+from alphatier_server.logs import RequestLog, standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.background import Background
-from alphatier_server.process.console import tell
+from alphatier_server.process.console import announce
 from alphatier_server.process.server import GatewayServer
 from alphatier_server.process.tls import certificate_of
 from alphatier_server.replicas.pool import Pool, Replica
@@ -39,7 +39,9 @@ class DataPlane:
         self.state = GatewayState()
         self.access = access
         self._certificate = certificate_of(config.listen)
-        log = RequestLog(enabled=config.log.level in ("debug", "info"))
+        logs = standard_error()
+        logs.on_drop(metrics.log_lines_dropped.inc)
+        log = RequestLog(logs, requests=config.log.level in ("debug", "info"))
         self._settings = app_settings(config, config.served_hosts())
         self.parts = Parts(families, pool, metrics, access, self.state, log, administer)
         application = assemble(self._settings, self.parts)
@@ -65,12 +67,12 @@ class DataPlane:
         """Start what keeps keys, limits and the certificate fresh."""
         tasks.start(self.access.watch())
         if self._certificate is not None:
-            tasks.start(self._certificate.watch(tell))
+            tasks.start(self._certificate.watch(announce))
 
     def reload_certificate(self) -> None:
         """Read it again now."""
         if self._certificate is not None:
-            self._certificate.reload_and_tell(tell)
+            self._certificate.reload_and_announce(announce)
 
     def _server_config(self, config: GatewayConfig, app: Any, protocol: Any) -> uvicorn.Config:
         certificate = self._certificate

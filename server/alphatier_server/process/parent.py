@@ -16,16 +16,19 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from alphatier_server.app import Parts, app_settings, operators_app
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.shared import SharedStore
-from alphatier_server.metrics.multiprocess import forget_live_values, share
+from alphatier_server.logs import standard_error
+from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
 from alphatier_server.process.background import beside
-from alphatier_server.process.console import failure, serves, tell
+from alphatier_server.process.console import announce, failure, serves
+from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.server import end_process_soon
-from alphatier_server.process.signals import signals, tell_ending
+from alphatier_server.process.signals import announce_ending, signals
 from alphatier_server.process.sockets import listen_for_workers
 from alphatier_server.process.tls import certificate_of
 from alphatier_server.process.workers import Workers
@@ -41,7 +44,6 @@ LATE_SECONDS = 5.0
 def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises ServeError, ConfigError, KeyFileError, FamilyError or EngineError."""
     with _shared_folder() as shared:
-        share(shared / "metrics", PROCESS)
         SharedStore.create(shared / "limits", config.workers)
         run_loop(_Parent(source, config, engine_api_key, shared).run)
 
@@ -62,11 +64,6 @@ class _Parent:
     """One gateway's parent process."""
 
     def __init__(self, source: Source, config: GatewayConfig, engine_api_key: str | None, shared: Path) -> None:
-        # What makes metrics must not be imported before `share` was called.
-        from alphatier_server.app import app_settings
-        from alphatier_server.metrics.definitions import Metrics
-        from alphatier_server.process.control_plane import ControlPlane
-
         self._config = config
         self._settings_of_app = app_settings(config, config.served_hosts())
         self._shared = shared
@@ -79,7 +76,8 @@ class _Parent:
         self._store = SharedStore(shared / "limits", 0)
         certificate_of(listen)  # faults are told here, once
         self._access = build_access(config.access)
-        self._metrics = Metrics()
+        self._metrics = Metrics(shared / "metrics", PROCESS)
+        standard_error().on_drop(self._metrics.log_lines_dropped.inc)
         self._backend = ControlPlane(
             source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed, busy=self._busy
         )
@@ -87,7 +85,7 @@ class _Parent:
             self._listeners,
             self._settings,
             self._picture,
-            tell=tell,
+            announce=announce,
             on_death=self._forget,
             answer=self._backend.administer,
         )
@@ -95,7 +93,7 @@ class _Parent:
 
     async def run(self) -> None:
         """Serve until told to end."""
-        tell(serves(self._backend.families, self._listeners[0], tls=self._config.listen.tls_cert is not None))
+        announce(serves(self._backend.families, self._listeners[0], tls=self._config.listen.tls_cert is not None))
         async with beside(self._end_soon) as tasks:
             tasks.start(self._backend.run())
             tasks.start(self._access.watch())
@@ -107,7 +105,7 @@ class _Parent:
         if self._failures:
             raise failure(self._failures[0])
         self._backend.tidy()
-        tell("alphatier has stopped")
+        announce("alphatier has stopped")
         if self._cut_off:
             raise SystemExit(1)
 
@@ -121,7 +119,7 @@ class _Parent:
             return
         self._state.draining = True
         limit = self._config.limits.drain_seconds
-        tell_ending(delay, limit)
+        announce_ending(delay, limit)
         self._workers.drain(delay)
         loop = asyncio.get_running_loop()
         loop.call_later(delay, self._close_listeners)
@@ -147,8 +145,6 @@ class _Parent:
     # -- the second port
 
     def _operators_app(self) -> Any:
-        from alphatier_server.app import Parts, operators_app
-
         parts = Parts(
             self._backend.families,
             self._backend.pool,
@@ -178,7 +174,7 @@ class _Parent:
     def _forget(self, index: int) -> None:
         """A worker is dead: what it had in flight is no more."""
         self._store.clear_worker(index)
-        forget_live_values(self._shared / "metrics", f"worker{index}")
+        self._metrics.forget_process(f"worker{index}")
 
 
 def json_values(value: Any) -> Any:

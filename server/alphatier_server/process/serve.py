@@ -5,14 +5,13 @@
 Light to import: nothing that a check of the settings does not need.
 """
 
-import logging
 import os
-import sys
 
 from alphatier_server.errors import ConfigError, ConfigProblem
+from alphatier_server.process.messages import configure_logging, keep_standard_error
 from alphatier_server.settings.families import load_families
 from alphatier_server.settings.file import Source
-from alphatier_server.settings.gateway import GatewayConfig, LogSettings
+from alphatier_server.settings.gateway import GatewayConfig
 
 
 def serve(source: Source, engine_api_key: str | None) -> None:
@@ -20,6 +19,7 @@ def serve(source: Source, engine_api_key: str | None) -> None:
 
     Raises ServeError, ConfigError, KeyFileError, FamilyError or EngineError.
     """
+    keep_standard_error()
     config = source.load()
     configure_logging(config.log)
     if config.workers == 1:
@@ -57,9 +57,3 @@ def engine_keys(config: GatewayConfig) -> dict[str, str]:
         ]
         raise ConfigError("the environment", problems)
     return {name: os.environ[name] for name in names}
-
-
-def configure_logging(settings: LogSettings) -> None:
-    """Messages to standard error. Uvicorn's own only where something is wrong, or at debug."""
-    logging.basicConfig(level=settings.level.upper(), format="%(message)s", stream=sys.stderr)
-    logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.level == "debug" else logging.WARNING)

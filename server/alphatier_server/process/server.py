@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from alphatier_server.gateway.state import GatewayState
+from alphatier_server.logs import standard_error
 
 CUT_OFF_SECONDS = 5.0
 """How long the process may take to tidy up after it was told twice."""
@@ -49,7 +50,7 @@ class GatewayServer(QuietServer):
 
     def _cut_off(self) -> None:
         if self.cut_off:
-            os._exit(1)  # somebody insists
+            exit_now()  # somebody insists
         self.cut_off = self.should_exit = self.force_exit = True
         end_process_soon()
         for connection in list(self.server_state.connections):
@@ -58,4 +59,10 @@ class GatewayServer(QuietServer):
 
 def end_process_soon() -> None:
     """Whatever still waits (an engine's end, a thread) may not hold the process for long."""
-    asyncio.get_running_loop().call_later(CUT_OFF_SECONDS, os._exit, 1)
+    asyncio.get_running_loop().call_later(CUT_OFF_SECONDS, exit_now)
+
+
+def exit_now() -> None:
+    """End the process, whatever still runs, with what it said last."""
+    standard_error().flush(0.2)
+    os._exit(1)

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from alphatier_server.process.console import tell
+from alphatier_server.process.console import announce
 
 
 @contextmanager
@@ -42,8 +42,8 @@ def has_terminal() -> bool:
         return False
 
 
-def tell_ending(delay: float, limit: float) -> None:
+def announce_ending(delay: float, limit: float) -> None:
     """Say what happens when the gateway is told to end."""
     wait = f"for up to {limit:g} s" if limit else "without a limit"
     later = f", listening on for {delay:g} s" if delay else ""
-    tell(f"ending: new requests are refused{later}; running ones may finish {wait} (a second signal ends them)")
+    announce(f"ending: new requests are refused{later}; running ones may finish {wait} (a second signal ends them)")

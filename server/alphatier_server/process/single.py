@@ -4,11 +4,11 @@ from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
 from alphatier_server.process.background import beside
-from alphatier_server.process.console import failure, serves, tell
+from alphatier_server.process.console import announce, failure, serves
 from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.loop import freeze, run_loop
-from alphatier_server.process.signals import signals, tell_ending
+from alphatier_server.process.signals import announce_ending, signals
 from alphatier_server.process.sockets import listen
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
@@ -44,7 +44,7 @@ class _Alone:
     async def run(self) -> None:
         """Serve until told to end."""
         front, backend, config = self._front, self._backend, self._config
-        tell(serves(backend.families, self._listener, tls=config.listen.tls_cert is not None))
+        announce(serves(backend.families, self._listener, tls=config.listen.tls_cert is not None))
         async with beside(front.end) as tasks:
             tasks.start(backend.run())
             front.start_beside(tasks)
@@ -56,13 +56,13 @@ class _Alone:
         if self._failures:
             raise failure(self._failures[0])
         backend.tidy()
-        tell("alphatier has stopped")
+        announce("alphatier has stopped")
         if front.server.cut_off:
             raise SystemExit(1)
 
     def _end(self, delay: float) -> None:
         if not self._front.state.draining:
-            tell_ending(delay, self._config.limits.drain_seconds)
+            announce_ending(delay, self._config.limits.drain_seconds)
         self._front.server.end(delay)
 
     def _hangup(self) -> None:

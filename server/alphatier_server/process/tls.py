@@ -28,21 +28,21 @@ class Certificate:
         _context(*self._files)  # a pair that does not fit would leave the live context half changed
         self.context.load_cert_chain(*self._files)
 
-    async def watch(self, tell: Callable[[str], None], seconds: float = 1.0) -> None:
+    async def watch(self, announce: Callable[[str], None], seconds: float = 1.0) -> None:
         """Reload whenever a file changes, until cancelled."""
         while True:
             await asyncio.sleep(seconds)
             if self._watch.changed():
-                self.reload_and_tell(tell)
+                self.reload_and_announce(announce)
 
-    def reload_and_tell(self, tell: Callable[[str], None]) -> None:
+    def reload_and_announce(self, announce: Callable[[str], None]) -> None:
         """Reload, and say how it went."""
         try:
             self.reload()
         except ServeError as error:
-            tell(f"{error} The certificate from before stays in use.")
+            announce(f"{error} The certificate from before stays in use.")
         else:
-            tell(f"the certificate {self._files[0]} was read again")
+            announce(f"the certificate {self._files[0]} was read again")
 
 
 def certificate_of(listen: ListenSettings) -> Certificate | None:

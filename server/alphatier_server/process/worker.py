@@ -11,19 +11,22 @@ import shutil
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
+from alphatier_models import Family
 from alphatier_server.errors import EngineTimeout
-from alphatier_server.metrics.multiprocess import share
+from alphatier_server.keys.keyed import build_access
+from alphatier_server.metrics.definitions import Metrics
+from alphatier_server.process.background import beside
+from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.link import Link
+from alphatier_server.process.loop import freeze, run_loop
+from alphatier_server.process.messages import configure_logging
+from alphatier_server.process.signals import signals
+from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.gateway import GatewayConfig
-
-if TYPE_CHECKING:
-    from alphatier_models import Family
-    from alphatier_server.process.data_plane import DataPlane
-    from alphatier_server.replicas.pool import Pool
 
 HEARTBEAT_SECONDS = 1.0
 ANSWER_SECONDS = 60.0
@@ -34,11 +37,6 @@ def main() -> int:
     """Serve until the parent says so or is gone."""
     index, link, listener = map(int, sys.argv[1:])
     settings: dict[str, Any] = orjson.loads(sys.stdin.buffer.read())
-    share(Path(settings["metrics"]), f"worker{index}")
-    # Only now: importing what makes metrics decides where they are kept.
-    from alphatier_server.process.loop import run_loop
-    from alphatier_server.process.serve import configure_logging
-
     config = GatewayConfig.model_validate(settings["config"], strict=False)
     configure_logging(config.log)
     ends = socket.socket(fileno=link), socket.socket(fileno=listener)
@@ -49,16 +47,8 @@ def main() -> int:
 async def _serve(
     index: int, config: GatewayConfig, settings: dict[str, Any], link_end: socket.socket, listener: socket.socket
 ) -> None:
-    from alphatier_server.keys.keyed import build_access
-    from alphatier_server.metrics.definitions import Metrics
-    from alphatier_server.process.background import beside
-    from alphatier_server.process.data_plane import DataPlane
-    from alphatier_server.process.loop import freeze
-    from alphatier_server.process.signals import signals
-    from alphatier_server.replicas.pool import Pool
-
     families: dict[str, Family] = {}
-    metrics = Metrics()
+    metrics = Metrics(Path(settings["metrics"]), f"worker{index}")
     pool = Pool(metrics, config.replicas)
     picture = Snapshot(families, pool, metrics.declare)
     picture.take(settings["first"])
@@ -87,7 +77,7 @@ async def _serve(
 class Snapshot:
     """What the parent shows: replicas and families, taken over as a whole."""
 
-    def __init__(self, families: "dict[str, Family]", pool: "Pool", declare: Any) -> None:
+    def __init__(self, families: dict[str, Family], pool: Pool, declare: Any) -> None:
         self.number = -1
         self._families = families
         self._pool = pool
@@ -96,8 +86,6 @@ class Snapshot:
 
     def take(self, message: dict[str, Any]) -> None:
         """Become what the message shows, in one step of the loop."""
-        from alphatier_models import Family
-
         shown: dict[str, str] = message["families"]
         for name, text in shown.items():
             if self._texts.get(name) != text:
@@ -114,7 +102,7 @@ class Snapshot:
 class Parent:
     """The worker's side of the link."""
 
-    def __init__(self, link: Link, pool: "Pool", picture: Snapshot) -> None:
+    def __init__(self, link: Link, pool: Pool, picture: Snapshot) -> None:
         self._link = link
         self._pool = pool
         self._picture = picture
@@ -138,7 +126,7 @@ class Parent:
         finally:
             del self._asked[number]
 
-    async def listen(self, front: "DataPlane") -> None:
+    async def listen(self, front: DataPlane) -> None:
         """Do what the parent says; without a parent, end."""
         async for message in self._link.messages():
             if "picture" in message:
@@ -153,7 +141,7 @@ class Parent:
         self.is_gone = True
         front.end()
 
-    async def report(self, front: "DataPlane") -> None:
+    async def report(self, front: DataPlane) -> None:
         """Say that this process listens, then again and again what it is busy with."""
         while not front.server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)

@@ -81,7 +81,7 @@ class Workers:
         settings: Callable[[int], dict[str, Any]],
         picture: Callable[[], dict[str, Any]],
         *,
-        tell: Callable[[str], None],
+        announce: Callable[[str], None],
         on_death: Callable[[int], None] = lambda index: None,
         answer: Answer | None = None,
         command: Sequence[str] = WORKER,
@@ -94,7 +94,7 @@ class Workers:
         self._workers = [Worker(index, listener) for index, listener in enumerate(listeners)]
         self._settings = settings
         self._picture = picture
-        self._tell = tell
+        self._announce = announce
         self._on_death = on_death
         self._answer = answer
         self._answering: set[asyncio.Task[None]] = set()
@@ -181,7 +181,7 @@ class Workers:
                 )
             pause = 0.0 if failures == 1 else min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0**failures)
             again = f"in {pause:g} s" if pause else "now"
-            self._tell(f"worker {worker.index} ended with {_shown(status)}; starting it again {again}")
+            self._announce(f"worker {worker.index} ended with {_shown(status)}; starting it again {again}")
             await asyncio.sleep(pause)
 
     async def _life(self, worker: Worker) -> int:
@@ -247,7 +247,7 @@ class Workers:
     async def _watch(self, worker: Worker) -> None:
         while time.monotonic() - worker.heard < self._silence:  # noqa: ASYNC110 - silence is no event
             await asyncio.sleep(self._silence / 10)
-        self._tell(f"worker {worker.index} has said nothing for {self._silence:g} s; killing it")
+        self._announce(f"worker {worker.index} has said nothing for {self._silence:g} s; killing it")
         worker.kill()
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from prometheus_client import Gauge
-
+from alphatier_server.metrics.collector import Gauge
 from alphatier_server.replicas.affinity import hash64
 from alphatier_server.replicas.breaker import Breaker
 

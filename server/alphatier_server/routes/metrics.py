@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.metrics.multiprocess import shared_registry
 
 
 def metrics_router(metrics: Metrics) -> APIRouter:
@@ -14,6 +13,6 @@ def metrics_router(metrics: Metrics) -> APIRouter:
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def scrape(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(shared_registry() or metrics.registry), media_type=content_type)
+        return Response(encode(metrics.registry), media_type=content_type)
 
     return router

@@ -116,6 +116,10 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="At info there is one JSON line a request."
     )
+    format: Literal["auto", "json", "text"] = Field(
+        "auto",
+        description="json: every message is a JSON line; text: only requests are; auto: text on a terminal.",
+    )
     prompts: bool = Field(False, description="Write prompts into the request log. They are private: off by default.")
 
 

@@ -32,6 +32,7 @@ KEYS: Mapping[str, str] = {
     "--engine-logs": "engine_logs",
     "--checksums": "checksums",
     "--log-level": "log.level",
+    "--log-format": "log.format",
     "--log-prompts": "log.prompts",
 }
 _HELP = {"--keys": "File with the API keys; `alphatier keys new NAME` writes one. Without it everybody may ask."}

@@ -152,7 +152,7 @@ class GatewayProcess:
             arguments += ["--engine", url]
         with self.log.open("w") as stream:
             self.process = start("gateway", str(self._census), *arguments, *options, stderr=stream, stdout=stream)
-        self.url = self._wait_for(lambda: re.search(r"at (http://\S+)", self.log.read_text()))[1]
+        self.url = self._wait_for(lambda: re.search(r"at (http://[^\s\"]+)", self.log.read_text()))[1]
         self._wait_for(self._ready)
         self._psutil = psutil.Process(self.process.pid)
 
@@ -211,7 +211,7 @@ class GatewayProcess:
     def complaints(self) -> list[str]:
         """Lines of its log that speak of a fault of its own."""
         text = self.log.read_text().splitlines()
-        return [line for line in text if not line.startswith("{") and ("Traceback" in line or "Error" in line)]
+        return [line for line in text if '"event":"request"' not in line and ("Traceback" in line or "Error" in line)]
 
 
 class Pulse(threading.Thread):

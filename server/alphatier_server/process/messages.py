@@ -1,0 +1,113 @@
+"""Whatever the process has to say becomes lines of the log: `logging`, warnings, and what nobody caught."""
+
+import logging
+import os
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+import click
+
+from alphatier_server.logs import LogWriter, message_line, standard_error
+from alphatier_server.settings.gateway import LogSettings
+
+OPERATOR = "alphatier.operator"
+"""The logger of what an operator must see at any level: where it listens, that it ends."""
+
+log = logging.getLogger("alphatier")
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Let all messages go to standard error. Uvicorn's own only where something is wrong, or at debug."""
+    handler = MessageHandler(standard_error(), as_json=is_json(settings.format))
+    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+    logging.getLogger(OPERATOR).setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.DEBUG if settings.level == "debug" else logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    sys.unraisablehook = lambda it: _log_fault(it.err_msg or "an exception was ignored", it.exc_value)
+    threading.excepthook = lambda it: _log_fault("a thread ended by a fault", it.exc_value)
+
+
+def is_json(form: str) -> bool:
+    """Whether messages are JSON: as the settings say, else unless a person reads them."""
+    return form == "json" or (form == "auto" and not os.isatty(2))
+
+
+def keep_standard_error() -> None:
+    """Where standard error is closed, let no socket or file get its number: the log would be written into it.
+
+    What takes its place can only be read, so that lines are still refused, and counted, in workers too.
+    """
+    try:
+        os.fstat(2)
+    except OSError:
+        taken = os.open(os.devnull, os.O_RDONLY)
+        if taken == 2:
+            os.set_inheritable(2, True)
+            return
+        os.dup2(taken, 2)
+        os.close(taken)
+
+
+class MessageHandler(logging.Handler):
+    """Makes a line of each record."""
+
+    def __init__(self, writer: LogWriter, *, as_json: bool) -> None:
+        super().__init__()
+        self._writer = writer
+        self._line = _json if as_json else _text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it; does not raise."""
+        self._writer.write(self._line(record), soon=True)
+
+
+class Refusal(click.ClickException):
+    """The gateway cannot start, or had to stop; says why in the log's format and ends with status 1."""
+
+    def __init__(self, message: str, form: str) -> None:
+        super().__init__(message)
+        self._form = form
+
+    def show(self, file: Any = None) -> None:
+        """Say it."""
+        line = message_line("error", self.message) if is_json(self._form) else f"Error: {self.message}\n".encode()
+        standard_error().write(line, soon=True)
+
+
+def _json(record: logging.LogRecord) -> bytes:
+    trace = _traceback(record)
+    more = {"traceback": trace} if trace else {}
+    return message_line(record.levelname.lower(), _message(record), logger=record.name, **more)
+
+
+def _text(record: logging.LogRecord) -> bytes:
+    text = "\n".join(filter(None, (_message(record), _traceback(record))))
+    return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):  # its arguments do not fit
+        return f"{record.msg} {record.args}"
+
+
+def _traceback(record: logging.LogRecord) -> str | None:
+    formatter = logging.Formatter()
+    if record.exc_info and record.exc_info[0] is not None:
+        return formatter.formatException(record.exc_info)
+    return formatter.formatStack(record.stack_info) if record.stack_info else None
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        log.critical("the process ends by a fault", exc_info=(kind, error, trace))
+
+
+def _log_fault(what: str, error: BaseException | None) -> None:
+    log.error(what, exc_info=error)
