@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from alphatier_server.gateway.decide import Decision
-
 
 @dataclass(frozen=True)
 class Caller:
@@ -15,8 +13,31 @@ class Caller:
     """The tier for this caller's requests that choose none, instead of the family's default."""
 
 
+class Named(Protocol):
+    """What has a name: a family, a tier."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+
+class ChosenTier(Protocol):
+    """The tier that is to answer a request."""
+
+    @property
+    def family(self) -> Named:
+        """The family."""
+        ...
+
+    @property
+    def tier(self) -> Named:
+        """Its tier."""
+        ...
+
+
 class Admission(Protocol):
-    """A request that was let in. `close` must be called exactly once, whatever happened."""
+    """A call that was let in. `close` must be called exactly once, whatever happened."""
 
     @property
     def lines(self) -> bytes:
@@ -24,7 +45,7 @@ class Admission(Protocol):
         ...
 
     def close(self, tokens: int | None) -> None:
-        """The request has ended: free its place, and book the tokens it used.
+        """The request has ended: free its places, and book the tokens it used.
 
         0 where nothing was generated (refused by the engine, never sent); None where it is not known how many
         (a client that left an answer that was not streamed), which books the estimate.
@@ -46,14 +67,20 @@ class Access(Protocol):
         """Whether these headers carry the key of an administrator. Never raises."""
         ...
 
-    def allow(self, caller: Caller, decision: Decision) -> None:
+    def allow(self, caller: Caller, chosen: ChosenTier) -> None:
         """Raises Forbidden when the caller may not use the tier."""
         ...
 
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
-        """Take a place within the caller's limits. `tokens` is an estimate of what the request will use.
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """Whether the caller may use the tier: what a list of models shows. Never raises."""
+        ...
 
-        Raises RateLimited, or LimitsUnavailable where a shared store is gone and the operator chose to refuse.
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
+        """Let a call in within the caller's limits. `tokens` and `requests` are what `limits.estimate` says of it.
+
+        Raises RateLimited; InvalidRequest for a batch that no state of the limits would let in; LimitsUnavailable
+        where a shared store is gone and the operator chose to refuse. A cancelled call holds nothing; await this
+        directly, not as a task.
         """
         ...
 
@@ -91,10 +118,14 @@ class OpenAccess:
         """Nobody."""
         return False
 
-    def allow(self, caller: Caller, decision: Decision) -> None:
+    def allow(self, caller: Caller, chosen: ChosenTier) -> None:
         """All tiers."""
 
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """All tiers."""
+        return True
+
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
         """No limits."""
         return FREE
 

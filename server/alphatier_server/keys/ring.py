@@ -19,6 +19,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, m
 from alphatier_server.errors import Unauthorized
 from alphatier_server.keys.access import Caller
 from alphatier_server.limits.arithmetic import UNLIMITED, Limits
+from alphatier_server.limits.configured import limits_of
 from alphatier_server.settings.access import KeyLimits
 
 MAX_KEYS = 10_000
@@ -201,7 +202,7 @@ def _caller(key: ApiKey, defaults: KeyLimits | None) -> KeyCaller:
         name=key.name,
         default_tier=key.chosen_default(),
         tiers=None if key.tiers is None else frozenset(key.tiers),
-        limits=key.limits(defaults),
+        limits=limits_of(key, defaults),
         expires=float("inf") if key.expires is None else key.expires.timestamp(),
         disabled=key.disabled,
         admin=key.admin,
