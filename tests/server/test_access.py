@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from alphatier_models import Family
-from alphatier_server.errors import Forbidden, RateLimited, Unauthorized
+from alphatier_server.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
 from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.keys.access import Access, OpenAccess
 from alphatier_server.keys.keyed import KeyedAccess, build_access
 from alphatier_server.keys.ring import ApiKey, KeyFileError, KeyRing, digest_of, parse_keys
 from alphatier_server.keys.source import KeySource
-from alphatier_server.limits.estimate import estimate_tokens
+from alphatier_server.limits.estimate import estimate
 from alphatier_server.limits.memory import MemoryStore
 from alphatier_server.settings.access import AccessSettings, KeyLimits
 from support.families import small_family
@@ -259,12 +259,63 @@ class TestAdmission:
 
     def test_the_estimate_is_the_prompt_and_the_lesser_of_maximum_and_measured_length(self, family: Family) -> None:
         tier = family.tier("terse")  # nine of ten answers stay below 40 tokens
-        assert estimate_tokens(400, {}, tier) == 100 + 40
-        assert estimate_tokens(400, {"max_tokens": 8}, tier) == 100 + 8
-        assert estimate_tokens(400, {"max_completion_tokens": 9000, "n": 3}, tier) == 100 + 3 * 40
-        assert estimate_tokens(400, {"max_tokens": "many", "n": True}, tier) == 100 + 40
+        assert estimate(400, {}, tier) == (1, 100 + 40)
+        assert estimate(400, {"max_tokens": 8}, tier) == (1, 100 + 8)
+        assert estimate(400, {"max_completion_tokens": 9000, "n": 3}, tier) == (1, 100 + 3 * 40)
+        assert estimate(400, {"max_tokens": "many", "n": True}, tier) == (1, 100 + 40)
+        assert estimate(400, {"n": 2, "best_of": 5}, tier) == (1, 100 + 5 * 40)
         unmeasured = tier.model_copy(update={"evaluations": ()})
-        assert estimate_tokens(0, {}, unmeasured) == 512
+        assert estimate(0, {}, unmeasured) == (1, 512)
+
+    @pytest.mark.parametrize(
+        ("prompt", "requests", "prompt_tokens"),
+        [
+            ("hello", 1, 100),
+            (["hello"] * 1000, 1000, 100),
+            ([1] * 150, 1, 150),
+            ([[1] * 90, [2] * 30], 2, 120),
+            ([], 1, 100),
+            ({"not": "a prompt"}, 1, 100),
+            ([["a"], 1, None], 3, 100),
+        ],
+    )
+    def test_a_batch_counts_as_its_prompts_and_all_their_answers(
+        self, family: Family, prompt: object, requests: int, prompt_tokens: int
+    ) -> None:
+        tier = family.tier("terse")
+        values = {"prompt": prompt, "n": 2, "max_tokens": 8}
+        assert estimate(400, values, tier) == (requests, prompt_tokens + requests * 2 * 8)
+
+    def test_a_batch_of_embedded_prompts_counts_as_well(self, family: Family) -> None:
+        values = {"prompt": ["a"], "prompt_embeds": ["b64", "b64"], "max_tokens": 8}
+        assert estimate(0, values, family.tier("terse")) == (3, 3 * 8)
+
+    async def test_a_batch_takes_as_many_requests_and_places_as_it_has_prompts(self, tmp_path: Path) -> None:
+        file = key_file(tmp_path, entry("alice", ALICE, requests_per_minute="12", concurrent_requests="5"))
+        access = access_to(file)
+        alice = access.caller(None, ALICE)
+        batch = await access.admit(alice, streamed=False, tokens=5, requests=4)
+        assert b"x-ratelimit-remaining-requests: 8\r\n" in batch.lines
+        await access.admit(alice, streamed=False, tokens=5)
+        with pytest.raises(RateLimited, match="5 requests at once"):
+            await access.admit(alice, streamed=False, tokens=5)
+        batch.close(5)
+        with pytest.raises(RateLimited, match=r"5 requests at once \(this batch counts as 5\)"):
+            await access.admit(alice, streamed=False, tokens=5, requests=5)
+        await access.admit(alice, streamed=False, tokens=5, requests=4)
+
+    @pytest.mark.parametrize(
+        "limits", [{"concurrent_requests": "5"}, {"requests_per_minute": "9", "requests_burst": "5"}]
+    )
+    async def test_a_batch_that_could_never_be_let_in_is_the_clients_mistake(
+        self, tmp_path: Path, limits: dict[str, str]
+    ) -> None:
+        access = access_to(key_file(tmp_path, entry("alice", ALICE, **limits)))
+        alice = access.caller(None, ALICE)
+        with pytest.raises(InvalidRequest, match="never let in more than 5") as error:
+            await access.admit(alice, streamed=False, tokens=5, requests=6)
+        assert (error.value.status, error.value.code) == (400, "batch_too_large")
+        await access.admit(alice, streamed=False, tokens=5, requests=5)
 
 
 class TestKeyFile:

@@ -5,7 +5,7 @@ from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.request import Head
 from alphatier_server.keys.access import Access, Admission, Caller
-from alphatier_server.limits.estimate import estimate_tokens
+from alphatier_server.limits.estimate import estimate
 
 
 class Admitter:
@@ -23,5 +23,7 @@ class Admitter:
     ) -> Admission:
         """Take a place within the caller's limits. Raises Forbidden, RateLimited or LimitsUnavailable."""
         self._access.allow(caller, decision.family.name, decision.tier.name)
-        tokens = estimate_tokens(len(body.raw), body.values, decision.tier) if dialect.generates else 0
-        return await self._access.admit(caller, streamed=streamed, tokens=tokens)
+        requests, tokens = estimate(len(body.raw), body.values, decision.tier)
+        if not dialect.generates:
+            tokens = 0
+        return await self._access.admit(caller, streamed=streamed, tokens=tokens, requests=requests)

@@ -14,7 +14,7 @@ class Caller:
 
 
 class Admission(Protocol):
-    """A request that was let in. `close` must be called exactly once, whatever happened."""
+    """A call that was let in. `close` must be called exactly once, whatever happened."""
 
     @property
     def lines(self) -> bytes:
@@ -22,7 +22,7 @@ class Admission(Protocol):
         ...
 
     def close(self, tokens: int | None) -> None:
-        """The request has ended: free its place, and book the tokens it used.
+        """The request has ended: free its places, and book the tokens it used.
 
         0 where nothing was generated (refused by the engine, never sent); None where it is not known how many
         (a client that left an answer that was not streamed), which books the estimate.
@@ -44,18 +44,20 @@ class Access(Protocol):
         """The name of the administrator whose key these headers carry; None where it is none. Never raises."""
         ...
 
-    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
-        """Whether the caller may use the tier."""
-        ...
-
     def allow(self, caller: Caller, family: str, tier: str) -> None:
         """Raises Forbidden when the caller may not use the tier."""
         ...
 
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
-        """Take a place within the caller's limits. `tokens` is an estimate of what the request will use.
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """Whether the caller may use the tier: what a list of models shows. Never raises."""
+        ...
 
-        Raises RateLimited, or LimitsUnavailable where a shared store is gone and the operator chose to refuse.
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
+        """Let a call in within the caller's limits. `tokens` and `requests` are what `limits.estimate` says of it.
+
+        Raises RateLimited; InvalidRequest for a batch that no state of the limits would let in; LimitsUnavailable
+        where a shared store is gone and the operator chose to refuse. A cancelled call holds nothing; await this
+        directly, not as a task.
         """
         ...
 
@@ -93,14 +95,14 @@ class OpenAccess:
         """Nobody."""
         return None
 
+    def allow(self, caller: Caller, family: str, tier: str) -> None:
+        """All tiers."""
+
     def may_use(self, caller: Caller, family: str, tier: str) -> bool:
         """All tiers."""
         return True
 
-    def allow(self, caller: Caller, family: str, tier: str) -> None:
-        """All tiers."""
-
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
         """No limits."""
         return FREE
 

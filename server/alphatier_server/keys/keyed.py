@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from alphatier_server.errors import Forbidden, LimitsUnavailable, RateLimited, Unauthorized
+from alphatier_server.errors import Forbidden, InvalidRequest, LimitsUnavailable, RateLimited, Unauthorized
 from alphatier_server.keys.access import FREE, Access, Admission, Caller, OpenAccess
 from alphatier_server.keys.ring import KeyCaller, KeyFileError
 from alphatier_server.keys.source import KeySource
@@ -41,11 +41,6 @@ class KeyedAccess:
             return None
         return caller.name if caller.admin else None
 
-    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
-        """See Access."""
-        assert isinstance(caller, KeyCaller)
-        return caller.may_use(family, tier)
-
     def allow(self, caller: Caller, family: str, tier: str) -> None:
         """See Access."""
         assert isinstance(caller, KeyCaller)
@@ -56,20 +51,26 @@ class KeyedAccess:
                 param="model",
             )
 
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """See Access."""
+        return isinstance(caller, KeyCaller) and caller.may_use(family, tier)
+
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
         """See Access."""
         assert isinstance(caller, KeyCaller)
         limits = caller.limits
         if not caller.limited:
             return FREE
         assert caller.name is not None
+        if requests > 1:
+            _refuse_too_large(limits, requests)
         try:
-            answer = await self._store.take(caller.name, limits, streamed=streamed, tokens=tokens)
+            answer = await self._store.take(caller.name, limits, streamed=streamed, tokens=tokens, requests=requests)
         except StoreFailed as error:
             raise LimitsUnavailable(f"Limits cannot be checked now: {error}", retry_after=1) from error
         if isinstance(answer, Reservation):
             return answer
-        raise _rate_limited(limits, answer, tokens)
+        raise _rate_limited(limits, answer, tokens, requests)
 
     async def watch(self) -> None:
         """See Access."""
@@ -138,6 +139,17 @@ def _redis_store(url: str, prefix: str) -> Store:
         raise KeyFileError("redis_url is no URL of a Redis: redis://, rediss:// or unix://.") from None
 
 
+def _refuse_too_large(limits: Limits, requests: int) -> None:
+    most = limits.most_requests()
+    if most is not None and requests > most:
+        raise InvalidRequest(
+            f"A batch of {requests} prompts counts as {requests} requests, and the limits of this API key never let "
+            f"in more than {most} at once; send smaller batches.",
+            code="batch_too_large",
+            param="prompt",
+        )
+
+
 _WORDS = {
     "requests_per_minute": "{0.requests.per_minute} requests a minute",
     "tokens_per_minute": "{0.tokens.per_minute} tokens a minute",
@@ -146,11 +158,13 @@ _WORDS = {
 }
 
 
-def _rate_limited(limits: Limits, outcome: Outcome, tokens: int) -> RateLimited:
+def _rate_limited(limits: Limits, outcome: Outcome, tokens: int, requests: int) -> RateLimited:
     assert outcome.refused is not None
     wait = max(outcome.wait, 0.001)
     words = _WORDS[outcome.refused].format(limits)
     asked = f" (this request is estimated at {tokens})" if outcome.refused == "tokens_per_minute" else ""
+    if requests > 1 and outcome.refused in ("requests_per_minute", "concurrent_requests"):
+        asked = f" (this batch counts as {requests})"
     headers = rate_headers(limits, outcome) | {"retry-after-ms": str(math.ceil(wait * 1000))}
     error = RateLimited(
         f"Rate limit reached for this API key: {words}{asked}. Try again in {wait:.3g} s.",

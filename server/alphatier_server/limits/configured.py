@@ -1,13 +1,17 @@
-"""From what an operator sets to limits that can be counted."""
+"""From the limits that an operator sets to those that are counted."""
 
 from alphatier_server.limits.arithmetic import Limits, Rate
 from alphatier_server.settings.access import KeyLimits
 
 
-def limits_of(settings: KeyLimits, defaults: KeyLimits | None = None) -> Limits:
-    """The limits of one key, with `defaults` for what they leave open."""
-    own = settings.model_dump(include=set(KeyLimits.model_fields), exclude_none=True)
-    values = {**(defaults.model_dump(exclude_none=True) if defaults else {}), **own}
+def limits_of(own: KeyLimits, defaults: KeyLimits | None = None) -> Limits:
+    """A key's limits, with `defaults` for what it leaves open.
+
+    >>> limits_of(KeyLimits(concurrent_requests=2), KeyLimits(concurrent_requests=9, concurrent_streams=1))
+    Limits(requests=None, tokens=None, concurrent_requests=2, concurrent_streams=1)
+    """
+    values = {} if defaults is None else defaults.model_dump(exclude_none=True)
+    values |= own.model_dump(include=set(KeyLimits.model_fields), exclude_none=True)
     return Limits(
         _rate(values, "requests"),
         _rate(values, "tokens"),
