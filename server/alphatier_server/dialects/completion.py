@@ -11,8 +11,11 @@ from alphatier_models import Reasoning
 from alphatier_server.dialects.dialect import Observed
 from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.dialects.reasoning import split_message
+from alphatier_server.dialects.template import with_model
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
+
+_MODEL_ALONE = frozenset({"model"})
 
 
 @dataclass(slots=True)
@@ -62,7 +65,10 @@ def _relay_response(document: JsonObject, plan: RelayPlan) -> tuple[bytes, Obser
     if usage is not None and usage.reasoning == 0 and has_reasoning(choices, "message"):
         observed.usage = usage.without_reasoning()
         replace["usage"] = without_reasoning_tokens(values["usage"])
-    return document.edited(replace, remove) if replace or remove else document.raw, observed
+    if not replace and not remove:
+        return document.raw, observed
+    out = with_model(document.raw, plan.model) if replace.keys() == _MODEL_ALONE and not remove else None
+    return document.edited(replace, remove) if out is None else out, observed
 
 
 def _split_choice(choice: Any, marks: Reasoning) -> Any:

@@ -93,11 +93,11 @@ def learn(event: bytes, out: bytes) -> Template | None:
     return template if check is not None and check.out == out else None
 
 
-def with_model(chunk: bytes, model: str, *, without_usage: bool) -> bytes | None:
-    """A chunk as vLLM writes them with this model's name, and without usage; None for one that is spelt otherwise.
+def with_model(chunk: bytes, model: str, *, without_usage: bool = False) -> bytes | None:
+    """A chunk or whole completion as vLLM writes them with this model's name; None for one that is spelt otherwise.
 
-    The chunk begins with id, object, created and model and ends with usage, so these are its own members, not
-    those of an object in it; a key that stands twice is for who reads the chunk properly.
+    It begins with id, object, created and model and, `without_usage`, ends with that, so these are its own members,
+    not those of an object in it; a key that stands twice is for who reads it properly.
     """
     found = _ENVELOPE.match(chunk)
     if found is None or chunk.count(_MODEL_KEY) != 1:
