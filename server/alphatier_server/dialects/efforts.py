@@ -73,4 +73,6 @@ def string_field(value: Any, place: str) -> str:
 
 def _kind(value: Any) -> str:
     """What a value is; lists and objects are not written out, as they may be large."""
-    return {list: "a list", dict: "an object"}.get(type(value)) or repr(value)
+    if isinstance(value, list):
+        return "a list"
+    return "an object" if isinstance(value, dict) else repr(value)
