@@ -61,6 +61,7 @@ class _Completions(Dialect):
             keep_usage=options.get("include_usage") is True,
             keep_continuous_usage=options.get("continuous_usage_stats") is True,
             strip_metrics=target.adds_metrics,
+            reasoning_content=target.reasoning_content,
         )
 
     @abstractmethod

@@ -27,7 +27,7 @@ class Selector(NamedTuple):
     value: str
 
     def __str__(self) -> str:
-        return f"{self.place} says {self.value!r:.80}"
+        return f"{self.place} says {self.value[:80]!r}"
 
 
 class TokenBudget(NamedTuple):
@@ -57,7 +57,7 @@ def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> s
     """The effort, which must be one of `accepted`. Raises InvalidRequest that lists them."""
     if value not in accepted:
         raise InvalidRequest(
-            f"{place} {value!r:.60} is not supported; use one of {', '.join(accepted)}.",
+            f"{place} {value[:60]!r} is not supported; use one of {', '.join(accepted)}.",
             code="unsupported_value",
             param=place,
         )
@@ -67,5 +67,12 @@ def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> s
 def string_field(value: Any, place: str) -> str:
     """The value, which must be a string. Raises InvalidRequest that names the place."""
     if not isinstance(value, str):
-        raise InvalidRequest(f"{place} must be a string, not {value!r:.40}", code="invalid_type", param=place)
+        raise InvalidRequest(f"{place} must be a string, not {_kind(value)}", code="invalid_type", param=place)
     return value
+
+
+def _kind(value: Any) -> str:
+    """What a value is; lists and objects are not written out, as they may be large."""
+    if isinstance(value, list):
+        return "a list"
+    return "an object" if isinstance(value, dict) else repr(value)
