@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from alphatier_server.dialects.chat import ChatDialect, TextDialect
 from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
 from alphatier_server.dialects.responses import ResponsesDialect
+from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.errors import (
     ConfigError,
     ConfigProblem,
@@ -46,7 +48,6 @@ from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.bounds import BoundsMiddleware
 from alphatier_server.middleware.errors import error_response
-from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.replicas.pool import Pool, Replica
 from alphatier_server.routes.admin import Administer, admin_router, validation_error
 from alphatier_server.routes.generate import GeneratingPath
@@ -59,6 +60,8 @@ from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.upstream import UpstreamLimits
 from alphatier_server.upstream import UpstreamClient
+
+log = logging.getLogger("alphatier")
 
 CONFIG_VARIABLE = "ALPHATIER_CONFIG"
 
@@ -91,7 +94,7 @@ class AppSettings:
     private: bool = True
     """Whether /metrics, /docs and /admin are served on this port."""
     reasoning_content: bool = False
-    engine_priority: bool = False
+    engine_ca_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,9 @@ def create_app(config: GatewayConfig | Path | None = None) -> FastAPI:
         raise ConfigError("create_app", [ConfigProblem("engines", problem, remedy)])
     metrics = Metrics()
     access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
-    control = ControlPlane(source, config, metrics, engine_api_key=None, on_failure=lambda error: None)
+    control = ControlPlane(
+        source, config, metrics, report=log.info, engine_api_key=None, on_failure=lambda error: None
+    )
     parts = Parts(control.families, control.pool, metrics, access, administer=control.administer)
     application = assemble(
         app_settings(config, config.listen.hosts), parts, lifespan=lambda app: _live(control, access, application)
@@ -174,6 +179,7 @@ def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSet
         config.cors.origins,
         config.listen.admin_port is None,
         config.answers.reasoning_content,
+        config.engine_ca_file,
     )
 
 
@@ -181,16 +187,10 @@ def assemble(
     settings: AppSettings, parts: Parts, *, lifespan: Callable[[FastAPI], object] | None = None
 ) -> Application:
     """The application of these parts."""
-    upstream = UpstreamClient(settings.engines)
+    upstream = UpstreamClient(settings.engines, settings.engine_ca_file)
     parts.pool.on_gone(upstream.forget)
     recorder = Recorder(parts.metrics, parts.log)
-    sender = Sender(
-        parts.pool,
-        upstream,
-        recorder,
-        reasoning_content=settings.reasoning_content,
-        engine_priority=settings.engine_priority,
-    )
+    sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
     gateway = Gateway(parts.families, Admitter(parts.access), sender, recorder, settings.requests, parts.state)
     dialects = {dialect.path: dialect for dialect in DIALECTS}
 
@@ -264,7 +264,7 @@ def _add_pages(app: FastAPI, parts: Parts, in_flight: Callable[[Replica], int], 
     if private:
         app.include_router(metrics_router(parts.metrics))
     if private and parts.administer is not None:
-        app.include_router(admin_router(parts.administer))
+        app.include_router(admin_router(parts.administer, audit=parts.log.write))
 
 
 def _config_file() -> Path:

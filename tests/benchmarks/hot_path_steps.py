@@ -11,17 +11,15 @@ import time
 import uuid
 from collections.abc import Callable
 
-import httptools
 import orjson
 import prometheus_client
-from alphatier_server.accelerator.known_heads import KnownHeads
 
 from alphatier_models import Reasoning
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan
 from alphatier_server.dialects.efforts import READ_FIELDS
 from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.gateway.request import RequestHead, request_id
+from alphatier_server.gateway.request import request_id
 from alphatier_server.metrics.collector import Counters, Histograms
 from alphatier_server.metrics.definitions import SECONDS_BUCKETS
 from alphatier_server.metrics.store import Store
@@ -55,40 +53,6 @@ def streams(name: str, events: list[bytes], **plan: bool) -> Step:
         return relays[which].feed(events[at[which]])
 
     return f"a chunk, {name}: read / template", lambda: feed(0), lambda: feed(1)
-
-
-class _Reader:
-    """Takes in a request's head as a protocol does."""
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-
-def heads() -> Step:
-    """Parsing a request's head, as the official SDK sends it, against finding it among the known ones."""
-    said = ["host: gateway", "accept: application/json", "user-agent: OpenAI/Python", "connection: keep-alive"]
-    said += [f"x-stainless-{name}: value" for name in ("lang", "os", "arch", "runtime", "async", "retry-count")]
-    said += ["content-type: application/json", "authorization: Bearer sk-1", "content-length: 12"]
-    data = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", *said, "", '{"model": 1}']).encode()
-    reader = _Reader()
-    parser = httptools.HttpRequestParser(reader)
-    parser.feed_data(data)
-    known: KnownHeads[RequestHead] = KnownHeads()
-    known.learn(data, reader.headers, RequestHead(reader.headers))
-
-    def parse() -> object:
-        reader.url, reader.headers = b"", []
-        parser.feed_data(data)
-        return RequestHead(reader.headers)
-
-    return "a request's head: parsed / known", parse, lambda: known.find(data)
 
 
 def bodies() -> Step:
@@ -156,7 +120,7 @@ def main() -> None:
         streams("n=4", [chunk(number, index) for number in range(100) for index in range(4)]),
         streams("logprobs", [chunk(number, logprobs=probabilities(number)) for number in range(100)]),
     )
-    for name, before, after in (heads(), *chunks, bodies(), metrics(), ids()):
+    for name, before, after in (*chunks, bodies(), metrics(), ids()):
         pairs = [(microseconds(before), microseconds(after)) for _ in range(ROUNDS)]
         slow, quick = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)

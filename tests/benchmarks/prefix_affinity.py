@@ -23,8 +23,8 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from alphatier_server.accelerator.protocol import GatewayProtocol
-from alphatier_server.app import GatewaySettings, create_app
+from alphatier_server.accelerator.protocol import accelerated_protocol
+from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Lease, Pool, Replica
@@ -103,8 +103,10 @@ async def measured(
 
 async def converse(running: RunningFleet, pool: Counted, seed: int, conversations: int, turns: int) -> list[int]:
     """Hold the conversations through a gateway with this pool. Returns how many requests each replica had."""
-    app = create_app(GatewaySettings(running.fleet.families), pool, Metrics())
-    config = uvicorn.Config(app, port=0, http=GatewayProtocol, ws="none", log_config=None)
+    settings = AppSettings()
+    application = assemble(settings, Parts(running.fleet.families, pool, Metrics()))
+    protocol = accelerated_protocol(application.gateway, application.dialects, settings.clients)
+    config = uvicorn.Config(application.app, port=0, http=protocol, ws="none", log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)

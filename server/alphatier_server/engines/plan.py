@@ -5,6 +5,7 @@ vLLM of its own. `transformers serve`, the light engine, loads any number of mod
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,4 +55,5 @@ def plan_engines(
     checkpoints = [tier for tier in family.tiers if tier.layout == "checkpoint"]
     count = (len(checkpoints) + bool(sharing)) * replicas
     specs = [adapters_engine(family, folder, sharing, count, arguments, store)] if sharing else []
-    return specs + [checkpoint_engine(family, folder, tier, count, arguments) for tier in checkpoints]
+    specs += [checkpoint_engine(family, folder, tier, count, arguments) for tier in checkpoints]
+    return [replace(spec, by_priority=engine_priority) for spec in specs]

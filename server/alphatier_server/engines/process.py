@@ -116,6 +116,7 @@ class EngineProcess:
             models=self.models(self.spec),
             continuous_usage=is_vllm,
             adds_metrics=is_vllm,
+            by_priority=self.spec.by_priority,
             headers=header_lines(bearer(self._key)),
             draining=draining,
         )

@@ -158,6 +158,7 @@ class RemoteEngine(Engine):
             family.name,
             models,
             continuous_usage=any(card.get("owned_by") == "vllm" for card in self._cards),
+            by_priority=self._settings.priority,
             headers=header_lines(self._headers),
             up=bool(models),
             draining=self.draining,

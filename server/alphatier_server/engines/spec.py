@@ -40,6 +40,8 @@ class EngineSpec:
     """The engine's name for the untouched base."""
     gpus: int = 0
     """How many GPUs it takes; 0 where it runs without one."""
+    by_priority: bool = False
+    """Whether it heeds the priority of each request."""
     shape: tuple[str, ...] = ()
     """What cannot be changed while the engine runs. Two specs of one shape differ in their adapters only."""
 

@@ -55,13 +55,11 @@ class Sender:
         recorder: Recorder,
         *,
         reasoning_content: bool = False,
-        engine_priority: bool = False,
     ) -> None:
         self._pool = pool
         self._upstream = upstream
         self._recorder = recorder
         self._reasoning_content = reasoning_content
-        self._engine_priority = engine_priority
 
     async def send(
         self, dialect: Dialect, request: Request, body: JsonObject, decision: Decision, record: RequestRecord
@@ -124,7 +122,7 @@ class Sender:
             replica.continuous_usage,
             replica.adds_metrics,
             self._reasoning_content,
-            record.priority if self._engine_priority else None,
+            record.priority if replica.by_priority else None,
         )
 
     async def _post(

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from alphatier_server.app import Parts, app_settings, operators_app
+from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.shared import SharedStore
@@ -25,7 +26,6 @@ from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
 from alphatier_server.process.background import beside
 from alphatier_server.process.console import announce, failure, serves
-from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.server import end_process_soon
 from alphatier_server.process.signals import announce_ending, signals
@@ -79,7 +79,13 @@ class _Parent:
         self._metrics = Metrics(shared / "metrics", PROCESS)
         standard_error().on_drop(self._metrics.log_lines_dropped.inc)
         self._backend = ControlPlane(
-            source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed, busy=self._busy
+            source,
+            config,
+            self._metrics,
+            report=announce,
+            engine_api_key=engine_api_key,
+            on_failure=self._failed,
+            busy=self._busy,
         )
         self._workers = Workers(
             self._listeners,

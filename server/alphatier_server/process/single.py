@@ -1,11 +1,11 @@
 """A gateway in one process: engines, application and server in one loop."""
 
+from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
 from alphatier_server.process.background import beside
 from alphatier_server.process.console import announce, failure, serves
-from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.signals import announce_ending, signals
@@ -30,7 +30,7 @@ class _Alone:
         self._metrics = Metrics()
         self._access = build_access(config.access, redis_failed=self._metrics.limit_store_failures.inc)
         self._backend = ControlPlane(
-            source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed
+            source, config, self._metrics, report=announce, engine_api_key=engine_api_key, on_failure=self._failed
         )
         self._front = DataPlane(
             config,

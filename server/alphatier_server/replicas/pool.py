@@ -26,7 +26,18 @@ __all__ = ["RETRY_AFTER_SECONDS", "Lease", "Pool", "Replica", "Result"]
 
 RETRY_AFTER_SECONDS = 5
 _BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
-_PICTURE = ("name", "url", "family", "models", "continuous_usage", "adds_metrics", "up", "draining", "headers")
+_SHOWN = (
+    "name",
+    "url",
+    "family",
+    "models",
+    "continuous_usage",
+    "adds_metrics",
+    "by_priority",
+    "up",
+    "draining",
+    "headers",
+)
 
 _Tier = tuple[str, str]
 
@@ -124,11 +135,11 @@ class Pool:
             self._replicas[replica.name] = replica
             self._note_change()
             return replica
-        if any(getattr(known, field) != getattr(replica, field) for field in _PICTURE):
+        if any(getattr(known, field) != getattr(replica, field) for field in _SHOWN):
             if replica.up and not known.up:
                 known.breaker.reset()
             left = known.url
-            for field in _PICTURE:
+            for field in _SHOWN:
                 setattr(known, field, getattr(replica, field))
             self._note_change()
             self._tell_gone(left)
@@ -196,7 +207,7 @@ class Pool:
     def snapshot(self) -> list[dict[str, Any]]:
         """The replicas as JSON values, without what each process counts by itself. It holds the engines' keys."""
         return [
-            {field: getattr(replica, field) for field in _PICTURE}
+            {field: getattr(replica, field) for field in _SHOWN}
             | {"models": dict(replica.models), "headers": replica.headers.decode("latin-1")}
             for replica in self._replicas.values()
         ]
@@ -204,11 +215,11 @@ class Pool:
     def restore(self, snapshot: Sequence[Mapping[str, Any]]) -> None:
         """Become what `snapshot` shows; requests in flight and breakers stay, by the replicas' names."""
         with self.batch():
-            names = {picture["name"] for picture in snapshot}
+            names = {shown["name"] for shown in snapshot}
             for name in [name for name in self._replicas if name not in names]:
                 self.remove(name)
-            for picture in snapshot:
-                self.put(Replica(**{**picture, "headers": picture["headers"].encode("latin-1")}))
+            for shown in snapshot:
+                self.put(Replica(**{**shown, "headers": shown["headers"].encode("latin-1")}))
 
     # --- inside -----------------------------------------------------------------------------------
 
