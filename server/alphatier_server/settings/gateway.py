@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.settings.upstream import UpstreamLimits
 
@@ -103,5 +104,6 @@ class GatewayConfig(Section):
     listen: ListenSettings = Field(default_factory=ListenSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     access: AccessSettings = Field(default_factory=AccessSettings)
+    overload: OverloadSettings = Field(default_factory=OverloadSettings)
     replicas: PoolSettings = Field(default_factory=PoolSettings)
     log: LogSettings = Field(default_factory=LogSettings)
