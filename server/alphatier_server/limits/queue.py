@@ -129,7 +129,7 @@ class AdmissionQueue:
                 loop = asyncio.get_running_loop()
                 timer = loop.call_later(self._settings.max_queue_seconds, self._shed, waiter, "waited")
             answer = future.result() if future.done() else await future
-        except asyncio.CancelledError:
+        except BaseException:
             self._abandon(waiter)
             raise
         finally:
