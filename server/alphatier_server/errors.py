@@ -11,6 +11,7 @@ GatewayError                  base: status, type, code, message
 ├── UnsupportedMediaType 415  the body is not said to be JSON
 ├── HeadTooLarge         431
 ├── RateLimited          429  a limit of the key is used up; Retry-After and x-ratelimit-* say when it is not
+├── Overloaded           503  too much is waiting already; 429 where the key itself holds more than its share
 ├── EngineRefused        4xx  the engine's own refusal, passed on
 ├── EngineFailed         502  the engine broke, or answered something that is no answer
 ├── NoEngine             503  no engine that serves the tier is up; Retry-After says when to ask again
@@ -35,7 +36,7 @@ The shape is that of OpenAI's API reference ("Error codes"), so the official SDK
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -189,6 +190,26 @@ class RateLimited(GatewayError):
     type = "rate_limit_error"
     limit = "unknown"
     """Which limit: requests_per_minute, tokens_per_minute, concurrent_requests or concurrent_streams."""
+
+
+ShedReason = Literal["queue_full", "displaced", "waited"]
+"""Why a request was shed: no room for it; it made room for another; it waited too long."""
+
+
+class Overloaded(GatewayError):
+    """More is asked for than the engines can do; Retry-After says when the queue may be through."""
+
+    status = 503
+    kind = "overloaded"
+
+    def __init__(self, message: str, *, greedy: bool, priority: str, shed: ShedReason, retry_after: int) -> None:
+        super().__init__(message, code="overloaded", retry_after=retry_after)
+        self.priority = priority
+        """The class of the request that was shed."""
+        self.shed: ShedReason = shed
+        if greedy:
+            self.status = 429
+            self.type = "rate_limit_error"
 
 
 class HeadTooLarge(GatewayError):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from alphatier_server.settings.overload import PriorityClass
+
 
 @dataclass(frozen=True)
 class Caller:
@@ -11,6 +13,8 @@ class Caller:
     name: str | None = None
     default_tier: str | None = None
     """The tier for this caller's requests that choose none, instead of the family's default."""
+    priority: PriorityClass = "normal"
+    """Who goes first when the gateway is overloaded."""
 
 
 class Admission(Protocol):

@@ -21,6 +21,7 @@ from alphatier_server.keys.access import Caller
 from alphatier_server.limits.arithmetic import UNLIMITED, Limits
 from alphatier_server.limits.configured import limits_of
 from alphatier_server.settings.access import KeyLimits
+from alphatier_server.settings.overload import PriorityClass
 
 MAX_KEYS = 10_000
 KEY_PREFIX = "sk-at-"
@@ -47,6 +48,8 @@ class ApiKey(KeyLimits):
     """Allowed tiers: `family:tier`, `tier` of any family, `family:*` or `*`; all when left out."""
     default_tier: Tier | None = None
     """The tier for requests that choose none; left out: the first tier that `tiers` names, else the family's."""
+    priority: PriorityClass = "normal"
+    """Who goes first when the gateway is overloaded."""
     expires: AwareDatetime | None = None
     disabled: bool = False
     admin: bool = False
@@ -201,6 +204,7 @@ def _caller(key: ApiKey, defaults: KeyLimits | None) -> KeyCaller:
     return KeyCaller(
         name=key.name,
         default_tier=key.chosen_default(),
+        priority=key.priority,
         tiers=None if key.tiers is None else frozenset(key.tiers),
         limits=limits_of(key, defaults),
         expires=float("inf") if key.expires is None else key.expires.timestamp(),

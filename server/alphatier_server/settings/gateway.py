@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.settings.upstream import UpstreamLimits
 
@@ -144,6 +145,7 @@ class GatewayConfig(Section):
         description="Paths of the engine that are passed on as they are, e.g. /v1/embeddings, /tokenize.",
     )
     access: AccessSettings = Field(default_factory=AccessSettings)
+    overload: OverloadSettings = Field(default_factory=OverloadSettings)
     replicas: PoolSettings = Field(default_factory=PoolSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
