@@ -26,6 +26,7 @@ from alphatier_server.descriptors import connections_within, raise_limit
 from alphatier_server.dialects.chat import ChatDialect, TextDialect
 from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
+from alphatier_server.dialects.passthrough import PassthroughDialect
 from alphatier_server.dialects.responses import ResponsesDialect
 from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.errors import (
@@ -43,6 +44,7 @@ from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access, OpenAccess
 from alphatier_server.keys.keyed import build_access
+from alphatier_server.limits.queue import AdmissionQueue
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.middleware.auth import AuthMiddleware
@@ -58,6 +60,7 @@ from alphatier_server.routes.openapi import describe_completions
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
+from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.upstream import UpstreamLimits
 from alphatier_server.upstream import UpstreamClient
 
@@ -95,6 +98,9 @@ class AppSettings:
     """Whether /metrics, /docs and /admin are served on this port."""
     reasoning_content: bool = False
     engine_ca_file: Path | None = None
+    overload: OverloadSettings = field(default_factory=OverloadSettings)
+    passthrough: tuple[str, ...] = ()
+    """Paths of the engines that are passed on as they are."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,8 @@ def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSet
         config.listen.admin_port is None,
         config.answers.reasoning_content,
         config.engine_ca_file,
+        config.overload,
+        config.passthrough,
     )
 
 
@@ -191,8 +199,12 @@ def assemble(
     parts.pool.on_gone(upstream.forget)
     recorder = Recorder(parts.metrics, parts.log)
     sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
-    gateway = Gateway(parts.families, Admitter(parts.access), sender, recorder, settings.requests, parts.state)
-    dialects = {dialect.path: dialect for dialect in DIALECTS}
+    queue = AdmissionQueue(settings.overload, spare=parts.pool.spare)
+    parts.pool.on_change(queue.wake)
+    admitter = Admitter(parts.access, queue, parts.metrics)
+    gateway = Gateway(parts.families, admitter, sender, recorder, settings.requests, parts.state)
+    passed = [PassthroughDialect(path) for path in settings.passthrough]
+    dialects: dict[str, Dialect] = {dialect.path: dialect for dialect in (*DIALECTS, *passed)}
 
     def close() -> None:
         upstream.close()

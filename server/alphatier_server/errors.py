@@ -12,6 +12,7 @@ GatewayError                  base: status, type, code, message
 ├── HeadTooLarge         431
 ├── RateLimited          429  a limit of the key is used up; Retry-After and x-ratelimit-* say when it is not
 ├── Overloaded           503  too much is waiting already; 429 where the key itself holds more than its share
+├── TooManyConnections   503  no place, or no file descriptor, is left for another connection
 ├── EngineRefused        4xx  the engine's own refusal, passed on
 ├── EngineFailed         502  the engine broke, or answered something that is no answer
 ├── NoEngine             503  no engine that serves the tier is up; Retry-After says when to ask again
@@ -175,11 +176,11 @@ class UnsupportedMediaType(GatewayError):
     type = "invalid_request_error"
 
 
-class Overloaded(GatewayError):
-    """The gateway has more to do than it can; Retry-After says when to ask again."""
+class TooManyConnections(GatewayError):
+    """The gateway has no place, or no file descriptor, for another connection."""
 
     status = 503
-    kind = "overloaded"
+    kind = "too_many_connections"
 
 
 class RateLimited(GatewayError):

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -185,6 +186,18 @@ def test_no_whole_answer_breaks_the_relay(document: dict[str, Any], plan: dict[s
     answer = orjson.loads(out)
     assert answer["model"] == plan["model"]
     assert answer.get("id") == orjson.loads(raw).get("id")
+
+
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize("error", [DEEP, f'{{"message":{DEEP}}}', f'{{"message":"m","code":{DEEP}}}'])
+def test_what_is_nested_deeper_than_json_is_written_does_not_break_the_relay(error: str) -> None:
+    relay = ChunkRelay(RelayPlan("m", Reasoning(), keep_usage=True))
+    chunk = f'{{"id":{DEEP},"choices":[{{"index":0,"delta":{{"content":"a"}},"x":{DEEP}}}]}}'
+    out = relay.feed(f'data: {chunk}\n\ndata: {{"error":{error}}}\n\n'.encode()) + relay.finish()
+    assert relay.observed.error is not None
+    assert out.count(b"\n\n") == 2
 
 
 @settings(max_examples=120, deadline=None)

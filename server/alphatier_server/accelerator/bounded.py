@@ -17,7 +17,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphatier_server.accelerator.half_closed import INTERIM, HalfClosed
-from alphatier_server.errors import GatewayError, HeadTooLarge, InvalidRequest, Overloaded, RequestTimeout
+from alphatier_server.errors import GatewayError, HeadTooLarge, InvalidRequest, RequestTimeout, TooManyConnections
 from alphatier_server.settings.clients import ClientLimits
 
 log = logging.getLogger("alphatier")
@@ -135,7 +135,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._watch_again()
         if len(self.connections) > self.limits.connections:
             words = "The gateway has too many connections open."
-            self.refuse(Overloaded(words, code="too_many_connections", retry_after=1))
+            self.refuse(TooManyConnections(words, code="too_many_connections", retry_after=1))
 
     def data_received(self, data: bytes) -> None:
         if not self.refused:

@@ -6,9 +6,6 @@ from typing import Any
 from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.errors import EngineFailed, InvalidRequest
 
-MOST_TOKENS = 2**53
-"""More than any engine counts; sums of such numbers still fit into JSON's 64 bits."""
-
 
 def read_answer(raw: bytes) -> JsonObject:
     """An engine's whole answer. Raises EngineFailed when it is no JSON object."""
@@ -24,7 +21,7 @@ def edited_answer(document: JsonObject, replace: Mapping[str, Any], remove: Coll
         return document.raw
     try:
         return document.edited(replace, remove)
-    except (JsonError, RecursionError) as error:
+    except JsonError as error:
         raise EngineFailed(f"The engine's answer cannot be read: {error}.", code="engine_failed") from error
 
 
@@ -36,11 +33,6 @@ def refuse_thinking_token_budget(body: Mapping[str, Any], remedy: str) -> None:
             code="unsupported_parameter",
             param="thinking_token_budget",
         )
-
-
-def token_count(value: Any) -> int | None:
-    """A number of tokens; None for anything that is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MOST_TOKENS else None
 
 
 def object_or_empty(value: Any) -> Mapping[str, Any]:

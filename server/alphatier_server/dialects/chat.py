@@ -11,8 +11,6 @@ from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import TIER_FIELD, Selector, openai_efforts
 from alphatier_server.dialects.json_object import JsonObject
 
-_SELECTORS = (TIER_FIELD, "reasoning_effort", "reasoning")
-
 
 class _Completions(Dialect):
     def efforts(self, body: Mapping[str, Any]) -> Sequence[Selector]:
@@ -22,7 +20,7 @@ class _Completions(Dialect):
         return ()
 
     def engine_body(self, body: JsonObject, target: Target) -> bytes:
-        """The engine's model name; no selectors; running usage for streams, so that an aborted one is counted."""
+        """The engine's model name and priority; no selectors; running usage for streams: aborted ones count."""
         values = body.values
         model = target.engine_model
         replace: dict[str, Any] = {} if values["model"] == model else {"model": model}
@@ -34,6 +32,8 @@ class _Completions(Dialect):
                 replace["reasoning"] = rest
             else:
                 remove.append("reasoning")
+        if target.priority is not None:
+            replace["priority"] = target.priority
         if values.get("stream") is True:
             options = values.get("stream_options")
             if options is None or isinstance(options, dict):

@@ -19,10 +19,11 @@ from alphatier_server.dialects.completion import (
     without_reasoning_tokens,
 )
 from alphatier_server.dialects.dialect import Observed
-from alphatier_server.dialects.events import EventSplitter, read_event
+from alphatier_server.dialects.engine_errors import engine_message
+from alphatier_server.dialects.events import END, EventSplitter, read_event
 from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.dialects.reasoning import ReasoningSplitter, renamed, with_reasoning_content, without
-from alphatier_server.dialects.template import END, Match, with_model
+from alphatier_server.dialects.template import Match, with_model
 from alphatier_server.dialects.templates import Templates
 from alphatier_server.dialects.usage import Usage, UsageTally
 from alphatier_server.errors import EngineFailed
@@ -116,7 +117,7 @@ class ChunkRelay:
         except JsonError:
             return event + b"\n\n"
         if chunk.values.get("error") and not chunk.values.get("choices"):
-            return self._error_event(chunk.values)
+            return self._error_event(event, chunk)
         self._tally_bytes()
         try:
             out = self._chunk(event, chunk)
@@ -255,19 +256,22 @@ class ChunkRelay:
             return b""
         self._sent_usage = True
         kept: dict[str, Any] = {
-            key: self._last_chunk[key] for key in ("id", "object", "created") if key in self._last_chunk
+            key: self._last_chunk[key]
+            for key in ("id", "object", "created")
+            if isinstance(self._last_chunk.get(key), str | int)
         }
         document = {**kept, "model": self._plan.model, "choices": [], "usage": usage.document()}
         return b"data: " + orjson.dumps(document) + b"\n\n"
 
-    def _error_event(self, values: dict[str, Any]) -> bytes:
-        error = values["error"]
-        if not isinstance(error, dict):
-            error = {"message": str(error), "type": "server_error", "param": None, "code": "engine_failed"}
-        self._observed.error = error
+    def _error_event(self, event: bytes, chunk: JsonObject) -> bytes:
+        """The engine's last words: as they came where clients understand them."""
+        self._observed.error = error = engine_message(chunk.raw)
         self.done = True
         self._templates.forget()
-        return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
+        said = chunk.values["error"]
+        if isinstance(said, dict) and isinstance(said.get("message"), str):
+            return event + END
+        return b"data: " + orjson.dumps({"error": error}) + END
 
     def _usage(self) -> Usage | None:
         self._tally_bytes()

@@ -8,12 +8,11 @@ from operator import is_not
 from typing import Any
 
 from alphatier_models import Reasoning
+from alphatier_server.dialects.bodies import edited_answer, read_answer
 from alphatier_server.dialects.dialect import Observed
-from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.dialects.reasoning import split_message, with_reasoning_content
 from alphatier_server.dialects.template import with_model
 from alphatier_server.dialects.usage import Usage
-from alphatier_server.errors import EngineFailed
 
 _MODEL_ALONE = frozenset({"model"})
 
@@ -40,13 +39,7 @@ class RelayPlan:
 
 def relay_response(raw: bytes, plan: RelayPlan) -> tuple[bytes, Observed]:
     """The client's bytes for a whole (not streamed) answer. Raises EngineFailed when it is no JSON object."""
-    try:
-        return _relay_response(JsonObject(raw), plan)
-    except JsonError as error:
-        raise EngineFailed(f"The engine's answer cannot be read: {error}.", code="engine_failed") from error
-
-
-def _relay_response(document: JsonObject, plan: RelayPlan) -> tuple[bytes, Observed]:
+    document = read_answer(raw)
     values = document.values
     usage = Usage.parse(values.get("usage"))
     observed = Observed(usage)
@@ -66,10 +59,8 @@ def _relay_response(document: JsonObject, plan: RelayPlan) -> tuple[bytes, Obser
     if usage is not None and usage.reasoning == 0 and has_reasoning(choices, "message"):
         observed.usage = usage.without_reasoning()
         replace["usage"] = without_reasoning_tokens(values["usage"])
-    if not replace and not remove:
-        return document.raw, observed
-    out = with_model(document.raw, plan.model) if replace.keys() == _MODEL_ALONE and not remove else None
-    return document.edited(replace, remove) if out is None else out, observed
+    out = with_model(raw, plan.model) if replace.keys() == _MODEL_ALONE and not remove else None
+    return edited_answer(document, replace, remove) if out is None else out, observed
 
 
 def _split_choice(choice: Any, plan: RelayPlan) -> Any:

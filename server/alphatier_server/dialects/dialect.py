@@ -29,7 +29,7 @@ class Target:
     reasoning_content: bool = False
     """Whether the thinking is sent as `reasoning_content` too, beside `reasoning`."""
     priority: int | None = None
-    """The `priority` that the engine is told; None where it schedules without."""
+    """The `priority` that the engine is told, whatever the client says; None leaves the client's own."""
 
 
 @dataclass(slots=True)
@@ -75,16 +75,18 @@ class Relay(Protocol):
 class Dialect(ABC):
     """One API. Without state: one object serves all requests."""
 
-    path: ClassVar[str]
+    path: str
     """Where clients and engines find it, e.g. `/v1/chat/completions`."""
     methods: ClassVar[tuple[str, ...]] = ("POST",)
     """The HTTP methods that it takes."""
-    endpoint: ClassVar[str]
+    endpoint: str
     """Its name in metrics and logs, e.g. `chat/completions`."""
-    generates: ClassVar[bool] = True
+    generates: bool = True
     """Whether it uses tokens, which a key's limits count."""
+    as_it_came: ClassVar[bool] = False
+    """Whether answers go to the client as they came, with the engine's own content type."""
     keep_alive: ClassVar[bytes] = b": keep-alive\n\n"
-    """What a stream that is silent for long is sent: a comment, which clients ignore."""
+    """What a stream that is silent for long is sent: a comment, which clients ignore. Empty: nothing may be."""
     request_id_headers: ClassVar[tuple[bytes, ...]] = (b"x-request-id",)
     """The headers of an answer that carry the request's id."""
 
@@ -109,5 +111,5 @@ class Dialect(ABC):
         return error.body()
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
-        """The last event of a stream that broke, in the API's shape; `relay` is the stream's."""
+        """The last event of a stream that broke, in the API's shape; `relay` is the stream's. Empty: break it off."""
         return error.event()

@@ -200,7 +200,7 @@ class EventRelay(ABC):
             return event
         try:
             return self.read(name, event, document or _document(payload))
-        except (JsonError, RecursionError):  # an event that cannot be changed goes on as it came
+        except JsonError:  # an event that cannot be changed goes on as it came
             return event
 
     def _note(self, part: Token, event: bytes) -> None:

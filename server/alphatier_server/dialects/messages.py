@@ -20,7 +20,6 @@ from alphatier_server.dialects.bodies import (
     object_or_empty,
     read_answer,
     refuse_thinking_token_budget,
-    token_count,
 )
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import (
@@ -31,9 +30,10 @@ from alphatier_server.dialects.efforts import (
     effort_field,
     string_field,
 )
+from alphatier_server.dialects.engine_errors import message_of
 from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
 from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.dialects.usage import Usage
+from alphatier_server.dialects.usage import Usage, token_count
 from alphatier_server.errors import GatewayError, InvalidRequest
 
 ANTHROPIC_EFFORTS = ("low", "medium", "high", "xhigh", "max")
@@ -58,8 +58,8 @@ _READ = ("message_start", "message_delta", "message_stop", "error")
 class MessagesDialect(Dialect):
     """`/v1/messages`."""
 
-    path: ClassVar[str] = "/v1/messages"
-    endpoint: ClassVar[str] = "messages"
+    path = "/v1/messages"
+    endpoint = "messages"
     request_id_headers: ClassVar[tuple[bytes, ...]] = (b"x-request-id", b"request-id")
     keep_alive: ClassVar[bytes] = b'event: ping\ndata: {"type":"ping"}\n\n'
 
@@ -71,7 +71,10 @@ class MessagesDialect(Dialect):
         return disabled or found
 
     def engine_body(self, body: JsonObject, target: Target) -> bytes:
-        """The body with the engine's model name, without what chose the tier."""
+        """The body with the engine's model name, without what chose the tier.
+
+        Without a priority as well: vLLM's Messages API has none, and takes all such requests as 0.
+        """
         replace: dict[str, Any] = {"model": target.engine_model}
         remove = {TIER_FIELD}
         output = object_or_empty(body.values.get("output_config"))
@@ -109,9 +112,9 @@ class MessagesDialect(Dialect):
 class CountTokensDialect(MessagesDialect):
     """`/v1/messages/count_tokens`: how long the prompt is. Generates nothing."""
 
-    path: ClassVar[str] = "/v1/messages/count_tokens"
-    endpoint: ClassVar[str] = "messages/count_tokens"
-    generates: ClassVar[bool] = False
+    path = "/v1/messages/count_tokens"
+    endpoint = "messages/count_tokens"
+    generates = False
 
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         """The engine's count, as it came. Raises EngineFailed when it cannot be read."""
@@ -187,9 +190,10 @@ class MessagesRelay(EventRelay):
 
     def _error(self, event: bytes, values: Mapping[str, Any]) -> bytes:
         error = dict(object_or_empty(values.get("error")))
-        message = str(error.get("message", "The engine failed."))
-        self.end({"message": message, "type": error.get("type")})
-        if error.get("type") in (*_ERROR_TYPES.values(), "invalid_request_error", "api_error") and "message" in error:
+        message, kind = message_of(error), error.get("type")
+        known = kind in (*_ERROR_TYPES.values(), "invalid_request_error", "api_error")
+        self.end({"message": message, "type": kind if known else None})
+        if known and isinstance(error.get("message"), str):
             return event
         document = {"type": "error", "error": {"type": "api_error", "message": message}}
         return with_data(event if read_event(event)[0] else b"event: error", orjson.dumps(document))

@@ -11,7 +11,7 @@ nobody takes an answer without its context for one with it; `input` carries the 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
@@ -20,13 +20,14 @@ from alphatier_server.dialects.bodies import (
     object_or_empty,
     read_answer,
     refuse_thinking_token_budget,
-    token_count,
 )
+from alphatier_server.dialects.completion import queue_seconds_of
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import TIER_FIELD, Effort, openai_efforts
+from alphatier_server.dialects.engine_errors import message_of
 from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
 from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.dialects.usage import Usage
+from alphatier_server.dialects.usage import Usage, token_count
 from alphatier_server.errors import GatewayError, InvalidRequest
 
 _TOKENS: dict[bytes, Token] = {
@@ -67,8 +68,8 @@ class ResponsePlan:
 class ResponsesDialect(Dialect):
     """`/v1/responses`."""
 
-    path: ClassVar[str] = "/v1/responses"
-    endpoint: ClassVar[str] = "responses"
+    path = "/v1/responses"
+    endpoint = "responses"
 
     def efforts(self, body: Mapping[str, Any]) -> Sequence[Effort]:
         """`reasoning.effort`. Raises InvalidRequest, also for what needs a stored response."""
@@ -79,9 +80,11 @@ class ResponsesDialect(Dialect):
         return openai_efforts(body)
 
     def engine_body(self, body: JsonObject, target: Target) -> bytes:
-        """The body with the engine's model name and `store` off, without selectors."""
+        """The body with the engine's model name and priority, and `store` off, without selectors."""
         replace: dict[str, Any] = {"model": target.engine_model, "store": False}
         remove = {TIER_FIELD, "reasoning_effort"}
+        if target.priority is not None:
+            replace["priority"] = target.priority
         reasoning = body.values.get("reasoning")
         if isinstance(reasoning, dict) and "effort" in reasoning:
             rest = {key: value for key, value in reasoning.items() if key != "effort"}
@@ -98,7 +101,7 @@ class ResponsesDialect(Dialect):
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         """The client's bytes for a whole answer. Raises EngineFailed when it cannot be read."""
         document = read_answer(raw)
-        observed = Observed(queue_seconds=_queue_seconds(document.values))
+        observed = Observed(queue_seconds=queue_seconds_of(document.values))
         changes, observed.usage = changes_of(document.values, _plan(body, target))
         return edited_answer(document, *changes), observed
 
@@ -147,7 +150,8 @@ class ResponsesRelay(EventRelay):
             return event
         response = document.values.get("response") if document is not None else None
         if name in _LAST:
-            self.end(_failure(response) if name == "response.failed" else None)
+            failure = object_or_empty(object_or_empty(response).get("error"))
+            self.end(_error(failure) if name == "response.failed" else None)
         if document is None or not isinstance(response, dict):
             return event
         return self._response(event, document, response)
@@ -155,7 +159,7 @@ class ResponsesRelay(EventRelay):
     def _response(self, event: bytes, document: JsonObject, response: dict[str, Any]) -> bytes:
         changes, usage = changes_of(response, self._plan)
         self._usage = usage or self._usage
-        self._seen.queue_seconds = _queue_seconds(response) or self._seen.queue_seconds
+        self._seen.queue_seconds = queue_seconds_of(response) or self._seen.queue_seconds
         if not any(changes):
             return event
         edited = JsonObject(document.member("response")).edited(*changes)
@@ -219,21 +223,16 @@ def _without_reasoning_tokens(usage: dict[str, Any]) -> dict[str, Any]:
     return {**usage, "output_tokens_details": details}
 
 
-def _queue_seconds(response: Mapping[str, Any]) -> float | None:
-    milliseconds = object_or_empty(response.get("metrics")).get("queue_time_ms")
-    return milliseconds / 1000 if isinstance(milliseconds, int | float) else None
-
-
 def _is_empty(event: bytes) -> bool:
     return b'"delta":""' in event or b'"delta": ""' in event
 
 
 def _error_of(document: JsonObject | None) -> dict[str, Any]:
+    """The words of an `error` event, which stand in the event itself or in its `error`."""
     values = document.values if document is not None else {}
-    error = object_or_empty(values.get("error")) or values
-    return {"message": str(error.get("message", "The engine failed.")), "code": error.get("code")}
+    return _error(object_or_empty(values.get("error")) or values)
 
 
-def _failure(response: Mapping[str, Any] | None) -> dict[str, Any]:
-    error = object_or_empty(object_or_empty(response).get("error"))
-    return {"message": str(error.get("message", "The engine failed.")), "code": error.get("code")}
+def _error(error: Mapping[str, Any]) -> dict[str, Any]:
+    code = error.get("code")
+    return {"message": message_of(error), "code": code if isinstance(code, str | int) else None}

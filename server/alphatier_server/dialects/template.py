@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from alphatier_server.dialects.events import END
+
 _TEXT: Final = re.compile(
     rb'"(content|reasoning|text)":"([^"\\\x00-\x1f]*(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*)*)"'
 )
@@ -21,7 +23,6 @@ _MODEL_KEY: Final = b'"model":'
 _USAGE_KEY: Final = b',"usage":'
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _DIGITS: Final = b"0123456789"
-END: Final = b"\n\n"
 
 
 class Match(NamedTuple):

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-from alphatier_server.dialects.template import END, Match, Template, learn
+from alphatier_server.dialects.events import END
+from alphatier_server.dialects.template import Match, Template, learn
 
 _INDEX: Final = re.compile(rb'"index":([0-9]+)')
 _MOST_CHOICES: Final = 128

@@ -15,11 +15,14 @@ class Usage(NamedTuple):
         """Read a `usage` object; None when it is absent or is no usage."""
         if not isinstance(document, dict):
             return None
-        prompt, completion = _count(document.get("prompt_tokens")), _count(document.get("completion_tokens"))
+        prompt, completion = (
+            token_count(document.get("prompt_tokens")),
+            token_count(document.get("completion_tokens")),
+        )
         if prompt is None or completion is None:
             return None
         details = document.get("completion_tokens_details")
-        reasoning = _count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
+        reasoning = token_count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
         return cls(prompt, completion, reasoning if reasoning is None or reasoning <= completion else None)
 
     def document(self) -> dict[str, Any]:
@@ -38,12 +41,13 @@ class Usage(NamedTuple):
         return self._replace(reasoning=None)
 
 
-_NEVER_SO_MANY = 2**53
-"""Beyond it JSON readers lose digits, and sums leave 64 bits."""
+MOST_TOKENS = 2**53
+"""More than any engine counts. Beyond it JSON readers lose digits, and sums leave 64 bits."""
 
 
-def _count(value: Any) -> int | None:
-    return value if type(value) is int and 0 <= value < _NEVER_SO_MANY else None
+def token_count(value: Any) -> int | None:
+    """A number of tokens; None for anything that is none."""
+    return value if type(value) is int and 0 <= value < MOST_TOKENS else None
 
 
 class UsageTally:
@@ -56,10 +60,6 @@ class UsageTally:
     def __init__(self) -> None:
         self._by_choice: dict[int, Usage] = {}
         self._total: Usage | None = None
-
-    def see_response(self, document: dict[str, Any]) -> None:
-        """Take note of a whole response."""
-        self._total = Usage.parse(document.get("usage"))
 
     def see_chunk(self, document: dict[str, Any]) -> None:
         """Take note of one chunk of a stream."""

@@ -57,7 +57,7 @@ class ControlPlane:
         self._folders = {name: folder for name, (_, folder) in loaded.items()}
         for family in self.families.values():
             metrics.declare(family)
-        self.pool = Pool(metrics, config.replicas)
+        self.pool = Pool(metrics, config.replicas, most_per_replica=config.overload.max_in_flight_per_replica)
         self.logs = config.engine_logs or Path(tempfile.mkdtemp(prefix="alphatier-"))
         try:
             self.fleet = Fleet(

@@ -2,17 +2,41 @@
 
 from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.errors import Overloaded
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.request import Head
 from alphatier_server.keys.access import Access, Admission, Caller
 from alphatier_server.limits.estimate import estimate
+from alphatier_server.limits.queue import AdmissionQueue, Slot
+from alphatier_server.limits.waiting import CLASSES
+from alphatier_server.metrics.definitions import Metrics
+
+
+class Admitted:
+    """What a request that was let in holds: its place within the key's limits, and its slot."""
+
+    __slots__ = ("_reservation", "_slot", "lines")
+
+    def __init__(self, reservation: Admission, slot: Slot) -> None:
+        self._reservation = reservation
+        self._slot = slot
+        self.lines = reservation.lines
+        """`x-ratelimit-*` headers for the answer, each with its CR LF; empty without limits."""
+
+    def close(self, tokens: int | None) -> None:
+        """Give both back; `tokens` were used (see Admission)."""
+        self._slot.close()
+        self._reservation.close(tokens)
 
 
 class Admitter:
-    """Lets requests in, by key and limits."""
+    """Lets requests in: by key, by limits, and in turn where more come than the engines can take."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, queue: AdmissionQueue, metrics: Metrics) -> None:
         self._access = access
+        self._queue = queue
+        self._metrics = metrics
+        self._queued = {priority: metrics.queued.labels(priority) for priority in CLASSES}
 
     def caller(self, head: Head) -> Caller:
         """Who sends this head; its body need not be there yet. Raises Unauthorized or InvalidRequest."""
@@ -20,10 +44,28 @@ class Admitter:
 
     async def admit(
         self, caller: Caller, decision: Decision, body: JsonObject, dialect: Dialect, *, streamed: bool
-    ) -> Admission:
-        """Take a place within the caller's limits. Raises Forbidden, RateLimited or LimitsUnavailable."""
-        self._access.allow(caller, decision.family.name, decision.tier.name)
+    ) -> Admitted:
+        """Take a place within the caller's limits, and a slot when it is free.
+
+        Who gets it must choose a replica before awaiting anything else. Raises Forbidden, InvalidRequest (a batch
+        that no limit would ever let in), RateLimited, LimitsUnavailable or Overloaded.
+        """
+        family, tier = decision.family.name, decision.tier.name
+        self._access.allow(caller, family, tier)
         requests, tokens = estimate(len(body.raw), body.values, decision.tier)
         if not dialect.generates:
             tokens = 0
-        return await self._access.admit(caller, streamed=streamed, tokens=tokens, requests=requests)
+        reservation = await self._access.admit(caller, streamed=streamed, tokens=tokens, requests=requests)
+        queued = self._queued[caller.priority]
+        queued.inc()
+        try:
+            slot = await self._queue.enter(tier=(family, tier), key=caller.name, priority=caller.priority)
+        except BaseException as error:
+            reservation.close(0)
+            if isinstance(error, Overloaded):
+                self._metrics.shed.labels(error.priority, error.shed).inc()
+            raise
+        finally:
+            queued.dec()
+        self._metrics.admission_wait.labels(family, tier).observe(slot.waited)
+        return Admitted(reservation, slot)

@@ -6,8 +6,7 @@ Messages name no engine: clients may be anybody. The request's line in the log n
 import logging
 from collections.abc import Mapping
 
-import orjson
-
+from alphatier_server.dialects.engine_errors import engine_message
 from alphatier_server.errors import (
     EngineFailed,
     EngineRefused,
@@ -15,8 +14,8 @@ from alphatier_server.errors import (
     GatewayError,
     NoDescriptors,
     NoEngine,
-    Overloaded,
     TimedOut,
+    TooManyConnections,
     Unreachable,
     UpstreamError,
     reason_phrase,
@@ -39,7 +38,7 @@ def engine_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> Ga
 
     Its own 4xx as it came, 503 as one of the gateway's, else the engine's failure.
     """
-    error = _error_object(body)
+    error = engine_message(body)
     message = error.get("message")
     if status == 503:
         wait = _retry_after(headers) or RETRY_AFTER_SECONDS
@@ -60,24 +59,14 @@ def failure(error: UpstreamError) -> GatewayError:
     """The gateway's words for an engine that did not answer."""
     if isinstance(error, NoDescriptors):
         log.error("no file descriptor is left for a connection to an engine: raise `ulimit -n`")
-        return Overloaded("The gateway has too many connections open.", code="gateway_overloaded", retry_after=1)
+        return TooManyConnections(
+            "The gateway has too many connections open.", code="too_many_connections", retry_after=1
+        )
     if isinstance(error, Unreachable):
         return NoEngine("The engine cannot be reached.", code="no_engine", retry_after=RETRY_AFTER_SECONDS)
     if isinstance(error, TimedOut):
         return EngineTimeout(f"The engine sent nothing for {error.seconds:g} seconds.", code="engine_timeout")
     return EngineFailed("The engine broke off while it answered.", code="engine_failed")
-
-
-def _error_object(body: bytes) -> dict[str, object]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = {"error": body[:500].decode("utf-8", "replace")}
-    error = document.get("error", document.get("detail")) if isinstance(document, dict) else document
-    if isinstance(error, dict):
-        return error
-    message = error if isinstance(error, str) else orjson.dumps(error).decode()
-    return {"message": message, "type": "invalid_request_error", "param": None, "code": None}
 
 
 def _retry_after(headers: Mapping[bytes, bytes]) -> int | None:

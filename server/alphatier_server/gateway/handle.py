@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import orjson
+
 from alphatier_models import Family
 from alphatier_server.dialects.dialect import Dialect, Target
 from alphatier_server.dialects.efforts import READ_FIELDS
@@ -36,6 +38,7 @@ from alphatier_server.gateway.relay import KeepAlive, SentError, relay_stream
 from alphatier_server.gateway.request import Request, ResponseWriter, lines
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
+from alphatier_server.settings.overload import ENGINE_PRIORITIES
 from alphatier_server.upstream import Answer
 
 log = logging.getLogger("alphatier")
@@ -111,7 +114,8 @@ class Gateway:
         if self._state.draining:
             response.keep_alive = False
             raise Draining("The gateway is about to end; ask again.", code="shutting_down", retry_after=1)
-        request.head.require_json()
+        if request.method == "POST":
+            request.head.require_json()
         caller = self._admitter.caller(request.head)
         record.key = caller.name
         body = await self._read(request, record)
@@ -123,6 +127,7 @@ class Gateway:
         if record.streamed and settings.keep_alive:
             start = partial(_start, response, dialect, record)
             record.keep_alive = KeepAlive(dialect, response, settings.keep_alive, start)
+        record.priority = ENGINE_PRIORITIES[caller.priority]
         record.admission = await self._admitter.admit(caller, decision, body, dialect, streamed=record.streamed)
         answer, target = await self._sender.send(dialect, request, body, decision, record)
         if answer.body is None:
@@ -131,6 +136,8 @@ class Gateway:
 
     async def _read(self, request: Request, record: RequestRecord) -> JsonObject:
         raw = await request.body()
+        if request.method == "GET":  # a path that is passed on, of the first family's default tier
+            return JsonObject(orjson.dumps({"model": next(iter(self._families), None)}))
         if self._settings.log_prompts:
             record.prompt = raw.decode("utf-8", "replace")
         try:
@@ -208,13 +215,20 @@ def _whole(
     record.observe(observed)
     record.result = "ok"
     record.status = answer.status
-    return partial(response.answer, answer.status, _head(_JSON, dialect, record), client_bytes)
+    return partial(response.answer, answer.status, _head(_kind(answer, dialect), dialect, record), client_bytes)
 
 
 def _start(response: ResponseWriter, dialect: Dialect, record: RequestRecord) -> None:
     """Begin a stream's answer."""
     record.status = 200
     response.start(200, _head(_EVENTS, dialect, record))
+
+
+def _kind(answer: Answer, dialect: Dialect) -> bytes:
+    """The answer's content type: JSON, but for a path that is only passed on."""
+    if not dialect.as_it_came:
+        return _JSON
+    return b"content-type: %b\r\n" % answer.headers.get(b"content-type", b"application/octet-stream")
 
 
 def _failed(error: GatewayError, dialect: Dialect, response: ResponseWriter, record: RequestRecord) -> LastBytes:

@@ -12,10 +12,10 @@ from alphatier_models import Evaluation, Tier
 from alphatier_server.dialects.dialect import Observed, Relay
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError
+from alphatier_server.gateway.admit import Admitted
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.relay import KeepAlive
 from alphatier_server.gateway.request import Request
-from alphatier_server.keys.access import Admission
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.collector import Counter
 from alphatier_server.metrics.definitions import Metrics
@@ -64,7 +64,7 @@ class RequestRecord:
     lease: Lease | None = None
     result: Result = "abandoned"
     """What the request says about its replica's health."""
-    admission: Admission | None = None
+    admission: Admitted | None = None
 
     def __init__(self, endpoint: str, request: Request) -> None:
         self.request_id = request.head.request_id

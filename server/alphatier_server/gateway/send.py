@@ -137,7 +137,7 @@ class Sender:
         fresh: bool,
     ) -> Answer:
         try:
-            sent = dialect.engine_body(body, target)
+            sent = b"" if request.method == "GET" else dialect.engine_body(body, target)
         except JsonError as error:
             raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
         headers = b"%bx-request-id: %b\r\n%b" % (replica.headers, record.request_id.encode(), request.head.trace())

@@ -125,11 +125,19 @@ class Metrics:
             _TIER,
             OVERHEAD_BUCKETS,
         )
+        self.admission_wait = self._histogram(
+            "admission_wait_seconds",
+            "Waiting in the gateway's own queue, of requests that were let in.",
+            _TIER,
+            SECONDS_BUCKETS,
+        )
 
     def _events(self) -> None:
         self.errors = self._counter("errors", "Error answers and broken streams by kind.", ("kind",))
         self.retries = self._counter("retries", "Requests sent to an engine again.", _TIER)
         self.disconnects = self._counter("client_disconnects", "Clients that left before the end.", _TIER)
+        self.shed = self._counter("requests_shed", "Requests that the queue shed.", ("priority", "reason"))
+        self.queued = self._gauge("queued_requests", "Requests that wait in the gateway's own queue.", ("priority",))
         self.limits_hit = self._counter("limits_hit", "Requests refused by a limit.", ("limit",))
         self.limit_store_failures = self._counter(
             "limit_store_failures", "Admissions for which Redis, which counts limits, did not answer.", ()

@@ -49,7 +49,7 @@ async def _serve(
 ) -> None:
     families: dict[str, Family] = {}
     metrics = Metrics(Path(settings["metrics"]), f"worker{index}")
-    pool = Pool(metrics, config.replicas)
+    pool = Pool(metrics, config.replicas, most_per_replica=config.overload.max_in_flight_per_replica)
     picture = Snapshot(families, pool, metrics.declare)
     picture.take(settings["first"])
     access = build_access(

@@ -50,10 +50,13 @@ class Pool:
         metrics: Metrics,
         settings: PoolSettings | None = None,
         *,
+        most_per_replica: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.settings = settings or PoolSettings()
+        self._most_per_replica = most_per_replica
+        """Requests that one replica gets at once, as long as another has room; None: any number."""
         self.retries = RetryBudget(self.settings, clock)
         self.version = 0
         """Grows with every change that `snapshot` shows."""
@@ -88,6 +91,8 @@ class Pool:
             candidates = [replica for replica in self._serving(family, tier) if replica.name not in avoid]
         if not candidates:
             raise self._no_engine(family, tier)
+        if self._most_per_replica is not None:
+            candidates = [r for r in candidates if r.in_flight < self._most_per_replica] or candidates
         replica = self._choose(candidates, f"{family}:{tier}", body)
         return Lease(self, replica, replica.models[tier])
 
@@ -103,6 +108,12 @@ class Pool:
                 self._breaker_changed(replica, ejected=True)
         elif probe and breaker.unprobed(self._clock(), probe):
             self._breaker_changed(replica)
+
+    def spare(self, tier: tuple[str, str]) -> int | None:
+        """How many more requests the tier's replicas may take; None where that is not bounded, or there is none."""
+        most = self._most_per_replica
+        candidates = self._candidates.get(tier) or self._find(*tier)
+        return sum(max(0, most - replica.in_flight) for replica in candidates) if most and candidates else None
 
     def ready(self) -> bool:
         """Whether any replica can answer."""

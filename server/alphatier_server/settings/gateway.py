@@ -5,10 +5,11 @@ Times are in seconds, sizes in bytes. How the file is read is `settings.file`.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.engines import EngineSettings
@@ -21,6 +22,9 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 SecondsOrNone = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+_OWN_PATHS = ("/admin", "/health", "/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/chat", "/v1/messages")
 
 
 class Section(BaseModel):
@@ -148,6 +152,14 @@ class GatewayConfig(Section):
     overload: OverloadSettings = Field(default_factory=OverloadSettings)
     replicas: PoolSettings = Field(default_factory=PoolSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    @field_validator("passthrough")
+    @classmethod
+    def _are_paths_of_engines(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", path) or path.startswith(_OWN_PATHS):
+                raise ValueError(f"{path!r} is no path that can be passed on; write e.g. /v1/embeddings or /tokenize")
+        return paths
 
     def served_hosts(self) -> tuple[str, ...] | None:
         """The names in `Host` that are served; None for any."""

@@ -28,10 +28,6 @@ class OverloadSettings(BaseModel):
     max_queue_seconds: float | None = Field(
         30.0, ge=0, description="Longest wait there, in seconds; 0: any time, which clients' own limits should end."
     )
-    engine_priority: bool = Field(
-        False,
-        description="Hand the key's class to vLLM as `priority`; it must run with --scheduling-policy priority.",
-    )
 
     @field_validator("max_in_flight", "max_in_flight_per_tier", "max_in_flight_per_replica", "max_queue_seconds")
     @classmethod

@@ -1,0 +1,103 @@
+"""Paths that the gateway only passes on (embeddings, rerank, tokenize, audio): the model's name is all that changes.
+
+The body of a POST is a JSON object; what the engine answers, JSON or not, whole or as a stream, goes to the client
+as it came.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import orjson
+
+from alphatier_server.dialects.bodies import object_or_empty
+from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
+from alphatier_server.dialects.efforts import TIER_FIELD, Effort
+from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.dialects.usage import Usage, token_count
+from alphatier_server.errors import GatewayError
+
+# Within a JSON string the quotes would be escaped, so this is a key wherever it stands.
+_KEY: Final = b'"usage"'
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\})')
+
+
+class PassthroughDialect(Dialect):
+    """One such path. `generates`: whether a key's limits of tokens count what it uses."""
+
+    methods: ClassVar[tuple[str, ...]] = ("POST", "GET")
+    as_it_came: ClassVar[bool] = True
+    keep_alive: ClassVar[bytes] = b""
+
+    def __init__(self, path: str, *, generates: bool = False) -> None:
+        self.path = path
+        self.endpoint = path.removeprefix("/v1").strip("/")
+        self.generates = generates
+
+    def efforts(self, body: Mapping[str, Any]) -> Sequence[Effort]:
+        """None: what `reasoning_effort` means to such a path is the engine's business."""
+        return ()
+
+    def engine_body(self, body: JsonObject, target: Target) -> bytes:
+        """The body with the engine's model name and without the tier."""
+        replace: dict[str, Any] = {"model": target.engine_model}
+        if target.priority is not None and "priority" in body.values:
+            replace["priority"] = target.priority
+        return body.edited(replace, (TIER_FIELD,))
+
+    def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
+        """A relay that passes all bytes."""
+        return PassthroughRelay()
+
+    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
+        """The answer as it came, and its `usage` where it has one."""
+        return raw, Observed(usage=usage_of(raw))
+
+    def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
+        """Nothing: the stream may be sound, in which words have no meaning."""
+        return b""
+
+
+class PassthroughRelay:
+    """Bytes in, the same bytes out; the stream ends when the engine ends it (see `dialect.Relay`)."""
+
+    done = False
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._observed = Observed()
+
+    @property
+    def observed(self) -> Observed:
+        """When bytes came. What they were is not known."""
+        return self._observed
+
+    def feed(self, data: bytes) -> bytes:
+        """The same bytes."""
+        if data:
+            self._observed.last_token = self._clock()
+            if self._observed.first_token is None:
+                self._observed.first_token = self._observed.last_token
+        return data
+
+    def finish(self) -> bytes:
+        """Nothing: the engine has said it all."""
+        return b""
+
+
+def usage_of(raw: bytes) -> Usage | None:
+    """The last `usage` object of an answer, found without reading the rest, which may be megabytes of numbers."""
+    found = _USAGE.match(raw, max(raw.rfind(_KEY), 0))
+    if found is None:
+        return None
+    try:
+        values = object_or_empty(orjson.loads(found[1]))
+    except orjson.JSONDecodeError:
+        return None
+    completion = token_count(values.get("completion_tokens")) or 0
+    prompt = token_count(values.get("prompt_tokens"))
+    if prompt is None:
+        total = token_count(values.get("total_tokens"))
+        return None if total is None or total < completion else Usage(total - completion, completion)
+    return Usage(prompt, completion)
