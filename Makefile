@@ -29,10 +29,11 @@ test-slow: install tools-slow ## Only the tests that run for minutes
 test-all: lint tools-slow ## Every test, the slow ones too, with coverage
 	@$(TEST) $(COVERAGE) $(ARGS)
 
-lint: install ## ruff check, ruff format --check, mypy --strict
+lint: install ## ruff check, ruff format --check, mypy --strict, who imports whom
 	@$(RUN) -m ruff check $(CODE)
 	@$(RUN) -m ruff format --check $(CODE)
 	@$(RUN) -m mypy $(CODE)
+	@.venv/bin/lint-imports --no-cache
 
 format: install ## Let ruff format the code and fix what it can
 	@$(RUN) -m ruff format $(CODE)

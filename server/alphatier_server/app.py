@@ -1,202 +1,297 @@
-"""The gateway's FastAPI application: every page but the generating ones, and one error shape.
+"""The gateway's FastAPI application: every path, under any ASGI server.
 
-`create_app` is all of a gateway in one application; `create_pages` are the pages alone, for a process that
-answers generating requests before FastAPI is loaded, and for a second port.
+    ALPHATIER_CONFIG=gateway.toml uvicorn --factory alphatier_server:create_app
+
+`create_app` makes all of a gateway from its settings; `assemble` makes it from parts that somebody else looks after
+(`alphatier serve`, tests).
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from prometheus_client.exposition import choose_encoder
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from alphatier_models import Family
-from alphatier_server.accelerator.protocol import STATE_KEY
-from alphatier_server.api import DIALECTS, Api, GatewaySettings
-from alphatier_server.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
-from alphatier_server.gateway.request import request_id
+from alphatier_server.descriptors import connections_within, raise_limit
+from alphatier_server.dialects.chat import ChatDialect, TextDialect
+from alphatier_server.dialects.dialect import Dialect
+from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
+from alphatier_server.dialects.responses import ResponsesDialect
+from alphatier_server.engines.control_plane import ControlPlane
+from alphatier_server.errors import (
+    ConfigError,
+    ConfigProblem,
+    GatewayError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+)
+from alphatier_server.gateway.admit import Admitter
+from alphatier_server.gateway.handle import Gateway, HandleSettings
+from alphatier_server.gateway.record import Recorder
+from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access, OpenAccess
+from alphatier_server.keys.keyed import build_access
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.definitions import Metrics
+from alphatier_server.middleware.auth import AuthMiddleware
+from alphatier_server.middleware.bounds import BoundsMiddleware
+from alphatier_server.middleware.errors import error_response
 from alphatier_server.replicas.pool import Pool, Replica
 from alphatier_server.routes.admin import Administer, admin_router, validation_error
-from alphatier_server.routes.catalogue import model_card, model_cards
+from alphatier_server.routes.generate import GeneratingPath
+from alphatier_server.routes.health import health_router
+from alphatier_server.routes.metrics import metrics_router
+from alphatier_server.routes.models import models_router
 from alphatier_server.routes.openapi import describe_completions
+from alphatier_server.settings.clients import ClientLimits
+from alphatier_server.settings.file import Source
+from alphatier_server.settings.gateway import GatewayConfig
+from alphatier_server.settings.upstream import UpstreamLimits
 from alphatier_server.upstream import UpstreamClient
 
-__all__ = ["DIALECTS", "GatewaySettings", "create_app", "create_pages"]
+log = logging.getLogger("alphatier")
 
-DESCRIPTION = """OpenAI's API in front of a family of efficiency tiers.
+CONFIG_VARIABLE = "ALPHATIER_CONFIG"
+
+DIALECTS: Sequence[Dialect] = (
+    ChatDialect(),
+    TextDialect(),
+    ResponsesDialect(),
+    MessagesDialect(),
+    CountTokensDialect(),
+)
+"""The APIs that the gateway speaks."""
+
+_DESCRIPTION = """OpenAI's API in front of a family of efficiency tiers.
 
 Choose a tier by model name (`family:tier`), the header `X-Efficiency-Tier`, the field `efficiency_tier`,
 or `reasoning_effort`; the answer's headers say what ran."""
 
+_EXPOSED = ("x-request-id", "x-alphatier-tier", "x-alphatier-alpha", "x-alphatier-decision", "retry-after")
+"""Headers that a web page may read, where CORS is on."""
 
-def create_app(
-    settings: GatewaySettings,
-    pool: Pool,
-    metrics: Metrics,
-    *,
-    access: Access | None = None,
-    state: GatewayState | None = None,
-    upstream: UpstreamClient | None = None,
-    request_log: RequestLog | None = None,
-    administer: Administer | None = None,
-) -> FastAPI:
-    """The application, for a uvicorn server with `GatewayProtocol`, which answers the generating paths."""
-    access = access or OpenAccess()
-    state = state or GatewayState()
-    api = Api(settings, pool, metrics, access, state, upstream=upstream, request_log=request_log)
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What one process's application needs to know of the settings."""
+
+    clients: ClientLimits = field(default_factory=ClientLimits)
+    engines: UpstreamLimits = field(default_factory=UpstreamLimits)
+    requests: HandleSettings = field(default_factory=HandleSettings)
+    cors_origins: tuple[str, ...] = ()
+    private: bool = True
+    """Whether /metrics, /docs and /admin are served on this port."""
+    reasoning_content: bool = False
+    engine_ca_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an application is made of, and somebody else looks after."""
+
+    families: Mapping[str, Family]
+    pool: Pool
+    metrics: Metrics
+    access: Access = field(default_factory=OpenAccess)
+    state: GatewayState = field(default_factory=GatewayState)
+    log: RequestLog = field(default_factory=RequestLog)
+    administer: Administer | None = None
+
+
+@dataclass(frozen=True)
+class Application:
+    """The application, and what the accelerator needs to answer without it."""
+
+    app: FastAPI
+    gateway: Gateway
+    dialects: Mapping[str, Dialect]
+    close: Callable[[], None]
+    """Close connections to engines, and write what is left of the log."""
+
+
+def create_app(config: GatewayConfig | Path | None = None) -> FastAPI:
+    """A whole gateway in front of engines by URL; the settings are those of the file that ALPHATIER_CONFIG names.
+
+    Raises ConfigError, KeyFileError or FamilyError.
+    """
+    source = Source(None, {})
+    if not isinstance(config, GatewayConfig):
+        source = Source(config or _config_file(), {})
+        config = source.load()
+    if not config.engines or any(engine.url is None for engine in config.engines):
+        problem = "names no engines by URL, or some to start"
+        remedy = "Give each a url; `alphatier serve` is what starts engines"
+        raise ConfigError("create_app", [ConfigProblem("engines", problem, remedy)])
+    metrics = Metrics()
+    access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
+    control = ControlPlane(
+        source, config, metrics, report=log.info, engine_api_key=None, on_failure=lambda error: None
+    )
+    parts = Parts(control.families, control.pool, metrics, access, administer=control.administer)
+    application = assemble(
+        app_settings(config, config.listen.hosts), parts, lifespan=lambda app: _live(control, access, application)
+    )
+    return application.app
+
+
+@asynccontextmanager
+async def _live(control: ControlPlane, access: Access, application: Application) -> AsyncIterator[None]:
+    """What works beside the requests."""
+    tasks = [asyncio.create_task(control.run()), asyncio.create_task(access.watch())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await access.close()
+        application.close()
+        control.tidy()
+
+
+def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSettings:
+    """What the application needs of the settings; `hosts` are those that are served (`ClientLimits`)."""
+    limits = config.limits
+    return AppSettings(
+        ClientLimits(
+            limits.max_body_bytes,
+            limits.max_header_bytes,
+            limits.client_timeout,
+            connections=limits.max_connections or connections_within(raise_limit()),
+            hosts=hosts,
+        ),
+        limits.upstream(),
+        HandleSettings(
+            limits.max_json_depth, limits.keepalive_seconds, config.access.allowed_media_hosts, config.log.prompts
+        ),
+        config.cors.origins,
+        config.listen.admin_port is None,
+        config.answers.reasoning_content,
+        config.engine_ca_file,
+    )
+
+
+def assemble(
+    settings: AppSettings, parts: Parts, *, lifespan: Callable[[FastAPI], object] | None = None
+) -> Application:
+    """The application of these parts."""
+    upstream = UpstreamClient(settings.engines, settings.engine_ca_file)
+    parts.pool.on_gone(upstream.forget)
+    recorder = Recorder(parts.metrics, parts.log)
+    sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
+    gateway = Gateway(parts.families, Admitter(parts.access), sender, recorder, settings.requests, parts.state)
+    dialects = {dialect.path: dialect for dialect in DIALECTS}
+
+    def close() -> None:
+        upstream.close()
+        parts.log.flush()
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def closing(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            yield {STATE_KEY: api.exchanges}
+            yield
         finally:
-            api.close()
+            close()
 
-    return create_pages(settings.families, pool, metrics, access, state, administer=administer, lifespan=lifespan)
+    app = _fastapi(settings, parts, dialects, lifespan or closing)
+    for path, dialect in dialects.items():
+        app.router.routes.append(Route(path, GeneratingPath(gateway, dialect, settings.clients)))
+    _add_pages(app, parts, lambda replica: replica.in_flight, private=settings.private)
+    return Application(app, gateway, dialects, close)
 
 
-def create_pages(
-    families: Mapping[str, Family],
-    pool: Pool,
-    metrics: Metrics,
-    access: Access,
-    state: GatewayState,
+def operators_app(parts: Parts, settings: AppSettings, in_flight: Callable[[Replica], int]) -> FastAPI:
+    """The pages of the second port, for operators: no generating path."""
+    app = _fastapi(settings, parts, {}, None, private=True)
+    _add_pages(app, parts, in_flight, private=True)
+    return app
+
+
+def _fastapi(
+    settings: AppSettings,
+    parts: Parts,
+    dialects: Mapping[str, Dialect],
+    lifespan: Callable[[FastAPI], object] | None,
     *,
-    administer: Administer | None = None,
-    private: bool = True,
-    generates: bool = True,
-    in_flight: Callable[[Replica], int] = lambda replica: replica.in_flight,
-    lifespan: Any = None,
+    private: bool | None = None,
 ) -> FastAPI:
-    """Health and models; where `private`, /metrics, /docs and (given `administer`) /admin too.
-
-    `generates` says that the generating paths are served on the same port. `in_flight` are a replica's open
-    requests.
-    """
+    middleware = [
+        Middleware(AuthMiddleware, access=parts.access, generating=dialects.keys()),
+        Middleware(BoundsMiddleware, limits=settings.clients, generating=dialects.keys()),
+    ]
+    if settings.cors_origins:
+        middleware.insert(
+            0,
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["*"],
+                expose_headers=_EXPOSED,
+            ),
+        )
+    shown = settings.private if private is None else private
     app = FastAPI(
         title="alphatier",
-        description=DESCRIPTION,
-        lifespan=lifespan,
+        description=_DESCRIPTION,
+        lifespan=lifespan,  # type: ignore[arg-type]
         redirect_slashes=False,
-        openapi_url="/openapi.json" if private else None,
+        openapi_url="/openapi.json" if shown else None,
+        middleware=middleware,
     )
-    if generates:
-        for dialect in DIALECTS:
-            app.router.routes.append(Route(dialect.path, _only_by_post))
-    _add_health(app, pool, state, in_flight)
-    _add_models(app, families, access)
-    if private:
-        _add_metrics(app, metrics)
-    if private and administer is not None:
-        app.include_router(admin_router(administer, access.is_admin))
-    _add_errors(app)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _wrong_request)
+    app.add_exception_handler(GatewayError, _gateway_error)
     describe_completions(app)
     return app
 
 
-class _OnlyByPost:
-    """The generating paths as ASGI sees them: by POST they are answered before it (`http.protocol`).
-
-    What still comes by POST is another spelling of the path (`/v1/chat%2fcompletions`), or a server without that
-    protocol.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "POST":
-            raise HTTPException(404)
-        raise HTTPException(405, headers={"allow": "POST"})
+def _add_pages(app: FastAPI, parts: Parts, in_flight: Callable[[Replica], int], *, private: bool) -> None:
+    app.include_router(health_router(parts.pool, parts.state, in_flight, detailed=private))
+    app.include_router(models_router(parts.families, parts.access))
+    if private:
+        app.include_router(metrics_router(parts.metrics))
+    if private and parts.administer is not None:
+        app.include_router(admin_router(parts.administer, audit=parts.log.write))
 
 
-_only_by_post = _OnlyByPost()
+def _config_file() -> Path:
+    name = os.environ.get(CONFIG_VARIABLE)
+    if not name:
+        remedy = "Set it to the path of a TOML file; server/README.md lists every key"
+        raise ConfigError("create_app", [ConfigProblem(CONFIG_VARIABLE, "is not set", remedy)])
+    return Path(name)
 
 
-def _add_health(app: FastAPI, pool: Pool, state: GatewayState, in_flight: Callable[[Replica], int]) -> None:
-    @app.get("/health/live", tags=["health"], summary="The gateway's process runs")
-    async def live() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get(
-        "/health/ready",
-        tags=["health"],
-        summary="At least one engine can answer",
-        responses={503: {"description": "No engine can answer yet"}},
-    )
-    async def ready() -> JSONResponse:
-        replicas = {
-            replica.name: {"up": replica.up, "tiers": sorted(replica.models), "in_flight": in_flight(replica)}
-            for replica in pool.replicas
-        }
-        is_ready = pool.ready() and not state.draining
-        status = "ok" if is_ready else "draining" if state.draining else "no engine is up"
-        document = {"status": status, "replicas": replicas}
-        return JSONResponse(document, 200 if is_ready else 503, headers=None if is_ready else {"retry-after": "5"})
-
-
-def _add_models(app: FastAPI, families: Mapping[str, Family], access: Access) -> None:
-    async def known(
-        authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
-        x_api_key: Annotated[str | None, Header(include_in_schema=False)] = None,
-    ) -> None:
-        access.caller(authorization, x_api_key)
-
-    keyed: dict[str, Any] = {
-        "tags": ["models"],
-        "dependencies": [Depends(known)],
-        "responses": {401: {"description": "No API key, or one that is not known"}},
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:200]
+    kinds: dict[int, type[GatewayError]] = {404: NotFound, 405: MethodNotAllowed}
+    words = {
+        404: f"There is no {path}; /docs lists what there is.",
+        405: f"{path} does not take {request.method}; /docs lists what it takes.",
     }
-
-    @app.get("/v1/models", summary="Families, their tiers, and what was measured of each", **keyed)
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": model_cards(families)}
-
-    @app.get("/v1/models/{model}", summary="One family or tier", **keyed)
-    async def model(model: str) -> dict[str, Any]:
-        return model_card(families, model)
+    kind = kinds.get(error.status_code, InvalidRequest if error.status_code < 500 else GatewayError)
+    translated = kind(words.get(error.status_code, str(error.detail)))
+    return error_response(request.scope, translated, dict(error.headers or {}))
 
 
-def _add_metrics(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/metrics", tags=["metrics"], summary="Prometheus metrics", response_class=Response)
-    async def scrape(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(metrics.registry), media_type=content_type)
+async def _gateway_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    return error_response(request.scope, error)
 
 
-def _add_errors(app: FastAPI) -> None:
-    async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        kinds: dict[int, type[GatewayError]] = {404: NotFound, 405: MethodNotAllowed}
-        words = {
-            404: f"There is no {request.url.path}; /docs lists what there is.",
-            405: f"{request.url.path} does not take {request.method}; /docs lists what it takes.",
-        }
-        other = InvalidRequest if error.status_code < 500 else GatewayError
-        kind: type[GatewayError] = kinds.get(error.status_code, other)
-        translated = kind(words.get(error.status_code, str(error.detail)))
-        return _error_response(request, translated, dict(error.headers or {}))
-
-    async def gateway_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, GatewayError)
-        return _error_response(request, error, {})
-
-    async def wrong_request(request: Request, error: Exception) -> Response:
-        return _error_response(request, validation_error(error), {})
-
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(RequestValidationError, wrong_request)
-    app.add_exception_handler(GatewayError, gateway_error)
-
-
-def _error_response(request: Request, error: GatewayError, headers: dict[str, str]) -> Response:
-    given = request.headers.get("x-request-id")
-    headers["x-request-id"] = request_id(given.encode("latin-1") if given is not None else None)
-    return Response(error.body(), error.status, headers | error.headers, media_type="application/json")
+async def _wrong_request(request: Request, error: Exception) -> Response:
+    return error_response(request.scope, validation_error(error))

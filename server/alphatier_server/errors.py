@@ -8,8 +8,10 @@ GatewayError                  base: status, type, code, message
 ├── RequestTimeout       408  the client did not send its body in time
 ├── Conflict             409  the admin API cannot do it as things are
 ├── BodyTooLarge         413
+├── UnsupportedMediaType 415  the body is not said to be JSON
 ├── HeadTooLarge         431
 ├── RateLimited          429  a limit of the key is used up; Retry-After and x-ratelimit-* say when it is not
+├── Overloaded           503  too much is waiting already; 429 where the key itself holds more than its share
 ├── EngineRefused        4xx  the engine's own refusal, passed on
 ├── EngineFailed         502  the engine broke, or answered something that is no answer
 ├── NoEngine             503  no engine that serves the tier is up; Retry-After says when to ask again
@@ -18,16 +20,33 @@ GatewayError                  base: status, type, code, message
 ├── EngineTimeout        504  the engine sent nothing for too long
 └── DeadlineExceeded     504  the client's own deadline has passed
 
-ClientGone is not for clients: it says that nobody is listening any more.
+ClientGone is not for clients: it says that nobody is listening any more. Nor are these:
+
+UpstreamError            an engine did not answer as HTTP demands
+├── Unreachable          no connection: the engine has not seen the request
+├── NoDescriptors        this process has no file descriptor left for a connection
+├── Broken               the connection ended, or what came is not HTTP
+└── TimedOut             the engine sent nothing for longer than the limit
+EngineError              an engine cannot be planned, does not start, or does not do what it is told
+ConfigError              settings that cannot be used, with every fault found and its remedy
 
 The shape is that of OpenAI's API reference ("Error codes"), so the official SDK raises its own exceptions.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 
 import orjson
+
+
+def reason_phrase(status: int) -> str:
+    """The phrase that goes with a status; an engine may choose one that nobody has registered."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 class ClientGone(Exception):
@@ -60,10 +79,15 @@ class GatewayError(Exception):
         if retry_after is not None:
             self.headers["retry-after"] = str(retry_after)
 
+    def never_again(self) -> "GatewayError":
+        """The same error; OpenAI's SDK does not repeat the request by itself (it reads `x-should-retry`)."""
+        self.headers["x-should-retry"] = "false"
+        return self
+
     @property
     def reason(self) -> str:
-        """The status' reason phrase (RFC 9110, 15)."""
-        return HTTPStatus(self.status).phrase
+        """The status' reason phrase (RFC 9110, 15); empty for a status without one."""
+        return reason_phrase(self.status)
 
     def document(self) -> dict[str, Any]:
         """The error as OpenAI's API would word it."""
@@ -143,6 +167,21 @@ class BodyTooLarge(GatewayError):
     type = "invalid_request_error"
 
 
+class UnsupportedMediaType(GatewayError):
+    """The body is not said to be JSON."""
+
+    status = 415
+    kind = "unsupported_media_type"
+    type = "invalid_request_error"
+
+
+class Overloaded(GatewayError):
+    """The gateway has more to do than it can; Retry-After says when to ask again."""
+
+    status = 503
+    kind = "overloaded"
+
+
 class RateLimited(GatewayError):
     """A limit of the API key is used up."""
 
@@ -151,6 +190,26 @@ class RateLimited(GatewayError):
     type = "rate_limit_error"
     limit = "unknown"
     """Which limit: requests_per_minute, tokens_per_minute, concurrent_requests or concurrent_streams."""
+
+
+ShedReason = Literal["queue_full", "displaced", "waited"]
+"""Why a request was shed: no room for it; it made room for another; it waited too long."""
+
+
+class Overloaded(GatewayError):
+    """More is asked for than the engines can do; Retry-After says when the queue may be through."""
+
+    status = 503
+    kind = "overloaded"
+
+    def __init__(self, message: str, *, greedy: bool, priority: str, shed: ShedReason, retry_after: int) -> None:
+        super().__init__(message, code="overloaded", retry_after=retry_after)
+        self.priority = priority
+        """The class of the request that was shed."""
+        self.shed: ShedReason = shed
+        if greedy:
+            self.status = 429
+            self.type = "rate_limit_error"
 
 
 class HeadTooLarge(GatewayError):
@@ -217,3 +276,65 @@ class DeadlineExceeded(GatewayError):
 
     status = 504
     kind = "deadline_exceeded"
+
+
+class UpstreamError(Exception):
+    """An engine did not answer as HTTP demands. `answered`: whether any byte of an answer had come."""
+
+    answered = False
+
+
+class Unreachable(UpstreamError):
+    """No connection could be made."""
+
+
+class NoDescriptors(UpstreamError):
+    """This process has no file descriptor left for a connection: its own trouble, not the engine's."""
+
+
+class Broken(UpstreamError):
+    """The connection ended before the answer did, or the bytes are not HTTP.
+
+    `reused`: the connection had carried requests before, so the engine may have closed it before it saw this one.
+    """
+
+    def __init__(self, message: str, *, answered: bool, reused: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.reused = reused
+
+
+class TimedOut(UpstreamError):
+    """Nothing came for `seconds`."""
+
+    def __init__(self, seconds: float, *, answered: bool) -> None:
+        super().__init__(f"nothing came for {seconds:g} seconds")
+        self.seconds = seconds
+        self.answered = answered
+
+
+class EngineError(Exception):
+    """An engine cannot be planned, does not start, or does not do what it is told; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class ConfigProblem:
+    """One fault: the key or option it is about (empty: the file as a whole), what is wrong, what to do."""
+
+    where: str
+    problem: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        head = f"{self.where}: " if self.where else ""
+        tail = f" {self.remedy}." if self.remedy else ""
+        return f"{head}{self.problem}.{tail}"
+
+
+class ConfigError(ValueError):
+    """`source` names the file, or the command line."""
+
+    def __init__(self, source: str, problems: list[ConfigProblem]) -> None:
+        self.problems = problems
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        super().__init__(f"{source} cannot be used:\n{lines}")

@@ -11,16 +11,15 @@ import time
 import uuid
 from collections.abc import Callable
 
-import httptools
 import orjson
 import prometheus_client
 
 from alphatier_models import Reasoning
-from alphatier_server.accelerator.known_heads import KnownHeads
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan
-from alphatier_server.dialects.json_object import JsonObject, _edited_by_scanning
-from alphatier_server.gateway.request import RequestHead, request_id
+from alphatier_server.dialects.efforts import READ_FIELDS
+from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.gateway.request import request_id
 from alphatier_server.metrics.collector import Counters, Histograms
 from alphatier_server.metrics.definitions import SECONDS_BUCKETS
 from alphatier_server.metrics.store import Store
@@ -30,71 +29,47 @@ CALLS = 2000
 Step = tuple[str, Callable[[], object], Callable[[], object]]
 
 
-def chunk(number: int) -> bytes:
+def chunk(number: int, index: int = 0, logprobs: object = None) -> bytes:
     """A chunk of a stream as vLLM sends it with running usage."""
-    choice = {"index": 0, "delta": {"reasoning": f" word {number}"}, "logprobs": None, "finish_reason": None}
+    choice = {"index": index, "delta": {"reasoning": f" word {number}"}, "logprobs": logprobs, "finish_reason": None}
     usage = {"prompt_tokens": 48, "total_tokens": 48 + number, "completion_tokens": number}
     document = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "tiny:a"}
     return b"data: " + orjson.dumps({**document, "choices": [choice], "usage": usage}) + b"\n\n"
 
 
-def streams() -> Step:
+def probabilities(number: int) -> object:
+    """Log probabilities of one token."""
+    tops = [{"token": f" {top}", "logprob": -number / 7 - top, "bytes": [32, 48 + top]} for top in range(5)]
+    return {"content": [{"token": f" word {number}", "logprob": -number / 7, "bytes": None, "top_logprobs": tops}]}
+
+
+def streams(name: str, events: list[bytes], **plan: bool) -> Step:
     """Reading each chunk, against matching it with the stream's template."""
-    events = [chunk(number) for number in range(100)]
-    relays = [ChunkRelay(RelayPlan("tiny:a", Reasoning(), learns=learns)) for learns in (False, True)]
+    relays = [ChunkRelay(RelayPlan("tiny:a", Reasoning(), learns=learns, **plan)) for learns in (False, True)]
     at = [0, 0]
 
     def feed(which: int) -> object:
         at[which] = (at[which] + 1) % len(events)
         return relays[which].feed(events[at[which]])
 
-    return "a chunk: parsed / by template", lambda: feed(0), lambda: feed(1)
-
-
-class _Reader:
-    """Takes in a request's head as a protocol does."""
-
-    def __init__(self) -> None:
-        self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-
-    def on_url(self, url: bytes) -> None:
-        self.url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-
-def heads() -> Step:
-    """Parsing a request's head, as the official SDK sends it, against finding it among the known ones."""
-    said = ["host: gateway", "accept: application/json", "user-agent: OpenAI/Python", "connection: keep-alive"]
-    said += [f"x-stainless-{name}: value" for name in ("lang", "os", "arch", "runtime", "async", "retry-count")]
-    said += ["content-type: application/json", "authorization: Bearer sk-1", "content-length: 12"]
-    data = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", *said, "", '{"model": 1}']).encode()
-    reader = _Reader()
-    parser = httptools.HttpRequestParser(reader)
-    parser.feed_data(data)
-    known: KnownHeads[RequestHead] = KnownHeads()
-    known.learn(data, reader.headers, RequestHead(reader.headers))
-
-    def parse() -> object:
-        reader.url, reader.headers = b"", []
-        parser.feed_data(data)
-        return RequestHead(reader.headers)
-
-    return "a request's head: parsed / known", parse, lambda: known.find(data)
+    return f"a chunk, {name}: read / template", lambda: feed(0), lambda: feed(1)
 
 
 def bodies() -> Step:
-    """Scanning a request's members, against cutting at two keys found by search."""
+    """Reading a request's body and writing all of it anew, against changing two members and no other byte."""
     messages = [{"role": "user", "content": "What is 17 + 25 - 8? Think step by step. " * 10}]
     raw = orjson.dumps({"model": "tiny", "reasoning_effort": "low", "messages": messages, "max_tokens": 128})
-    replace, remove = {"model": "tiny:alpha-0.4"}, ("reasoning_effort",)
-    return (
-        "a request's body: scanned / cut",
-        lambda: _edited_by_scanning(raw, replace, remove),
-        lambda: JsonObject(raw, ("model",)).edited(replace, remove),
-    )
+
+    def anew() -> bytes:
+        values = orjson.loads(raw)
+        values["model"] = "tiny:alpha-0.4"
+        del values["reasoning_effort"]
+        return orjson.dumps(values)
+
+    def edited() -> bytes:
+        return JsonObject(raw, READ_FIELDS, 64).edited({"model": "tiny:alpha-0.4"}, ("reasoning_effort",))
+
+    return "a request's body: written anew / edited", anew, edited
 
 
 def metrics() -> Step:
@@ -138,12 +113,18 @@ def microseconds(call: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure all steps and print a line each."""
-    print(f"{'step':40} {'before µs':>10} {'after µs':>10} {'ratio':>7}")
-    for name, before, after in (heads(), streams(), bodies(), metrics(), ids()):
+    print(f"{'step':52} {'before µs':>10} {'after µs':>10} {'ratio':>7}")
+    chunks = (
+        streams("n=1", [chunk(number) for number in range(100)]),
+        streams("n=1, reasoning_content", [chunk(number) for number in range(100)], reasoning_content=True),
+        streams("n=4", [chunk(number, index) for number in range(100) for index in range(4)]),
+        streams("logprobs", [chunk(number, logprobs=probabilities(number)) for number in range(100)]),
+    )
+    for name, before, after in (*chunks, bodies(), metrics(), ids()):
         pairs = [(microseconds(before), microseconds(after)) for _ in range(ROUNDS)]
         slow, quick = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratio = statistics.median(a / b for a, b in pairs)
-        print(f"{name:40} {slow:10.2f} {quick:10.2f} {ratio:6.1f}x")
+        print(f"{name:52} {slow:10.2f} {quick:10.2f} {ratio:6.1f}x")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,9 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from alphatier_server.accelerator.protocol import GatewayProtocol
-from alphatier_server.app import GatewaySettings, create_app
+from alphatier_server.accelerator.protocol import accelerated_protocol
+from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.plan import plan_engines
-from alphatier_server.gateway.decide import Decision
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Lease, Pool, Replica
 from alphatier_server.settings.engines import EngineSettings
@@ -47,8 +46,8 @@ ENGINE_ARGUMENTS = ["--block-size", "32"]
 class Counted(Pool):
     """A pool that remembers how many requests each replica got."""
 
-    def lease(self, decision: Decision, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
-        lease = super().lease(decision, body, avoid)
+    def lease(self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
+        lease = super().lease(family, tier, body, avoid)
         self.shares[lease.replica.name] += 1
         return lease
 
@@ -63,7 +62,7 @@ class RoundRobin(Counted):
 
     _turn = 0
 
-    def _choose(self, candidates: Sequence[Replica], decision: Decision, body: Mapping[str, Any]) -> Replica:
+    def _choose(self, candidates: Sequence[Replica], model: str, body: Mapping[str, Any]) -> Replica:
         self._turn += 1
         return candidates[self._turn % len(candidates)]
 
@@ -104,8 +103,10 @@ async def measured(
 
 async def converse(running: RunningFleet, pool: Counted, seed: int, conversations: int, turns: int) -> list[int]:
     """Hold the conversations through a gateway with this pool. Returns how many requests each replica had."""
-    app = create_app(GatewaySettings(running.fleet.families), pool, Metrics())
-    config = uvicorn.Config(app, port=0, http=GatewayProtocol, ws="none", log_config=None)
+    settings = AppSettings()
+    application = assemble(settings, Parts(running.fleet.families, pool, Metrics()))
+    protocol = accelerated_protocol(application.gateway, application.dialects, settings.clients)
+    config = uvicorn.Config(application.app, port=0, http=protocol, ws="none", log_config=None)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     await eventually(lambda: server.started)

@@ -84,7 +84,7 @@ async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_pa
             )
             assert await text(running, "tiny:alpha-0.4") == careful
             assert spoken(first + await stream.read()) == terse
-        await eventually(lambda: "unloaded tiny:alpha-0.4" in " ".join(running.told))
+        await eventually(lambda: "unloaded tiny:alpha-0.4" in " ".join(running.reported))
 
         # added and removed
         point_tier_at(folder, "twin", "alpha-0")

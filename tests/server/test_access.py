@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from alphatier_models import Family
-from alphatier_server.errors import Forbidden, RateLimited, Unauthorized
+from alphatier_server.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
 from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.keys.access import Access, OpenAccess
 from alphatier_server.keys.keyed import KeyedAccess, build_access
 from alphatier_server.keys.ring import ApiKey, KeyFileError, KeyRing, digest_of, parse_keys
 from alphatier_server.keys.source import KeySource
-from alphatier_server.limits.estimate import estimate_tokens
+from alphatier_server.limits.estimate import estimate
 from alphatier_server.limits.memory import MemoryStore
 from alphatier_server.settings.access import AccessSettings, KeyLimits
 from support.families import small_family
@@ -90,7 +90,7 @@ class TestKeys:
         assert (error.value.status, error.value.code) == (401, code)
         assert error.value.headers["www-authenticate"] == "Bearer"
         assert ALICE[:12] not in error.value.message
-        assert not access.is_admin(authorization, api_key)
+        assert not access.admin(authorization, api_key)
 
     def test_keys_end_by_date_or_by_hand(self, tmp_path: Path) -> None:
         file = key_file(
@@ -127,7 +127,7 @@ class TestEnvironment:
         access = access_to(environment={"ALPHATIER_API_KEYS": f"alice:{ALICE}, {BOB}"})
         assert access.caller(f"Bearer {ALICE}", None).name == "alice"
         assert access.caller(f"Bearer {BOB}", None).name == "alphatier-api-keys-2"
-        assert not access.is_admin(f"Bearer {ALICE}", None)
+        assert not access.admin(f"Bearer {ALICE}", None)
 
     def test_file_and_variable_add_up_and_may_not_repeat_each_other(self, tmp_path: Path) -> None:
         file = key_file(tmp_path, entry("alice", ALICE))
@@ -141,14 +141,14 @@ class TestEnvironment:
         access = access_to(environment={"ALPHATIER_API_KEYS": " "})
         assert isinstance(access, OpenAccess)
         assert access.caller(None, None).name is None
-        assert not access.is_admin(f"Bearer {ALICE}", None)
+        assert not access.admin(f"Bearer {ALICE}", None)
 
     def test_an_admin_key_alone_leaves_the_rest_open(self) -> None:
         access = access_to(environment={"ALPHATIER_ADMIN_KEYS": f"root:{ALICE}"})
         assert access.caller(None, None).name is None
-        assert access.is_admin(f"Bearer {ALICE}", None)
-        assert access.is_admin(None, ALICE)
-        assert not access.is_admin(f"Bearer {BOB}", None)
+        assert access.admin(f"Bearer {ALICE}", None)
+        assert access.admin(None, ALICE)
+        assert not access.admin(f"Bearer {BOB}", None)
 
     def test_the_environment_can_be_ignored(self) -> None:
         assert isinstance(access_to(environment={"ALPHATIER_API_KEYS": ALICE}, read_environment=False), OpenAccess)
@@ -183,17 +183,16 @@ class TestTiers:
         access = access_to(key_file(tmp_path, entry("alice", ALICE, tiers=tiers)))
         caller = access.caller(None, ALICE)
         for tier in ("base", "careful", "terse"):
-            decision = chosen(family, f"toy:{tier}")
             if tier in allowed:
-                access.allow(caller, decision)
+                access.allow(caller, "toy", tier)
                 continue
             with pytest.raises(Forbidden, match=rf"may not use toy:{tier}; it may use ") as error:
-                access.allow(caller, decision)
+                access.allow(caller, "toy", tier)
             assert (error.value.status, error.value.code) == (403, "tier_not_allowed")
 
     def test_a_key_without_tiers_may_use_all(self, tmp_path: Path, family: Family) -> None:
         access = access_to(key_file(tmp_path, entry("alice", ALICE)))
-        access.allow(access.caller(None, ALICE), chosen(family, "toy"))
+        access.allow(access.caller(None, ALICE), "toy", "careful")
 
     @pytest.mark.parametrize(
         ("settings", "default"),
@@ -213,7 +212,7 @@ class TestTiers:
         assert caller.default_tier == default
         decision = chosen(family, "toy", caller.default_tier)
         assert decision.tier.name == (default or family.default_tier)
-        access.allow(caller, decision)
+        access.allow(caller, "toy", decision.tier.name)
 
 
 class TestAdmission:
@@ -259,12 +258,63 @@ class TestAdmission:
 
     def test_the_estimate_is_the_prompt_and_the_lesser_of_maximum_and_measured_length(self, family: Family) -> None:
         tier = family.tier("terse")  # nine of ten answers stay below 40 tokens
-        assert estimate_tokens(400, {}, tier) == 100 + 40
-        assert estimate_tokens(400, {"max_tokens": 8}, tier) == 100 + 8
-        assert estimate_tokens(400, {"max_completion_tokens": 9000, "n": 3}, tier) == 100 + 3 * 40
-        assert estimate_tokens(400, {"max_tokens": "many", "n": True}, tier) == 100 + 40
+        assert estimate(400, {}, tier) == (1, 100 + 40)
+        assert estimate(400, {"max_tokens": 8}, tier) == (1, 100 + 8)
+        assert estimate(400, {"max_completion_tokens": 9000, "n": 3}, tier) == (1, 100 + 3 * 40)
+        assert estimate(400, {"max_tokens": "many", "n": True}, tier) == (1, 100 + 40)
+        assert estimate(400, {"n": 2, "best_of": 5}, tier) == (1, 100 + 5 * 40)
         unmeasured = tier.model_copy(update={"evaluations": ()})
-        assert estimate_tokens(0, {}, unmeasured) == 512
+        assert estimate(0, {}, unmeasured) == (1, 512)
+
+    @pytest.mark.parametrize(
+        ("prompt", "requests", "prompt_tokens"),
+        [
+            ("hello", 1, 100),
+            (["hello"] * 1000, 1000, 100),
+            ([1] * 150, 1, 150),
+            ([[1] * 90, [2] * 30], 2, 120),
+            ([], 1, 100),
+            ({"not": "a prompt"}, 1, 100),
+            ([["a"], 1, None], 3, 100),
+        ],
+    )
+    def test_a_batch_counts_as_its_prompts_and_all_their_answers(
+        self, family: Family, prompt: object, requests: int, prompt_tokens: int
+    ) -> None:
+        tier = family.tier("terse")
+        values = {"prompt": prompt, "n": 2, "max_tokens": 8}
+        assert estimate(400, values, tier) == (requests, prompt_tokens + requests * 2 * 8)
+
+    def test_a_batch_of_embedded_prompts_counts_as_well(self, family: Family) -> None:
+        values = {"prompt": ["a"], "prompt_embeds": ["b64", "b64"], "max_tokens": 8}
+        assert estimate(0, values, family.tier("terse")) == (3, 3 * 8)
+
+    async def test_a_batch_takes_as_many_requests_and_places_as_it_has_prompts(self, tmp_path: Path) -> None:
+        file = key_file(tmp_path, entry("alice", ALICE, requests_per_minute="12", concurrent_requests="5"))
+        access = access_to(file)
+        alice = access.caller(None, ALICE)
+        batch = await access.admit(alice, streamed=False, tokens=5, requests=4)
+        assert b"x-ratelimit-remaining-requests: 8\r\n" in batch.lines
+        await access.admit(alice, streamed=False, tokens=5)
+        with pytest.raises(RateLimited, match="5 requests at once"):
+            await access.admit(alice, streamed=False, tokens=5)
+        batch.close(5)
+        with pytest.raises(RateLimited, match=r"5 requests at once \(this batch counts as 5\)"):
+            await access.admit(alice, streamed=False, tokens=5, requests=5)
+        await access.admit(alice, streamed=False, tokens=5, requests=4)
+
+    @pytest.mark.parametrize(
+        "limits", [{"concurrent_requests": "5"}, {"requests_per_minute": "9", "requests_burst": "5"}]
+    )
+    async def test_a_batch_that_could_never_be_let_in_is_the_clients_mistake(
+        self, tmp_path: Path, limits: dict[str, str]
+    ) -> None:
+        access = access_to(key_file(tmp_path, entry("alice", ALICE, **limits)))
+        alice = access.caller(None, ALICE)
+        with pytest.raises(InvalidRequest, match="never let in more than 5") as error:
+            await access.admit(alice, streamed=False, tokens=5, requests=6)
+        assert (error.value.status, error.value.code) == (400, "batch_too_large")
+        await access.admit(alice, streamed=False, tokens=5, requests=5)
 
 
 class TestKeyFile:

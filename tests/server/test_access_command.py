@@ -54,6 +54,7 @@ def test_every_option_reaches_the_file(file: Path) -> None:
         "--tokens-burst": "4",
         "--concurrent-requests": "5",
         "--concurrent-streams": "6",
+        "--priority": "low",
         "--expires-days": "7",
     }
     words = [word for pair in options.items() for word in pair]
@@ -70,6 +71,7 @@ def test_every_option_reaches_the_file(file: Path) -> None:
         "tokens_burst": 4,
         "concurrent_requests": 5,
         "concurrent_streams": 6,
+        "priority": "low",
         "admin": True,
     }
 
@@ -96,7 +98,7 @@ def test_the_list_shows_states_and_no_hashes(file: Path) -> None:
     run("revoke", "bob", "--file", str(file))
     shown = run("list", "--file", str(file)).stdout
     rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines()[1:]}
-    assert rows["alice"] == ["ok", "terse", "terse", "-", "500", "-", "-"]
+    assert rows["alice"] == ["ok", "terse", "terse", "-", "500", "-", "-", "normal"]
     assert (rows["root"][0], rows["bob"][0]) == ("admin", "revoked")
     assert "sha256" not in shown
 

@@ -11,13 +11,14 @@ import pytest
 from click.testing import CliRunner, Result
 from pydantic import BaseModel, SecretStr
 
+from alphatier_server.errors import ConfigError
 from alphatier_server.process.command import serve
 from alphatier_server.settings.changes import needs_restart
-from alphatier_server.settings.errors import ConfigError
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.options import KEYS
 from alphatier_server.settings.watch import FileWatch
+from support.certificates import self_signed
 from support.families import small_family
 
 README = Path(__file__).resolve().parents[2] / "server" / "README.md"
@@ -112,6 +113,13 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(folder: Path, text: str) ->
     assert "hunter2" not in faults(folder, text)
 
 
+def test_the_cas_of_engines_are_looked_at_before_anything_starts(folder: Path) -> None:
+    certificate, key = self_signed(folder, "engines")
+    assert loaded(folder, f"engine_ca_file = '{certificate.name}'").engine_ca_file == certificate
+    for name, fault in ((key.name, "holds no PEM certificates"), ("none.pem", "cannot be read: No such file")):
+        assert f"engine_ca_file: {folder / name} {fault}" in faults(folder, f"engine_ca_file = '{name}'")
+
+
 def test_check_config_prints_the_settings_in_effect_as_a_file_that_gives_them(folder: Path) -> None:
     file = written(folder, f"families = ['toy']\n{REMOTE}")
     printed = check("--config", str(file), "--drain-seconds", "7")
@@ -199,6 +207,8 @@ def test_every_option_has_help_and_tells_the_default_of_its_key() -> None:
 def test_the_example_in_the_readme_holds_every_key_and_is_right(folder: Path) -> None:
     block = re.search(r"## Configuration file.*?```toml\n(.*?)```", README.read_text(), re.DOTALL)
     assert block is not None
+    certificate, _ = self_signed(folder, "engines")
+    certificate.rename(folder / "ca.pem")
     config = loaded(folder, block[1])
     assert isinstance(config.access.redis_url, SecretStr)
     written_keys = set(re.findall(r"^(\w+) = ", block[1], re.MULTILINE))

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from alphatier_models import EFFORTS, Family
+from alphatier_server.dialects.efforts import Effort, TokenBudget, openai_efforts
 from alphatier_server.errors import InvalidRequest, NotFound
-from alphatier_server.gateway.decide import Effort, TokenBudget, auto_tier, budget_tier, decide, openai_efforts
+from alphatier_server.gateway.decide import auto_tier, budget_tier, decide
 from support.families import small_family
 
 

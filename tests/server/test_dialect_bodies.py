@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from alphatier_models import Family
 from alphatier_server.dialects.chat import ChatDialect, TextDialect
-from alphatier_server.dialects.dialect import Dialect
+from alphatier_server.dialects.dialect import Dialect, Target
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
 from alphatier_server.dialects.responses import ResponsesDialect
 from alphatier_server.errors import EngineFailed, InvalidRequest, NotFound
-from alphatier_server.gateway.decide import Decision, decide
-from alphatier_server.replicas.pool import Replica
+from alphatier_server.gateway.decide import decide
 from support.families import small_family
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -26,7 +25,7 @@ DIALECTS: tuple[Dialect, ...] = (
     MessagesDialect(),
     CountTokensDialect(),
 )
-REPLICA = Replica("r", "http://engine", "toy", {"base": "b", "careful": "c", "terse": "t"}, adds_metrics=True)
+TARGET = Target("toy:terse", "t", adds_metrics=True)
 
 scalar = st.one_of(
     st.none(),
@@ -88,11 +87,11 @@ def test_any_request_is_decided_or_refused_and_no_selector_reaches_the_engine(
 ) -> None:
     body = JsonObject(orjson.dumps(document))
     try:
-        decision = decide(body.values, (), {"toy": family}, dialect.efforts(body.values))
+        decide(body.values, (), {"toy": family}, dialect.efforts(body.values))
     except (InvalidRequest, NotFound):
         return
-    sent = orjson.loads(dialect.engine_body(body, decision, REPLICA))
-    assert sent["model"] == REPLICA.models[decision.tier.name]
+    sent = orjson.loads(dialect.engine_body(body, TARGET))
+    assert sent["model"] == TARGET.engine_model
     assert "efficiency_tier" not in sent
     effort = "output_config" if isinstance(dialect, MessagesDialect) else "reasoning"
     assert not (isinstance(sent.get(effort), dict) and "effort" in sent[effort])
@@ -103,10 +102,9 @@ def test_any_request_is_decided_or_refused_and_no_selector_reaches_the_engine(
 @limits
 @given(dialect=st.sampled_from(DIALECTS), document=answer, request_body=request)
 def test_any_answer_is_passed_on_under_the_public_name(
-    family: Family, dialect: Dialect, document: dict[str, Any], request_body: dict[str, Any]
+    dialect: Dialect, document: dict[str, Any], request_body: dict[str, Any]
 ) -> None:
-    decision = Decision(family, family.tier("terse"), "default")
-    out, observed = dialect.answer(orjson.dumps(document), request_body, decision, REPLICA)
+    out, observed = dialect.answer(orjson.dumps(document), request_body, TARGET)
     read = orjson.loads(out)
     assert isinstance(dialect, CountTokensDialect) or read["model"] == "toy:terse"
     assert read.get("content") == document.get("content")
@@ -116,7 +114,6 @@ def test_any_answer_is_passed_on_under_the_public_name(
 
 @limits
 @given(dialect=st.sampled_from(DIALECTS), raw=st.binary(max_size=60))
-def test_any_bytes_are_an_answer_or_the_engines_failure(family: Family, dialect: Dialect, raw: bytes) -> None:
-    decision = Decision(family, family.tier("terse"), "default")
+def test_any_bytes_are_an_answer_or_the_engines_failure(dialect: Dialect, raw: bytes) -> None:
     with contextlib.suppress(EngineFailed):
-        dialect.answer(raw, {}, decision, REPLICA)
+        dialect.answer(raw, {}, TARGET)

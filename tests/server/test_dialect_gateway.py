@@ -235,9 +235,9 @@ class NotingAccess(OpenAccess):
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
         self.asked.append(tokens)
-        return await super().admit(caller, streamed=streamed, tokens=tokens)
+        return await super().admit(caller, streamed=streamed, tokens=tokens, requests=requests)
 
 
 async def test_counting_tokens_uses_none_of_a_keys_tokens(families: dict[str, Family]) -> None:

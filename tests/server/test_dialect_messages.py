@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from alphatier_models import Family
+from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.events import read_event
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect, MessagesRelay
@@ -26,24 +27,18 @@ from alphatier_server.errors import (
     RequestTimeout,
     Unauthorized,
 )
-from alphatier_server.gateway.decide import Decision, decide
-from alphatier_server.replicas.pool import Replica
+from alphatier_server.gateway.decide import decide
 from support.families import small_family
 
 CAPTURED = (Path(__file__).parent / "data" / "messages.sse").read_bytes()
 DIALECT = MessagesDialect()
-REPLICA = Replica("r", "http://engine", "toy", {"careful": "engine-careful", "terse": "engine-terse"})
+TARGET = Target("toy:careful", "engine-careful")
 ENABLED = {"type": "enabled", "budget_tokens": 2048}
 
 
 @pytest.fixture
 def family(tmp_path: Path) -> Family:
     return small_family(tmp_path / "toy")
-
-
-@pytest.fixture
-def decision(family: Family) -> Decision:
-    return Decision(family, family.tier("careful"), "effort")
 
 
 def chosen(family: Family, *headers: str, **body: Any) -> tuple[str, str]:
@@ -130,13 +125,13 @@ def test_what_cannot_be_meant_is_refused(family: Family, body: dict[str, Any]) -
         chosen(family, **body)
 
 
-def test_the_engine_gets_the_budget_as_a_cap_and_every_other_byte(decision: Decision) -> None:
+def test_the_engine_gets_the_budget_as_a_cap_and_every_other_byte() -> None:
     raw = b'{"model":"toy", "max_tokens":4096, "thinking": {"type":"enabled", "budget_tokens":2048 }, "top_p": 0.60}'
-    sent = DIALECT.engine_body(JsonObject(raw), decision, REPLICA)
+    sent = DIALECT.engine_body(JsonObject(raw), TARGET)
     assert sent == raw.replace(b'"model":"toy"', b'"model":"engine-careful"')
 
 
-def test_what_chose_the_tier_stays_here(decision: Decision) -> None:
+def test_what_chose_the_tier_stays_here() -> None:
     body = {
         "model": "toy",
         "efficiency_tier": "careful",
@@ -144,19 +139,19 @@ def test_what_chose_the_tier_stays_here(decision: Decision) -> None:
         "thinking": {"type": "disabled"},
         "max_tokens": 9,
     }
-    sent = orjson.loads(DIALECT.engine_body(JsonObject(orjson.dumps(body)), decision, REPLICA))
+    sent = orjson.loads(DIALECT.engine_body(JsonObject(orjson.dumps(body)), TARGET))
     assert sent == {
         "model": "engine-careful",
         "output_config": {"format": {"type": "json_schema", "schema": {}}},
         "max_tokens": 9,
     }
     body["output_config"] = {"effort": "low"}
-    assert "output_config" not in orjson.loads(DIALECT.engine_body(JsonObject(orjson.dumps(body)), decision, REPLICA))
+    assert "output_config" not in orjson.loads(DIALECT.engine_body(JsonObject(orjson.dumps(body)), TARGET))
 
 
-def test_adaptive_thinking_is_the_engines_business(decision: Decision) -> None:
+def test_adaptive_thinking_is_the_engines_business() -> None:
     raw = b'{"model":"toy","thinking":{"type":"adaptive"}}'
-    assert b'"thinking":{"type":"adaptive"}' in DIALECT.engine_body(JsonObject(raw), decision, REPLICA)
+    assert b'"thinking":{"type":"adaptive"}' in DIALECT.engine_body(JsonObject(raw), TARGET)
 
 
 def test_a_stream_that_needs_no_change_passes_byte_for_byte() -> None:
@@ -224,9 +219,9 @@ def test_a_stream_that_ends_without_its_tokens_is_counted_by_its_deltas(usage: d
     assert one.observed.usage == Usage(5, 2)
 
 
-def test_thinking_tokens_are_noted_where_the_engine_tells(decision: Decision) -> None:
+def test_thinking_tokens_are_noted_where_the_engine_tells() -> None:
     usage = {"input_tokens": 5, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}}
-    _, seen = DIALECT.answer(orjson.dumps({"model": "m", "usage": usage}), {}, decision, REPLICA)
+    _, seen = DIALECT.answer(orjson.dumps({"model": "m", "usage": usage}), {}, TARGET)
     assert seen.usage == Usage(5, 9, 4)
 
 
@@ -297,17 +292,17 @@ def test_every_error_has_anthropics_shape(error: GatewayError, kind: str) -> Non
     assert documents(DIALECT.error_event(error)) == [shape]
 
 
-def test_a_whole_answer_keeps_all_bytes_but_the_model(decision: Decision) -> None:
+def test_a_whole_answer_keeps_all_bytes_but_the_model() -> None:
     raw = b'{"model" : "m", "p": -0.50, "content": [], "usage": {"input_tokens": 5, "output_tokens": 9}}'
-    out, seen = DIALECT.answer(raw, {}, decision, REPLICA)
+    out, seen = DIALECT.answer(raw, {}, TARGET)
     assert orjson.loads(out)["model"] == "toy:careful"
     assert b'"p": -0.50, "content": []' in out
     assert seen.usage == Usage(5, 9)
 
 
-def test_counting_tokens_generates_none(decision: Decision) -> None:
-    out, seen = CountTokensDialect().answer(b'{"input_tokens": 13}', {}, decision, REPLICA)
+def test_counting_tokens_generates_none() -> None:
+    out, seen = CountTokensDialect().answer(b'{"input_tokens": 13}', {}, TARGET)
     assert out == b'{"input_tokens": 13}'
     assert seen.usage is None
     with pytest.raises(EngineFailed):
-        CountTokensDialect().answer(b"<html>", {}, decision, REPLICA)
+        CountTokensDialect().answer(b"<html>", {}, TARGET)

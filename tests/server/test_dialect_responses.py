@@ -8,31 +8,24 @@ import orjson
 import pytest
 
 from alphatier_models import EFFORTS, Family
+from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.events import read_event
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.responses import ResponsePlan, ResponsesDialect, ResponsesRelay
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed, EngineTimeout, InvalidRequest
-from alphatier_server.gateway.decide import Decision, decide
-from alphatier_server.replicas.pool import Replica
+from alphatier_server.gateway.decide import decide
 from support.families import small_family
 
 CAPTURED = (Path(__file__).parent / "data" / "responses.sse").read_bytes()
 UNSPLIT = (Path(__file__).parent / "data" / "responses-unsplit.sse").read_bytes()
 DIALECT = ResponsesDialect()
-REPLICA = Replica(
-    "r", "http://engine", "toy", {"careful": "engine-careful", "terse": "engine-terse"}, adds_metrics=True
-)
+TARGET = Target("toy:careful", "engine-careful", adds_metrics=True)
 
 
 @pytest.fixture
 def family(tmp_path: Path) -> Family:
     return small_family(tmp_path / "toy")
-
-
-@pytest.fixture
-def decision(family: Family) -> Decision:
-    return Decision(family, family.tier("careful"), "effort")
 
 
 def event(name: str, **document: Any) -> bytes:
@@ -97,11 +90,11 @@ def test_what_says_no_is_not_refused(value: Any) -> None:
     assert DIALECT.efforts({"model": "toy", **dict.fromkeys(fields, value), "thinking_token_budget": None}) == []
 
 
-def test_the_engine_gets_no_selector_and_every_other_byte(decision: Decision) -> None:
+def test_the_engine_gets_no_selector_and_every_other_byte() -> None:
     raw = (
         b'{"model":"toy", "input": "h\\u00f6", "efficiency_tier": "careful", "temperature": 0.60, "seed":10000000000}'
     )
-    sent = DIALECT.engine_body(JsonObject(raw), decision, REPLICA)
+    sent = DIALECT.engine_body(JsonObject(raw), TARGET)
     assert orjson.loads(sent)["model"] == "engine-careful"
     assert b'"input": "h\\u00f6"' in sent
     assert b'"temperature": 0.60' in sent
@@ -117,16 +110,16 @@ def test_the_engine_gets_no_selector_and_every_other_byte(decision: Decision) ->
         ({"effort": None}, None),
     ],
 )
-def test_the_effort_stays_here(decision: Decision, reasoning: Any, left: Any) -> None:
+def test_the_effort_stays_here(reasoning: Any, left: Any) -> None:
     body = JsonObject(orjson.dumps({"model": "toy", "input": "?", "reasoning": reasoning, "reasoning_effort": "low"}))
-    sent = orjson.loads(DIALECT.engine_body(body, decision, REPLICA))
+    sent = orjson.loads(DIALECT.engine_body(body, TARGET))
     assert sent.get("reasoning") == left
     assert "reasoning_effort" not in sent
 
 
-def test_the_engine_is_told_to_store_nothing(decision: Decision) -> None:
+def test_the_engine_is_told_to_store_nothing() -> None:
     for body in ({"model": "toy"}, {"model": "toy", "store": None}, {"model": "toy", "store": False}):
-        sent = DIALECT.engine_body(JsonObject(orjson.dumps(body)), decision, REPLICA)
+        sent = DIALECT.engine_body(JsonObject(orjson.dumps(body)), TARGET)
         assert orjson.loads(sent)["store"] is False
 
 
@@ -258,10 +251,10 @@ def test_the_error_event_has_the_apis_shape_and_the_next_number() -> None:
     assert b'"sequence_number":0' in DIALECT.error_event(EngineTimeout("x"))
 
 
-def test_a_whole_answer_keeps_all_bytes_but_what_must_change(decision: Decision) -> None:
+def test_a_whole_answer_keeps_all_bytes_but_what_must_change() -> None:
     usage = b'"usage":{"input_tokens":5,"output_tokens":3}'
     raw = b'{"id":"r","model" : "engine-careful","t":1.00,' + usage + b',"metrics":{"queue_time_ms":250.0}}'
-    out, seen = DIALECT.answer(raw, {}, decision, REPLICA)
+    out, seen = DIALECT.answer(raw, {}, TARGET)
     assert b'"t":1.00' in out
     assert orjson.loads(out) == {
         "id": "r",
@@ -273,27 +266,25 @@ def test_a_whole_answer_keeps_all_bytes_but_what_must_change(decision: Decision)
     assert seen.queue_seconds == 0.25
 
 
-def test_a_whole_answer_shows_the_effort_that_was_asked_for(decision: Decision) -> None:
+def test_a_whole_answer_shows_the_effort_that_was_asked_for() -> None:
     raw = orjson.dumps(response(reasoning=None))
-    out, _ = DIALECT.answer(raw, {"reasoning": {"effort": "low"}}, decision, REPLICA)
+    out, _ = DIALECT.answer(raw, {"reasoning": {"effort": "low"}}, TARGET)
     assert orjson.loads(out)["reasoning"] == {"effort": "low"}
 
 
-def test_zero_reasoning_tokens_beside_reasoning_are_taken_out_as_unknown(decision: Decision) -> None:
+def test_zero_reasoning_tokens_beside_reasoning_are_taken_out_as_unknown() -> None:
     usage = {"input_tokens": 5, "output_tokens": 3, "output_tokens_details": {"reasoning_tokens": 0}}
-    out, seen = DIALECT.answer(
-        orjson.dumps(response(usage=usage, output=[{"type": "reasoning"}])), {}, decision, REPLICA
-    )
+    out, seen = DIALECT.answer(orjson.dumps(response(usage=usage, output=[{"type": "reasoning"}])), {}, TARGET)
     assert orjson.loads(out)["usage"]["output_tokens_details"] == {}
     assert seen.usage == Usage(5, 3, None)
-    _, seen = DIALECT.answer(orjson.dumps(response(usage=usage, output=[{"type": "message"}])), {}, decision, REPLICA)
+    _, seen = DIALECT.answer(orjson.dumps(response(usage=usage, output=[{"type": "message"}])), {}, TARGET)
     assert seen.usage == Usage(5, 3, 0)
 
 
 @pytest.mark.parametrize("raw", [b"<html>", b"[]", b"\xff", b""])
-def test_an_answer_that_is_no_json_is_the_engines_failure(decision: Decision, raw: bytes) -> None:
+def test_an_answer_that_is_no_json_is_the_engines_failure(raw: bytes) -> None:
     with pytest.raises(EngineFailed):
-        DIALECT.answer(raw, {}, decision, REPLICA)
+        DIALECT.answer(raw, {}, TARGET)
 
 
 @pytest.mark.parametrize(
@@ -308,12 +299,12 @@ def test_an_answer_that_is_no_json_is_the_engines_failure(decision: Decision, ra
         {"input_tokens": 5, "output_tokens": 2**53},
     ],
 )
-def test_usage_that_is_none_stays_unknown(decision: Decision, usage: Any) -> None:
-    _, seen = DIALECT.answer(orjson.dumps(response(usage=usage)), {}, decision, REPLICA)
+def test_usage_that_is_none_stays_unknown(usage: Any) -> None:
+    _, seen = DIALECT.answer(orjson.dumps(response(usage=usage)), {}, TARGET)
     assert seen.usage is None
 
 
-def test_more_reasoning_than_output_is_no_count(decision: Decision) -> None:
+def test_more_reasoning_than_output_is_no_count() -> None:
     usage = {"input_tokens": 5, "output_tokens": 3, "output_tokens_details": {"reasoning_tokens": 9}}
-    _, seen = DIALECT.answer(orjson.dumps(response(usage=usage)), {}, decision, REPLICA)
+    _, seen = DIALECT.answer(orjson.dumps(response(usage=usage)), {}, TARGET)
     assert seen.usage == Usage(5, 3, None)

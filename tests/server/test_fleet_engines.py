@@ -1,24 +1,22 @@
 """Engines come, drain and go while the gateway runs, and their health is watched."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
 from alphatier_models import directory_sha256
-from alphatier_server.engines.errors import EngineError
-from alphatier_server.engines.fleet import UnknownEngine
-from alphatier_server.routes.admin import admin_router, administer
+from alphatier_server.engines.registry import UnknownEngine
+from alphatier_server.errors import EngineError
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
+from support.certificates import self_signed
 from support.fake_engine import FakeEngine, completion, error, fake_engine
 from support.families import small_family
-from support.fleets import QUICK, RunningFleet, change_tier, eventually, remove_tier, running_fleet, texts
+from support.fleets import QUICK, change_tier, eventually, remove_tier, running_fleet, texts
 
 VLLM = EngineSettings(kind="vllm")
 
@@ -70,7 +68,7 @@ async def test_the_last_engine_of_before_stays_until_a_new_one_answers(
     nobody = EngineSettings(url="http://127.0.0.1:9")
     async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
         await running.fleet.apply([nobody])
-        await eventually(lambda: "does not answer yet" in " ".join(running.told))
+        await eventually(lambda: "does not answer yet" in " ".join(running.reported))
         assert (await running.ask("toy:terse"))[0] == 200
         assert running.states()["127.0.0.1:9"] == "loading"
 
@@ -86,10 +84,13 @@ async def test_replicas_of_an_engine_that_runs_here_are_added_and_removed(tmp_pa
         await eventually(lambda: running.states() == {"toy-vllm": "up"})
 
 
-async def test_other_arguments_mean_a_new_engine_before_the_old_one_goes(tmp_path: Path, toy: Path) -> None:
+@pytest.mark.parametrize("change", [{"arguments": ["--seed", "1"]}, {"priority": True}])
+async def test_other_arguments_mean_a_new_engine_before_the_old_one_goes(
+    tmp_path: Path, toy: Path, change: dict[str, Any]
+) -> None:
     async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
         async with running.post("toy:terse", stream=True) as stream:
-            await running.fleet.apply([EngineSettings(kind="vllm", arguments=["--seed", "1"])])
+            await running.fleet.apply([VLLM.model_copy(update=change)])
             await eventually(lambda: running.states() == {"toy-vllm": "draining", "toy-vllm~2": "up"})
             assert (await running.ask("toy:terse"))[0] == 200
             running.finish_streams()
@@ -98,10 +99,9 @@ async def test_other_arguments_mean_a_new_engine_before_the_old_one_goes(tmp_pat
 
 
 async def test_settings_that_cannot_be_planned_change_nothing(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy: Path, engines: list[FakeEngine]
 ) -> None:
     one, other = engines
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
         for wrong in ([by_url(other), by_url(other)], [by_url(other, api_key_env="NO_SUCH_KEY")]):
             with pytest.raises(EngineError):
@@ -125,17 +125,18 @@ async def test_an_engine_that_never_starts_ends_the_gateway_unless_others_serve_
 
 
 async def test_every_engine_gets_its_own_key_and_no_other(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, toy: Path, engines: list[FakeEngine]
 ) -> None:
     one, other = engines
-    monkeypatch.setenv("ONE_KEY", "sk-one")
     settings = [by_url(one, api_key_env="ONE_KEY"), by_url(other)]
-    async with running_fleet(tmp_path, [toy], settings, wait=[replica(one), replica(other)]) as running:
+    keys = {"ONE_KEY": "sk-one"}
+    names = [replica(one), replica(other)]
+    async with running_fleet(tmp_path, [toy], settings, wait=names, environment=keys) as running:
         for _ in range(20):
             await running.ask("toy:terse")
         assert {headers.get("authorization") for headers in one.headers} == {"Bearer sk-one"}
         assert {headers.get("authorization") for headers in other.headers} == {None}
-        assert "sk-one" not in str(running.fleet.status()) + str(running.pool.replicas) + str(running.told)
+        assert "sk-one" not in str(running.fleet.status()) + str(running.pool.replicas) + str(running.reported)
 
 
 # --- draining ---------------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ async def test_an_engine_that_is_unwell_for_long_is_started_again(tmp_path: Path
     settings = QUICK.model_copy(update={"restart_after": 0.5})
     async with running_fleet(tmp_path, [toy], [VLLM], settings, wait=["toy-vllm"]) as running:
         (running.folder / "unwell").touch()
-        await eventually(lambda: "does not answer; ending it" in " ".join(running.told))
+        await eventually(lambda: "does not answer; ending it" in " ".join(running.reported))
         (running.folder / "unwell").unlink()
         await running.up("toy-vllm")
         assert sum(event.startswith("start") for event in running.events()) == 2
@@ -226,6 +227,22 @@ async def test_an_engine_by_url_that_stops_answering_is_taken_out_and_found_agai
         await running.up(replica(engine))
 
 
+async def test_an_engine_by_https_is_believed_only_if_the_operators_ca_vouches_for_it(
+    tmp_path: Path, toy: Path
+) -> None:
+    certificate, key = self_signed(tmp_path / "engine", "engine")
+    other, _ = self_signed(tmp_path / "other", "other")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    async with fake_engine(completion(), tls) as engine:
+        settings = EngineSettings(url=engine.url, name="far")
+        async with running_fleet(tmp_path, [toy], [settings], wait=["toy@far"], ca_file=certificate):
+            pass
+        async with running_fleet(tmp_path, [toy], [settings], ca_file=other) as running:
+            await eventually(lambda: "does not answer yet" in " ".join(running.reported))
+            assert not running.pool.ready()
+
+
 # --- adapters of engines by URL ---------------------------------------------------------------------
 
 
@@ -236,7 +253,8 @@ async def test_an_engine_by_url_may_be_told_to_load_adapters(tmp_path: Path, toy
     async with running_fleet(elsewhere, [toy], [VLLM], wait=["toy-vllm"]) as engine:
         address = engine.fleet.status()[0]["url"]
         remote = EngineSettings(url=address, name="far", load_adapters=True)
-        async with running_fleet(tmp_path, [toy], [remote], wait=["toy@far"]) as running:
+        key = engine.engine_environment()["VLLM_API_KEY"]
+        async with running_fleet(tmp_path, [toy], [remote], wait=["toy@far"], default_key=key) as running:
             async with running.post("toy:terse", stream=True) as stream:
                 new = change_tier(toy, "terse", "new")
                 await running.fleet.load_family(toy)
@@ -250,116 +268,3 @@ async def test_an_engine_by_url_may_be_told_to_load_adapters(tmp_path: Path, toy
             remove_tier(toy, "extra")
             await running.fleet.load_family(toy)
             await eventually(lambda: f"unload toy:extra@{added[:8]}" in engine.events())
-
-
-# --- the admin API ----------------------------------------------------------------------------------
-
-
-def admin_client(running: RunningFleet) -> httpx.AsyncClient:
-    from fastapi.exceptions import RequestValidationError
-
-    from alphatier_server.errors import GatewayError
-    from alphatier_server.routes.admin import validation_error
-
-    app = FastAPI()
-    app.include_router(admin_router(partial(administer, running.fleet), lambda bearer, key: bearer == "Bearer admin"))
-
-    async def refused(_request: Any, problem: Any) -> Any:
-        from fastapi.responses import JSONResponse
-
-        told = validation_error(problem) if isinstance(problem, RequestValidationError) else problem
-        return JSONResponse(told.document(), told.status)
-
-    app.add_exception_handler(GatewayError, refused)
-    app.add_exception_handler(RequestValidationError, refused)
-    transport = httpx.ASGITransport(app)
-    return httpx.AsyncClient(
-        transport=transport, base_url="http://gateway", headers={"authorization": "Bearer admin"}
-    )
-
-
-async def test_the_admin_api_adds_drains_and_removes_engines(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine]
-) -> None:
-    one, other = engines
-    async with (
-        running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running,
-        admin_client(running) as client,
-    ):
-        added = await client.post("/admin/engines", json={"url": other.url, "name": "other", "api_key": "sk-1"})
-        assert (added.status_code, added.json()["name"]) == (201, "other")
-        await running.up("toy@other")
-        listed = (await client.get("/admin/engines")).json()["data"]
-        assert [(engine["name"], engine["origin"], engine["state"]) for engine in listed] == [
-            (one.url.removeprefix("http://"), "config", "up"),
-            ("other", "admin", "up"),
-        ]
-        assert "sk-1" not in str(listed)
-        again = await client.post("/admin/engines", json={"url": other.url, "name": "other"})
-        assert again.status_code == 409
-        await running.fleet.apply([by_url(one)])  # what the API added is not the file's to remove
-        assert running.states()["other"] == "up"
-        assert (await client.post(f"/admin/engines/{one.url}/drain")).status_code == 202
-        await eventually(lambda: list(running.states()) == ["other"])
-        assert (await client.delete("/admin/engines/other")).status_code == 200
-        assert (await client.get("/admin/engines")).json()["data"] == []
-        assert (await client.delete("/admin/engines/other")).status_code == 404
-
-
-async def test_the_admin_api_changes_families(tmp_path: Path, toy: Path) -> None:
-    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running, admin_client(running) as client:
-        new = change_tier(toy, "terse", "new")
-        loaded = await client.post("/admin/families", json={"path": str(toy)})
-        assert loaded.status_code == 200
-        assert [tier["sha256"] for tier in loaded.json()["tiers"] if tier["name"] == "terse"] == [new]
-        assert await running.ask("toy:terse") == (200, new)
-        change_tier(toy, "terse", "wide", rank=128)
-        refused = await client.put("/admin/families", json={"path": str(toy / "family.json")})
-        assert refused.status_code == 409
-        assert "rank 128" in refused.json()["error"]["message"]
-        nowhere = await client.post("/admin/families", json={"path": "/etc"})
-        assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (400, "invalid_family")
-        assert (await client.get("/admin/families")).json()["data"][0]["name"] == "toy"
-        assert (await client.delete("/admin/families/toy")).status_code == 200
-        assert (await client.delete("/admin/families/toy")).status_code == 404
-        assert (await running.ask("toy:terse"))[0] == 404
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"url": "file:///etc/passwd"},
-        {"url": "gopher://host:1"},
-        {"url": "http://user:secret@host:1"},
-        {"url": "http://host:1/?x=1"},
-        {"url": "http://host:99999"},
-        {"url": "http://"},
-        {"url": "http://host:1/\r\nx: y"},
-        {"url": "http://h\u00f6st:1"},
-        {"url": "http://host\\@evil:1"},
-        {"url": "http://host", "name": "../x"},
-        {"url": "http://host", "arguments": ["--x"]},
-        {"url": 7},
-        {},
-        [],
-    ],
-)
-async def test_what_is_no_plain_http_url_is_refused_in_openais_shape(tmp_path: Path, toy: Path, body: Any) -> None:
-    async with running_fleet(tmp_path, [toy], []) as running, admin_client(running) as client:
-        refused = await client.post("/admin/engines", json=body)
-        assert refused.status_code == 400
-        assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
-        assert "secret" not in refused.text
-        assert running.states() == {}
-
-
-async def test_without_an_admin_key_there_is_no_admin_api(tmp_path: Path, toy: Path) -> None:
-    async with running_fleet(tmp_path, [toy], []) as running, admin_client(running) as client:
-        for path in ("/admin/engines", "/admin/families"):
-            for method in ("GET", "POST"):
-                wrong = await client.request(method, path, headers={"authorization": "Bearer other"})
-                assert wrong.status_code == 403
-                del client.headers["authorization"]
-                missing = await client.request(method, path)
-                assert missing.status_code == 401
-                client.headers["authorization"] = "Bearer admin"

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from alphatier_models import FamilyError, Tier, directory_sha256, load_family, save_family
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.errors import EngineError
 from alphatier_server.settings.engines import EngineSettings
 from support.families import small_family
 from support.fleets import change_tier, eventually, remove_tier, running_fleet, texts, write_adapter

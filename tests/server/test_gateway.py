@@ -210,7 +210,10 @@ async def test_a_body_that_is_too_large_is_413(families: dict[str, Family], chun
 async def test_a_body_that_does_not_arrive_is_408(families: dict[str, Family]) -> None:
     async with running_gateway(families, client=0.2) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{")
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+            b"content-type: application/json\r\ncontent-length: 10\r\n\r\n{"
+        )
         assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
         writer.close()
         await writer.wait_closed()
@@ -221,7 +224,10 @@ async def test_a_client_that_takes_nothing_is_given_up(families: dict[str, Famil
     async with pair(families, events(*flood, then=stay_silent), client=0.2) as (gateway, engine):
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]), limit=1)
         body = b'{"model":"toy","stream":true}'
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+        head = (
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        )
         writer.write(head + body)
         await asyncio.wait_for(engine.aborted.wait(), 10)
         await until(lambda: _is_zero(gateway, "alphatier_requests_in_flight"))

@@ -207,3 +207,15 @@ def test_a_bucket_refills_between_processes(path: Path) -> None:
     now[0] += 1
     assert isinstance(ask(two, limits), Reservation)
     assert isinstance(ask(one, limits), Outcome)
+
+
+def test_a_batch_holds_a_place_for_each_of_its_prompts(path: Path) -> None:
+    store, limits = SharedStore(path, 1), Limits(None, None, 5)
+    batch = asyncio.run(store.take("alice", limits, streamed=False, tokens=1, requests=4))
+    assert isinstance(batch, Reservation)
+    one = ask(store, limits)
+    assert isinstance(ask(SharedStore(path, 2), limits), Outcome)
+    batch.close(0)
+    assert isinstance(one, Reservation)
+    one.close(0)
+    assert isinstance(asyncio.run(store.take("alice", limits, streamed=False, tokens=1, requests=5)), Reservation)

@@ -8,7 +8,7 @@ import pytest
 from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from alphatier_models import EFFORTS
-from alphatier_server.app import DIALECTS, GatewaySettings, create_app
+from alphatier_server.app import DIALECTS, AppSettings, Parts, assemble
 from alphatier_server.errors import GatewayError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
@@ -20,8 +20,8 @@ OWN = ["401", "403", "404", "408", "413", "429", "4XX", "500", "502", "503", "50
 @pytest.fixture
 def document(tmp_path: Path) -> dict[str, Any]:
     metrics = Metrics()
-    settings = GatewaySettings({"toy": small_family(tmp_path / "toy")})
-    return create_app(settings, Pool(metrics), metrics).openapi()
+    parts = Parts({"toy": small_family(tmp_path / "toy")}, Pool(metrics), metrics)
+    return assemble(AppSettings(), parts).app.openapi()
 
 
 def operations(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -8,8 +8,9 @@ import pytest
 
 from alphatier_models import Family, Tier, directory_sha256
 from alphatier_server.engines.devices import Devices, engines_per_gpu, gpus_per_engine
-from alphatier_server.engines.plan import EngineError, plan_engines
+from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.remote import served_tiers
+from alphatier_server.errors import EngineError
 from support.families import small_family
 
 
@@ -108,6 +109,18 @@ def test_the_highest_rank_of_any_layer_counts(family: Family, folder: Path, tmp_
     (folder / "terse" / "adapter_config.json").write_text('{"r": 8, "rank_pattern": {"q_proj": 100}}')
     (spec,) = plan_engines(family, folder, "vllm", work=tmp_path)
     assert spec.max_lora_rank == 128
+
+
+def test_vllm_heeds_priorities_only_when_told_to_and_the_operators_own_policy_wins(
+    family: Family, folder: Path, tmp_path: Path
+) -> None:
+    def command(*arguments: str, priority: bool) -> list[str]:
+        (spec,) = plan_engines(family, folder, "vllm", work=tmp_path, arguments=arguments, engine_priority=priority)
+        return spec.command(1)
+
+    assert "--scheduling-policy" not in command(priority=False)
+    assert command(priority=True)[-2:] == ["--scheduling-policy", "priority"]
+    assert command("--scheduling-policy", "fcfs", priority=True)[-2:] == ["--scheduling-policy", "fcfs"]
 
 
 def test_engines_are_spread_over_the_gpus() -> None:

@@ -110,7 +110,10 @@ def asking(url: str) -> socket.socket:
     parts = urlsplit(url)
     client = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
     content = orjson.dumps({"model": "toy", "messages": MESSAGES})
-    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-team\r\n"
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+        "content-type: application/json\r\nauthorization: Bearer sk-team\r\n"
+    )
     client.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
     return client
 

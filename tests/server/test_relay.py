@@ -154,6 +154,31 @@ def test_the_engines_own_metrics_are_read_and_taken_out() -> None:
     assert relay.observed.queue_seconds == 0.25
 
 
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_clients_that_want_it_get_the_thinking_under_both_names(name: str) -> None:
+    plan = RelayPlan(model="m", marks=MARKS, reasoning_content=True)
+    stream = sse(*(chunk({name: word}) for word in ("höre ", '"3"\n', "☃")), chunk({"content": "4"}, "stop"), DONE)
+    relay = ChunkRelay(plan)
+    out = b"".join(relay.feed(event + b"\n\n") for event in stream.split(b"\n\n") if event)
+    assert text_of(out, "reasoning") == text_of(out, "reasoning_content") == 'höre "3"\n☃'
+    assert text_of(out, "content") == "4"
+    message = orjson.loads(relay_response(whole(content="4", **{name: "2 + 2"}), plan)[0])["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "4", "reasoning": "2 + 2", "reasoning_content": "2 + 2"}
+
+
+def test_thinking_that_the_engine_did_not_split_comes_under_both_names() -> None:
+    plan = RelayPlan(model="m", marks=MARKS, reasoning_content=True)
+    stream = sse(*(chunk({"content": piece}) for piece in ("<think>a", "b</think>", "c")), chunk({}, "stop"), DONE)
+    out, _ = relayed(stream, plan)
+    assert (text_of(out, "reasoning"), text_of(out, "reasoning_content"), text_of(out, "content")) == (
+        "ab",
+        "ab",
+        "c",
+    )
+    message = orjson.loads(relay_response(whole(content="<think>a</think>b"), plan)[0])["choices"][0]["message"]
+    assert (message["reasoning"], message["reasoning_content"], message["content"]) == ("a", "a", "b")
+
+
 def whole(**message: Any) -> bytes:
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
     return orjson.dumps({"id": "x", "model": "m", "choices": [choice], "usage": USAGE, "odd": 1.0})

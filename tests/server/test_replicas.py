@@ -9,25 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphatier_models import Family
 from alphatier_server.errors import NoEngine
-from alphatier_server.gateway.decide import Decision
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.breaker import Breaker
 from alphatier_server.replicas.pool import Lease, Pool, Replica
 from alphatier_server.replicas.retry_budget import WINDOW_SECONDS, RetryBudget
 from alphatier_server.settings.replicas import PoolSettings
-from support.families import small_family
 
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
-    return small_family(tmp_path_factory.mktemp("families") / "toy")
-
-
-@pytest.fixture
-def terse(family: Family) -> Decision:
-    return Decision(family, family.tier("terse"), "explicit")
+TERSE = ("toy", "terse")
 
 
 class Clock:
@@ -50,10 +39,10 @@ class Gateway:
         for index in range(count):
             self.pool.put(replica(f"engine-{index}"))
 
-    def fail(self, decision: Decision, times: int, name: str = "engine-0") -> None:
+    def fail(self, times: int, name: str = "engine-0") -> None:
         """Let that replica fail this many requests, however many others answer in between."""
         while times:
-            lease = self.pool.lease(decision, {})
+            lease = self.pool.lease(*TERSE, {})
             failed = lease.replica.name == name
             times -= failed
             lease.close("failed" if failed else "ok")
@@ -70,59 +59,59 @@ def replica(name: str, **changes: object) -> Replica:
 # --- choosing ---------------------------------------------------------------------------------------
 
 
-def test_only_replicas_that_are_up_and_serve_the_tier_are_chosen(family: Family, terse: Decision) -> None:
+def test_only_replicas_that_are_up_and_serve_the_tier_are_chosen() -> None:
     gateway = Gateway(1)
     gateway.pool.put(replica("down", up=False))
     gateway.pool.put(replica("other-tier", models={"base": "toy:base"}))
     gateway.pool.put(replica("other-family", family="tiny"))
-    assert {gateway.pool.lease(terse, {}).replica.name for _ in range(50)} == {"engine-0"}
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(50)} == {"engine-0"}
     with pytest.raises(NoEngine, match="careful") as caught:
-        gateway.pool.lease(Decision(family, family.tier("careful"), "explicit"), {})
+        gateway.pool.lease("toy", "careful", {})
     assert caught.value.headers["retry-after"]
 
 
-def test_a_change_is_seen_by_the_next_request(terse: Decision) -> None:
+def test_a_change_is_seen_by_the_next_request() -> None:
     gateway = Gateway(2)
-    assert {gateway.pool.lease(terse, {}).replica.name for _ in range(50)} == {"engine-0", "engine-1"}
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(50)} == {"engine-0", "engine-1"}
     gateway.pool.set_up("engine-0", False)
-    assert {gateway.pool.lease(terse, {}).replica.name for _ in range(50)} == {"engine-1"}
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(50)} == {"engine-1"}
     gateway.pool.set_up("engine-0", True)
     gateway.pool.drain("engine-1")
-    assert {gateway.pool.lease(terse, {}).replica.name for _ in range(50)} == {"engine-0"}
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(50)} == {"engine-0"}
     gateway.pool.remove("engine-0")
     with pytest.raises(NoEngine):
-        gateway.pool.lease(terse, {})
+        gateway.pool.lease(*TERSE, {})
     assert not gateway.pool.ready()  # a draining replica takes nothing
 
 
-def test_of_two_replicas_the_less_busy_one_is_chosen(terse: Decision) -> None:
+def test_of_two_replicas_the_less_busy_one_is_chosen() -> None:
     gateway = Gateway(2)
-    leases = [gateway.pool.lease(terse, {}) for _ in range(100)]
+    leases = [gateway.pool.lease(*TERSE, {}) for _ in range(100)]
     assert Counter(lease.replica.name for lease in leases) == {"engine-0": 50, "engine-1": 50}
 
 
-def test_two_choices_spread_far_more_evenly_than_one(terse: Decision) -> None:
+def test_two_choices_spread_far_more_evenly_than_one() -> None:
     # 1,000 requests on 10 replicas: one random choice each leaves the fullest at about 100 + 2 * sqrt(90) = 119
     gateway = Gateway(10)
     for _ in range(1000):
-        gateway.pool.lease(terse, {})
+        gateway.pool.lease(*TERSE, {})
     counts = [replica.in_flight for replica in gateway.pool.replicas]
     assert sum(counts) == 1000
     assert max(counts) - min(counts) <= 6
 
 
-def test_a_replica_that_was_tried_is_not_chosen_again(terse: Decision) -> None:
+def test_a_replica_that_was_tried_is_not_chosen_again() -> None:
     gateway = Gateway(3)
-    assert gateway.pool.lease(terse, {}, avoid={"engine-0", "engine-2"}).replica.name == "engine-1"
+    assert gateway.pool.lease(*TERSE, {}, avoid={"engine-0", "engine-2"}).replica.name == "engine-1"
     with pytest.raises(NoEngine):
-        gateway.pool.lease(terse, {}, avoid={"engine-0", "engine-1", "engine-2"})
+        gateway.pool.lease(*TERSE, {}, avoid={"engine-0", "engine-1", "engine-2"})
 
 
-def test_requests_in_flight_are_counted_by_replica_and_by_model(terse: Decision) -> None:
+def test_requests_in_flight_are_counted_by_replica_and_by_model() -> None:
     gateway = Gateway(1)
-    old = gateway.pool.lease(terse, {})
+    old = gateway.pool.lease(*TERSE, {})
     gateway.pool.set_models("engine-0", {"terse": "toy:terse@2"})
-    new = gateway.pool.lease(terse, {})
+    new = gateway.pool.lease(*TERSE, {})
     assert gateway.pool.in_flight("engine-0") == 2
     assert gateway.pool.in_flight("engine-0", "toy:terse") == 1
     assert gateway.pool.in_flight("engine-0", "toy:terse@2") == 1
@@ -135,9 +124,9 @@ def test_requests_in_flight_are_counted_by_replica_and_by_model(terse: Decision)
     assert gateway.metric("replica_requests_in_flight", replica="engine-0") == 0
 
 
-def test_the_series_of_a_replica_go_with_it_even_when_its_last_request_ends_later(terse: Decision) -> None:
+def test_the_series_of_a_replica_go_with_it_even_when_its_last_request_ends_later() -> None:
     gateway = Gateway(1, breaker_failures=1)
-    lease = gateway.pool.lease(terse, {})
+    lease = gateway.pool.lease(*TERSE, {})
     gateway.pool.remove("engine-0")
     lease.close("failed")
     samples = [sample for metric in gateway.metrics.registry.collect() for sample in metric.samples]
@@ -147,10 +136,10 @@ def test_the_series_of_a_replica_go_with_it_even_when_its_last_request_ends_late
 # --- breakers ---------------------------------------------------------------------------------------
 
 
-def test_failures_in_a_row_take_a_replica_out(terse: Decision) -> None:
+def test_failures_in_a_row_take_a_replica_out() -> None:
     gateway = Gateway(2, breaker_failures=3)
-    gateway.fail(terse, 3)
-    assert {gateway.pool.lease(terse, {}).replica.name for _ in range(50)} == {"engine-1"}
+    gateway.fail(3)
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(50)} == {"engine-1"}
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 2
     assert gateway.metric("replica_ejections_total", replica="engine-0", by="breaker") == 1
 
@@ -173,98 +162,98 @@ def test_half_of_the_last_requests_failing_opens_it_too() -> None:
     assert opened == [False, False, False, False, True]
 
 
-def test_clients_that_leave_say_nothing_about_the_engine(terse: Decision) -> None:
+def test_clients_that_leave_say_nothing_about_the_engine() -> None:
     gateway = Gateway(1, breaker_failures=1)
     for _ in range(50):
-        gateway.pool.lease(terse, {}).close("abandoned")
+        gateway.pool.lease(*TERSE, {}).close("abandoned")
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 0
 
 
-def test_an_open_breaker_lets_one_probe_through_and_closes_when_it_succeeds(terse: Decision) -> None:
+def test_an_open_breaker_lets_one_probe_through_and_closes_when_it_succeeds() -> None:
     gateway = Gateway(2, breaker_failures=1, breaker_backoff=10)
-    gateway.fail(terse, 1)
+    gateway.fail(1)
     gateway.clock.now += 9.9
-    assert {gateway.pool.lease(terse, {}).replica.name for _ in range(20)} == {"engine-1"}
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(20)} == {"engine-1"}
     gateway.clock.now += 0.1
-    probe = gateway.pool.lease(terse, {})
+    probe = gateway.pool.lease(*TERSE, {})
     assert probe.replica.name == "engine-0"
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 1
-    assert {gateway.pool.lease(terse, {}).replica.name for _ in range(20)} == {"engine-1"}
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(20)} == {"engine-1"}
     probe.close("ok")
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 0
-    assert gateway.pool.lease(terse, {}).replica.name == "engine-0"
+    assert gateway.pool.lease(*TERSE, {}).replica.name == "engine-0"
 
 
-def test_when_all_breakers_of_several_engines_are_open_requests_go_out_all_the_same(terse: Decision) -> None:
+def test_when_all_breakers_of_several_engines_are_open_requests_go_out_all_the_same() -> None:
     gateway = Gateway(2, breaker_failures=1, breaker_backoff=100)
-    gateway.fail(terse, 1)
-    gateway.fail(terse, 1, "engine-1")
-    names = {gateway.pool.lease(terse, {}).replica.name for _ in range(20)}
+    gateway.fail(1)
+    gateway.fail(1, "engine-1")
+    names = {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(20)}
     assert names == {"engine-0", "engine-1"}
-    assert gateway.pool.lease(terse, {}, {"engine-0"}).replica.name == "engine-1"
+    assert gateway.pool.lease(*TERSE, {}, {"engine-0"}).replica.name == "engine-1"
 
 
-def test_each_failed_probe_doubles_the_wait_up_to_a_limit(terse: Decision) -> None:
+def test_each_failed_probe_doubles_the_wait_up_to_a_limit() -> None:
     gateway = Gateway(1, breaker_failures=1, breaker_backoff=1, breaker_longest=5)
-    gateway.fail(terse, 1)
+    gateway.fail(1)
     waits = []
     for _ in range(4):
         with pytest.raises(NoEngine, match="left alone") as caught:
-            gateway.pool.lease(terse, {})
+            gateway.pool.lease(*TERSE, {})
         assert caught.value.retry_after is not None
         waits.append(caught.value.retry_after)
         gateway.clock.now += waits[-1]
-        gateway.pool.lease(terse, {}).close("failed")
+        gateway.pool.lease(*TERSE, {}).close("failed")
     assert waits == [1, 2, 4, 5]
 
 
-def test_a_probe_whose_client_left_is_followed_by_another(terse: Decision) -> None:
+def test_a_probe_whose_client_left_is_followed_by_another() -> None:
     gateway = Gateway(1, breaker_failures=1, breaker_backoff=10)
-    gateway.fail(terse, 1)
+    gateway.fail(1)
     gateway.clock.now += 10
-    gateway.pool.lease(terse, {}).close("abandoned")
-    gateway.pool.lease(terse, {}).close("ok")
+    gateway.pool.lease(*TERSE, {}).close("abandoned")
+    gateway.pool.lease(*TERSE, {}).close("ok")
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 0
 
 
-def test_a_probe_from_before_a_restart_is_not_the_probe_of_the_new_engine(terse: Decision) -> None:
+def test_a_probe_from_before_a_restart_is_not_the_probe_of_the_new_engine() -> None:
     gateway = Gateway(1, breaker_failures=1, breaker_backoff=10)
-    gateway.fail(terse, 1)
+    gateway.fail(1)
     gateway.clock.now += 10
-    old_probe = gateway.pool.lease(terse, {})
+    old_probe = gateway.pool.lease(*TERSE, {})
     gateway.pool.set_up("engine-0", False)
     gateway.pool.set_up("engine-0", True)
-    gateway.fail(terse, 1)
+    gateway.fail(1)
     gateway.clock.now += 10
-    new_probe = gateway.pool.lease(terse, {})
+    new_probe = gateway.pool.lease(*TERSE, {})
     old_probe.close("ok")
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 1  # half-open: the new probe decides
     new_probe.close("ok")
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 0
 
 
-def test_requests_from_before_the_breaker_opened_change_nothing(terse: Decision) -> None:
+def test_requests_from_before_the_breaker_opened_change_nothing() -> None:
     gateway = Gateway(1, breaker_failures=1, breaker_backoff=10)
-    early = [gateway.pool.lease(terse, {}) for _ in range(5)]
-    gateway.fail(terse, 1)
+    early = [gateway.pool.lease(*TERSE, {}) for _ in range(5)]
+    gateway.fail(1)
     early[0].close("ok")
     for lease in early[1:]:
         lease.close("failed")
     gateway.clock.now += 10  # once, not doubled four times
-    assert gateway.pool.lease(terse, {}).replica.name == "engine-0"
+    assert gateway.pool.lease(*TERSE, {}).replica.name == "engine-0"
 
 
-def test_a_replica_that_went_and_came_back_starts_with_a_closed_breaker(terse: Decision) -> None:
+def test_a_replica_that_went_and_came_back_starts_with_a_closed_breaker() -> None:
     gateway = Gateway(1, breaker_failures=1, breaker_backoff=10)
-    gateway.fail(terse, 1)
+    gateway.fail(1)
     gateway.pool.set_up("engine-0", False)
     gateway.pool.set_up("engine-0", True)
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 0
-    gateway.fail(terse, 1)
+    gateway.fail(1)
     gateway.pool.put(replica("engine-0", up=False))
     gateway.pool.put(replica("engine-0", url="http://elsewhere"))
     assert gateway.metric("replica_breaker_state", replica="engine-0") == 0
-    gateway.pool.lease(terse, {}).close("ok")
+    gateway.pool.lease(*TERSE, {}).close("ok")
 
 
 @settings(deadline=None)
@@ -274,16 +263,15 @@ def test_a_replica_that_went_and_came_back_starts_with_a_closed_breaker(terse: D
     )
 )
 def test_whatever_happens_a_broken_replica_has_at_most_one_probe_and_the_counts_come_out_even(
-    family: Family, steps: list[tuple[str, int]]
+    steps: list[tuple[str, int]],
 ) -> None:
-    terse = Decision(family, family.tier("terse"), "explicit")
     gateway = Gateway(2, breaker_failures=2, breaker_backoff=3, breaker_longest=10)
     leases: list[Lease] = []
     for step, number in steps:
         name = f"engine-{number % 2}"
         if step == "lease":
             with contextlib.suppress(NoEngine):
-                leases.append(gateway.pool.lease(terse, {}))
+                leases.append(gateway.pool.lease(*TERSE, {}))
         elif step == "wait":
             gateway.clock.now += number
         elif step in ("up", "down"):
@@ -301,10 +289,10 @@ def test_whatever_happens_a_broken_replica_has_at_most_one_probe_and_the_counts_
     for name in ("engine-0", "engine-1"):
         gateway.pool.set_up(name, True)
     # nothing is stuck: two probes at most, and both replicas answer again
-    first, second = gateway.pool.lease(terse, {}), gateway.pool.lease(terse, {})
+    first, second = gateway.pool.lease(*TERSE, {}), gateway.pool.lease(*TERSE, {})
     first.close("ok")
     second.close("ok")
-    assert {gateway.pool.lease(terse, {}).replica.name for _ in range(40)} == {"engine-0", "engine-1"}
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(40)} == {"engine-0", "engine-1"}
 
 
 # --- retries ----------------------------------------------------------------------------------------
@@ -351,19 +339,17 @@ def test_in_no_ten_seconds_are_there_more_retries_than_the_budget(
 # --- other processes --------------------------------------------------------------------------------
 
 
-def test_a_worker_that_restores_a_snapshot_chooses_as_the_parent_would_and_keeps_its_own_counts(
-    terse: Decision,
-) -> None:
+def test_a_worker_that_restores_a_snapshot_chooses_as_the_parent_would_and_keeps_its_own_counts() -> None:
     parent, worker = Gateway(2), Gateway(0)
     worker.pool.restore(json.loads(json.dumps(parent.pool.snapshot())))
-    leases = [worker.pool.lease(terse, {}) for _ in range(4)]
+    leases = [worker.pool.lease(*TERSE, {}) for _ in range(4)]
     parent.pool.drain("engine-0")
     parent.pool.put(replica("engine-2"))
     parent.pool.set_models("engine-1", {"terse": "toy:terse@2"})
     worker.pool.restore(json.loads(json.dumps(parent.pool.snapshot())))
     assert worker.pool.snapshot() == parent.pool.snapshot()
     assert worker.pool.in_flight("engine-0") == 2
-    assert {worker.pool.lease(terse, {}).replica.name for _ in range(30)} == {"engine-1", "engine-2"}
+    assert {worker.pool.lease(*TERSE, {}).replica.name for _ in range(30)} == {"engine-1", "engine-2"}
     parent.pool.remove("engine-0")
     worker.pool.restore(parent.pool.snapshot())
     for lease in leases:

@@ -162,7 +162,10 @@ async def test_a_client_that_reads_slowly_slows_the_engine_and_gets_everything(f
         running_gateway(families, engine.url) as gateway,
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]), limit=2**16)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(STREAM)}\r\n\r\n"
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(STREAM)}\r\n\r\n"
+        )
         writer.write(head.encode() + STREAM)
         got = await reader.readuntil(b"\r\n\r\n")
         assert b"200" in got.split(b"\r\n")[0]

@@ -3,6 +3,7 @@ server with a child process of its own, as vLLM has."""
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,10 +19,12 @@ from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import EngineContext
 from alphatier_server.engines.managed import ManagedEngine
-from alphatier_server.engines.plan import EngineError, EngineSpec
+from alphatier_server.engines.spec import EngineSpec
+from alphatier_server.errors import EngineError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
+from support.fleets import eventually
 
 ENGINE = """
 import http.server, subprocess, sys
@@ -40,12 +43,12 @@ class Supervised:
     pool: Pool
     metrics: Metrics
     task: asyncio.Task[None]
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def until_told(self, words: str, times: int = 1) -> None:
+    async def until_reported(self, words: str, times: int = 1) -> None:
         async with asyncio.timeout(20):
-            while sum(words in text for text in self.told) < times:
+            while sum(words in text for text in self.reported) < times:
                 self.changed.clear()
                 await self.changed.wait()
 
@@ -57,20 +60,20 @@ async def supervised(folder: Path, program: str) -> AsyncIterator[Supervised]:
     )
     metrics = Metrics()
     pool = Pool(metrics)
-    told: list[str] = []
+    reported: list[str] = []
     changed = asyncio.Event()
 
     def report(text: str) -> None:
-        told.append(text)
+        reported.append(text)
         changed.set()
 
     client = UpstreamClient(UpstreamLimits())
     store = AdapterStore(folder / "adapters")
-    surroundings = EngineContext(pool, metrics, client, report, pool.in_flight, folder, store, Devices(tuple))
-    engine = ManagedEngine(spec, surroundings)
+    context = EngineContext(pool, metrics, client, report, pool.in_flight, folder, store, Devices(tuple), dict)
+    engine = ManagedEngine(spec, context)
     task = asyncio.create_task(engine.run())
     try:
-        yield Supervised(pool, metrics, task, told, changed)
+        yield Supervised(pool, metrics, task, reported, changed)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -90,7 +93,7 @@ async def ended(processes: list[psutil.Process]) -> bool:
 
 async def test_an_engine_is_up_once_it_answers_and_is_ended_with_all_its_children(tmp_path: Path) -> None:
     async with supervised(tmp_path, ENGINE) as running:
-        await running.until_told("is ready")
+        await running.until_reported("is ready")
         assert [replica.up for replica in running.pool.replicas] == [True]
         processes = engine_processes()
         assert len(processes) == 3  # guard, engine, the engine's child
@@ -100,11 +103,11 @@ async def test_an_engine_is_up_once_it_answers_and_is_ended_with_all_its_childre
 
 async def test_a_killed_engine_is_down_at_once_and_started_again(tmp_path: Path) -> None:
     async with supervised(tmp_path, ENGINE) as running:
-        await running.until_told("is ready")
+        await running.until_reported("is ready")
         processes = engine_processes()
         engine = next(process for process in processes if "HTTPServer" in " ".join(process.cmdline()[:3]))
         engine.send_signal(signal.SIGKILL)
-        await running.until_told("is ready", times=2)
+        await running.until_reported("is ready", times=2)
         assert await ended(processes)  # the first engine's child too
         assert running.pool.ready()
         assert (
@@ -117,6 +120,29 @@ async def test_an_engine_that_never_comes_up_is_an_error_with_the_end_of_its_log
     async with supervised(tmp_path, "raise SystemExit('no such model')") as running:
         with pytest.raises(EngineError, match="no such model"):
             await asyncio.wait_for(running.task, 30)
+
+
+async def test_an_engine_that_cannot_even_be_started_is_an_error_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("a file where the logs' folder should be")
+    async with supervised(tmp_path / "logs", ENGINE) as running:
+        with pytest.raises(EngineError, match="ended 3 times before it could answer"):
+            await asyncio.wait_for(running.task, 30)
+        assert "engine toy-engine cannot be started: " in " ".join(running.reported)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an engine could not bind its port beside the gateway")
+async def test_nobody_else_gets_the_port_of_an_engine_that_is_about_to_bind_it(tmp_path: Path) -> None:
+    waits_for_the_event = (
+        f"import pathlib, time\nwhile not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)"
+    )
+    async with supervised(tmp_path, waits_for_the_event + ENGINE) as running:
+        await eventually(lambda: running.pool.replicas)
+        (replica,) = running.pool.replicas
+        port = int(replica.url.rpartition(":")[2])
+        with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", port))
+        (tmp_path / "go").touch()
+        await running.until_reported("is ready")
 
 
 def test_an_engine_dies_with_a_gateway_that_was_killed(tmp_path: Path) -> None:

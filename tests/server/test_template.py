@@ -11,6 +11,7 @@ from alphatier_models import Reasoning
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan
 from alphatier_server.dialects.template import learn
+from alphatier_server.dialects.templates import Templates
 
 NAMES = st.sampled_from(["content", "reasoning", "text", "role", "refusal"])
 TEXTS = st.one_of(
@@ -58,6 +59,7 @@ PLANS = st.builds(
     keep_usage=st.booleans(),
     keep_continuous_usage=st.booleans(),
     strip_metrics=st.booleans(),
+    reasoning_content=st.booleans(),
 )
 
 
@@ -108,3 +110,51 @@ def test_a_template_takes_other_texts_and_counts_but_no_other_structure() -> Non
         event(b"four")[:-3],
     ):
         assert template.match(strange) is None
+
+
+def said(index: int, text: str, **more: Any) -> bytes:
+    """A chunk's event without its blank line."""
+    choice = {"index": index, "delta": {"content": text}, **more, "finish_reason": None}
+    return b"data: " + orjson.dumps({"id": "x", "model": "m", "choices": [choice]})
+
+
+def test_each_choice_of_a_stream_has_its_template() -> None:
+    templates = Templates(learns=True, doubles=False)
+    for index in range(8):
+        event = said(index, "first")
+        assert templates.match(event + b"\n\n") is None
+        templates.may_learn(event, event + b"\n\n", [{"index": index}])
+    for word in ("a", "b"):
+        for index in range(8):
+            event = said(index, word) + b"\n\n"
+            match = templates.match(event)
+            assert match is not None
+            assert match.out == event
+    assert templates.learns
+
+
+def test_templates_are_given_up_where_they_do_not_match() -> None:
+    templates = Templates(learns=True, doubles=False)
+    read = 0
+    for number in range(20):
+        event = said(0, "word", logprobs=number)
+        if templates.match(event + b"\n\n") is None and templates.learns:
+            read += 1
+            templates.may_learn(event, event + b"\n\n", [])
+    assert read == 5
+    assert templates.match(event + b"\n\n") is None
+
+
+def test_a_template_that_pays_is_learnt_again_after_any_number_of_other_chunks() -> None:
+    templates = Templates(learns=True, doubles=False)
+    for number in range(20):
+        event = said(0, "word", logprobs=number)
+        assert templates.match(event + b"\n\n") is None
+        templates.may_learn(event, event + b"\n\n", [])
+        assert all(templates.match(event + b"\n\n") is not None for _ in range(3))
+
+
+def test_log_probabilities_are_read_and_nothing_is_learnt_from_them() -> None:
+    relay = ChunkRelay(RelayPlan("m", Reasoning()))
+    stream = b"".join(said(0, "a", logprobs={"content": [{"token": "a"}]}) + b"\n\n" for _ in range(4))
+    assert relay.feed(stream) == stream

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from alphatier_server.gateway.work import in_work
 from alphatier_server.upstream import Answer, Broken, TimedOut, Unreachable, UpstreamClient, UpstreamLimits
 from alphatier_server.upstream.connection import Sink
 from support.raw_engine import STREAM_END, STREAM_HEAD, RawEngine, chunked, raw_engine, whole
@@ -21,14 +20,11 @@ async def client() -> AsyncIterator[UpstreamClient]:
 
 
 async def post(client: UpstreamClient, url: str) -> Answer:
-    return await in_work(client.post(url, "/v1/x", b"{}", b""))
+    return await client.post(url, "/v1/x", b"{}", b"")
 
 
 async def relay(answer: Answer, sink: Sink) -> None:
-    async def ended() -> None:
-        await answer.connection.relay(sink)
-
-    await in_work(ended())
+    await answer.connection.relay(sink)
 
 
 async def ask(client: UpstreamClient, engine: RawEngine) -> bytes:

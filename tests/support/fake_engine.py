@@ -1,6 +1,7 @@
 """An engine that does what it is told to, for faults that a real engine cannot be made to show."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,17 +45,17 @@ class FakeEngine:
 
 
 @asynccontextmanager
-async def fake_engine(handler: Handler) -> AsyncIterator[FakeEngine]:
+async def fake_engine(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeEngine]:
     engine = FakeEngine(handler)
     app = web.Application(client_max_size=2**30)
     app.router.add_post("/v1/{path:.*}", engine.serve)
     app.router.add_get("/v1/models", engine.cards)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     assert site._server is not None
-    engine.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
+    engine.url = f"http{'s' if tls else ''}://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[attr-defined]
     try:
         yield engine
     finally:

@@ -7,11 +7,15 @@ weights a request ran. A stream sends that text again and again until the file `
 import argparse
 import asyncio
 import json
+import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
 from alphatier_models import directory_sha256
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Engine:
@@ -72,6 +76,15 @@ class Engine:
             events.write(text + "\n")
 
 
+@web.middleware
+async def key_demanded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """As vLLM does it: a key for every path below /v1, none for /health."""
+    key = os.environ.get("VLLM_API_KEY")
+    if key and request.path.startswith("/v1") and request.headers.get("authorization") != f"Bearer {key}":
+        return web.json_response({"error": "Unauthorized"}, status=401)
+    return await handler(request)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", required=True)
@@ -81,13 +94,14 @@ def main() -> None:
     parser.add_argument("--max-lora-rank", type=int, default=0)
     arguments, _ = parser.parse_known_args()
     engine = Engine(arguments)
-    app = web.Application()
+    app = web.Application(middlewares=[key_demanded])
     app.router.add_get("/health", engine.health)
     app.router.add_get("/v1/models", engine.models)
     app.router.add_post("/v1/load_lora_adapter", engine.load)
     app.router.add_post("/v1/unload_lora_adapter", engine.unload)
     app.router.add_post("/v1/chat/completions", engine.answer)
     engine.note(f"start {' '.join(sorted(engine.texts))}")
+    (engine.folder / "environment").write_text(json.dumps(dict(os.environ)))
     web.run_app(app, host="127.0.0.1", port=arguments.port, print=lambda *_: None, shutdown_timeout=0.1)
 
 

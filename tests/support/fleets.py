@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ import aiohttp
 import uvicorn
 
 from alphatier_models import Family, Tier, directory_sha256, load_family, save_family
-from alphatier_server.accelerator.protocol import GatewayProtocol
-from alphatier_server.app import GatewaySettings, create_app
+from alphatier_server.accelerator.protocol import accelerated_protocol
+from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.engine import Busy
 from alphatier_server.engines.fleet import Fleet
-from alphatier_server.engines.plan import EngineSpec, plan_engines
+from alphatier_server.engines.plan import plan_engines
+from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.engines import EngineSettings
@@ -38,13 +40,18 @@ class RunningFleet:
     folder: Path
     url: str
     http: aiohttp.ClientSession
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     failures: list[BaseException] = field(default_factory=list)
 
     def events(self) -> list[str]:
-        """What the engines were told."""
+        """What the engines have noted: how they were started, what they loaded and unloaded."""
         file = self.folder / "events"
         return file.read_text().splitlines() if file.exists() else []
+
+    def engine_environment(self) -> dict[str, str]:
+        """What the engine that was started last was given."""
+        document: dict[str, str] = json.loads((self.folder / "environment").read_text())
+        return document
 
     def finish_streams(self) -> None:
         (self.folder / "finish").touch()
@@ -114,11 +121,14 @@ async def running_fleet(
     planner: Callable[..., list[EngineSpec]] | None = None,
     patience: float = 20,
     busy: Busy | None = None,
+    environment: Mapping[str, str] = os.environ,
+    default_key: str | None = None,
+    ca_file: Path | None = None,
 ) -> AsyncIterator[RunningFleet]:
     metrics = Metrics()
     pool = Pool(metrics, settings)
     loaded = {family.name: (family, path) for path in families for family in [load_family(path)]}
-    told: list[str] = []
+    reported: list[str] = []
     failures: list[BaseException] = []
     fleet = Fleet(
         {name: family for name, (family, _) in loaded.items()},
@@ -127,22 +137,29 @@ async def running_fleet(
         metrics,
         engines,
         logs=folder / "logs",
-        report=told.append,
+        report=reported.append,
         on_failure=failures.append,
         planner=planner or fake_planner(folder),
         busy=busy,
+        environment=environment,
+        default_key=default_key,
+        ca_file=ca_file,
     )
-    app = create_app(GatewaySettings(fleet.families), pool, metrics)
+    plain = AppSettings()
+    application = assemble(plain, Parts(fleet.families, pool, metrics))
+    protocol = accelerated_protocol(application.gateway, application.dialects, plain.clients)
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=GatewayProtocol, ws="none", log_config=None, timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            application.app, port=0, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=2
+        )
     )
     running = asyncio.create_task(server.serve())
     try:
         await eventually(lambda: server.started)
         fleet.start()
         url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        async with aiohttp.ClientSession() as http:
-            result = RunningFleet(fleet, pool, metrics, folder, url, http, told, failures)
+        async with aiohttp.ClientSession(headers={"content-type": "application/json"}) as http:
+            result = RunningFleet(fleet, pool, metrics, folder, url, http, reported, failures)
             await result.up(*wait, seconds=patience)
             yield result
     finally:

@@ -44,7 +44,7 @@ def request(
     length: str | None = "content-length: {}",
 ) -> bytes:
     """A request's bytes; `length` None leaves out Content-Length."""
-    lines = [line, "host: gateway", "content-type: application/json", *headers]
+    lines = [line, "host: localhost", "content-type: application/json", *headers]
     if length is not None:
         lines.append(length.format(len(body)))
     return "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body

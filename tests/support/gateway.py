@@ -15,15 +15,16 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from alphatier_models import Family
-from alphatier_server.accelerator.bounded import ClientLimits
-from alphatier_server.accelerator.protocol import GatewayProtocol
-from alphatier_server.app import GatewaySettings, create_app
+from alphatier_server.accelerator.protocol import accelerated_protocol
+from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.fleet import Fleet
+from alphatier_server.gateway.handle import HandleSettings
 from alphatier_server.gateway.state import GatewayState
-from alphatier_server.keys.access import Access
+from alphatier_server.keys.access import Access, OpenAccess
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
+from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.upstream import UpstreamLimits
@@ -68,11 +69,14 @@ async def running_gateway(
     keep_alive: float = 15.0,
     replicas: PoolSettings | None = None,
     request_log: RequestLog | None = None,
+    **more: Any,
 ) -> AsyncIterator[RunningGateway]:
     metrics = Metrics()
     pool = Pool(metrics, replicas)
     clients = ClientLimits(body_bytes=max_body_bytes, timeout=client)
-    settings = GatewaySettings(families, clients, UpstreamLimits(first_byte=idle, idle=idle), keep_alive=keep_alive)
+    settings = AppSettings(
+        clients, UpstreamLimits(first_byte=idle, idle=idle), HandleSettings(keep_alive=keep_alive), **more
+    )
     ready = asyncio.Event()
 
     def report(_text: str) -> None:
@@ -89,18 +93,29 @@ async def running_gateway(
         report=report,
         on_failure=lambda error: None,
     )
-    settings.families = fleet.families
-    app = create_app(settings, pool, metrics, access=access, state=state, request_log=request_log)
+    parts = Parts(
+        fleet.families,
+        pool,
+        metrics,
+        access or OpenAccess(),
+        state or GatewayState(),
+        request_log or RequestLog(),
+    )
+    application = assemble(settings, parts)
+    protocol = accelerated_protocol(application.gateway, application.dialects, clients)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     server = uvicorn.Server(
-        uvicorn.Config(app, http=GatewayProtocol, ws="none", log_config=None, timeout_graceful_shutdown=2)
+        uvicorn.Config(application.app, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=2)
     )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     fleet.start()
     try:
-        async with aiohttp.ClientSession() as http, AsyncExitStack() as closing:
+        async with (
+            aiohttp.ClientSession(headers={"content-type": "application/json"}) as http,
+            AsyncExitStack() as closing,
+        ):
             if engine_urls:
                 await asyncio.wait_for(ready.wait(), 20)
             yield RunningGateway(f"http://127.0.0.1:{listener.getsockname()[1]}", pool, fleet, http, closing)

@@ -1,1 +1,4 @@
-"""The clients' side of the hot path: from uvicorn's sockets to an `Exchange`, and back, past ASGI."""
+"""What is faster than ASGI allows: uvicorn's protocol, bounded, which calls `gateway.handle` without ASGI.
+
+Optional: `create_app` holds every path without it, and the same tests run with and without it.
+"""

@@ -1,20 +1,26 @@
-"""Uvicorn's HTTP/1.1 protocol, bounded where uvicorn bounds nothing.
+"""Uvicorn's HTTP/1.1 protocol, bounded where uvicorn bounds nothing, for every path.
 
-The size of a request's head, body and trailers; the time that a client takes to send a request or to take
-its answer; versions and upgrades that the gateway does not speak. What is no HTTP is refused in JSON.
-What becomes of a request is the subclass's matter (`head_complete`); by itself it goes to the ASGI app.
+The number of connections; the size of a request's head and trailers; the time that a client takes to send a request
+or to take its answer; versions and upgrades that the gateway does not speak. What is no HTTP is refused in JSON.
+The size of bodies that go to ASGI is `middleware.bounds`' matter, under any server. What becomes of a request is
+the subclass's (`head_complete`); by itself it goes to the ASGI app.
 
 Relies on `uvicorn.protocols.http.httptools_impl.HttpToolsProtocol`; pyproject.toml bounds its version.
 """
 
 import asyncio
-from dataclasses import dataclass
+import contextvars
+import logging
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from alphatier_server.errors import BodyTooLarge, GatewayError, HeadTooLarge, InvalidRequest, RequestTimeout
+from alphatier_server.accelerator.half_closed import INTERIM, HalfClosed
+from alphatier_server.errors import GatewayError, HeadTooLarge, InvalidRequest, Overloaded, RequestTimeout
+from alphatier_server.settings.clients import ClientLimits
+
+log = logging.getLogger("alphatier")
 
 _LINGER_SECONDS = 2.0
 _LARGEST_READ = 256 * 1024
@@ -22,20 +28,9 @@ _LARGEST_READ = 256 * 1024
 _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
 
 
-@dataclass(frozen=True)
-class ClientLimits:
-    """How much and how long the gateway waits for its clients. Bytes and seconds."""
-
-    body_bytes: int = 32 * 1024 * 1024
-    head_bytes: int = 64 * 1024
-    timeout: float = 60.0
-    """Longest wait for a client to send a request whole, or to take more of its answer."""
-    keep_alive: float = 75.0
-    """How long a connection without a request is kept; longer than load balancers keep theirs (nginx: 60)."""
-
-    def body_too_large(self) -> GatewayError:
-        """What a request with a larger body is refused with."""
-        return BodyTooLarge(f"The body is larger than {self.body_bytes} bytes.", code="body_too_large")
+def bounded_protocol(limits: ClientLimits) -> type["BoundedProtocol"]:
+    """The class to give to `uvicorn.Config(http=...)`."""
+    return type("BoundedProtocol", (BoundedProtocol,), {"limits": limits})
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -55,11 +50,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self.upgrading = False
         """Whether the parser stands at the end of a head that asks for another protocol."""
         self._received = 0
-        self._limit = 0
+        self._limit = self.limits.head_bytes
         """So many bytes may have been received before somebody must look at what they are."""
         self._trailers = 0
         self._paused_since = 0.0
         self._watch: asyncio.TimerHandle | None = None
+        self._half_closed: HalfClosed | None = None
+        self._context = contextvars.copy_context()
+        """The server's own: a request that waited behind another must not see the other's variables."""
 
     # -- for subclasses
 
@@ -91,28 +89,34 @@ class BoundedProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self.refused:
-                self.refuse(InvalidRequest(f"This is not HTTP/1.1: {error}.", code="invalid_http"))
+                self.refuse(_fault(error))
         except httptools.HttpParserUpgrade as stopped:
             self.upgrading = False
             if not self.refused:
                 self._answer_without_upgrade(data[stopped.args[0] :])
             return
-        if self._received > self._limit:
+        if self._received > self._limit and not self.refused:
             self._check_size()
 
     def refuse(self, error: GatewayError) -> None:
         """Answer what is no request, and close. An answer that is being written is not disturbed."""
         self.refused = True
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.keep_alive = False
-            refused = self.refuse_receiving(error)
-            if not refused and isinstance(self.cycle, RequestResponseCycle) and self.cycle.more_body:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+            if self.refuse_receiving(error):
+                return
+            if not getattr(cycle, "more_body", False):  # an earlier request, which is whole: let it have its answer
+                return
+            if cycle.response_started:
                 self.transport.close()
-            return
-        body = error.body()
-        head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.write(head % (error.status, error.reason.encode(), len(body)) + body)
+                return
+        self.write(b"".join((_error_head(error), self.default_lines(), b"\r\n", error.body())))
         self.transport.close()
+
+    def default_lines(self) -> bytes:
+        """Header lines of every answer: its date (RFC 9110, 6.6.1)."""
+        return b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
 
     def close_gently(self) -> None:
         """Close while the client may still be sending: a reset would take the answer from it (RFC 9112, 9.6)."""
@@ -129,16 +133,37 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.idle_since = self.request_since = self.loop.time()
         self._watch_again()
+        if len(self.connections) > self.limits.connections:
+            words = "The gateway has too many connections open."
+            self.refuse(Overloaded(words, code="too_many_connections", retry_after=1))
 
     def data_received(self, data: bytes) -> None:
         if not self.refused:
             self._unset_keepalive_if_required()
             self.parse(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. It may still listen (a half-closed connection), or be gone."""
+        cycle = self.cycle
+        waits = cycle is not None and not cycle.response_complete and self.request_since == 0.0
+        if not waits or self.pipeline or self.scheme == "https":
+            return False
+        cycle.keep_alive = False
+        self.refused = True
+        self._half_closed = HalfClosed(self.transport, self.loop)
+        return self._half_closed.watch(self.probe)
+
+    def probe(self) -> None:
+        """Send what a client that still listens ignores, so that one that is gone resets the connection."""
+        if not self.cycle.response_started and self.parser.get_http_version() == "1.1":
+            self.transport.write(INTERIM)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        if self._half_closed is not None:
+            self._half_closed.stop()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -177,8 +202,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._check_size()
         self.in_head = False
         version = self.parser.get_http_version()
-        if version != "1.1" and not self.refused:
-            self._check_version(version)
+        if not self.refused:
+            self._check_head(version)
         if self.refused:
             return
         if self.parser.should_upgrade():
@@ -189,19 +214,22 @@ class BoundedProtocol(HttpToolsProtocol):
         self.head_complete(version == "1.1")
 
     def on_body(self, body: bytes) -> None:
-        if not self.upgrading and not self.refused and isinstance(self.cycle, RequestResponseCycle):
+        if not self.upgrading and not self.refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.upgrading:
             return
         self.request_since = 0.0
-        if not self.refused and isinstance(self.cycle, RequestResponseCycle):
+        if not self.refused:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self.idle_since = self.loop.time()
         super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._context.copy().run(super()._start_asgi_task, cycle, app)
 
     # -- inside
 
@@ -213,13 +241,17 @@ class BoundedProtocol(HttpToolsProtocol):
             if size > self.limits.head_bytes or rest > _LARGEST_READ:
                 words = f"The headers are larger than {self.limits.head_bytes} bytes."
                 self.refuse(HeadTooLarge(words, code="headers_too_large"))
-        elif self.refuse_receiving(self.limits.body_too_large()):
-            self.refused = True
+        else:
+            self.refuse(self.limits.body_too_large())
 
-    def _check_version(self, version: str) -> None:
-        chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
-        if version != "1.0" or chunked:  # RFC 9112, 6.1: HTTP/1.0 has no Transfer-Encoding
+    def _check_head(self, version: str) -> None:
+        names = [name for name, _ in self.headers]
+        if version not in ("1.1", "1.0") or (version == "1.0" and b"transfer-encoding" in names):
             self.refuse(InvalidRequest("This is neither HTTP/1.1 nor HTTP/1.0.", code="invalid_http"))
+        elif version == "1.1" and names.count(b"host") != 1:  # RFC 9112, 3.2
+            self.refuse(InvalidRequest("HTTP/1.1 needs one Host header.", code="invalid_http"))
+        elif (fault := self.limits.wrong_host(self.headers)) is not None:
+            self.refuse(fault)
 
     def _answer_without_upgrade(self, rest: bytes) -> None:
         """Take a request that asks for another protocol as one that does not (RFC 9110, 7.8)."""
@@ -247,14 +279,25 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._paused_since and now - self._paused_since > limit:
             self.transport.abort()  # it holds the connection open but takes nothing
             return
-        if self.request_since and now - self.request_since > limit:
-            late = RequestTimeout("The request did not arrive in time.", code="request_timeout")
-            if self.in_head:
-                self.refuse(late)
-            else:
-                self.refuse_receiving(late)
+        if self.request_since and now - self.request_since > limit and not self.refused:
+            self.refuse(RequestTimeout("The request did not arrive in time.", code="request_timeout"))
         idle = self.cycle is None or self.cycle.response_complete
         if idle and not self.in_head and now - self.idle_since > self.limits.keep_alive:
             self.transport.close()
             return
         self._watch_again()
+
+
+def _fault(error: httptools.HttpParserError) -> GatewayError:
+    """Whose fault it is that parsing failed: httptools wraps what its callbacks raise."""
+    cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
+    if isinstance(cause, httptools.HttpParserError):
+        return InvalidRequest(f"This is not HTTP/1.1: {cause}.", code="invalid_http")
+    log.error("a connection failed in the gateway", exc_info=cause)
+    return GatewayError("The gateway failed.", code="gateway_error")
+
+
+def _error_head(error: GatewayError) -> bytes:
+    head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n"
+    retry = b"" if error.retry_after is None else b"retry-after: %d\r\n" % error.retry_after
+    return head % (error.status, error.reason.encode(), len(error.body())) + retry

@@ -7,10 +7,9 @@ from typing import Any
 from alphatier_models import Reasoning
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan, relay_response
-from alphatier_server.dialects.dialect import Dialect, Observed, Relay
+from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
+from alphatier_server.dialects.efforts import TIER_FIELD, Selector, openai_efforts
 from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.gateway.decide import TIER_FIELD, Decision, Selector, openai_efforts
-from alphatier_server.replicas.pool import Replica
 
 _SELECTORS = (TIER_FIELD, "reasoning_effort", "reasoning")
 
@@ -22,10 +21,10 @@ class _Completions(Dialect):
             return openai_efforts(body)
         return ()
 
-    def engine_body(self, body: JsonObject, decision: Decision, replica: Replica) -> bytes:
+    def engine_body(self, body: JsonObject, target: Target) -> bytes:
         """The engine's model name; no selectors; running usage for streams, so that an aborted one is counted."""
         values = body.values
-        model = replica.models[decision.tier.name]
+        model = target.engine_model
         replace: dict[str, Any] = {} if values["model"] == model else {"model": model}
         remove = [key for key in (TIER_FIELD, "reasoning_effort") if key in values]
         reasoning = values.get("reasoning")
@@ -41,33 +40,32 @@ class _Completions(Dialect):
                 wanted = {"include_usage": True, "continuous_usage_stats": True}
                 replace["stream_options"] = {
                     **(options or {}),
-                    **(wanted if replica.continuous_usage else {"include_usage": True}),
+                    **(wanted if target.continuous_usage else {"include_usage": True}),
                 }
         return body.edited(replace, remove) if replace or remove else body.raw
 
-    def relay(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> Relay:
+    def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
         """The relay of a stream of chunks."""
-        return ChunkRelay(self._plan(body, decision, replica))
+        return ChunkRelay(self._plan(body, target))
 
-    def answer(
-        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
-    ) -> tuple[bytes, Observed]:
+    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         """The client's bytes for a completion."""
-        return relay_response(raw, self._plan(body, decision, replica))
+        return relay_response(raw, self._plan(body, target))
 
-    def _plan(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> RelayPlan:
+    def _plan(self, body: Mapping[str, Any], target: Target) -> RelayPlan:
         options = body.get("stream_options")
         options = options if isinstance(options, dict) else {}
         return RelayPlan(
-            model=decision.model,
-            marks=self._marks(decision),
+            model=target.model,
+            marks=self._marks(target),
             keep_usage=options.get("include_usage") is True,
             keep_continuous_usage=options.get("continuous_usage_stats") is True,
-            strip_metrics=replica.adds_metrics,
+            strip_metrics=target.adds_metrics,
+            reasoning_content=target.reasoning_content,
         )
 
     @abstractmethod
-    def _marks(self, decision: Decision) -> Reasoning | None:
+    def _marks(self, target: Target) -> Reasoning | None:
         """How thinking is told from the answer; None to leave the text alone."""
 
 
@@ -77,8 +75,8 @@ class ChatDialect(_Completions):
     path = "/v1/chat/completions"
     endpoint = "chat/completions"
 
-    def _marks(self, decision: Decision) -> Reasoning | None:
-        return decision.family.reasoning
+    def _marks(self, target: Target) -> Reasoning | None:
+        return target.reasoning
 
 
 class TextDialect(_Completions):
@@ -87,5 +85,5 @@ class TextDialect(_Completions):
     path = "/v1/completions"
     endpoint = "completions"
 
-    def _marks(self, decision: Decision) -> Reasoning | None:
+    def _marks(self, target: Target) -> Reasoning | None:
         return None

@@ -21,8 +21,9 @@ from alphatier_server.dialects.completion import (
 from alphatier_server.dialects.dialect import Observed
 from alphatier_server.dialects.events import EventSplitter, read_event
 from alphatier_server.dialects.json_object import JsonError, JsonObject
-from alphatier_server.dialects.reasoning import ReasoningSplitter
-from alphatier_server.dialects.template import END, Match, Template, learn, with_model
+from alphatier_server.dialects.reasoning import ReasoningSplitter, renamed, with_reasoning_content, without
+from alphatier_server.dialects.template import END, Match, with_model
+from alphatier_server.dialects.templates import Templates
 from alphatier_server.dialects.usage import Usage, UsageTally
 from alphatier_server.errors import EngineFailed
 
@@ -39,11 +40,7 @@ class ChunkRelay:
         self._plan = plan
         self._clock = clock
         self._events = EventSplitter()
-        self._template: Template | None = None
-        self._template_choices: list[dict[str, Any]] = []
-        self._unlearnt: tuple[bytes, bytes, list[dict[str, Any]]] | None = None
-        """The last chunk that was read, its client's bytes and choices, if a template can be learnt from it."""
-        self._usage_bytes: bytes | None = None
+        self._templates = Templates(learns=plan.learns, doubles=plan.reasoning_content)
         self._tally = UsageTally()
         self._observed = Observed()
         self._splitters: dict[int, ReasoningSplitter | None] = {}
@@ -63,14 +60,10 @@ class ChunkRelay:
 
     def feed(self, data: bytes) -> bytes:
         """The client's bytes for the events that `data` completes. Raises EngineFailed."""
-        if self._unlearnt is not None:
-            self._learn(*self._unlearnt)
-        template = self._template
         if (
-            template is not None
-            and self._events.empty
+            self._events.empty
             and data.find(END) == len(data) - 2
-            and (match := template.match(data)) is not None
+            and (match := self._templates.match(data)) is not None
         ):
             self._note_match(match)  # the usual case: one piece, one event, nothing new but its text
             return match.out
@@ -90,17 +83,14 @@ class ChunkRelay:
         return rest + self._done()
 
     def _event(self, event: bytes) -> bytes:
-        if self._template is not None:
-            match = self._template.match(event + END)
-            if match is not None:
-                self._note_match(match)
-                return match.out
-        return self._read(event)
+        match = self._templates.match(event + END)
+        if match is None:
+            return self._read(event)
+        self._note_match(match)
+        return match.out
 
     def _note_match(self, match: Match) -> None:
-        kind, says, usage, _ = match
-        if usage is not None:
-            self._usage_bytes = usage
+        kind, says, _, _ = match
         if not says:
             return
         seen = self._observed
@@ -133,23 +123,16 @@ class ChunkRelay:
         except JsonError:
             return event + b"\n\n"
         if self._may_learn(chunk.values):
-            self._unlearnt = (event, out, chunk.values["choices"])
+            self._templates.may_learn(event, out, chunk.values["choices"])
         return out
-
-    def _learn(self, event: bytes, out: bytes, choices: list[dict[str, Any]]) -> None:
-        """Not before the chunk is sent: the first token should not wait for it."""
-        self._tally_bytes()  # those of the template so far
-        self._unlearnt = None
-        self._template = learn(event + END, out)
-        self._template_choices = choices
 
     def _may_learn(self, values: dict[str, Any]) -> bool:
         """Whether a chunk like this one says all there is to know by its text and its usage."""
         choices = values.get("choices")
-        if not self._plan.learns or not isinstance(choices, list) or len(choices) != 1 or "metrics" in values:
+        if not self._templates.learns or not isinstance(choices, list) or len(choices) != 1 or "metrics" in values:
             return False
         choice = choices[0]
-        if not isinstance(choice, dict) or choice.get("finish_reason") is not None:
+        if not isinstance(choice, dict) or choice.get("finish_reason") is not None or choice.get("logprobs"):
             return False
         if self._plan.marks is not None:
             splitter = self._splitters.get(_index(choice), None)
@@ -160,13 +143,8 @@ class ChunkRelay:
 
     def _tally_bytes(self) -> None:
         """Take note of the usage in chunks that went past the parser."""
-        if self._usage_bytes is not None:
-            raw, self._usage_bytes = self._usage_bytes, None
-            try:
-                usage = orjson.loads(raw)
-            except orjson.JSONDecodeError:
-                return
-            self._tally.see_chunk({"choices": self._template_choices, "usage": usage})
+        for choices, usage in self._templates.usages():
+            self._tally.see_chunk({"choices": choices, "usage": usage})
 
     def _chunk(self, event: bytes, chunk: JsonObject) -> bytes:
         values = chunk.values
@@ -220,25 +198,27 @@ class ChunkRelay:
         finished = choice.get("finish_reason") is not None
         self._saw_finish = self._saw_finish or finished
         delta = choice.get("delta")
-        if self._plan.marks is None or not isinstance(delta, dict):
+        if not isinstance(delta, dict):
             return choice
-        named = delta.get("reasoning_content")
-        if named:
-            rest_of_delta = {key: value for key, value in delta.items() if key != "reasoning_content"}
-            delta = {**rest_of_delta, "reasoning": named}
-            choice = {**choice, "delta": delta}
-        splitter = self._splitter(_index(choice), delta)
+        split: dict[str, Any] = delta if self._plan.marks is None else self._split(_index(choice), delta, finished)
+        if self._plan.reasoning_content:
+            split = with_reasoning_content(split)
+        return choice if split is delta else {**choice, "delta": split}
+
+    def _split(self, index: int, delta: dict[str, Any], finished: bool) -> dict[str, Any]:
+        """The delta with thinking apart; the same one where that is so already."""
+        delta = renamed(delta)
+        splitter = self._splitter(index, delta)
         if splitter is None:
-            return choice
+            return delta
         text = delta.get("content")
         parts = splitter.feed(text if isinstance(text, str) else "")
         if finished:
             for part, rest in splitter.flush().items():
                 parts[part] = parts.get(part, "") + rest
         if parts.get("content", "") == (text or "") and "reasoning" not in parts:
-            return choice
-        rest_of_delta = {key: value for key, value in delta.items() if key != "content"}
-        return {**choice, "delta": {**rest_of_delta, **parts}}
+            return delta
+        return without(delta, "content") | dict(parts)
 
     def _splitter(self, index: int, delta: dict[str, Any]) -> ReasoningSplitter | None:
         """The splitter of a choice; None once the engine is seen to split by itself."""
@@ -265,7 +245,7 @@ class ChunkRelay:
 
     def _done(self) -> bytes:
         self._saw_done = self.done = True
-        self._template = self._unlearnt = None
+        self._templates.forget()
         return self._missing_usage_chunk() + b"data: [DONE]\n\n"
 
     def _missing_usage_chunk(self) -> bytes:
@@ -286,7 +266,7 @@ class ChunkRelay:
             error = {"message": str(error), "type": "server_error", "param": None, "code": "engine_failed"}
         self._observed.error = error
         self.done = True
-        self._template = self._unlearnt = None
+        self._templates.forget()
         return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
 
     def _usage(self) -> Usage | None:

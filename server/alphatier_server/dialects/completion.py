@@ -10,9 +10,12 @@ from typing import Any
 from alphatier_models import Reasoning
 from alphatier_server.dialects.dialect import Observed
 from alphatier_server.dialects.json_object import JsonError, JsonObject
-from alphatier_server.dialects.reasoning import split_message
+from alphatier_server.dialects.reasoning import split_message, with_reasoning_content
+from alphatier_server.dialects.template import with_model
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
+
+_MODEL_ALONE = frozenset({"model"})
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class RelayPlan:
     """The client asked for usage in every chunk (`stream_options.continuous_usage_stats`)."""
     strip_metrics: bool = False
     """The engine adds `metrics` because the gateway asked it to; the client did not."""
+    reasoning_content: bool = False
+    """The client gets the thinking as `reasoning_content` as well."""
     learns: bool = True
     """Whether chunks may go past the parser once their envelope is known (`template`)."""
 
@@ -54,22 +59,26 @@ def _relay_response(document: JsonObject, plan: RelayPlan) -> tuple[bytes, Obser
         if plan.strip_metrics:
             remove = ("metrics",)
     choices = values.get("choices")
-    if plan.marks is not None and isinstance(choices, list):
-        marks = plan.marks
-        split = [_split_choice(choice, marks) for choice in choices]
+    if (plan.marks is not None or plan.reasoning_content) and isinstance(choices, list):
+        split = [_split_choice(choice, plan) for choice in choices]
         if any(map(is_not, split, choices)):
             replace["choices"] = choices = split
     if usage is not None and usage.reasoning == 0 and has_reasoning(choices, "message"):
         observed.usage = usage.without_reasoning()
         replace["usage"] = without_reasoning_tokens(values["usage"])
-    return document.edited(replace, remove) if replace or remove else document.raw, observed
+    if not replace and not remove:
+        return document.raw, observed
+    out = with_model(document.raw, plan.model) if replace.keys() == _MODEL_ALONE and not remove else None
+    return document.edited(replace, remove) if out is None else out, observed
 
 
-def _split_choice(choice: Any, marks: Reasoning) -> Any:
+def _split_choice(choice: Any, plan: RelayPlan) -> Any:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
         return choice
-    split = split_message(message, marks)
+    split = message if plan.marks is None else split_message(message, plan.marks)
+    if plan.reasoning_content:
+        split = with_reasoning_content(split)
     return choice if split is message else {**choice, "message": split}
 
 

@@ -5,11 +5,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from alphatier_models import Reasoning
+from alphatier_server.dialects.efforts import Effort
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError
-from alphatier_server.gateway.decide import Decision, Effort
-from alphatier_server.replicas.pool import Replica
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who answers a request, as far as its API must know: names, marks, and what the engine can do."""
+
+    model: str
+    """The public model name, `<family>:<tier>`."""
+    engine_model: str
+    """The name under which the engine knows the tier."""
+    reasoning: Reasoning | None = None
+    """How the family marks its thinking."""
+    continuous_usage: bool = False
+    """Whether the engine can report usage with every chunk (vLLM), so that aborted requests are counted."""
+    adds_metrics: bool = False
+    """Whether the engine adds its own `metrics` object to answers because the gateway asked it to."""
+    reasoning_content: bool = False
+    """Whether the thinking is sent as `reasoning_content` too, beside `reasoning`."""
+    priority: int | None = None
+    """The `priority` that the engine is told; None where it schedules without."""
 
 
 @dataclass(slots=True)
@@ -57,6 +77,8 @@ class Dialect(ABC):
 
     path: ClassVar[str]
     """Where clients and engines find it, e.g. `/v1/chat/completions`."""
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    """The HTTP methods that it takes."""
     endpoint: ClassVar[str]
     """Its name in metrics and logs, e.g. `chat/completions`."""
     generates: ClassVar[bool] = True
@@ -71,17 +93,15 @@ class Dialect(ABC):
         """Where the body says how much to think. Raises InvalidRequest, also for what the API cannot do here."""
 
     @abstractmethod
-    def engine_body(self, body: JsonObject, decision: Decision, replica: Replica) -> bytes:
+    def engine_body(self, body: JsonObject, target: Target) -> bytes:
         """The body for the engine: its own model name, no selectors, usage reports as fine as it can give."""
 
     @abstractmethod
-    def relay(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> Relay:
+    def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
         """The relay for the stream that answers this request."""
 
     @abstractmethod
-    def answer(
-        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
-    ) -> tuple[bytes, Observed]:
+    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         """The client's bytes for a whole (not streamed) answer. Raises EngineFailed when it cannot be read."""
 
     def error_body(self, error: GatewayError, request_id: str = "") -> bytes:

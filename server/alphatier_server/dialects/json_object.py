@@ -1,53 +1,65 @@
 """A JSON object whose members can be replaced or removed while all others keep their exact bytes.
 
 The gateway changes a few members of a body (`model`, `usage`, its own fields) and must not touch the
-rest: numbers keep their spelling, unknown fields stay. A member whose key stands only once in the text
-is found by searching for it; any doubt sends the text through a scanner that knows each member's place.
+rest: numbers keep their spelling, unknown fields stay, and so does the white space around them. orjson
+reads the text; where each member of the top level stands is found by one scan from left to right, with
+one match of a compiled pattern for each member, whatever is nested in it.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import orjson
 
-_DECODER = json.JSONDecoder()
-_SPACE = " \t\n\r"
-_COLONS = (b': "', b':"')
-_COLON = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
-_COMMA_AFTER = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
-_COMMA_BEFORE = re.compile(rb",[ \t\n\r]*\Z")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_FLAT_OBJECT = re.compile(rb"\{[^{}]*\}")
-_OTHER = re.compile(rb"[^,}\]\s]+")
+from alphatier_server.dialects.json_bounds import JsonError, refuse_costly, without_escapes
+
+__all__ = ["JsonError", "JsonObject"]
+
+DEEPEST: Final = 128
+"""Levels of nesting that are scanned at most."""
+
+MOST_MEMBERS: Final = 1000
+"""Members of the top level, which are looked at one by one."""
+
+_SPACE: Final = rb"[ \t\n\r]*+"
+_COMMA: Final = ord(",")
+
+_Member = tuple[str, int, int, int, int, int]
+"""A key, and five places: where the white space before it, it, and its value start, where the value ends, and where
+the white space after that. Such slots, with a comma between any two, are all there is between the braces."""
 
 
-class JsonError(ValueError):
-    """The bytes are not one JSON object."""
+@cache
+def _pattern(levels: int) -> re.Pattern[bytes]:
+    """The next key, its value, and the comma if there is another member, in a text without escapes.
 
-
-@dataclass(frozen=True)
-class _Member:
-    key: str
-    start: int
-    value_start: int
-    end: int
+    The text is known to be valid JSON, so brackets need not be told apart. All repeats are possessive: the time is
+    linear whatever the text. The value has lists and objects in so many levels at most.
+    """
+    value = b"(?!)"
+    for _ in range(levels):
+        value = rb'[\[{](?:[^\[\]{}"]++|"[^"]*+"|%b)*+[\]}]' % value
+    member = rb'%b"([^"]*+)"%b:%b("[^"]*+"|[^\[\]{}", \t\n\r]++|%b)%b,?+'
+    return re.compile(member % (_SPACE, _SPACE, _SPACE, value, _SPACE))
 
 
 class JsonObject:
     """One JSON object: `values` holds it parsed, `edited` writes it back with few members changed.
 
-    Raises JsonError when `raw` is no JSON object in UTF-8 (RFC 8259), is nested deeper than `depth`, or has
-    one of the keys `unique` twice at the top level (two readers of such a body may see different values).
+    Raises JsonError when `raw` is no JSON object in UTF-8 (RFC 8259), or has one of the keys `unique` twice at
+    the top level (two readers of such a body may see different values). With a `depth` it comes from a stranger,
+    and is refused as well where it is nested deeper than that or would cost too much to read (`json_bounds`).
     """
 
-    __slots__ = ("_once", "raw", "values")
+    __slots__ = ("_members", "raw", "values")
 
     def __init__(self, raw: bytes, unique: Collection[str] = (), depth: int | None = None) -> None:
         self.raw = raw
+        text = without_escapes(raw) if depth is not None or unique else b""
+        if depth is not None:
+            refuse_costly(text)
         try:
             values = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
@@ -55,249 +67,71 @@ class JsonObject:
         if not isinstance(values, dict):
             raise JsonError("it is not a JSON object")
         self.values: dict[str, Any] = values
-        self._once: list[str] = []
-        """Keys whose quoted spelling is known to stand in the text just once."""
-        if depth is not None and raw.count(b"{") + raw.count(b"[") > depth:
-            _refuse_deep(values, depth)
-        if unique:
-            self._refuse_twice(unique)
+        self._members = _scan(raw, text, depth or DEEPEST) if text and values else None
+        if self._members is not None and len(self._members) > len(values):
+            _refuse_twice(self._members, unique)
 
     def member(self, key: str) -> bytes:
-        """The exact bytes of one member's value. Scans the whole text."""
-        text = self.raw.decode()
-        place = next(member for member in _parse(text)[0] if member.key == key)
-        return text[place.value_start : place.end].encode()
+        """The exact bytes of one member's value, which `values` must have."""
+        return next(self.raw[start:end] for name, _, _, start, end, _ in reversed(self._scanned()) if name == key)
 
     def edited(self, replace: Mapping[str, Any], remove: Collection[str] = ()) -> bytes:
-        """The object's bytes with members replaced (added at the end when new) or removed.
+        """The object's bytes with members replaced (added at the end when new) or removed. Raises JsonError.
 
         >>> JsonObject(b'{"a": 1.00, "b": 2}').edited({"b": 3, "c": 4})
         b'{"a": 1.00, "b":3,"c":4}'
         """
-        quick = self._replaced(replace, remove)
-        if quick is not None:
-            return quick
-        cuts: list[tuple[int, int, bytes]] = []
-        added: list[bytes] = []
+        raw = self.raw
+        text, parts = memoryview(raw), list[bytes | memoryview]()
+        before = raw[: raw.index(b"{") + 1]
+        for key, slot, start, _, end, after in self._scanned():
+            if key in replace:
+                parts += (before, text[slot:start], _member(key, replace[key]), text[end:after])
+            elif key not in remove:
+                parts += (before, text[slot:after])
+            else:
+                continue
+            before = b","
         for key, value in replace.items():
             if key not in self.values:
-                added.append(_member(key, value))
-            elif (place := self._place(key)) is not None:
-                cuts.append((*place, _member(key, value)))
-            else:
-                return _edited_by_scanning(self.raw, replace, remove)
-        removed = [key for key in remove if key in self.values and key not in replace] if remove else ()
-        if removed:
-            place = self._place(removed[0]) if len(removed) == 1 else None  # neighbours would share a comma
-            if place is None:
-                return _edited_by_scanning(self.raw, replace, remove)
-            cuts.append((*self._with_comma(*place), b""))
-        return self._cut(cuts, added)
+                parts += (before, _member(key, value))
+                before = b","
+        return b"".join((*(parts or [before]), text[raw.rindex(b"}") :]))
 
-    def _replaced(self, replace: Mapping[str, Any], remove: Collection[str]) -> bytes | None:
-        """The usual case: strings, spelt plainly, of keys that stand once. None for any other."""
-        raw, values, once = self.raw, self.values, self._once
-        for key, value in replace.items():
-            old = values.get(key)
-            if key not in once or type(old) is not str or type(value) is not str:
-                return None
-            for spelling in _spellings(key, old):
-                if spelling in raw:
-                    raw = raw.replace(spelling, _spellings(key, value)[0], 1)
-                    break
-            else:
-                return None
-        for key in remove:
-            if key in values:
-                old = values[key]
-                if key not in once or type(old) is not str:
-                    return None
-                for spelling in _with_commas(key, old):
-                    if spelling in raw:
-                        raw = raw.replace(spelling, b"", 1)
-                        break
-                else:
-                    return None
-        return raw
-
-    def _cut(self, cuts: list[tuple[int, int, bytes]], added: list[bytes]) -> bytes:
-        """`cuts` are (start, end, what to put there)."""
-        raw, position = self.raw, 0
-        parts: list[bytes] = []
-        for start, end, put in sorted(cuts) if len(cuts) > 1 else cuts:
-            parts += (raw[position:start], put)
-            position = end
-        if not added:
-            return b"".join((*parts, raw[position:]))
-        close = raw.rindex(b"}")
-        body = b"".join((*parts, raw[position:close]))
-        separator = b"" if body.rstrip().endswith(b"{") else b","
-        return b"".join((body, separator, b",".join(added), raw[close:]))
-
-    def _place(self, key: str) -> tuple[int, int] | None:
-        """Where the member stands; None where that cannot be told without scanning.
-
-        A quoted key followed by a colon is a key, at the top level or below. It stands once, and the
-        top level has it, so it is that one; unless the top level spells it with an escape.
-        """
-        raw = self.raw
-        needle = _quoted(key)
-        start = raw.find(needle)
-        if key not in self._once and (start < 0 or raw.find(needle, start + 1) >= 0 or b"\\u00" in raw):
-            return None
-        value = self.values[key]
-        end = start + len(needle)
-        if type(value) is str and raw.startswith(_COLONS, end):
-            end += 2 if raw.startswith(b": ", end) else 1
-            plain = orjson.dumps(value)
-            if raw.startswith(plain, end):  # the usual case
-                return start, end + len(plain)
-        colon = _COLON.match(raw, start + len(needle))
-        if colon is None:
-            return None
-        kind = _STRING if isinstance(value, str) else _FLAT_OBJECT if isinstance(value, dict) else _OTHER
-        match = kind.match(raw, colon.end())
-        if match is None or not _is(match.group(), value):
-            return None
-        return start, match.end()
-
-    def _with_comma(self, start: int, end: int) -> tuple[int, int]:
-        after = _COMMA_AFTER.match(self.raw, end)
-        if after is not None:
-            return start, after.end()
-        before = _COMMA_BEFORE.search(self.raw[:start])
-        return (before.start() if before is not None else start), end
-
-    def _refuse_twice(self, unique: Collection[str]) -> None:
-        raw, values = self.raw, self.values
-        if b"\\u00" not in raw:
-            for key in unique:
-                if key in values:
-                    if raw.count(_quoted(key)) != 1:
-                        break
-                    self._once.append(key)
-            else:
-                return
-        members, _ = _parse(raw.decode())
-        keys = [member.key for member in members]
-        twice = next((key for key in unique if keys.count(key) > 1), None)
-        if twice is not None:
-            raise JsonError(f"the key {twice!r} is there twice")
-
-
-@lru_cache(maxsize=1024)
-def _spellings(key: str, value: str) -> tuple[bytes, bytes]:
-    quoted, text = orjson.dumps(key), orjson.dumps(value)
-    return quoted + b":" + text, quoted + b": " + text
-
-
-@lru_cache(maxsize=1024)
-def _with_commas(key: str, value: str) -> tuple[bytes, ...]:
-    compact, spaced = _spellings(key, value)
-    return compact + b",", spaced + b", ", b"," + compact, b", " + spaced
-
-
-@lru_cache(maxsize=256)
-def _quoted(key: str) -> bytes:
-    return b'"%b"' % key.encode()
-
-
-def _is(raw: bytes, value: Any) -> bool:
-    try:
-        found = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return False
-    return type(found) is type(value) and bool(found == value)
-
-
-def _refuse_deep(values: dict[str, Any], depth: int) -> None:
-    level: list[Any] = [values]
-    for _ in range(depth):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise JsonError(f"it is nested deeper than {depth} levels")
+    def _scanned(self) -> list[_Member]:
+        if self._members is None:
+            self._members = _scan(self.raw, without_escapes(self.raw), DEEPEST) if self.values else []
+        return self._members
 
 
 def _member(key: str, value: Any) -> bytes:
     return orjson.dumps(key) + b":" + orjson.dumps(value)
 
 
-def _edited_by_scanning(raw: bytes, replace: Mapping[str, Any], remove: Collection[str]) -> bytes:
-    text = raw.decode()
-    members, _ = _parse(text)
-    parts = [
-        _member(member.key, replace[member.key])
-        if member.key in replace
-        else text[member.start : member.end].encode()
-        for member in members
-        if member.key not in remove or member.key in replace
-    ]
-    present = {member.key for member in members}
-    parts += [_member(key, value) for key, value in replace.items() if key not in present]
-    return b"{" + b",".join(parts) + b"}"
-
-
-def _parse(text: str) -> tuple[list[_Member], dict[str, Any]]:
-    position = _skip_space(text, 0)
-    if text[position : position + 1] != "{":
-        raise JsonError("it is not a JSON object")
-    position = _skip_space(text, position + 1)
+def _scan(raw: bytes, text: bytes, depth: int) -> list[_Member]:
+    """The members of an object that orjson has found valid and not empty; `text` is `raw` without escapes."""
+    match = _pattern(min(depth, DEEPEST) - 1).match
     members: list[_Member] = []
-    values: dict[str, Any] = {}
-    if text[position : position + 1] == "}":
-        _expect_end(text, position + 1)
-        return members, values
-    while True:
-        member, value = _parse_member(text, position)
-        if member.key in values:
-            raise JsonError(f"the key {member.key!r} appears twice")
-        members.append(member)
-        values[member.key] = value
-        position = _skip_space(text, member.end)
-        separator = text[position : position + 1]
-        if separator == "}":
-            _expect_end(text, position + 1)
-            return members, values
-        if separator != ",":
-            raise JsonError(f"expected ',' or '}}' at character {position}")
-        position = _skip_space(text, position + 1)
+    position = text.index(b"{") + 1
+    for _ in range(MOST_MEMBERS):
+        found = match(text, position)
+        if found is None:
+            raise JsonError(f"it is nested deeper than {min(depth, DEEPEST)} levels")
+        key_start, key_end = found.span(1)
+        start, end = found.span(2)
+        key = raw[key_start:key_end]
+        name = orjson.loads(b'"%b"' % key) if b"\\" in key else key.decode()
+        after = found.end()
+        last = text[after - 1] != _COMMA
+        members.append((name, position, key_start - 1, start, end, after if last else after - 1))
+        if last:
+            return members
+        position = after
+    raise JsonError(f"it has more than {MOST_MEMBERS} members")
 
 
-def _parse_member(text: str, start: int) -> tuple[_Member, Any]:
-    if text[start : start + 1] != '"':
-        raise JsonError(f"expected a key in double quotes at character {start}")
-    key, position = _scan(text, start)
-    position = _skip_space(text, position)
-    if text[position : position + 1] != ":":
-        raise JsonError(f"expected ':' at character {position}")
-    value_start = _skip_space(text, position + 1)
-    value, end = _scan(text, value_start)
-    return _Member(key, start, value_start, end), value
-
-
-def _scan(text: str, position: int) -> tuple[Any, int]:
-    try:
-        return _DECODER.raw_decode(text, position)
-    except json.JSONDecodeError as error:
-        raise JsonError(f"{error.msg} at character {error.pos}") from error
-    except ValueError as error:  # an integer with more digits than Python converts
-        raise JsonError(str(error).partition(";")[0]) from error
-    except RecursionError as error:
-        raise JsonError("it is nested too deeply") from error
-
-
-def _skip_space(text: str, position: int) -> int:
-    while text[position : position + 1] in _SPACE and position < len(text):
-        position += 1
-    return position
-
-
-def _expect_end(text: str, position: int) -> None:
-    if _skip_space(text, position) != len(text):
-        raise JsonError(f"there is more after the object, at character {position}")
+def _refuse_twice(members: list[_Member], unique: Collection[str]) -> None:
+    keys = [key for key, *_ in members]
+    twice = next((key for key in unique if keys.count(key) > 1), None)
+    if twice is not None:
+        raise JsonError(f"the key {twice!r} is there twice")

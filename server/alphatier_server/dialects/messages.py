@@ -22,21 +22,19 @@ from alphatier_server.dialects.bodies import (
     refuse_thinking_token_budget,
     token_count,
 )
-from alphatier_server.dialects.dialect import Dialect, Observed, Relay
-from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
-from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.dialects.usage import Usage
-from alphatier_server.errors import GatewayError, InvalidRequest
-from alphatier_server.gateway.decide import (
+from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
+from alphatier_server.dialects.efforts import (
     TIER_FIELD,
-    Decision,
     Effort,
     Selector,
     TokenBudget,
     effort_field,
     string_field,
 )
-from alphatier_server.replicas.pool import Replica
+from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
+from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.dialects.usage import Usage
+from alphatier_server.errors import GatewayError, InvalidRequest
 
 ANTHROPIC_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
@@ -72,9 +70,9 @@ class MessagesDialect(Dialect):
         disabled = [effort for effort in found if isinstance(effort, Selector) and effort.value == "none"]
         return disabled or found
 
-    def engine_body(self, body: JsonObject, decision: Decision, replica: Replica) -> bytes:
+    def engine_body(self, body: JsonObject, target: Target) -> bytes:
         """The body with the engine's model name, without what chose the tier."""
-        replace: dict[str, Any] = {"model": replica.models[decision.tier.name]}
+        replace: dict[str, Any] = {"model": target.engine_model}
         remove = {TIER_FIELD}
         output = object_or_empty(body.values.get("output_config"))
         if "effort" in output:
@@ -87,18 +85,16 @@ class MessagesDialect(Dialect):
             remove.add("thinking")
         return body.edited(replace, remove)
 
-    def relay(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> Relay:
+    def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
         """The relay for the stream that answers this request."""
-        marks = decision.family.reasoning
-        return MessagesRelay(decision.model, mark=marks.start if marks is not None else None)
+        marks = target.reasoning
+        return MessagesRelay(target.model, mark=marks.start if marks is not None else None)
 
-    def answer(
-        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
-    ) -> tuple[bytes, Observed]:
+    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         """The client's bytes for a whole answer. Raises EngineFailed when it cannot be read."""
         document = read_answer(raw)
         observed = Observed(usage=parse_usage(document.values.get("usage")))
-        replace = {} if document.values.get("model") == decision.model else {"model": decision.model}
+        replace = {} if document.values.get("model") == target.model else {"model": target.model}
         return edited_answer(document, replace), observed
 
     def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
@@ -117,9 +113,7 @@ class CountTokensDialect(MessagesDialect):
     endpoint: ClassVar[str] = "messages/count_tokens"
     generates: ClassVar[bool] = False
 
-    def answer(
-        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
-    ) -> tuple[bytes, Observed]:
+    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         """The engine's count, as it came. Raises EngineFailed when it cannot be read."""
         read_answer(raw)
         return raw, Observed()

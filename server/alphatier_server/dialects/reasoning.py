@@ -64,24 +64,38 @@ class ReasoningSplitter:
 
 def split_message(message: dict[str, Any], marks: Reasoning) -> dict[str, Any]:
     """The message of a whole response with its thinking apart; the same one if the engine had split it."""
-    content = message.get("content")
-    named = message.get("reasoning_content")
     if message.get("reasoning"):
         return message
-    if named:
-        return {**_without(message, "reasoning_content"), "reasoning": named}
+    if message.get("reasoning_content"):
+        return renamed(message)
+    content = message.get("content")
     if not isinstance(content, str) or not content.lstrip().startswith(marks.start):
         return message
     splitter = ReasoningSplitter(marks)
     parts = splitter.feed(content)
     for part, text in splitter.flush().items():
         parts[part] = parts.get(part, "") + text
-    rest = _without(message, "reasoning_content")
+    rest = without(message, "reasoning_content")
     return {**rest, "content": parts.get("content"), "reasoning": parts.get("reasoning", "")}
 
 
-def _without(message: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in message.items() if name != key}
+def renamed(part: dict[str, Any]) -> dict[str, Any]:
+    """A message or delta with its thinking as `reasoning`, which other engines call `reasoning_content`."""
+    named = part.get("reasoning_content")
+    return {**without(part, "reasoning_content"), "reasoning": named} if named else part
+
+
+def with_reasoning_content(part: dict[str, Any]) -> dict[str, Any]:
+    """A message or delta with its thinking under both names; the same one without thinking."""
+    thinking = part.get("reasoning")
+    return (
+        {**part, "reasoning_content": thinking} if thinking is not None and "reasoning_content" not in part else part
+    )
+
+
+def without(part: dict[str, Any], key: str) -> dict[str, Any]:
+    """The same without one member."""
+    return {name: value for name, value in part.items() if name != key}
 
 
 def _add(parts: dict[Part, str], part: Part, text: str) -> None:

@@ -22,13 +22,12 @@ from alphatier_server.dialects.bodies import (
     refuse_thinking_token_budget,
     token_count,
 )
-from alphatier_server.dialects.dialect import Dialect, Observed, Relay
+from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
+from alphatier_server.dialects.efforts import TIER_FIELD, Effort, openai_efforts
 from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError, InvalidRequest
-from alphatier_server.gateway.decide import TIER_FIELD, Decision, Effort, openai_efforts
-from alphatier_server.replicas.pool import Replica
 
 _TOKENS: dict[bytes, Token] = {
     b"response.reasoning_text.delta": "thinking",
@@ -79,9 +78,9 @@ class ResponsesDialect(Dialect):
         refuse_thinking_token_budget(body, "Engines ignore it in this API; /v1/chat/completions keeps to it.")
         return openai_efforts(body)
 
-    def engine_body(self, body: JsonObject, decision: Decision, replica: Replica) -> bytes:
+    def engine_body(self, body: JsonObject, target: Target) -> bytes:
         """The body with the engine's model name and `store` off, without selectors."""
-        replace: dict[str, Any] = {"model": replica.models[decision.tier.name], "store": False}
+        replace: dict[str, Any] = {"model": target.engine_model, "store": False}
         remove = {TIER_FIELD, "reasoning_effort"}
         reasoning = body.values.get("reasoning")
         if isinstance(reasoning, dict) and "effort" in reasoning:
@@ -92,17 +91,15 @@ class ResponsesDialect(Dialect):
                 remove.add("reasoning")
         return body.edited(replace, remove)
 
-    def relay(self, body: Mapping[str, Any], decision: Decision, replica: Replica) -> Relay:
+    def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
         """The relay for the stream that answers this request."""
-        return ResponsesRelay(_plan(body, decision, replica))
+        return ResponsesRelay(_plan(body, target))
 
-    def answer(
-        self, raw: bytes, body: Mapping[str, Any], decision: Decision, replica: Replica
-    ) -> tuple[bytes, Observed]:
+    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         """The client's bytes for a whole answer. Raises EngineFailed when it cannot be read."""
         document = read_answer(raw)
         observed = Observed(queue_seconds=_queue_seconds(document.values))
-        changes, observed.usage = changes_of(document.values, _plan(body, decision, replica))
+        changes, observed.usage = changes_of(document.values, _plan(body, target))
         return edited_answer(document, *changes), observed
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
@@ -197,10 +194,10 @@ def parse_usage(document: Any) -> Usage | None:
     return Usage(prompt, completion, reasoning if reasoning is None or reasoning <= completion else None)
 
 
-def _plan(body: Mapping[str, Any], decision: Decision, replica: Replica) -> ResponsePlan:
+def _plan(body: Mapping[str, Any], target: Target) -> ResponsePlan:
     effort = object_or_empty(body.get("reasoning")).get("effort")
-    marks = decision.family.reasoning
-    return ResponsePlan(decision.model, effort, replica.adds_metrics, marks.start if marks is not None else None)
+    marks = target.reasoning
+    return ResponsePlan(target.model, effort, target.adds_metrics, marks.start if marks is not None else None)
 
 
 def _has_thinking(response: Mapping[str, Any], mark: str | None) -> bool:

@@ -37,14 +37,18 @@ class Match(NamedTuple):
 class Template:
     """The bytes around the text. `prefix_out` is what the client gets instead of `prefix`."""
 
-    __slots__ = ("_after", "_tail_out", "_text_at", "_usage_shape", "prefix", "prefix_out")
+    __slots__ = ("_after", "_doubles", "_tail_out", "_text_at", "_usage_shape", "prefix", "prefix_out")
 
-    def __init__(self, prefix: bytes, prefix_out: bytes, tail: bytes, usage: bytes | None) -> None:
+    def __init__(
+        self, prefix: bytes, prefix_out: bytes, tail: bytes, usage: bytes | None, *, doubles: bool = False
+    ) -> None:
         self.prefix = prefix
         self.prefix_out = prefix_out
+        self._doubles = doubles
+        """Whether the client gets `reasoning` once more as `reasoning_content`."""
         self._text_at = len(prefix)
         self._after = tail + (END if usage is None else _USAGE_KEY)
-        self._tail_out = tail + b"}" + END
+        self._tail_out = (tail if usage is None else tail + b"}") + END
         self._usage_shape = None if usage is None else usage.translate(None, _DIGITS)
 
     def match(self, event: bytes) -> Match | None:
@@ -63,18 +67,20 @@ class Template:
             return None
         if b"\\u" in text and _SURROGATE.search(text) is not None:
             return None
+        said = event[self._text_at : end]
+        if self._doubles and kind == b"reasoning":
+            said = b'%b,"reasoning_content":"%b"' % (said, text)
         if self._usage_shape is None:
             if len(event) != end + len(self._after):
                 return None
-            out = event if self.prefix_out is self.prefix else self.prefix_out + event[self._text_at :]
-            return Match(kind, text != b"", None, out)
+            return Match(kind, text != b"", None, self.prefix_out + said + self._tail_out)
         usage = event[end + len(self._after) : -3]
         if usage.translate(None, _DIGITS) != self._usage_shape or not event.endswith(b"}\n\n"):
             return None
-        return Match(kind, text != b"", usage, self.prefix_out + event[self._text_at : end] + self._tail_out)
+        return Match(kind, text != b"", usage, self.prefix_out + said + self._tail_out)
 
 
-def learn(event: bytes, out: bytes) -> Template | None:
+def learn(event: bytes, out: bytes, *, doubles: bool = False) -> Template | None:
     """The template of an event that was turned into `out` by reading it; None where there is none.
 
     Both with their blank line.
@@ -88,16 +94,16 @@ def learn(event: bytes, out: bytes) -> Template | None:
     if usage is not None:
         tail = tail[: usage.start()]
     prefix_out = prefix if out.startswith(prefix) else out[: out.find(text.group())]
-    template = Template(prefix, prefix_out, tail, usage.group(1) if usage is not None else None)
+    template = Template(prefix, prefix_out, tail, None if usage is None else usage.group(1), doubles=doubles)
     check = template.match(event)
     return template if check is not None and check.out == out else None
 
 
-def with_model(chunk: bytes, model: str, *, without_usage: bool) -> bytes | None:
-    """A chunk as vLLM writes them with this model's name, and without usage; None for one that is spelt otherwise.
+def with_model(chunk: bytes, model: str, *, without_usage: bool = False) -> bytes | None:
+    """A chunk or whole completion as vLLM writes them with this model's name; None for one that is spelt otherwise.
 
-    The chunk begins with id, object, created and model and ends with usage, so these are its own members, not
-    those of an object in it; a key that stands twice is for who reads the chunk properly.
+    It begins with id, object, created and model and, `without_usage`, ends with that, so these are its own members,
+    not those of an object in it; a key that stands twice is for who reads it properly.
     """
     found = _ENVELOPE.match(chunk)
     if found is None or chunk.count(_MODEL_KEY) != 1:

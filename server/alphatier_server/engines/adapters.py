@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alphatier_models import directory_sha256
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.errors import EngineError
 from alphatier_server.upstream import UpstreamClient, UpstreamError
 
 LOAD_SECONDS = 300.0
@@ -40,7 +40,7 @@ def versioned(public: str, sha256: str) -> str:
 
 
 class RuntimeAdapters:
-    """The adapters of one vLLM, during one of its lives."""
+    """The adapters of one vLLM, from its start to its end."""
 
     def __init__(self, engine: str, url: str, headers: Mapping[str, str], client: UpstreamClient) -> None:
         self._engine = engine
@@ -77,17 +77,17 @@ class RuntimeAdapters:
         name = public if self._seen.get(public, adapter.sha256) == adapter.sha256 else None
         name = name or versioned(public, adapter.sha256)
         document = {"lora_name": name, "lora_path": str(adapter.path)}
-        status, told = await self._post("/v1/load_lora_adapter", document, LOAD_SECONDS)
-        if status != 200 and not (status == 400 and "already been loaded" in told):
-            raise EngineError(self._refusal(name, status, told))
+        status, text = await self._post("/v1/load_lora_adapter", document, LOAD_SECONDS)
+        if status != 200 and not (status == 400 and "already been loaded" in text):
+            raise EngineError(self._refusal(name, status, text))
         self.found(name, adapter.sha256)
         return name
 
     async def unload(self, name: str) -> None:
         """Let the engine forget it. Raises EngineError."""
-        status, told = await self._post("/v1/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
+        status, text = await self._post("/v1/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
         if status not in (200, 404):
-            raise EngineError(f"engine {self._engine} did not unload {name}: {status} {told}")
+            raise EngineError(f"engine {self._engine} did not unload {name}: {status} {text}")
         self.loaded.pop(name, None)
 
     async def _post(self, path: str, document: dict[str, str], limit: float) -> tuple[int, str]:
@@ -100,13 +100,13 @@ class RuntimeAdapters:
             raise EngineError(f"engine {self._engine} broke off at {path}: {error}. Look into its log.") from error
         return answer.status, answer.body.decode("utf-8", "replace")[:500]
 
-    def _refusal(self, name: str, status: int, told: str) -> str:
-        if status in (404, 405) and "No adapter found" not in told:
+    def _refusal(self, name: str, status: int, text: str) -> str:
+        if status in (404, 405) and "No adapter found" not in text:
             return (
                 f"engine {self._engine} takes no adapters while it runs. Start it with --enable-lora and the "
                 "environment variable VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
             )
-        return f"engine {self._engine} did not load {name}: {status} {told.strip()}"
+        return f"engine {self._engine} did not load {name}: {status} {text.strip()}"
 
 
 class AdapterStore:
@@ -118,30 +118,30 @@ class AdapterStore:
 
     def path(self, family: str, tier: str, sha256: str) -> Path | None:
         """The copy, if there is one."""
-        copy = self._place(family, tier, sha256)
+        copy = self._copy_path(family, tier, sha256)
         return copy if copy.is_dir() else None
 
     async def keep(self, family: str, adapter: Adapter) -> Adapter:
         """The same adapter, as a copy with the checksum that was promised. Raises EngineError."""
-        place = self._place(family, adapter.tier, adapter.sha256)
-        if not place.is_dir():
-            await asyncio.to_thread(self._copy, adapter, place)
-        return Adapter(adapter.tier, adapter.sha256, place, adapter.rank)
+        target = self._copy_path(family, adapter.tier, adapter.sha256)
+        if not target.is_dir():
+            await asyncio.to_thread(self._copy, adapter, target)
+        return Adapter(adapter.tier, adapter.sha256, target, adapter.rank)
 
-    def _place(self, family: str, tier: str, sha256: str) -> Path:
+    def _copy_path(self, family: str, tier: str, sha256: str) -> Path:
         return self._folder / family / f"{tier}@{sha256}"
 
-    def _copy(self, adapter: Adapter, place: Path) -> None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".copy-") as temporary:
+    def _copy(self, adapter: Adapter, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".copy-") as temporary:
             copy = Path(temporary) / "adapter"
             try:
                 shutil.copytree(adapter.path, copy, ignore=shutil.ignore_patterns(".*"))
             except (OSError, shutil.Error) as error:
-                raise EngineError(f"{adapter.path} cannot be copied to {place.parent}: {error}") from error
+                raise EngineError(f"{adapter.path} cannot be copied to {target.parent}: {error}") from error
             if self._checksums and directory_sha256(copy) != adapter.sha256:
                 raise EngineError(
                     f"{adapter.path} has another checksum than family.json says; it may still be being written. "
                     "Load the family again when it is complete."
                 )
-            copy.rename(place)
+            copy.rename(target)

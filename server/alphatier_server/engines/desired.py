@@ -1,6 +1,5 @@
 """Which engines the settings and the families ask for: compared with those that run, it says what must change."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +7,14 @@ from typing import Any
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.engines.keys import EngineKeys
 from alphatier_server.engines.plan import installed_engine
 from alphatier_server.engines.spec import EngineKind, EngineSpec
+from alphatier_server.errors import EngineError
 from alphatier_server.settings.engines import EngineSettings
 
 Plan = Callable[..., list[EngineSpec]]
-"""`engines.plan.plan_engines`, or what stands in its place in a test."""
+"""`engines.plan.plan_engines`, or a test's own."""
 
 
 @dataclass(frozen=True)
@@ -37,51 +37,39 @@ class DesiredEngine:
 
 
 class DesiredEngines:
-    """Plans engines. `default_key` is for engines by URL without a key of their own."""
+    """Plans engines; those by URL must have their keys."""
 
-    def __init__(self, plan: Plan, work: Path, store: AdapterStore, default_key: str | None) -> None:
+    def __init__(self, plan: Plan, work: Path, store: AdapterStore, keys: EngineKeys) -> None:
         self._plan_engines = plan
         self._work = work
         self._store = store
-        self._default_key = default_key
+        self._keys = keys
 
     def all(
         self, engines: Iterable[EngineSettings], families: Mapping[str, Family], folders: Mapping[str, Path]
     ) -> list[DesiredEngine]:
         """Every engine that these settings ask for. Raises EngineError."""
-        wishes: list[DesiredEngine] = []
+        desired: list[DesiredEngine] = []
         for settings in engines:
             if settings.url is not None:
-                self.key(settings)
-                wishes.append(DesiredEngine(("url", settings.model_dump_json()), settings))
+                self._keys.of(settings)
+                desired.append(DesiredEngine(("url", settings.model_dump_json()), settings))
                 continue
             for name, family in families.items():
                 if settings.families is None or name in settings.families:
-                    wishes += self._to_run(settings, family, folders[name])
-        _refuse_twice(wishes)
-        return wishes
+                    desired += self._to_run(settings, family, folders[name])
+        _refuse_twice(desired)
+        return desired
 
-    def spec(self, wish: DesiredEngine, family: Family, folder: Path) -> EngineSpec | None:
+    def spec(self, desired: DesiredEngine, family: Family, folder: Path) -> EngineSpec | None:
         """The same engine for the family as it is in `folder`; None where that has no use for it."""
-        specs = self._plan(wish.settings, family, folder)
-        return next((spec for spec in specs if wish.spec is not None and spec.name == wish.spec.name), None)
-
-    def key(self, settings: EngineSettings) -> str | None:
-        """The API key of an engine by URL. Raises EngineError."""
-        if settings.api_key_env is None:
-            return self._default_key
-        key = os.environ.get(settings.api_key_env)
-        if not key:
-            raise EngineError(
-                f"The environment variable {settings.api_key_env} is not set; "
-                f"it should hold the key of {settings.url}."
-            )
-        return key
+        specs = self._plan(desired.settings, family, folder)
+        return next((spec for spec in specs if desired.spec is not None and spec.name == desired.spec.name), None)
 
     def _to_run(self, settings: EngineSettings, family: Family, folder: Path) -> list[DesiredEngine]:
         return [
             DesiredEngine(
-                ("run", family.name, spec.name, spec.kind, *settings.arguments, number),
+                ("run", family.name, spec.name, spec.kind, settings.priority, *settings.arguments, number),
                 settings,
                 family.name,
                 spec,
@@ -101,11 +89,12 @@ class DesiredEngines:
             arguments=settings.arguments,
             replicas=settings.replicas,
             store=self._store,
+            engine_priority=settings.priority,
         )
 
 
-def _refuse_twice(wishes: Sequence[DesiredEngine]) -> None:
-    names = [wish.name for wish in wishes]
+def _refuse_twice(desired: Sequence[DesiredEngine]) -> None:
+    names = [engine.name for engine in desired]
     for name in names:
         if names.count(name) > 1:
             raise EngineError(f"Two engines are called {name!r}; give one another name, or remove one of them.")

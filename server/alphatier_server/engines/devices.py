@@ -22,10 +22,10 @@ def visible_gpus() -> tuple[str, ...]:
         return ()
     command = [program, "--query-gpu=index", "--format=csv,noheader"]
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        listing = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(told.stdout.split())
+    return tuple(listing.stdout.split())
 
 
 def gpus_per_engine(arguments: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,8 @@ class EngineContext:
     logs: Path
     adapters: AdapterStore
     devices: Devices
+    environment: Callable[[], Mapping[str, str]]
+    """The environment for engines that run here."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Engine(ABC):
 
     @property
     @abstractmethod
-    def place(self) -> str:
+    def url(self) -> str:
         """Where it is, for the operator."""
 
     @abstractmethod
@@ -73,7 +75,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def run(self) -> None:
-        """Keep the pool's picture of it right. Raises EngineError when it has to be given up."""
+        """Keep the pool up to date about it. Raises EngineError when it has to be given up."""
 
     @abstractmethod
     async def prepare(self, change: FamilyChange) -> None:
@@ -92,7 +94,7 @@ class Engine(ABC):
         return
 
     @abstractmethod
-    def unused(self) -> Iterable[tuple[str, str]]:
+    def unused(self) -> list[tuple[str, str]]:
         """Replica and model name of what it has loaded and no tier needs."""
 
     @abstractmethod

@@ -26,26 +26,26 @@ class FamilyChanges:
         self,
         families: dict[str, Family],
         folders: dict[str, Path],
-        surroundings: EngineContext,
-        roster: EngineRegistry,
+        context: EngineContext,
+        registry: EngineRegistry,
         begin: Callable[[DesiredEngine], Engine],
         lock: asyncio.Lock,
     ) -> None:
         self._families = families
         self._folders = folders
-        self._with = surroundings
-        self._roster = roster
+        self._context = context
+        self._registry = registry
         self._begin = begin
         self._lock = lock
 
-    async def make(self, change: FamilyChange, wishes: Sequence[DesiredEngine]) -> None:
-        """Make the change; `wishes` are the engines that run here for the new family. Raises EngineError."""
-        staying, going, coming = self._affected(change, wishes)
+    async def make(self, change: FamilyChange, desired: Sequence[DesiredEngine]) -> None:
+        """Make the change; `desired` are the engines that run here for the new family. Raises EngineError."""
+        staying, going, coming = self._affected(change, desired)
         if change.old is None and change.new is not None:
-            self._with.metrics.declare(change.new)
-        new = [self._begin(wish) for wish in coming]
+            self._context.metrics.declare(change.new)
+        new = [self._begin(one) for one in coming]
         try:
-            await self._roster.all_settled(new)
+            await self._registry.all_settled(new)
             if change.new is not None:
                 for engine in staying:
                     await engine.prepare(change)
@@ -53,49 +53,49 @@ class FamilyChanges:
             for engine in staying:
                 engine.abandon()
             for engine in new:
-                self._roster.job(self._roster.remove(engine))
-            self._roster.job(self._tidy())
+                self._registry.job(self._registry.remove(engine))
+            self._registry.job(self._tidy())
             raise
         self._switch(change, staying, going, new)
-        self._roster.job(self._tidy())
+        self._registry.job(self._tidy())
 
     def _switch(
         self, change: FamilyChange, staying: Sequence[Engine], going: Sequence[Engine], new: Sequence[Engine]
     ) -> None:
         """One step, without waiting: no request sees a half of it."""
-        with self._with.pool.batch():
+        with self._context.pool.batch():
             if change.new is None:
                 del self._families[change.name], self._folders[change.name]
             else:
                 self._families[change.name] = change.new
                 self._folders[change.name] = change.folder
-                self._with.metrics.declare(change.new)
+                self._context.metrics.declare(change.new)
             for engine in staying:
                 engine.commit(change)
             for engine in new:
                 engine.release()
             for engine in going:
-                self._roster.drain(engine)
-            self._with.pool.touch()
+                self._registry.drain(engine)
+            self._context.pool.touch()
         if change.new is None:
-            self._roster.job(self._forget_family_when_idle(change.name))
-        self._with.report(f"family {change.name} was {_verb(change)}")
+            self._registry.job(self._forget_family_when_idle(change.name))
+        self._context.report(f"family {change.name} was {_verb(change)}")
 
     def _affected(
-        self, change: FamilyChange, wishes: Sequence[DesiredEngine]
+        self, change: FamilyChange, desired: Sequence[DesiredEngine]
     ) -> tuple[list[Engine], list[Engine], list[DesiredEngine]]:
         """Engines that take the change over as they are, engines that must go, and engines that must come."""
-        wanted = {wish.key: wish for wish in wishes}
+        wanted = {one.key: one for one in desired}
         staying: list[Engine] = []
         going: list[Engine] = []
-        for engine in self._roster:
+        for engine in self._registry:
             if engine.draining or engine.error is not None:
                 continue
             if isinstance(engine, RemoteEngine):
                 staying.append(engine)
             elif isinstance(engine, ManagedEngine) and engine.spec.family == change.name:
-                wish = wanted.get(engine.key)
-                if wish is not None and wish.spec is not None and wish.spec.shape == engine.spec.shape:
+                want = wanted.get(engine.key)
+                if want is not None and want.spec is not None and want.spec.shape == engine.spec.shape:
                     staying.append(engine)
                     del wanted[engine.key]
                 else:
@@ -107,18 +107,18 @@ class FamilyChanges:
         left = True
         while left:
             async with self._lock:
-                left = await self._roster.unload_unused()
+                left = await self._registry.unload_unused()
             await asyncio.sleep(POLL_SECONDS)
 
     async def _forget_family_when_idle(self, family: str) -> None:
         """What engines by URL have of it; they themselves stay."""
         names = [
-            replica.name for replica in self._with.pool.replicas if replica.family == family and replica.draining
+            replica.name for replica in self._context.pool.replicas if replica.family == family and replica.draining
         ]
-        await self._roster.idle(names)
+        await self._registry.idle(names)
         if family not in self._families:
             for name in names:
-                self._with.pool.remove(name)
+                self._context.pool.remove(name)
 
 
 def _verb(change: FamilyChange) -> str:

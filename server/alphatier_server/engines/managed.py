@@ -7,14 +7,14 @@ was started again has those that the family has by then.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alphatier_models import Family
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
-from alphatier_server.engines.errors import EngineError
-from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess, stop
+from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess
 from alphatier_server.engines.spec import EngineSpec
+from alphatier_server.errors import EngineError
 
 STARTS_WITHOUT_SUCCESS = 3
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -32,7 +32,7 @@ class ManagedEngine(Engine):
     def __init__(
         self,
         spec: EngineSpec,
-        surroundings: EngineContext,
+        context: EngineContext,
         *,
         name: str | None = None,
         planner: Planner = lambda family, folder: None,
@@ -40,19 +40,24 @@ class ManagedEngine(Engine):
         super().__init__(name or spec.name)
         self.spec = spec
         self._planner = planner
-        self._with = surroundings
-        self._life: EngineProcess | None = None
+        self._context = context
+        self._process: EngineProcess | None = None
         self._next_spec: EngineSpec | None = None
-        self._lives = 0
+        self._has_answered = False
 
     @property
     def _log_file(self) -> Path:
-        return self._with.logs / f"{self.name}.log"
+        return self._context.logs / f"{self.name}.log"
 
     @property
-    def place(self) -> str:
+    def _answering(self) -> EngineProcess | None:
+        """The process that runs, if it has come up."""
+        return self._process if self._process is not None and self._process.answers else None
+
+    @property
+    def url(self) -> str:
         """Where it listens, while it runs."""
-        return self._life.url if self._life is not None else ""
+        return self._process.url if self._process is not None else ""
 
     def replicas(self) -> list[str]:
         """The one that bears its name."""
@@ -63,16 +68,16 @@ class ManagedEngine(Engine):
 
         Raises EngineError when it ends several times in a row without ever having answered.
         """
-        with self._with.devices.taken(self.spec.gpus) as environment:
+        with self._context.devices.taken(self.spec.gpus) as devices:
             failures = 0
             while True:
-                failures = 0 if await self._run_once(environment) else failures + 1
-                if failures >= STARTS_WITHOUT_SUCCESS and not self._lives:
+                failures = 0 if await self._run_once(devices) else failures + 1
+                if failures >= STARTS_WITHOUT_SUCCESS and not self._has_answered:
                     raise EngineError(self._failure())
-                self._with.metrics.engine_restarts.labels(self.name).inc()
+                self._context.metrics.engine_restarts.labels(self.name).inc()
                 pause = min(LONGEST_BACKOFF_SECONDS, 2.0**failures - 1.0)
                 again = f"in {pause:g} s" if pause else "now"
-                self._with.report(f"engine {self.name} ended; starting it again {again} (log: {self._log_file})")
+                self._context.report(f"engine {self.name} ended; starting it again {again} (log: {self._log_file})")
                 await asyncio.sleep(pause)
 
     # --- changes while it runs --------------------------------------------------------------------
@@ -83,10 +88,10 @@ class ManagedEngine(Engine):
         spec = await asyncio.to_thread(self._planner, change.new, change.folder)
         if spec is None or spec.shape != self.spec.shape:
             raise EngineError(f"engine {self.name} cannot take over {change.name} while it runs.")
-        if (life := self._life) is not None:
-            self._check_ranks(life, spec)
-            if life.answers:
-                await self._load(life, spec)
+        if (process := self._process) is not None:
+            self._check_ranks(process, spec)
+            if process.answers:
+                await self._load(process, spec)
         # once more, as what was loaded is read from its copy from now on
         self._next_spec = await asyncio.to_thread(self._planner, change.new, change.folder)
 
@@ -95,8 +100,8 @@ class ManagedEngine(Engine):
         if self._next_spec is None:
             return
         self.spec, self._next_spec = self._next_spec, None
-        if self._life is not None and self._life.answers:
-            self._with.pool.set_models(self.name, self._life.models(self.spec))
+        if (process := self._answering) is not None:
+            self._context.pool.set_models(self.name, process.models(self.spec))
 
     def abandon(self) -> None:
         """Stay with the family of now."""
@@ -105,26 +110,24 @@ class ManagedEngine(Engine):
     def release(self) -> None:
         """Give it requests, from now on."""
         super().release()
-        if self._life is not None and self._life.answers:
-            self._with.pool.set_up(self.name, self._life.health.healthy)
+        if (process := self._answering) is not None:
+            self._context.pool.set_up(self.name, process.health.healthy)
 
-    def unused(self) -> Iterable[tuple[str, str]]:
+    def unused(self) -> list[tuple[str, str]]:
         """Adapters that are loaded and no tier needs."""
-        life = self._life
-        if life is None or not life.answers or self._next_spec is not None:
-            return
-        served = set(life.models(self.spec).values())
-        for model in life.adapters.loaded:
-            if model not in served:
-                yield self.name, model
+        process = self._answering
+        if process is None or self._next_spec is not None:
+            return []
+        served = set(process.models(self.spec).values())
+        return [(self.name, model) for model in process.adapters.loaded if model not in served]
 
     async def unload(self, model: str) -> None:
         """Let go of an adapter."""
-        if self._life is not None and model in self._life.adapters.loaded:
-            await self._life.adapters.unload(model)
+        if self._process is not None and model in self._process.adapters.loaded:
+            await self._process.adapters.unload(model)
 
-    def _check_ranks(self, life: EngineProcess, spec: EngineSpec) -> None:
-        highest = life.spec.max_lora_rank
+    def _check_ranks(self, process: EngineProcess, spec: EngineSpec) -> None:
+        highest = process.spec.max_lora_rank
         for adapter in spec.adapters:
             if highest is not None and adapter.rank > highest:
                 raise EngineError(
@@ -133,101 +136,109 @@ class ManagedEngine(Engine):
                     f"gateway, or run engines with --engine-arg=--max-lora-rank={adapter.rank} from the start."
                 )
 
-    async def _load(self, life: EngineProcess, spec: EngineSpec) -> None:
-        """All or nothing, as long as the engine lives; one that ended meanwhile gets them at its next start."""
+    async def _load(self, process: EngineProcess, spec: EngineSpec) -> None:
+        """All or nothing, as long as the engine runs; one that ended meanwhile gets them at its next start."""
         new: list[str] = []
         try:
             for adapter in spec.adapters:
                 public = spec.models[adapter.tier]
-                if life.adapters.name_of(public, adapter.sha256) is None:
-                    copy = await self._with.adapters.keep(spec.family, adapter)
-                    new.append(await life.adapters.load(public, copy))
+                if process.adapters.name_of(public, adapter.sha256) is None:
+                    copy = await self._context.adapters.keep(spec.family, adapter)
+                    new.append(await process.adapters.load(public, copy))
         except EngineError:
-            if self._life is not life:
+            if self._process is not process:
                 return
             for name in new:
                 with contextlib.suppress(EngineError):
-                    await life.adapters.unload(name)
+                    await process.adapters.unload(name)
             raise
 
-    # --- one life ---------------------------------------------------------------------------------
+    # --- one process ------------------------------------------------------------------------------
 
-    async def _run_once(self, environment: Mapping[str, str]) -> bool:
-        """One life of the engine. Returns whether it ever could answer."""
-        life = EngineProcess(self.spec, self._with, self.name)
+    async def _run_once(self, devices: Mapping[str, str]) -> bool:
+        """The engine from start to end. Returns whether it ever could answer."""
+        process = EngineProcess(self.spec, self._context, self.name)
+        self._context.report(f"engine {self.name} is loading (log: {self._log_file})")
+        try:
+            await process.start(self._log_file, devices)
+            self._process = process
+            self._context.pool.put(process.replica(self.draining))
+            return await self._watch_over(process)
+        except EngineError as error:
+            self._context.report(str(error))
+            return False
+        finally:
+            self._process = None
+            self._context.pool.set_up(self.name, False)
+            self._context.client.forget(process.url)
+            await process.stop()
+
+    async def _watch_over(self, process: EngineProcess) -> bool:
+        """Until the process has ended, or is of no use. Returns whether it ever could answer. Raises EngineError."""
         started = time.monotonic()
-        self._with.report(f"engine {self.name} is loading (log: {self._log_file})")
-        process = await life.start(self._log_file, environment)
-        self._life = life
-        self._with.pool.put(life.replica(self.draining))
-        ended = asyncio.ensure_future(process.wait())
-        ready = asyncio.ensure_future(self._wait_until_ready(life))
+        ended = asyncio.ensure_future(process.ended())
+        ready = asyncio.ensure_future(self._wait_until_ready(process))
         try:
             await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=START_LIMIT_SECONDS)
             if not ready.done():
                 return False
-            if (fault := ready.exception()) is not None:
-                self._with.report(str(fault))
-                return False
-            self._answering(life, time.monotonic() - started)
-            await self._watch(life, ended)
+            ready.result()
+            self._came_up(process, time.monotonic() - started)
+            await self._watch(process, ended)
             return True
         finally:
-            self._life = None
-            self._with.pool.set_up(self.name, False)
-            self._with.client.forget(life.url)
             ready.cancel()
-            await stop(process)
+            ended.cancel()
 
-    def _answering(self, life: EngineProcess, seconds: float) -> None:
-        self._lives += 1
-        life.answers = True
-        self._with.pool.set_models(self.name, life.models(self.spec))
+    def _came_up(self, process: EngineProcess, seconds: float) -> None:
+        self._has_answered = True
+        process.answers = True
+        self._context.pool.set_models(self.name, process.models(self.spec))
         if not self.held:
-            self._with.pool.set_up(self.name, True)
-        self._with.report(f"engine {self.name} is ready after {seconds:.0f} s")
+            self._context.pool.set_up(self.name, True)
+        self._context.report(f"engine {self.name} is ready after {seconds:.0f} s")
         self.settled.set()
 
-    async def _wait_until_ready(self, life: EngineProcess) -> None:
-        await life.until_ready()
+    async def _wait_until_ready(self, process: EngineProcess) -> None:
+        await process.until_ready()
         # The family may have changed since the command line was written.
-        while life.missing(self.spec):
-            await self._load(life, self.spec)
+        while process.missing(self.spec):
+            await self._load(process, self.spec)
 
-    async def _watch(self, life: EngineProcess, ended: "asyncio.Future[int]") -> None:
+    async def _watch(self, process: EngineProcess, ended: "asyncio.Future[None]") -> None:
         """Until the process has ended, or has been of no use for too long."""
-        settings = self._with.pool.settings
+        settings = self._context.pool.settings
         well = time.monotonic()
         while True:
             done, _ = await asyncio.wait({ended}, timeout=settings.health_interval)
             if done:
                 return
-            good = await life.health.answers()
-            changed = life.health.judge(good)
+            good = await process.health.answers()
+            changed = process.health.judge(good)
             if not good:
-                self._with.metrics.health_check_failures.labels(self.name).inc()
+                self._context.metrics.health_check_failures.labels(self.name).inc()
             if changed:
-                self._verdict(life.health.healthy)
-            await self._complete(life)
-            well = time.monotonic() if life.health.healthy else well
+                self._verdict(process.health.healthy)
+            await self._complete(process)
+            well = time.monotonic() if process.health.healthy else well
             if settings.restart_after is not None and time.monotonic() - well > settings.restart_after:
-                self._with.report(f"engine {self.name} runs but does not answer; ending it")
+                self._context.report(f"engine {self.name} runs but does not answer; ending it")
                 return
 
-    async def _complete(self, life: EngineProcess) -> None:
+    async def _complete(self, process: EngineProcess) -> None:
         """An engine that was started again in the middle of a change may lack what the others have loaded."""
-        if life.health.healthy and life.missing(self.spec):
+        if process.health.healthy and process.missing(self.spec):
             try:
-                await self._load(life, self.spec)
+                await self._load(process, self.spec)
             except EngineError as error:
-                self._with.report(str(error))
-            self._with.pool.set_models(self.name, life.models(self.spec))
+                self._context.report(str(error))
+            self._context.pool.set_models(self.name, process.models(self.spec))
 
     def _verdict(self, healthy: bool) -> None:
         if not healthy:
-            self._with.metrics.replica_ejections.labels(self.name, "health").inc()
-        self._with.report(f"engine {self.name} is {'healthy again' if healthy else 'not healthy'}")
-        self._with.pool.set_up(self.name, healthy and not self.held)
+            self._context.metrics.replica_ejections.labels(self.name, "health").inc()
+        self._context.report(f"engine {self.name} is {'healthy again' if healthy else 'not healthy'}")
+        self._context.pool.set_up(self.name, healthy and not self.held)
 
     def _failure(self) -> str:
         tail = _tail(self._log_file, lines=15)

@@ -5,17 +5,16 @@ vLLM of its own. `transformers serve`, the light engine, loads any number of mod
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.spec import EngineKind, EngineSpec
 from alphatier_server.engines.transformers_serve import transformers_engine
 from alphatier_server.engines.vllm import adapters_engine, checkpoint_engine
-
-__all__ = ["EngineError", "EngineKind", "EngineSpec", "installed_engine", "plan_engines"]
+from alphatier_server.errors import EngineError
 
 
 def installed_engine() -> EngineKind:
@@ -40,16 +39,21 @@ def plan_engines(
     arguments: Sequence[str] = (),
     replicas: int = 1,
     store: AdapterStore | None = None,
+    engine_priority: bool = False,
 ) -> list[EngineSpec]:
     """The engines for the family in `folder`. `work` is a folder for files that engines need.
 
     `arguments` are added to each engine's command line; each spec will be run `replicas` times. Adapters are
-    read from `store` where it has them. Raises EngineError when a file cannot be used.
+    read from `store` where it has them. With `engine_priority` vLLM heeds the priority of each request.
+    Raises EngineError when a file cannot be used.
     """
     if kind == "transformers":
         return [transformers_engine(family, folder, work, arguments)]
+    if engine_priority:
+        arguments = ["--scheduling-policy", "priority", *arguments]
     sharing = [tier for tier in family.tiers if tier.layout != "checkpoint"]
     checkpoints = [tier for tier in family.tiers if tier.layout == "checkpoint"]
     count = (len(checkpoints) + bool(sharing)) * replicas
     specs = [adapters_engine(family, folder, sharing, count, arguments, store)] if sharing else []
-    return specs + [checkpoint_engine(family, folder, tier, count, arguments) for tier in checkpoints]
+    specs += [checkpoint_engine(family, folder, tier, count, arguments) for tier in checkpoints]
+    return [replace(spec, by_priority=engine_priority) for spec in specs]

@@ -1,7 +1,8 @@
-"""One process of an engine: its address, its health, and the adapters it has."""
+"""One process of an engine: its address, its key, its health, and the adapters it has."""
 
 import asyncio
-import os
+import contextlib
+import secrets
 import socket
 import sys
 from collections.abc import Mapping
@@ -11,11 +12,11 @@ import orjson
 
 from alphatier_server.engines.adapters import RuntimeAdapters
 from alphatier_server.engines.engine import EngineContext
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.health import HealthCheck
+from alphatier_server.engines.keys import bearer, header_lines
 from alphatier_server.engines.spec import EngineSpec
-from alphatier_server.replicas.pool import Replica
-from alphatier_server.upstream import UpstreamError
+from alphatier_server.errors import EngineError, UpstreamError
+from alphatier_server.replicas.replica import Replica
 
 START_LIMIT_SECONDS = 1800.0
 """A 70B model from a slow disk needs minutes; past this, something hangs."""
@@ -24,29 +25,59 @@ _POLL_SECONDS = 0.25
 
 
 class EngineProcess:
-    """Made for a port that is free now; `start` it, and `stop` the process that it gives."""
+    """Made for a port that is free now; `start` it, and `stop` it whatever has happened since.
 
-    def __init__(self, spec: EngineSpec, surroundings: EngineContext, name: str) -> None:
+    A vLLM demands a key that only this gateway knows: its port on 127.0.0.1 is open to everybody on the machine,
+    and it loads adapters from any folder that it is told.
+    """
+
+    def __init__(self, spec: EngineSpec, context: EngineContext, name: str) -> None:
         self.spec = spec
         self.name = name
-        self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self.answers = False
         """Whether it has come up; what it can do now is `health`'s to say."""
-        self.health = HealthCheck(self.url, {}, surroundings.client, surroundings.pool.settings)
-        self.adapters = RuntimeAdapters(name, self.url, {}, surroundings.client)
-        self._client = surroundings.client
+        self._context = context
+        self._port_holder = _hold_free_port()
+        self._port: int = self._port_holder.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._key = secrets.token_urlsafe(32) if spec.key_variable is not None else None
+        self._process: asyncio.subprocess.Process | None = None
+        headers = bearer(self._key)
+        self.health = HealthCheck(self.url, headers, context.client, context.pool.settings)
+        self.adapters = RuntimeAdapters(name, self.url, headers, context.client)
         for adapter in spec.adapters:
             self.adapters.found(spec.models[adapter.tier], adapter.sha256)
 
-    async def start(self, log_file: Path, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-        """Start the process. One that is being started when this is cancelled is ended too."""
-        starting = asyncio.ensure_future(self._spawn(log_file, environment))
+    async def start(self, log_file: Path, devices: Mapping[str, str]) -> None:
+        """Start the process. One that is being started when this is cancelled is ended too. Raises EngineError."""
+        if sys.platform != "linux":
+            self._port_holder.close()
+        starting = asyncio.ensure_future(self._spawn(log_file, devices))
         try:
-            return await asyncio.shield(starting)
+            self._process = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await stop(await starting)
+            with contextlib.suppress(EngineError):
+                self._process = await starting
+            await self.stop()
             raise
+
+    async def ended(self) -> None:
+        """Wait until the process has ended."""
+        assert self._process is not None
+        await self._process.wait()
+
+    async def stop(self) -> None:
+        """End the guard, which ends the engine. Also when this task is being cancelled."""
+        self._port_holder.close()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(asyncio.shield(process.wait()), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
     async def until_ready(self) -> None:
         """Wait until it answers, and has loaded what it loads only when asked to. Raises EngineError."""
@@ -55,33 +86,6 @@ class EngineProcess:
         self.health.judge(True)
         for model in self.spec.preload:
             await self._preload(model)
-
-    async def _spawn(self, log_file: Path, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
-        with log_file.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                *guard,
-                *self.spec.command(self.port),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.spec.environment, **environment},
-                start_new_session=True,  # Ctrl-C is the gateway's to handle
-            )
-
-    async def _preload(self, model: str) -> None:
-        """Have the engine load a model now. It tells of failure in an event of its answer, not by status."""
-        document = orjson.dumps({"model": model})
-        try:
-            answer = await self._client.fetch(
-                "POST", f"{self.url}/load_model", body=document, timeout=START_LIMIT_SECONDS
-            )
-        except UpstreamError as error:
-            raise EngineError(f"engine {self.name} broke off while it loaded {model}: {error}") from error
-        told = answer.body.decode("utf-8", "replace")
-        if answer.status >= 400 or '"status": "error"' in told:
-            raise EngineError(f"engine {self.name} cannot load {model}: {told.strip()[-500:]}")
 
     def missing(self, spec: EngineSpec) -> bool:
         """Whether the process lacks an adapter of `spec`."""
@@ -112,24 +116,53 @@ class EngineProcess:
             models=self.models(self.spec),
             continuous_usage=is_vllm,
             adds_metrics=is_vllm,
+            by_priority=self.spec.by_priority,
+            headers=header_lines(bearer(self._key)),
             draining=draining,
         )
 
+    async def _spawn(self, log_file: Path, devices: Mapping[str, str]) -> asyncio.subprocess.Process:
+        guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
+        # in the environment, as everybody on the machine may read a command line
+        key = {self.spec.key_variable: self._key} if self.spec.key_variable and self._key else {}
+        try:
+            log_file.parent.mkdir(parents=True, exist_ok=True)
+            with log_file.open("ab") as log:
+                return await asyncio.create_subprocess_exec(
+                    *guard,
+                    *self.spec.command(self._port),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    env={**self._context.environment(), **self.spec.environment, **devices, **key},
+                    start_new_session=True,  # Ctrl-C is the gateway's to handle
+                )
+        except OSError as error:
+            raise EngineError(f"engine {self.name} cannot be started: {error}") from error
 
-async def stop(process: asyncio.subprocess.Process) -> None:
-    """End the guard, which ends the engine. Also when this task is being cancelled."""
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(asyncio.shield(process.wait()), STOP_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    async def _preload(self, model: str) -> None:
+        """Have the engine load a model now. It says so by an event of its answer, not by status, when it cannot."""
+        document = orjson.dumps({"model": model})
+        try:
+            answer = await self._context.client.fetch(
+                "POST", f"{self.url}/load_model", body=document, timeout=START_LIMIT_SECONDS
+            )
+        except UpstreamError as error:
+            raise EngineError(f"engine {self.name} broke off while it loaded {model}: {error}") from error
+        text = answer.body.decode("utf-8", "replace")
+        if answer.status >= 400 or '"status": "error"' in text:
+            raise EngineError(f"engine {self.name} cannot load {model}: {text.strip()[-500:]}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _hold_free_port() -> socket.socket:
+    """A socket on a free port of 127.0.0.1. While it is open, nobody who asks for any port gets this one.
+
+    Seconds pass before the engine binds the port. On Linux it can do so beside this socket, as both set
+    SO_REUSEADDR (vLLM, uvicorn and every asyncio server do) and this one does not listen. Elsewhere it could not,
+    so there the socket is closed before the engine starts; one that finds its port taken ends, and is started on
+    another.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder

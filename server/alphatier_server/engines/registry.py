@@ -6,15 +6,17 @@ Which engines there should be is decided elsewhere (`fleet`).
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from alphatier_server.engines.engine import Engine, EngineContext
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.managed import ManagedEngine
+from alphatier_server.errors import EngineError
 
 POLL_SECONDS = 0.05
 """Requests end in other processes too, so whether an engine is idle is asked again and again."""
+LONGEST_PAUSE_SECONDS = 30.0
 
 log = logging.getLogger("alphatier")
 
@@ -26,8 +28,8 @@ class UnknownEngine(KeyError):
 class EngineRegistry:
     """Engines by name. `on_failure` is called when the gateway cannot go on."""
 
-    def __init__(self, surroundings: EngineContext, on_failure: Callable[[BaseException], None]) -> None:
-        self._with = surroundings
+    def __init__(self, context: EngineContext, on_failure: Callable[[BaseException], None]) -> None:
+        self._context = context
         self._on_failure = on_failure
         self._engines: dict[str, Engine] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -42,7 +44,7 @@ class EngineRegistry:
     def find(self, name: str) -> Engine:
         """The engine of that name or at that URL. Raises UnknownEngine."""
         for engine in self._engines.values():
-            if name in (engine.name, engine.place):
+            if name in (engine.name, engine.url):
                 return engine
         raise UnknownEngine(name)
 
@@ -60,9 +62,9 @@ class EngineRegistry:
         if engine.draining:
             return
         engine.draining = True
-        with self._with.pool.batch():
+        with self._context.pool.batch():
             for name in engine.replicas():
-                self._with.pool.drain(name)
+                self._context.pool.drain(name)
         self.job(self._remove_when_idle(engine))
 
     async def remove(self, engine: Engine) -> None:
@@ -73,21 +75,21 @@ class EngineRegistry:
         engine.error = engine.error or f"engine {engine.name} was removed"
         engine.settled.set()
         names, task = engine.replicas(), self._tasks[engine.name]
-        with self._with.pool.batch():
+        with self._context.pool.batch():
             for name in names:
-                self._with.pool.remove(name)
+                self._context.pool.remove(name)
         task.cancel()
         await asyncio.wait({task})
         for name in names:  # the engine's task may have said something more
-            self._with.pool.remove(name)
+            self._context.pool.remove(name)
         del self._tasks[engine.name]
-        self._with.report(f"engine {engine.name} was removed")
+        self._context.report(f"engine {engine.name} was removed")
 
     async def idle(self, names: Sequence[str]) -> None:
         """Wait until no request is open on these replicas, or the drain limit is over."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._with.pool.settings.drain_limit):
-                while any(self._with.busy(name, None) for name in names):  # noqa: ASYNC110 - other processes count too
+            async with asyncio.timeout(self._context.pool.settings.drain_limit):
+                while any(self._context.busy(name, None) for name in names):  # noqa: ASYNC110 - other processes count too
                     await asyncio.sleep(POLL_SECONDS)
 
     async def all_settled(self, engines: Sequence[Engine]) -> None:
@@ -100,9 +102,9 @@ class EngineRegistry:
 
     async def unload_unused(self) -> bool:
         """Unload what no tier needs and no request uses. Returns whether anything is left to be unloaded."""
-        left = [(engine, replica, model) for engine in self for replica, model in list(engine.unused())]
+        left = [(engine, replica, model) for engine in self for replica, model in engine.unused()]
         for engine, replica, model in left:
-            if not self._with.busy(replica, model):
+            if not self._context.busy(replica, model):
                 await self._unload(engine, model)
         return bool(left)
 
@@ -122,13 +124,13 @@ class EngineRegistry:
 
     def status(self, engine: Engine) -> dict[str, Any]:
         """What the admin API shows of it."""
-        replicas = [replica for replica in self._with.pool.replicas if replica.name in engine.replicas()]
+        replicas = [replica for replica in self._context.pool.replicas if replica.name in engine.replicas()]
         up = any(replica.up for replica in replicas)
         state = "up" if up else "down" if engine.settled.is_set() else "loading"
         state = "failed" if engine.error else "draining" if engine.draining else state
         return {
             "name": engine.name,
-            "url": engine.place,
+            "url": engine.url,
             "managed": isinstance(engine, ManagedEngine),
             "origin": engine.origin,
             "state": state,
@@ -140,49 +142,64 @@ class EngineRegistry:
                     "tiers": sorted(replica.models),
                     "up": replica.up,
                     "breaker": replica.breaker.state,
-                    "in_flight": self._with.busy(replica.name, None),
+                    "in_flight": self._context.busy(replica.name, None),
                 }
                 for replica in replicas
             ],
         }
 
     async def _run(self, engine: Engine) -> None:
-        try:
-            await engine.run()
-        except EngineError as error:
-            self._give_up(engine, error)
-        except Exception as error:  # the edge of a task: nobody else would hear of it
-            log.exception("the supervision of engine %s failed", engine.name)
-            self._give_up(engine, EngineError(f"The supervision of engine {engine.name} failed: {error!r}."))
+        """Run the engine until it is given up. What nobody has foreseen takes it out for a while, not for ever."""
+        faults = 0
+        while True:
+            began = time.monotonic()
+            try:
+                return await engine.run()
+            except EngineError as error:
+                return self._give_up(engine, error)
+            except Exception as error:  # the edge of a task: nobody else would hear of it
+                log.exception("the supervision of engine %s failed", engine.name)
+                faults = 1 if time.monotonic() - began > LONGEST_PAUSE_SECONDS else faults + 1
+                pause = min(LONGEST_PAUSE_SECONDS, 2.0 ** (faults - 1))
+                self._take_out(engine, f"failed ({type(error).__name__}, see the log); trying again in {pause:g} s")
+                await asyncio.sleep(pause)
+
+    def _take_out(self, engine: Engine, why: str) -> None:
+        with self._context.pool.batch():
+            for name in engine.replicas():
+                self._context.pool.set_up(name, False)
+        self._context.report(f"the supervision of engine {engine.name} {why}")
 
     def _give_up(self, engine: Engine, error: EngineError) -> None:
         engine.error = str(error)
         engine.settled.set()
         for name in engine.replicas():
-            self._with.pool.remove(name)
+            self._context.pool.remove(name)
         if engine.origin == "config" and not engine.held and not self._replaceable(engine):
             self._on_failure(error)
         else:
-            self._with.report(str(error))
+            self._context.report(str(error))
 
     def _replaceable(self, engine: Engine) -> bool:
         """Whether others serve all that this engine should have served."""
         if not isinstance(engine, ManagedEngine):
             return True
-        up = [replica for replica in self._with.pool.replicas if replica.up and replica.family == engine.spec.family]
+        up = [
+            replica for replica in self._context.pool.replicas if replica.up and replica.family == engine.spec.family
+        ]
         return all(any(tier in replica.models for replica in up) for tier in engine.spec.models)
 
     async def _remove_when_idle(self, engine: Engine) -> None:
-        self._with.report(f"engine {engine.name} is draining")
+        self._context.report(f"engine {engine.name} is draining")
         await self.idle(engine.replicas())
         await self.remove(engine)
 
     async def _unload(self, engine: Engine, model: str) -> None:
         try:
             await engine.unload(model)
-            self._with.report(f"engine {engine.name} has unloaded {model}")
+            self._context.report(f"engine {engine.name} has unloaded {model}")
         except EngineError as error:
-            self._with.report(str(error))
+            self._context.report(str(error))
 
     def _job_done(self, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)

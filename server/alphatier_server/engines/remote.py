@@ -10,17 +10,19 @@ import orjson
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versioned
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.health import HealthCheck
-from alphatier_server.replicas.pool import Replica
+from alphatier_server.engines.keys import bearer, header_lines
+from alphatier_server.errors import EngineError, UpstreamError
+from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
-from alphatier_server.upstream import UpstreamError
 
 Cards = list[dict[str, Any]]
 
+_HEALTH = "health"
+
 
 class RemoteEngine(Engine):
-    """One engine by URL. `run` keeps the pool's picture of it fresh until it is cancelled.
+    """One engine by URL. `run` keeps the pool up to date about it until it is cancelled.
 
     It has a replica for each family of which it serves a tier, called `<family>@<engine>`.
     """
@@ -30,7 +32,7 @@ class RemoteEngine(Engine):
         settings: EngineSettings,
         families: Mapping[str, Family],
         folders: Mapping[str, Path],
-        surroundings: EngineContext,
+        context: EngineContext,
         *,
         api_key: str | None = None,
     ) -> None:
@@ -40,39 +42,46 @@ class RemoteEngine(Engine):
         self._url = settings.url
         self._families = families
         self._folders = folders
-        self._with = surroundings
-        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-        self._health = HealthCheck(self._url, self._headers, surroundings.client, surroundings.pool.settings)
-        self._adapters = RuntimeAdapters(self.name, self._url, self._headers, surroundings.client)
+        self._context = context
+        self._headers = bearer(api_key)
+        self._health = HealthCheck(self._url, self._headers, context.client, context.pool.settings)
+        self._adapters = RuntimeAdapters(self.name, self._url, self._headers, context.client)
         self._cards: Cards = []
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
 
     @property
-    def place(self) -> str:
+    def url(self) -> str:
         """Its URL."""
         return self._url
 
     def replicas(self) -> list[str]:
         """One for each family that it was seen to serve."""
-        return [replica.name for replica in self._with.pool.replicas if replica.name == self._replica(replica.family)]
+        return [
+            replica.name for replica in self._context.pool.replicas if replica.name == self._replica(replica.family)
+        ]
 
     async def run(self) -> None:
         """Check its health and its list of models again and again."""
-        interval = self._with.pool.settings.health_interval
-        while True:
-            loaded = set(self._adapters.loaded)
-            cards = await self._ask()
-            changed = self._health.judge(cards is not None)
-            if cards is None:
-                self._failed(changed)
-            else:
-                self._cards = cards
-                self._adapters.lost(loaded - {str(card.get("id")) for card in cards})
-                if self._settings.load_adapters:
-                    await self._load_missing()
-                self._show()
-                self.settled.set()
-            await asyncio.sleep(interval)
+        try:
+            while True:
+                await self._check()
+                await asyncio.sleep(self._context.pool.settings.health_interval)
+        finally:
+            self._health.healthy = False  # nobody looks after it now
+
+    async def _check(self) -> None:
+        loaded = set(self._adapters.loaded)
+        cards = await self._ask()
+        changed = self._health.judge(cards is not None)
+        if cards is None:
+            self._failed(changed)
+            return
+        self._cards = cards
+        self._adapters.lost(loaded - {str(card.get("id")) for card in cards})
+        if self._settings.load_adapters:
+            await self._load_missing()
+        self._publish()
+        self.settled.set()
 
     async def prepare(self, change: FamilyChange) -> None:
         """Load the new family's adapters, where the engine takes orders."""
@@ -83,11 +92,11 @@ class RemoteEngine(Engine):
         """Serve the tiers of the new family, as far as the engine lists them."""
         name = self._replica(change.name)
         if change.new is None:
-            self._with.pool.drain(name)
+            self._context.pool.drain(name)
         elif self._health.healthy:
-            self._show_family(change.new)
+            self._publish_family(change.new)
 
-    def unused(self) -> Iterable[tuple[str, str]]:
+    def unused(self) -> list[tuple[str, str]]:
         """Adapters that this gateway has loaded and no tier needs."""
         wanted = {
             versioned(f"{family.name}:{tier.name}", tier.sha256)
@@ -95,9 +104,9 @@ class RemoteEngine(Engine):
             for tier in family.tiers
             if tier.sha256 is not None
         }
-        for model in list(self._adapters.loaded):
-            if model not in wanted:
-                yield self._replica(model.partition(":")[0]), model
+        return [
+            (self._replica(model.partition(":")[0]), model) for model in self._adapters.loaded if model not in wanted
+        ]
 
     async def unload(self, model: str) -> None:
         """Let go of an adapter."""
@@ -106,41 +115,41 @@ class RemoteEngine(Engine):
 
     async def _ask(self) -> Cards | None:
         if not await self._health.answers():
-            self._tell("", f"engine {self._url} does not answer yet; asking again")
+            self._report(_HEALTH, f"engine {self._url} does not answer yet; asking again")
             return None
-        limit = self._with.pool.settings.health_timeout
+        limit = self._context.pool.settings.health_timeout
         try:
-            answer = await self._with.client.fetch(
+            answer = await self._context.client.fetch(
                 "GET", f"{self._url}/v1/models", headers=self._headers, timeout=limit
             )
             if answer.status != 200:
                 raise ValueError(f"HTTP status {answer.status}")
             return [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
         except (UpstreamError, ValueError, KeyError, TypeError) as error:
-            told = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
-            self._tell("", f"engine {self._url} does not list its models yet ({told:.100}); asking again")
+            text = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
+            self._report(_HEALTH, f"engine {self._url} does not list its models yet ({text:.100}); asking again")
             return None
 
     def _failed(self, changed: bool) -> None:
-        pool = self._with.pool
+        pool = self._context.pool
         for name in self.replicas():
-            self._with.metrics.health_check_failures.labels(name).inc()
+            self._context.metrics.health_check_failures.labels(name).inc()
             if changed:
-                self._with.metrics.replica_ejections.labels(name, "health").inc()
+                self._context.metrics.replica_ejections.labels(name, "health").inc()
                 pool.set_up(name, False)
         if changed:  # it may be another process when it comes back, with nothing loaded
-            self._adapters = RuntimeAdapters(self.name, self._url, self._headers, self._with.client)
+            self._adapters = RuntimeAdapters(self.name, self._url, self._headers, self._context.client)
 
-    def _show(self) -> None:
+    def _publish(self) -> None:
         if not self._health.healthy:
             return
-        self._told.pop("", None)
-        with self._with.pool.batch():
+        self._reported.pop(_HEALTH, None)
+        with self._context.pool.batch():
             for family in list(self._families.values()):
                 if self._settings.families is None or family.name in self._settings.families:
-                    self._show_family(family)
+                    self._publish_family(family)
 
-    def _show_family(self, family: Family) -> None:
+    def _publish_family(self, family: Family) -> None:
         offered = [*(str(card.get("id")) for card in self._cards), *self._adapters.loaded]
         models = served_tiers(family, offered)
         wanted = Replica(
@@ -149,19 +158,20 @@ class RemoteEngine(Engine):
             family.name,
             models,
             continuous_usage=any(card.get("owned_by") == "vllm" for card in self._cards),
-            headers="".join(f"{name}: {value}\r\n" for name, value in self._headers.items()).encode("latin-1"),
+            by_priority=self._settings.priority,
+            headers=header_lines(self._headers),
             up=bool(models),
             draining=self.draining,
         )
-        self._with.pool.put(wanted)
-        self._tell(family.name, _summary(self._url, family, models, self._cards))
+        self._context.pool.put(wanted)
+        self._report(f"tiers of {family.name}", _summary(self._url, family, models, self._cards))
 
     async def _load_missing(self) -> None:
         for family in list(self._families.values()):
             try:
                 await self._load(family, self._folders[family.name])
             except (EngineError, KeyError) as error:
-                self._tell(f"{family.name} adapters", str(error))
+                self._report(f"adapters of {family.name}", str(error))
 
     async def _load(self, family: Family, folder: Path) -> None:
         listed = {str(card.get("id")) for card in self._cards}
@@ -183,10 +193,11 @@ class RemoteEngine(Engine):
     def _replica(self, family: str) -> str:
         return f"{family}@{self.name}"
 
-    def _tell(self, about: str, text: str) -> None:
-        if text != self._told.get(about):
-            self._told[about] = text
-            self._with.report(text)
+    def _report(self, about: str, text: str) -> None:
+        """Say it once, until there is something else to say about this."""
+        if text != self._reported.get(about):
+            self._reported[about] = text
+            self._context.report(text)
 
 
 def served_tiers(family: Family, ids: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One engine to run, as planned: what `plan` writes and `supervisor` carries out."""
+"""One engine to run, as planned: what `plan` writes and `managed` carries out."""
 
 import json
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from typing import Literal
 from alphatier_models import Family, Tier
 from alphatier_models.files import base_folder
 from alphatier_server.engines.adapters import Adapter
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.errors import EngineError
 
 EngineKind = Literal["vllm", "transformers"]
 
@@ -28,6 +28,8 @@ class EngineSpec:
     """Tier name -> the model name under which the engine serves it."""
     command: Callable[[int], list[str]]
     environment: dict[str, str] = field(default_factory=dict)
+    key_variable: str | None = None
+    """The environment variable with the API key that the engine demands; None where it demands none."""
     preload: tuple[str, ...] = ()
     """Models that the engine loads only when asked to (`transformers serve`)."""
     adapters: tuple[Adapter, ...] = ()
@@ -38,6 +40,8 @@ class EngineSpec:
     """The engine's name for the untouched base."""
     gpus: int = 0
     """How many GPUs it takes; 0 where it runs without one."""
+    by_priority: bool = False
+    """Whether it heeds the priority of each request."""
     shape: tuple[str, ...] = ()
     """What cannot be changed while the engine runs. Two specs of one shape differ in their adapters only."""
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alphatier_models import Family, Tier
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
+from alphatier_server.errors import EngineError
 
 
 def transformers_engine(family: Family, folder: Path, work: Path, arguments: Sequence[str]) -> EngineSpec:
@@ -26,7 +26,7 @@ def transformers_engine(family: Family, folder: Path, work: Path, arguments: Seq
     weights = [family.base.identity, *(f"{tier.name}={tier.sha256}" for tier in family.tiers)]
     shape = ("transformers", *arguments, *weights)
     preload = tuple(models.values())
-    return EngineSpec(name, "transformers", family.name, models, command, dict(QUIET), preload, shape=shape)
+    return EngineSpec(name, "transformers", family.name, models, command, dict(QUIET), preload=preload, shape=shape)
 
 
 def _loadable(family: Family, tier: Tier, folder: Path, work: Path) -> str:

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, visible_gpus
-from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
+from alphatier_server.errors import EngineError
 
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
 _VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -57,8 +58,8 @@ def _with_adapters(spec: EngineSpec, adapters: list[Adapter], arguments: Sequenc
 
     def command(port: int) -> list[str]:
         plain = spec.command(port)
-        place = len(plain) - len(arguments)
-        return [*plain[:place], *options, *plain[place:]]
+        end = len(plain) - len(arguments)
+        return [*plain[:end], *options, *plain[end:]]
 
     return replace(
         spec,
@@ -101,6 +102,8 @@ def _vllm(
     engines: int,
     arguments: Sequence[str],
 ) -> EngineSpec:
+    if any(argument.partition("=")[0] == "--api-key" for argument in arguments):
+        raise EngineError("--api-key is no argument to add: every vLLM that is started here gets a key of its own.")
     options = [*options, "--enable-per-request-metrics"]
     options += _reasoning_options(family, Path(model))
     on_cpu = _vllm_runs_on_cpu()
@@ -118,7 +121,17 @@ def _vllm(
 
     environment = {**QUIET, **(_cpu_environment(engines) if on_cpu else {})}
     shape = ("vllm", *_reasoning_options(family, Path(model)), *arguments)
-    return EngineSpec(name, "vllm", family.name, models, command, environment, gpus=gpus, shape=shape)
+    return EngineSpec(
+        name,
+        "vllm",
+        family.name,
+        models,
+        command,
+        environment,
+        key_variable="VLLM_API_KEY",
+        gpus=gpus,
+        shape=shape,
+    )
 
 
 def _reasoning_options(family: Family, model: Path) -> list[str]:
@@ -163,9 +176,8 @@ def _lora_rank(adapters: list[Adapter]) -> int:
 def _asked_rank(arguments: Sequence[str]) -> int | None:
     """`--max-lora-rank` among the operator's own arguments, which win over the gateway's."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    places = [index for index, word in enumerate(words) if word == "--max-lora-rank"]
-    value = words[places[-1] + 1] if places and places[-1] + 1 < len(words) else ""
-    return int(value) if value.isdecimal() else None
+    asked = [value for word, value in pairwise(words) if word == "--max-lora-rank"]
+    return int(asked[-1]) if asked and asked[-1].isdecimal() else None
 
 
 def _dtype(model: Path) -> str:

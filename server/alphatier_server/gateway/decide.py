@@ -11,24 +11,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from alphatier_models import EFFORTS, Family, Tier
+from alphatier_server.dialects.efforts import TIER_FIELD, Effort, Selector, TokenBudget, effort_field, string_field
 from alphatier_server.errors import InvalidRequest, NotFound
 
-TIER_HEADER = "x-efficiency-tier"
-TIER_FIELD = "efficiency_tier"
-READ_FIELDS = (
-    "model",
-    TIER_FIELD,
-    "reasoning_effort",
-    "reasoning",
-    "stream",
-    "stream_options",
-    "thinking",
-    "output_config",
-)
-"""The fields of a body that the gateway reads; none may be there twice."""
 AUTO = "auto"
 
 Reason = Literal["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"]
@@ -63,32 +51,6 @@ class Decision:
         return "".join(f"{name}: {value}\r\n" for name, value in self.headers().items()).encode("latin-1")
 
 
-class Selector(NamedTuple):
-    """One place where a client named a tier or an effort: `place` is for error messages that name both."""
-
-    place: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"{self.place} says {self.value!r}"
-
-
-class TokenBudget(NamedTuple):
-    """How many tokens a client lets the model think; `place` is where it said so."""
-
-    place: str
-    tokens: int
-
-
-Effort = Selector | TokenBudget
-"""What an API's body says of how much to think: the name of an effort, or a budget."""
-
-
-_KNOWN: dict[tuple[Any, ...], Decision] = {}
-"""Decisions made before, by family (its id; it is compared), suffix, the caller's default tier and efforts."""
-_MOST_KNOWN = 1024
-
-
 def decide(
     body: Mapping[str, Any],
     tier_headers: Sequence[str],
@@ -103,28 +65,7 @@ def decide(
     type, unknown effort) or NotFound (unknown model or tier).
     """
     family, suffix = _family(body.get("model"), families)
-    if tier_headers or TIER_FIELD in body:
-        return _decide(family, suffix, body.get(TIER_FIELD), tier_headers, efforts, default_tier)
-    question = (id(family), suffix, default_tier, *efforts)
-    known = _KNOWN.get(question)
-    if known is not None and known.family is family:
-        return known
-    decision = _decide(family, suffix, None, (), efforts, default_tier)
-    if len(_KNOWN) >= _MOST_KNOWN:
-        _KNOWN.clear()
-    _KNOWN[question] = decision
-    return decision
-
-
-def _decide(
-    family: Family,
-    suffix: str | None,
-    field: Any,
-    tier_headers: Sequence[str],
-    efforts: Sequence[Effort],
-    default_tier: str | None,
-) -> Decision:
-    named = list(_named_tiers(suffix, tier_headers, field))
+    named = list(_named_tiers(suffix, tier_headers, body.get(TIER_FIELD)))
     _refuse_contradiction(named)
     efforts_named = [effort for effort in efforts if isinstance(effort, Selector)]
     _refuse_contradiction(efforts_named)
@@ -135,20 +76,12 @@ def _decide(
     chosen = _effort_tier(family, efforts) if efforts else None
     if chosen is not None:
         return Decision(family, chosen, "effort")
-    names = {tier.name for tier in family.tiers}
-    own = default_tier if default_tier is not None and default_tier in names else family.default_tier
-    return Decision(family, family.tier(own), "default")
+    return Decision(family, family.tier(default_tier_of(family, default_tier)), "default")
 
 
-def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> str:
-    """The effort, which must be one of `accepted`. Raises InvalidRequest that lists them."""
-    if value not in accepted:
-        raise InvalidRequest(
-            f"{place} {value!r:.60} is not supported; use one of {', '.join(accepted)}.",
-            code="unsupported_value",
-            param=place,
-        )
-    return value
+def default_tier_of(family: Family, own: str | None) -> str:
+    """The tier for requests that choose none: the caller's own, where the family has such a tier."""
+    return own if own is not None and any(tier.name == own for tier in family.tiers) else family.default_tier
 
 
 def budget_tier(family: Family, tokens: int) -> Tier | None:
@@ -204,25 +137,6 @@ def _named_tiers(suffix: str | None, headers: Sequence[str], field: Any) -> Iter
         yield Selector("the header X-Efficiency-Tier", value.strip())
     if field is not None:
         yield Selector(TIER_FIELD, string_field(field, TIER_FIELD))
-
-
-def openai_efforts(body: Mapping[str, Any]) -> list[Selector]:
-    """`reasoning_effort` (chat completions) and `reasoning.effort` (responses). Raises InvalidRequest."""
-    found: list[Selector] = []
-    effort = body.get("reasoning_effort")
-    if effort is not None:
-        found.append(Selector("reasoning_effort", string_field(effort, "reasoning_effort")))
-    reasoning = body.get("reasoning")
-    if isinstance(reasoning, dict) and reasoning.get("effort") is not None:
-        found.append(Selector("reasoning.effort", string_field(reasoning["effort"], "reasoning.effort")))
-    return found
-
-
-def string_field(value: Any, place: str) -> str:
-    """The value, which must be a string. Raises InvalidRequest that names the place."""
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{place} must be a string, not {value!r:.40}", code="invalid_type", param=place)
-    return value
 
 
 def _refuse_contradiction(selectors: Sequence[Selector]) -> None:

@@ -4,26 +4,37 @@
 cancelled or timed out alike.
 """
 
+import logging
 import time
 from typing import Any, Literal
 
 from alphatier_models import Evaluation, Tier
-from alphatier_server.dialects.dialect import Observed
+from alphatier_server.dialects.dialect import Observed, Relay
 from alphatier_server.dialects.usage import Usage
+from alphatier_server.errors import GatewayError
 from alphatier_server.gateway.decide import Decision
+from alphatier_server.gateway.relay import KeepAlive
+from alphatier_server.gateway.request import Request
+from alphatier_server.keys.access import Admission
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.collector import Counter
 from alphatier_server.metrics.definitions import Metrics
+from alphatier_server.replicas.pool import Lease, Result
+
+log = logging.getLogger("alphatier")
 
 Outcome = Literal["ok", "client_error", "engine_error", "unavailable", "timeout", "disconnected", "gateway_error"]
+
+_OUTCOMES: dict[int, Outcome] = {503: "unavailable", 504: "timeout"}
 
 UNKNOWN = "unknown"
 """The label of requests that were refused before a tier was decided."""
 
 
 class RequestRecord:
-    """One request from arrival to end. Times are `time.perf_counter` seconds."""
+    """One request from arrival to end: what is known of it, what it holds. Times are `time.perf_counter` seconds."""
 
+    # What most requests never change stands on the class.
     decision: Decision | None = None
     tier_metrics: "_TierMetrics | None" = None
     """Where the decided tier is counted."""
@@ -42,14 +53,24 @@ class RequestRecord:
     """The limit that refused the request."""
     key: str | None = None
     """The name of the caller's API key."""
+    priority: int | None = None
+    """What the engine is told, where it schedules by priority."""
     retries: int = 0
     prompt: str | None = None
     """The request's body, where the operator wants it logged."""
 
-    def __init__(self, request_id: str, endpoint: str, arrived: float) -> None:
-        self.request_id = request_id
+    keep_alive: KeepAlive | None = None
+    relay: Relay | None = None
+    lease: Lease | None = None
+    result: Result = "abandoned"
+    """What the request says about its replica's health."""
+    admission: Admission | None = None
+
+    def __init__(self, endpoint: str, request: Request) -> None:
+        self.request_id = request.head.request_id
         self.endpoint = endpoint
-        self.arrived = arrived
+        self.arrived = request.arrived
+        self.request = request
 
     def mark_sent(self) -> None:
         """The request goes to the engine now."""
@@ -62,6 +83,32 @@ class RequestRecord:
         self.first_answer_token = observed.first_answer_token
         self.last_token = observed.last_token
         self.queue_seconds = observed.queue_seconds
+
+    def fail(self, error: GatewayError) -> None:
+        """The request ends with this error."""
+        self.error_kind = error.kind
+        self.limit = getattr(error, "limit", None)
+        self.outcome = _OUTCOMES.get(error.status, "client_error" if error.status < 500 else "engine_error")
+        if error.kind == "gateway_error":
+            self.outcome = "gateway_error"
+
+    def release(self) -> None:
+        """Give back all that the request holds."""
+        if self.keep_alive is not None:
+            self.keep_alive.stop()
+        if self.relay is not None:
+            self.observe(self.relay.observed)
+        if self.lease is not None:
+            self.lease.close(self.result)
+        if self.admission is not None:
+            self.admission.close(self._tokens())
+
+    def _tokens(self) -> int | None:
+        """What the request used; 0 where nothing was generated, None where that is not known."""
+        if self.usage is not None:
+            return self.usage.prompt + self.usage.completion
+        refused = self.outcome in ("client_error", "unavailable", "engine_error") and self.relay is None
+        return 0 if refused or self.sent_upstream is None else None
 
 
 class Recorder:
@@ -80,7 +127,17 @@ class Recorder:
         tier.decision(decision.reason).inc()
 
     def close(self, record: RequestRecord) -> None:
-        """Count the request and write its log line."""
+        """Give back what the request holds, count it, and write its log line. Raises nothing."""
+        try:
+            record.release()
+        except Exception:  # whatever is wrong with the books, the client gets its answer
+            log.exception("what request %s held was not given back", record.request_id)
+        try:
+            self._count(record)
+        except Exception:
+            log.exception("request %s was not counted", record.request_id)
+
+    def _count(self, record: RequestRecord) -> None:
         ended = time.perf_counter()
         tier = record.tier_metrics or self._tier(UNKNOWN, UNKNOWN)
         endpoint = tier.endpoint(record.endpoint)
@@ -243,6 +300,8 @@ def _log_line(record: RequestRecord, ended: float) -> dict[str, Any]:
         "alpha": decision.tier.alpha if decision else None,
         "decision": decision.reason if decision else None,
         "key": record.key,
+        "client": record.request.client,
+        "user_agent": record.request.head.user_agent(),
         "replica": record.replica,
         "retries": record.retries,
         "stream": record.streamed,

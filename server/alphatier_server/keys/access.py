@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from alphatier_server.gateway.decide import Decision
+from alphatier_server.settings.overload import PriorityClass
 
 
 @dataclass(frozen=True)
@@ -13,10 +13,12 @@ class Caller:
     name: str | None = None
     default_tier: str | None = None
     """The tier for this caller's requests that choose none, instead of the family's default."""
+    priority: PriorityClass = "normal"
+    """Who goes first when the gateway is overloaded."""
 
 
 class Admission(Protocol):
-    """A request that was let in. `close` must be called exactly once, whatever happened."""
+    """A call that was let in. `close` must be called exactly once, whatever happened."""
 
     @property
     def lines(self) -> bytes:
@@ -24,7 +26,7 @@ class Admission(Protocol):
         ...
 
     def close(self, tokens: int | None) -> None:
-        """The request has ended: free its place, and book the tokens it used.
+        """The request has ended: free its places, and book the tokens it used.
 
         0 where nothing was generated (refused by the engine, never sent); None where it is not known how many
         (a client that left an answer that was not streamed), which books the estimate.
@@ -42,18 +44,24 @@ class Access(Protocol):
         """
         ...
 
-    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
-        """Whether these headers carry the key of an administrator. Never raises."""
+    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
+        """The name of the administrator whose key these headers carry; None where it is none. Never raises."""
         ...
 
-    def allow(self, caller: Caller, decision: Decision) -> None:
+    def allow(self, caller: Caller, family: str, tier: str) -> None:
         """Raises Forbidden when the caller may not use the tier."""
         ...
 
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
-        """Take a place within the caller's limits. `tokens` is an estimate of what the request will use.
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """Whether the caller may use the tier: what a list of models shows. Never raises."""
+        ...
 
-        Raises RateLimited, or LimitsUnavailable where a shared store is gone and the operator chose to refuse.
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
+        """Let a call in within the caller's limits. `tokens` and `requests` are what `limits.estimate` says of it.
+
+        Raises RateLimited; InvalidRequest for a batch that no state of the limits would let in; LimitsUnavailable
+        where a shared store is gone and the operator chose to refuse. A cancelled call holds nothing; await this
+        directly, not as a task.
         """
         ...
 
@@ -87,14 +95,18 @@ class OpenAccess:
         """Anyone."""
         return self._ANYONE
 
-    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
         """Nobody."""
-        return False
+        return None
 
-    def allow(self, caller: Caller, decision: Decision) -> None:
+    def allow(self, caller: Caller, family: str, tier: str) -> None:
         """All tiers."""
 
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """All tiers."""
+        return True
+
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
         """No limits."""
         return FREE
 

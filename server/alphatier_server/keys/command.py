@@ -41,6 +41,11 @@ def keys() -> None:
 @click.option("--tokens-burst", type=_amount, help="Tokens that may be used at once. [default: a minute's worth]")
 @click.option("--concurrent-requests", type=_amount)
 @click.option("--concurrent-streams", type=_amount)
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    help="Who goes first when the gateway is overloaded. [default: normal]",
+)
 @click.option("--expires-days", type=click.IntRange(1, 36_500), help="End of the key, in days from today.")
 @click.option("--admin", is_flag=True, help="The key may use the admin API.")
 def new(name: str, file: Path, tiers: str | None, expires_days: int | None, **rest: Any) -> None:
@@ -73,12 +78,15 @@ def list_keys(file: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "state", "tiers", "default", "req/min", "tok/min", "at once", "streams", box=None)
+    table = Table(
+        "name", "state", "tiers", "default", "req/min", "tok/min", "at once", "streams", "priority", box=None
+    )
     for key in _read(file):
         state = "revoked" if key.disabled else "expired" if _expired(key.expires) else "admin" if key.admin else "ok"
         amounts = (key.requests_per_minute, key.tokens_per_minute, key.concurrent_requests, key.concurrent_streams)
         shown = ["-" if amount is None else str(amount) for amount in amounts]
-        table.add_row(key.name, state, ", ".join(key.tiers or ("all",)), key.chosen_default() or "-", *shown)
+        tiers, default = ", ".join(key.tiers or ("all",)), key.chosen_default() or "-"
+        table.add_row(key.name, state, tiers, default, *shown, key.priority)
     Console(highlight=False).print(table)
 
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from alphatier_server.errors import Forbidden, LimitsUnavailable, RateLimited, Unauthorized
-from alphatier_server.gateway.decide import Decision
+from alphatier_server.errors import Forbidden, InvalidRequest, LimitsUnavailable, RateLimited, Unauthorized
 from alphatier_server.keys.access import FREE, Access, Admission, Caller, OpenAccess
 from alphatier_server.keys.ring import KeyCaller, KeyFileError
 from alphatier_server.keys.source import KeySource
 from alphatier_server.limits.arithmetic import Limits, Outcome, rate_headers
+from alphatier_server.limits.configured import limits_of
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.memory import MemoryStore, Reservation, Store, StoreFailed
 from alphatier_server.limits.shared import SharedStore
@@ -33,37 +33,44 @@ class KeyedAccess:
         """See Access."""
         return self._source.ring.find(authorization, api_key, self._clock())
 
-    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
         """See Access."""
         try:
-            return self._source.ring.find(authorization, api_key, self._clock()).admin
+            caller = self._source.ring.find(authorization, api_key, self._clock())
         except Unauthorized:
-            return False
+            return None
+        return caller.name if caller.admin else None
 
-    def allow(self, caller: Caller, decision: Decision) -> None:
+    def allow(self, caller: Caller, family: str, tier: str) -> None:
         """See Access."""
         assert isinstance(caller, KeyCaller)
-        if not caller.may_use(decision.family.name, decision.tier.name):
+        if not caller.may_use(family, tier):
             raise Forbidden(
-                f"This API key may not use {decision.model}; it may use {', '.join(sorted(caller.tiers or ()))}.",
+                f"This API key may not use {family}:{tier}; it may use {', '.join(sorted(caller.tiers or ()))}.",
                 code="tier_not_allowed",
                 param="model",
             )
 
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int) -> Admission:
+    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
+        """See Access."""
+        return isinstance(caller, KeyCaller) and caller.may_use(family, tier)
+
+    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
         """See Access."""
         assert isinstance(caller, KeyCaller)
         limits = caller.limits
         if not caller.limited:
             return FREE
         assert caller.name is not None
+        if requests > 1:
+            _refuse_too_large(limits, requests)
         try:
-            answer = await self._store.take(caller.name, limits, streamed=streamed, tokens=tokens)
+            answer = await self._store.take(caller.name, limits, streamed=streamed, tokens=tokens, requests=requests)
         except StoreFailed as error:
             raise LimitsUnavailable(f"Limits cannot be checked now: {error}", retry_after=1) from error
         if isinstance(answer, Reservation):
             return answer
-        raise _rate_limited(limits, answer, tokens)
+        raise _rate_limited(limits, answer, tokens, requests)
 
     async def watch(self) -> None:
         """See Access."""
@@ -84,9 +91,9 @@ class OpenToAllButAdmins(OpenAccess):
     def __init__(self, source: KeySource) -> None:
         self._admins = KeyedAccess(source, MemoryStore())
 
-    def is_admin(self, authorization: str | None, api_key: str | None) -> bool:
+    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
         """See Access."""
-        return self._admins.is_admin(authorization, api_key)
+        return self._admins.admin(authorization, api_key)
 
     async def watch(self) -> None:
         """See Access."""
@@ -109,7 +116,7 @@ def build_access(
     seen = environment if settings.environment else {}
     source = KeySource(settings.keys_file, seen, settings.limits)
     only_admins = settings.keys_file is None and not seen.get("ALPHATIER_API_KEYS", "").strip()
-    if only_admins and settings.limits.limits():
+    if only_admins and limits_of(settings.limits):
         raise KeyFileError("Limits need API keys: set keys_file or ALPHATIER_API_KEYS.")
     if only_admins:
         return OpenToAllButAdmins(source) if source.ring.names else OpenAccess()
@@ -132,6 +139,17 @@ def _redis_store(url: str, prefix: str) -> Store:
         raise KeyFileError("redis_url is no URL of a Redis: redis://, rediss:// or unix://.") from None
 
 
+def _refuse_too_large(limits: Limits, requests: int) -> None:
+    most = limits.most_requests()
+    if most is not None and requests > most:
+        raise InvalidRequest(
+            f"A batch of {requests} prompts counts as {requests} requests, and the limits of this API key never let "
+            f"in more than {most} at once; send smaller batches.",
+            code="batch_too_large",
+            param="prompt",
+        )
+
+
 _WORDS = {
     "requests_per_minute": "{0.requests.per_minute} requests a minute",
     "tokens_per_minute": "{0.tokens.per_minute} tokens a minute",
@@ -140,11 +158,13 @@ _WORDS = {
 }
 
 
-def _rate_limited(limits: Limits, outcome: Outcome, tokens: int) -> RateLimited:
+def _rate_limited(limits: Limits, outcome: Outcome, tokens: int, requests: int) -> RateLimited:
     assert outcome.refused is not None
     wait = max(outcome.wait, 0.001)
     words = _WORDS[outcome.refused].format(limits)
     asked = f" (this request is estimated at {tokens})" if outcome.refused == "tokens_per_minute" else ""
+    if requests > 1 and outcome.refused in ("requests_per_minute", "concurrent_requests"):
+        asked = f" (this batch counts as {requests})"
     headers = rate_headers(limits, outcome) | {"retry-after-ms": str(math.ceil(wait * 1000))}
     error = RateLimited(
         f"Rate limit reached for this API key: {words}{asked}. Try again in {wait:.3g} s.",

@@ -19,7 +19,9 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, m
 from alphatier_server.errors import Unauthorized
 from alphatier_server.keys.access import Caller
 from alphatier_server.limits.arithmetic import UNLIMITED, Limits
+from alphatier_server.limits.configured import limits_of
 from alphatier_server.settings.access import KeyLimits
+from alphatier_server.settings.overload import PriorityClass
 
 MAX_KEYS = 10_000
 KEY_PREFIX = "sk-at-"
@@ -46,6 +48,8 @@ class ApiKey(KeyLimits):
     """Allowed tiers: `family:tier`, `tier` of any family, `family:*` or `*`; all when left out."""
     default_tier: Tier | None = None
     """The tier for requests that choose none; left out: the first tier that `tiers` names, else the family's."""
+    priority: PriorityClass = "normal"
+    """Who goes first when the gateway is overloaded."""
     expires: AwareDatetime | None = None
     disabled: bool = False
     admin: bool = False
@@ -200,8 +204,9 @@ def _caller(key: ApiKey, defaults: KeyLimits | None) -> KeyCaller:
     return KeyCaller(
         name=key.name,
         default_tier=key.chosen_default(),
+        priority=key.priority,
         tiers=None if key.tiers is None else frozenset(key.tiers),
-        limits=key.limits(defaults),
+        limits=limits_of(key, defaults),
         expires=float("inf") if key.expires is None else key.expires.timestamp(),
         disabled=key.disabled,
         admin=key.admin,

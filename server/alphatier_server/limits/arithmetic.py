@@ -66,6 +66,11 @@ class Limits:
         """
         return 0 if self.tokens is None else max(1, min(tokens, self.tokens.burst))
 
+    def most_requests(self) -> int | None:
+        """The largest number of requests that one call may ever count as; None where any may."""
+        capacities = [self.concurrent_requests, None if self.requests is None else self.requests.burst]
+        return min((capacity for capacity in capacities if capacity is not None), default=None)
+
 
 UNLIMITED = Limits()
 
@@ -103,44 +108,55 @@ class Outcome(NamedTuple):
     """Tokens held for running requests, this one among them."""
 
 
-def take(limits: Limits, account: Account, *, streamed: bool, reservation: int, now: float) -> Outcome:
-    """Take a place for one request, or say which limit forbids it; a refusal changes nothing.
+def take(
+    limits: Limits, account: Account, *, streamed: bool, reservation: int, now: float, requests: int = 1
+) -> Outcome:
+    """Let a call in that counts as `requests`, or say which limit forbids it; a refusal changes nothing.
 
     >>> account, limits = Account(), Limits(requests=Rate(per_minute=60, burst=1))
     >>> take(limits, account, streamed=False, reservation=0, now=100.0).refused
     >>> take(limits, account, streamed=False, reservation=0, now=100.5)[:2]
     ('requests_per_minute', 0.5)
     """
-    requests = limits.requests
+    rate = limits.requests
     requests_full_at = account.requests_full_at
     requests_behind = requests_full_at - now if requests_full_at > now else 0.0
     tokens_behind = account.tokens_full_at - now if account.tokens_full_at > now else 0.0
     refused: LimitName | None = None
     wait = 0.0
-    if limits.concurrent_requests is not None and account.in_flight >= limits.concurrent_requests:
+    if limits.concurrent_requests is not None and account.in_flight + requests > limits.concurrent_requests:
         refused, wait = "concurrent_requests", CONCURRENCY_WAIT_SECONDS
     elif streamed and limits.concurrent_streams is not None and account.streams >= limits.concurrent_streams:
         refused, wait = "concurrent_streams", CONCURRENCY_WAIT_SECONDS
-    elif requests is not None and (missing := 1 - requests.burst + requests_behind / requests.interval) > SLACK:
-        refused, wait = "requests_per_minute", missing * requests.interval
+    elif rate is not None and (missing := requests - rate.burst + requests_behind / rate.interval) > SLACK:
+        refused, wait = "requests_per_minute", missing * rate.interval
     elif limits.tokens is not None:
         missing = reservation + account.reserved - limits.tokens.left(tokens_behind)
         if missing > SLACK:
             refused, wait = "tokens_per_minute", missing * limits.tokens.interval
     if refused is not None:
         return Outcome(refused, wait, requests_behind, tokens_behind, account.reserved)
-    if requests is not None:
-        requests_behind += requests.interval
+    if rate is not None:
+        requests_behind += requests * rate.interval
         account.requests_full_at = now + requests_behind
-    account.in_flight += 1
+    account.in_flight += requests
     account.streams += streamed
     account.reserved += reservation
     return Outcome(None, 0.0, requests_behind, tokens_behind, account.reserved)
 
 
-def settle(limits: Limits, account: Account, *, streamed: bool, reservation: int, used: int, now: float) -> None:
-    """Give the place of a request back and book the tokens it used."""
-    account.in_flight -= 1
+def settle(
+    limits: Limits,
+    account: Account,
+    *,
+    streamed: bool,
+    reservation: int,
+    used: int,
+    now: float,
+    requests: int = 1,
+) -> None:
+    """Give the places of a call back and book the tokens it used."""
+    account.in_flight -= requests
     account.streams -= streamed
     account.reserved -= reservation
     if limits.tokens is not None and used > 0:

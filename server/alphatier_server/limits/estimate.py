@@ -1,12 +1,13 @@
-"""How many tokens a request will use, before it has run: what a key's tokens-a-minute limit holds back for it.
+"""How many requests and tokens a call will use, before it has run: what a key's limits hold back for it.
 
-The prompt counts one token for four bytes of the body, as OpenAI's rate limits do; the answer what the client allows
-it at most, or what nine of ten answers of the tier stayed below when it was measured, whichever is less. What was
-really used is booked at the end, so the estimate only decides how many requests may start at once.
+A batch of prompts counts as that many requests. The prompts count one token for four bytes of the body, as OpenAI's
+rate limits do, and no less than the token ids they hold; each answer what the client allows it at most, or what
+nine of ten answers of the tier stayed below when it was measured, whichever is less. What was really used is booked
+at the end, so the estimate only decides how many calls may start at once.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from alphatier_models import Tier
 
@@ -14,34 +15,50 @@ BYTES_PER_TOKEN = 4
 ANSWER_TOKENS = 512
 """For a tier that was never measured, where the client sets no maximum."""
 _MAXIMA = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_CHOICES = ("n", "best_of")
+_PROMPTS = ("prompt", "prompt_embeds")
 
 
-_USUAL: dict[int, tuple[Tier, int]] = {}
-"""What was found before, by the tier's id; the tier is compared."""
-_MOST_KNOWN = 1024
+class Estimate(NamedTuple):
+    """What one call will use."""
+
+    requests: int
+    """Prompts of a batch; 1 where there is no batch."""
+    tokens: int
+    """Of all its prompts and all their answers."""
 
 
-def estimate_tokens(body_bytes: int, values: Mapping[str, Any], tier: Tier) -> int:
-    """Prompt and answer tokens of a request with this parsed body."""
-    answer = _usual(tier)
-    for name in _MAXIMA:
-        if name in values and 0 < (given := _count(values[name])) < answer:
-            answer = given
-    if "n" in values:
-        answer *= _count(values["n"]) or 1
-    return body_bytes // BYTES_PER_TOKEN + answer
+def estimate(body_bytes: int, values: Mapping[str, Any], tier: Tier) -> Estimate:
+    """For a call with this parsed body."""
+    requests, ids = _prompts(values)
+    return Estimate(requests, max(body_bytes // BYTES_PER_TOKEN, ids) + requests * _answer_tokens(values, tier))
 
 
-def _usual(tier: Tier) -> int:
-    known = _USUAL.get(id(tier))
-    if known is not None and known[0] is tier:
-        return known[1]
+def _prompts(values: Mapping[str, Any]) -> tuple[int, int]:
+    """How many prompts, and how many token ids in them.
+
+    The first item tells a list of ids, which is one prompt, from a list of prompts; engines refuse a mixture.
+    """
+    count = ids = 0
+    for name in _PROMPTS:
+        given = values.get(name)
+        if not isinstance(given, list) or not given:
+            continue
+        if isinstance(given[0], int):
+            count, ids = count + 1, ids + len(given)
+        else:
+            count += len(given)
+            ids += sum(len(prompt) for prompt in given if isinstance(prompt, list))
+    return max(1, count), ids
+
+
+def _answer_tokens(values: Mapping[str, Any], tier: Tier) -> int:
+    """Of all the answers to one prompt."""
     evaluation = tier.evaluation()
-    tokens = ANSWER_TOKENS if evaluation is None else int(evaluation.token_percentiles.p90)
-    if len(_USUAL) >= _MOST_KNOWN:
-        _USUAL.clear()
-    _USUAL[id(tier)] = (tier, tokens)
-    return tokens
+    answer = ANSWER_TOKENS if evaluation is None else int(evaluation.token_percentiles.p90)
+    given = [count for name in _MAXIMA if (count := _count(values.get(name)))]
+    choices = max(1, *(_count(values.get(name)) for name in _CHOICES))
+    return min(answer, *given) * choices if given else answer * choices
 
 
 def _count(value: Any) -> int:

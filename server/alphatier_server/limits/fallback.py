@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Collection
 
 from alphatier_server.errors import LimitsUnavailable
-from alphatier_server.gateway.work import in_task
 from alphatier_server.limits.arithmetic import Limits, Outcome
 from alphatier_server.limits.memory import MemoryStore, Reservation, Store, StoreFailed
 from alphatier_server.settings.access import RedisFailure
@@ -48,13 +47,15 @@ class FallbackStore:
         self._down = False
         self._try_at = 0.0
 
-    async def take(self, name: str, limits: Limits, *, streamed: bool, tokens: int) -> Reservation | Outcome:
+    async def take(
+        self, name: str, limits: Limits, *, streamed: bool, tokens: int, requests: int = 1
+    ) -> Reservation | Outcome:
         """See Store. Raises LimitsUnavailable where failures are to refuse."""
         now = self._clock()
         if not self._down or now >= self._try_at:
             self._try_at = now + RETRY_SECONDS
             try:
-                answer = await in_task(self._shared.take(name, limits, streamed=streamed, tokens=tokens))
+                answer = await self._shared.take(name, limits, streamed=streamed, tokens=tokens, requests=requests)
             except StoreFailed as error:
                 self._fail(error)
             else:
@@ -68,10 +69,10 @@ class FallbackStore:
             )
         if self._on_failure == "allow":
             limits, tokens = Limits(), 0
-        return await self._local.take(name, limits, streamed=streamed, tokens=tokens)
+        return await self._local.take(name, limits, streamed=streamed, tokens=tokens, requests=requests)
 
-    def settle(self, place: Reservation, used: int) -> None:
-        """Places know their own store."""
+    def settle(self, call: Reservation, used: int) -> None:
+        """Reservations know their own store."""
         raise NotImplementedError
 
     def keep(self, names: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""Where limits are counted, for one process: plain objects. A place is taken here and given back exactly once."""
+"""Where limits are counted, for one process: plain objects. What is taken here is given back exactly once."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -6,14 +6,34 @@ from typing import Protocol
 
 from alphatier_server.limits.arithmetic import Account, Limits, Outcome, rate_headers, rate_lines, settle, take
 
+_UNASKED = Outcome(None, 0.0, 0.0, 0.0, 0)
+
 
 class Reservation:
-    """A place within a key's limits; what the request path knows as an admission."""
+    """What one call holds of a key's limits; what the request path knows as an admission."""
 
-    __slots__ = ("_open", "_store", "limits", "name", "outcome", "reservation", "streamed", "tag")
+    __slots__ = (
+        "__weakref__",
+        "_open",
+        "_store",
+        "limits",
+        "name",
+        "outcome",
+        "requests",
+        "reservation",
+        "streamed",
+        "tag",
+    )
 
     def __init__(
-        self, store: "Ledger", name: str, limits: Limits, streamed: bool, reservation: int, outcome: Outcome
+        self,
+        store: "Ledger",
+        name: str,
+        limits: Limits,
+        streamed: bool,
+        reservation: int,
+        requests: int = 1,
+        outcome: Outcome = _UNASKED,
     ) -> None:
         self._store = store
         self._open = True
@@ -21,6 +41,9 @@ class Reservation:
         self.limits = limits
         self.streamed = streamed
         self.reservation = reservation
+        """Tokens held."""
+        self.requests = requests
+        """How many requests the call counts as: the prompts of a batch."""
         self.outcome = outcome
         self.tag: object = None
         """For the store's own use."""
@@ -36,7 +59,7 @@ class Reservation:
         return rate_lines(self.limits, self.outcome)
 
     def close(self, tokens: int | None) -> None:
-        """Give the place back and book `tokens`; where they are not known, the estimate. Later calls do nothing.
+        """Give back what is held and book `tokens`; where they are not known, the estimate. Later calls do nothing.
 
         The estimate is booked for a client that left before the engine told its usage, or leaving early would
         be free. A request for which nothing was generated is closed with 0.
@@ -49,16 +72,21 @@ class Reservation:
 class Ledger(Protocol):
     """Takes places back."""
 
-    def settle(self, place: Reservation, used: int) -> None:
-        """Free the place and book the tokens. Must not wait and must not raise."""
+    def settle(self, call: Reservation, used: int) -> None:
+        """Free what the call holds and book the tokens. Must not wait and must not raise."""
         ...
 
 
 class Store(Ledger, Protocol):
-    """Counts what keys use. `take` returns a place, or the outcome that names the limit in the way."""
+    """Counts what keys use. `take` returns a reservation, or the outcome that names the limit in the way."""
 
-    async def take(self, name: str, limits: Limits, *, streamed: bool, tokens: int) -> Reservation | Outcome:
-        """Ask for a place; `tokens` is an estimate. Raises StoreFailed."""
+    async def take(
+        self, name: str, limits: Limits, *, streamed: bool, tokens: int, requests: int = 1
+    ) -> Reservation | Outcome:
+        """Let a call in that counts as so many requests; `tokens` is an estimate for all of them. Raises StoreFailed.
+
+        Await it directly, not as a task: then a cancel has either no effect or leaves nothing taken.
+        """
         ...
 
     def keep(self, names: Collection[str]) -> None:
@@ -85,28 +113,33 @@ class MemoryStore:
         self._clock = clock
         self._accounts: dict[str, Account] = {}
 
-    async def take(self, name: str, limits: Limits, *, streamed: bool, tokens: int) -> Reservation | Outcome:
+    async def take(
+        self, name: str, limits: Limits, *, streamed: bool, tokens: int, requests: int = 1
+    ) -> Reservation | Outcome:
         """See Store."""
         account = self._accounts.get(name)
         if account is None:
             account = self._accounts[name] = Account()
         reservation = limits.reservation(tokens)
-        outcome = take(limits, account, streamed=streamed, reservation=reservation, now=self._clock())
+        outcome = take(
+            limits, account, streamed=streamed, reservation=reservation, requests=requests, now=self._clock()
+        )
         if outcome.refused is not None:
             return outcome
-        place = Reservation(self, name, limits, streamed, reservation, outcome)
-        place.tag = account
-        return place
+        call = Reservation(self, name, limits, streamed, reservation, requests, outcome)
+        call.tag = account
+        return call
 
-    def settle(self, place: Reservation, used: int) -> None:
+    def settle(self, call: Reservation, used: int) -> None:
         """See Ledger."""
-        account = place.tag
+        account = call.tag
         assert isinstance(account, Account)
         settle(
-            place.limits,
+            call.limits,
             account,
-            streamed=place.streamed,
-            reservation=place.reservation,
+            streamed=call.streamed,
+            reservation=call.reservation,
+            requests=call.requests,
             used=used,
             now=self._clock(),
         )

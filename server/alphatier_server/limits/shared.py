@@ -71,39 +71,51 @@ class SharedStore:
         finally:
             os.close(descriptor)
 
-    async def take(self, name: str, limits: Limits, *, streamed: bool, tokens: int) -> Reservation | Outcome:
+    async def take(
+        self, name: str, limits: Limits, *, streamed: bool, tokens: int, requests: int = 1
+    ) -> Reservation | Outcome:
         """See Store. Does not suspend."""
         reservation = limits.reservation(tokens)
         offset = self._acquire(name)
         try:
             account = self._read(offset)
-            outcome = take(limits, account, streamed=streamed, reservation=reservation, now=self._clock())
+            outcome = take(
+                limits, account, streamed=streamed, reservation=reservation, requests=requests, now=self._clock()
+            )
             if outcome.refused is not None:
                 return outcome
-            self._write(offset, account, 1, int(streamed), reservation)
+            self._write(offset, account, requests, int(streamed), reservation)
         finally:
             self._unlock(offset)
-        place = Reservation(self, name, limits, streamed, reservation, outcome)
-        place.tag = offset
-        return place
+        call = Reservation(self, name, limits, streamed, reservation, requests, outcome)
+        call.tag = offset
+        return call
 
-    def settle(self, place: Reservation, used: int) -> None:
+    def settle(self, call: Reservation, used: int) -> None:
         """See Ledger."""
         try:
-            offset = self._acquire(place.name)
+            offset = self._acquire(call.name)
         except StoreFailed:  # the key's record went to another key, so nothing of it runs
             return
         try:
-            if offset == place.tag and self._column(offset)[0]:
-                self._settle(offset, place, used)
+            if offset == call.tag and self._column(offset)[0]:
+                self._settle(offset, call, used)
             # Else this worker was taken for dead, and its places are free already.
         finally:
             self._unlock(offset)
 
-    def _settle(self, offset: int, place: Reservation, used: int) -> None:
-        account, streamed, reservation = self._read(offset), place.streamed, place.reservation
-        settle(place.limits, account, streamed=streamed, reservation=reservation, used=used, now=self._clock())
-        self._write(offset, account, -1, -int(streamed), -reservation)
+    def _settle(self, offset: int, call: Reservation, used: int) -> None:
+        account = self._read(offset)
+        settle(
+            call.limits,
+            account,
+            streamed=call.streamed,
+            reservation=call.reservation,
+            requests=call.requests,
+            used=used,
+            now=self._clock(),
+        )
+        self._write(offset, account, -call.requests, -int(call.streamed), -call.reservation)
 
     def clear_worker(self, worker: int) -> None:
         """Free every place that a worker held which has ended."""
@@ -116,7 +128,8 @@ class SharedStore:
             self._unlock(offset)
 
     def keep(self, names: Collection[str]) -> None:
-        """Nothing to do: idle records are given away when the file is full."""
+        """Forget where the records of other keys are; they are given away when the file is full."""
+        self._places = {name: place for name, place in self._places.items() if name in names}
 
     async def upkeep(self) -> None:
         """Nothing to do."""

@@ -7,18 +7,16 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import uvicorn
 
+from alphatier_server.accelerator.bounded import bounded_protocol
 from alphatier_server.process.console import announce, url_of
-from alphatier_server.process.late_pages import LatePages
 from alphatier_server.process.server import QuietServer
 from alphatier_server.process.sockets import listen
+from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.gateway import ListenSettings
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 LAST_SECONDS = 2
 """How long a scrape that runs may hold the end."""
@@ -32,19 +30,23 @@ def listen_second(settings: ListenSettings) -> socket.socket | None:
 
 
 @contextlib.asynccontextmanager
-async def second_port(listener: socket.socket | None, pages: "Callable[[], FastAPI]") -> AsyncIterator[None]:
-    """Serve `pages` there for the length of a block."""
+async def second_port(
+    listener: socket.socket | None, app: Callable[[], Any], limits: ClientLimits
+) -> AsyncIterator[None]:
+    """Serve the pages that `app` makes there for the length of a block."""
     if listener is None:
         yield
         return
     config = uvicorn.Config(
-        LatePages({}, pages, lambda: None),
+        app(),
+        http=bounded_protocol(limits),
         ws="none",
         interface="asgi3",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=int(limits.keep_alive),
         timeout_graceful_shutdown=LAST_SECONDS,
         lifespan="off",
     )

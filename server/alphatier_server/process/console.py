@@ -4,7 +4,7 @@ import logging
 import socket
 from collections.abc import Iterable
 
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.errors import EngineError
 from alphatier_server.process.messages import OPERATOR
 
 

@@ -1,34 +1,30 @@
 """The part of a gateway that answers requests: one process has it, alone or as one of several workers."""
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 
 from alphatier_models import Family
-from alphatier_server.accelerator.bounded import ClientLimits
-from alphatier_server.accelerator.protocol import STATE_KEY, GatewayProtocol
-from alphatier_server.api import Api, GatewaySettings
+from alphatier_server.accelerator.bounded import bounded_protocol
+from alphatier_server.accelerator.protocol import accelerated_protocol
+from alphatier_server.app import Parts, app_settings, assemble, operators_app
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
 from alphatier_server.logs import RequestLog, standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.background import BackgroundTasks
 from alphatier_server.process.console import announce
-from alphatier_server.process.late_pages import LatePages
 from alphatier_server.process.server import GatewayServer
 from alphatier_server.process.tls import certificate_of
-from alphatier_server.replicas.pool import Pool
+from alphatier_server.replicas.pool import Pool, Replica
 from alphatier_server.settings.gateway import GatewayConfig
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 Administer = Callable[[str, dict[str, Any]], Awaitable[tuple[int, Any]]]
 
 
 class DataPlane:
-    """The endpoints, the pages and their server, made before anything listens so that faults are told early."""
+    """The application and its server, made before anything listens so that faults are told early."""
 
     def __init__(
         self,
@@ -45,23 +41,22 @@ class DataPlane:
         self._certificate = certificate_of(config.listen)
         logs = standard_error()
         logs.on_drop(metrics.log_lines_dropped.inc)
-        api = Api(
-            gateway_settings(config, families),
-            pool,
-            metrics,
-            access,
-            self.state,
-            request_log=RequestLog(logs, requests=config.log.level in ("debug", "info")),
+        log = RequestLog(logs, requests=config.log.level in ("debug", "info"))
+        self._settings = app_settings(config, config.served_hosts())
+        self.parts = Parts(families, pool, metrics, access, self.state, log, administer)
+        application = assemble(self._settings, self.parts)
+        self.client_limits = clients = self._settings.clients
+        # CORS is a middleware's work, which only sees what goes through ASGI.
+        protocol = (
+            bounded_protocol(clients)
+            if self._settings.cors_origins
+            else accelerated_protocol(application.gateway, application.dialects, clients)
         )
+        self.server = GatewayServer(self._server_config(config, application.app, protocol), self.state)
 
-        def pages() -> "FastAPI":
-            from alphatier_server.app import create_pages
-
-            private = config.listen.admin_port is None
-            return create_pages(families, pool, metrics, access, self.state, administer=administer, private=private)
-
-        app = LatePages({STATE_KEY: api.exchanges}, pages, api.close)
-        self.server = GatewayServer(self._server_config(config, app), self.state)
+    def operators_app(self, in_flight: Callable[[Replica], int] = lambda replica: replica.in_flight) -> Any:
+        """The pages of the second port."""
+        return operators_app(self.parts, self._settings, in_flight)
 
     def end(self) -> None:
         """Drain and end, because nothing is left to serve."""
@@ -79,32 +74,19 @@ class DataPlane:
         if self._certificate is not None:
             self._certificate.reload_and_announce(announce)
 
-    def _server_config(self, config: GatewayConfig, app: Any) -> uvicorn.Config:
+    def _server_config(self, config: GatewayConfig, app: Any, protocol: Any) -> uvicorn.Config:
         certificate = self._certificate
         return uvicorn.Config(
             app,
-            http=GatewayProtocol,
+            http=protocol,
             ws="none",
             interface="asgi3",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=int(self._settings.clients.keep_alive),
             timeout_graceful_shutdown=config.limits.drain_seconds or None,  # type: ignore[arg-type] # any number
             lifespan="on",
             ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
         )
-
-
-def gateway_settings(config: GatewayConfig, families: dict[str, Family]) -> GatewaySettings:
-    """What the endpoints need of the settings."""
-    limits = config.limits
-    return GatewaySettings(
-        families,
-        ClientLimits(limits.max_body_bytes, limits.max_header_bytes, limits.client_timeout),
-        limits.upstream(),
-        limits.max_json_depth,
-        limits.keepalive_seconds,
-        config.access.allowed_media_hosts,
-        config.log.prompts,
-    )

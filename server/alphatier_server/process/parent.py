@@ -12,10 +12,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import SecretStr
 
+from alphatier_server.app import Parts, app_settings, operators_app
+from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.shared import SharedStore
@@ -24,7 +26,6 @@ from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
 from alphatier_server.process.background import background_tasks
 from alphatier_server.process.console import announce, failure, serves
-from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.server import end_process_soon
 from alphatier_server.process.signals import announce_ending, signals
@@ -33,9 +34,6 @@ from alphatier_server.process.tls import certificate_of
 from alphatier_server.process.workers import Workers
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 PROCESS = "parent"
 """The name of the parent's own metrics."""
@@ -67,6 +65,7 @@ class _Parent:
 
     def __init__(self, source: Source, config: GatewayConfig, engine_api_key: str | None, shared: Path) -> None:
         self._config = config
+        self._settings_of_app = app_settings(config, config.served_hosts())
         self._shared = shared
         self._failures: list[BaseException] = []
         self._state = GatewayState()
@@ -80,7 +79,13 @@ class _Parent:
         self._metrics = Metrics(shared / "metrics", PROCESS)
         standard_error().on_drop(self._metrics.log_lines_dropped.inc)
         self._control = ControlPlane(
-            source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed, busy=self._busy
+            source,
+            config,
+            self._metrics,
+            report=announce,
+            engine_api_key=engine_api_key,
+            on_failure=self._failed,
+            busy=self._busy,
         )
         self._workers = Workers(
             self._listeners,
@@ -99,7 +104,7 @@ class _Parent:
             tasks.start(self._control.run())
             tasks.start(self._access.watch())
             freeze()
-            async with second_port(self._second, self._private_pages):
+            async with second_port(self._second, self._operators_app, self._settings_of_app.clients):
                 with signals(self._end, self._config.limits.drain_delay, self._hangup):
                     await self._workers.run()
         self._close_listeners()
@@ -145,19 +150,16 @@ class _Parent:
 
     # -- the second port
 
-    def _private_pages(self) -> "FastAPI":
-        from alphatier_server.app import create_pages
-
-        return create_pages(
+    def _operators_app(self) -> Any:
+        parts = Parts(
             self._control.families,
             self._control.pool,
             self._metrics,
             self._access,
             self._state,
             administer=self._control.administer,
-            generates=False,
-            in_flight=lambda replica: self._workers.busy(replica.name),
         )
+        return operators_app(parts, self._settings_of_app, lambda replica: self._workers.busy(replica.name))
 
     # -- the workers
 

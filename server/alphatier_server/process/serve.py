@@ -7,8 +7,8 @@ Light to import: nothing that a check of the settings does not need.
 
 import os
 
+from alphatier_server.errors import ConfigError, ConfigProblem
 from alphatier_server.process.messages import configure_logging, keep_standard_error
-from alphatier_server.settings.errors import ConfigError, ConfigProblem
 from alphatier_server.settings.families import load_families
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig

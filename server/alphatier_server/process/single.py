@@ -1,22 +1,17 @@
 """A gateway in one process: engines, application and server in one loop."""
 
-from typing import TYPE_CHECKING
-
+from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
 from alphatier_server.process.background import background_tasks
 from alphatier_server.process.console import announce, failure, serves
-from alphatier_server.process.control_plane import ControlPlane
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.signals import announce_ending, signals
 from alphatier_server.process.sockets import listen
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 
 def serve_alone(source: Source, config: GatewayConfig, engine_api_key: str | None) -> None:
@@ -35,7 +30,7 @@ class _Alone:
         self._metrics = Metrics()
         self._access = build_access(config.access, redis_failed=self._metrics.limit_store_failures.inc)
         self._control = ControlPlane(
-            source, config, self._metrics, engine_api_key=engine_api_key, on_failure=self._failed
+            source, config, self._metrics, report=announce, engine_api_key=engine_api_key, on_failure=self._failed
         )
         self._data = DataPlane(
             config,
@@ -54,7 +49,7 @@ class _Alone:
             tasks.start(control_plane.run())
             data_plane.start_background(tasks)
             freeze()
-            async with second_port(self._second, self._private_pages):
+            async with second_port(self._second, data_plane.operators_app, data_plane.client_limits):
                 with signals(self._end, config.limits.drain_delay, self._hangup):
                     await data_plane.server.serve(sockets=[self._listener])
         await self._access.close()
@@ -77,16 +72,3 @@ class _Alone:
     def _failed(self, error: BaseException) -> None:
         self._failures.append(error)
         self._data.end()
-
-    def _private_pages(self) -> "FastAPI":
-        from alphatier_server.app import create_pages
-
-        return create_pages(
-            self._control.families,
-            self._control.pool,
-            self._metrics,
-            self._access,
-            self._data.state,
-            administer=self._control.administer,
-            generates=False,
-        )

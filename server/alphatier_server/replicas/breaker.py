@@ -37,11 +37,14 @@ class Breaker:
         self._seen = 0
         self._backoff = self._settings.breaker_backoff
 
-    def failed(self, now: float, probe: int = 0) -> bool:
-        """A request failed (`probe`: its number, if it is one). Returns whether the breaker has opened by it."""
+    def failed(self, now: float, probe: int = 0, *, may_open: bool = True) -> bool:
+        """A request failed (`probe`: its number, if it is one). Returns whether the breaker has opened by it.
+
+        One that may not open (nobody else could answer) still remembers.
+        """
         if self.state == "closed":
             self._note(1)
-            if not self._too_many():
+            if not may_open or not self._too_many():
                 return False
         elif not self._awaits(probe):  # sent before the breaker opened: says nothing that is not known
             return False

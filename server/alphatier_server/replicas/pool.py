@@ -8,7 +8,6 @@ affinity, a conversation's turns go to the same replica instead.
 What not: whether an engine runs (`engines`), and when one comes or goes (`fleet`); they tell the pool.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from alphatier_server.errors import NoEngine
-from alphatier_server.gateway.decide import Decision
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.affinity import choose, conversation_key
 from alphatier_server.replicas.breaker import Breaker
@@ -28,7 +26,18 @@ __all__ = ["RETRY_AFTER_SECONDS", "Lease", "Pool", "Replica", "Result"]
 
 RETRY_AFTER_SECONDS = 5
 _BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
-_PICTURE = ("name", "url", "family", "models", "continuous_usage", "adds_metrics", "up", "draining", "headers")
+_SHOWN = (
+    "name",
+    "url",
+    "family",
+    "models",
+    "continuous_usage",
+    "adds_metrics",
+    "by_priority",
+    "up",
+    "draining",
+    "headers",
+)
 
 _Tier = tuple[str, str]
 
@@ -62,12 +71,11 @@ class Pool:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def lease(self, decision: Decision, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
+    def lease(self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
         """Borrow a replica that serves the tier, none of those named in `avoid` (they were tried before).
 
         Raises NoEngine when there is none.
         """
-        family, tier = decision.family.name, decision.tier.name
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
             return self._probe(probed, tier)
         try:
@@ -76,11 +84,11 @@ class Pool:
             candidates = self._find(family, tier)
         if avoid:
             candidates = [replica for replica in candidates if replica.name not in avoid]
+        if not candidates:  # more likely it is the requests that are bad than every engine (Envoy's panic threshold)
+            candidates = [replica for replica in self._serving(family, tier) if replica.name not in avoid]
         if not candidates:
-            candidates = self._in_panic(family, tier, avoid)
-        if not candidates:
-            raise self._no_engine(decision, tried=bool(avoid))
-        replica = self._choose(candidates, decision, body)
+            raise self._no_engine(family, tier)
+        replica = self._choose(candidates, f"{family}:{tier}", body)
         return Lease(self, replica, replica.models[tier])
 
     def ended(self, replica: Replica, result: Result, probe: int) -> None:
@@ -91,7 +99,7 @@ class Pool:
             if (breaker.history or probe) and breaker.succeeded(probe):
                 self._breaker_changed(replica)
         elif result == "failed":
-            if breaker.failed(self._clock(), probe):
+            if breaker.failed(self._clock(), probe, may_open=self._replaceable(replica)):
                 self._breaker_changed(replica, ejected=True)
         elif probe and breaker.unprobed(self._clock(), probe):
             self._breaker_changed(replica)
@@ -127,11 +135,11 @@ class Pool:
             self._replicas[replica.name] = replica
             self._note_change()
             return replica
-        if any(getattr(known, field) != getattr(replica, field) for field in _PICTURE):
+        if any(getattr(known, field) != getattr(replica, field) for field in _SHOWN):
             if replica.up and not known.up:
                 known.breaker.reset()
             left = known.url
-            for field in _PICTURE:
+            for field in _SHOWN:
                 setattr(known, field, getattr(replica, field))
             self._note_change()
             self._tell_gone(left)
@@ -199,7 +207,7 @@ class Pool:
     def snapshot(self) -> list[dict[str, Any]]:
         """The replicas as JSON values, without what each process counts by itself. It holds the engines' keys."""
         return [
-            {field: getattr(replica, field) for field in _PICTURE}
+            {field: getattr(replica, field) for field in _SHOWN}
             | {"models": dict(replica.models), "headers": replica.headers.decode("latin-1")}
             for replica in self._replicas.values()
         ]
@@ -207,19 +215,19 @@ class Pool:
     def restore(self, snapshot: Sequence[Mapping[str, Any]]) -> None:
         """Become what `snapshot` shows; requests in flight and breakers stay, by the replicas' names."""
         with self.batch():
-            names = {picture["name"] for picture in snapshot}
+            names = {shown["name"] for shown in snapshot}
             for name in [name for name in self._replicas if name not in names]:
                 self.remove(name)
-            for picture in snapshot:
-                self.put(Replica(**{**picture, "headers": picture["headers"].encode("latin-1")}))
+            for shown in snapshot:
+                self.put(Replica(**{**shown, "headers": shown["headers"].encode("latin-1")}))
 
     # --- inside -----------------------------------------------------------------------------------
 
-    def _choose(self, candidates: Sequence[Replica], decision: Decision, body: Mapping[str, Any]) -> Replica:
+    def _choose(self, candidates: Sequence[Replica], model: str, body: Mapping[str, Any]) -> Replica:
         count = len(candidates)
         if count == 1:
             return candidates[0]
-        if self._affinity and (key := conversation_key(decision.model, body)) is not None:
+        if self._affinity and (key := conversation_key(model, body)) is not None:
             return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
         first = int(self._chance() * count)
         second = int(self._chance() * (count - 1))
@@ -233,13 +241,13 @@ class Pool:
             self._candidates[family, tier] = found
         return found
 
-    def _in_panic(self, family: str, tier: str, avoid: Collection[str]) -> list[Replica]:
-        """Every breaker is open, of several engines that answer their health checks: ask one all the same.
-
-        More likely it is the requests that are bad than all engines at once (Envoy's panic threshold).
-        """
-        serving = self._serving(family, tier)
-        return [replica for replica in serving if replica.name not in avoid] if len(serving) > 1 else []
+    def _replaceable(self, replica: Replica) -> bool:
+        """Whether another replica with a closed breaker serves each of its tiers: the last one is never taken out."""
+        closed = [
+            other for other in self._replicas.values() if other is not replica and other.breaker.state == "closed"
+        ]
+        sound = [o for o in closed if o.up and not o.draining and o.family == replica.family]
+        return all(any(tier in other.models for other in sound) for tier in replica.models)
 
     def _serving(self, family: str, tier: str) -> list[Replica]:
         return [
@@ -291,19 +299,9 @@ class Pool:
             for callback in self._mourners:
                 callback(url)
 
-    def _no_engine(self, decision: Decision, *, tried: bool) -> NoEngine:
-        serving = self._serving(decision.family.name, decision.tier.name)
-        if serving and not tried:
-            now = self._clock()
-            wait = max(1, math.ceil(min(replica.breaker.retry_at for replica in serving) - now))
-            return NoEngine(
-                f"Every engine that serves {decision.model} has failed too often and is left alone for a moment. "
-                f"Ask again in {wait} seconds.",
-                code="no_engine",
-                retry_after=wait,
-            )
+    def _no_engine(self, family: str, tier: str) -> NoEngine:
         return NoEngine(
-            f"No engine that serves {decision.model} is up now; it may still be loading. "
+            f"No engine that serves {family}:{tier} is up now; it may still be loading. "
             f"Ask again in {RETRY_AFTER_SECONDS} seconds; /health/ready tells when.",
             code="no_engine",
             retry_after=RETRY_AFTER_SECONDS,

@@ -33,6 +33,8 @@ class Replica:
     """Whether the engine can report usage with every chunk (vLLM), so that aborted requests are counted."""
     adds_metrics: bool = False
     """Whether the engine adds its own `metrics` object to answers because the gateway asked it to."""
+    by_priority: bool = False
+    """Whether the engine schedules by the `priority` that a request tells."""
     headers: bytes = field(default=b"", repr=False)
     """Header lines for every request to it, each with its CR LF: the engine's own key, if it has one."""
     up: bool = False

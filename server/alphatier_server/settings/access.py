@@ -6,8 +6,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from alphatier_server.limits.arithmetic import Limits, Rate
-
 RedisFailure = Literal["local", "refuse", "allow"]
 
 Amount = Field(default=None, ge=1, le=10**12)
@@ -33,22 +31,6 @@ class KeyLimits(BaseModel):
             if getattr(self, f"{unit}_burst") is not None and getattr(self, f"{unit}_per_minute") is None:
                 raise ValueError(f"{unit}_burst needs {unit}_per_minute beside it")
         return self
-
-    def limits(self, defaults: "KeyLimits | None" = None) -> Limits:
-        """These limits, with `defaults` for what they leave open."""
-        mine = self.model_dump(include=set(KeyLimits.model_fields), exclude_none=True)
-        values = {**(defaults.model_dump(exclude_none=True) if defaults else {}), **mine}
-        return Limits(
-            _rate(values, "requests"),
-            _rate(values, "tokens"),
-            values.get("concurrent_requests"),
-            values.get("concurrent_streams"),
-        )
-
-
-def _rate(values: dict[str, int], unit: str) -> Rate | None:
-    per_minute = values.get(f"{unit}_per_minute")
-    return None if per_minute is None else Rate(per_minute, values.get(f"{unit}_burst", per_minute))
 
 
 class AccessSettings(BaseModel):

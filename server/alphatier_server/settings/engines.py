@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 Name = Annotated[str, StringConstraints(pattern=re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"))]
 
+ENGINE_KEY = re.compile(r"[\x21-\x7e]+")
+"""What an engine's API key may hold: visible ASCII, as it goes into a header line."""
+
 
 class EngineSettings(BaseModel):
     """`[[engines]]`. An engine by URL serves what it lists at /v1/models; one that is started here serves a family.
@@ -32,6 +35,9 @@ class EngineSettings(BaseModel):
     """The families that it serves; all where none are named."""
     api_key_env: str | None = None
     """The environment variable with the key of an engine by URL."""
+    priority: bool = False
+    """Whether vLLM heeds the priority that a request carries. One that is started here gets
+    `--scheduling-policy priority`; one by URL must have been started with it. Not for `transformers serve`."""
     load_adapters: bool = False
     """Have an engine by URL load and unload adapters while it runs. It must see the family's folder under the
     same path, and belong to this gateway alone."""
@@ -54,6 +60,8 @@ class EngineSettings(BaseModel):
     def _fits_together(self) -> "EngineSettings":
         if self.url is not None and (self.kind != "auto" or self.replicas != 1 or self.arguments):
             raise ValueError("kind, replicas and arguments are for engines that are started here; remove them or url")
+        if self.priority and self.kind == "transformers":
+            raise ValueError("priority is for vLLM; remove it")
         if self.url is None and (self.name or self.api_key_env or self.load_adapters):
             raise ValueError("name, api_key_env and load_adapters are for engines by URL; remove them or add url")
         return self

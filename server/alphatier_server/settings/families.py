@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
-from alphatier_server.settings.errors import ConfigError, ConfigProblem
+from alphatier_server.errors import ConfigError, ConfigProblem
 
 SHIPPED = Path("models/tiny")
 

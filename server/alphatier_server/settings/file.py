@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from alphatier_server.settings.errors import ConfigError, ConfigProblem
+from alphatier_server.errors import ConfigError, ConfigProblem
+from alphatier_server.settings.engine_ca import check_ca_file
 from alphatier_server.settings.gateway import GatewayConfig
 
 _README = "server/README.md lists every key"
@@ -34,12 +35,15 @@ class Source:
         """The settings as they are now. Raises ConfigError."""
         document = _from_file(self.file) if self.file is not None else {}
         try:
-            return _validated(_merged(document, self.overrides), "the command line")
+            config = _validated(_merged(document, self.overrides), "the command line")
         except ConfigError as error:
             named = [
                 replace(problem, where=self.options.get(problem.where, problem.where)) for problem in error.problems
             ]
             raise ConfigError("the command line", named) from None
+        if config.engine_ca_file is not None:
+            check_ca_file(config.engine_ca_file)
+        return config
 
 
 def _from_file(file: Path) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Everything that an operator can set, with units and defaults: what a configuration file may hold.
 
 Sections that belong to one part of the gateway are that part's own models (`access`, `replicas`, `engines`).
-Times are in seconds, sizes in bytes. How the file is read is `config.file`.
+Times are in seconds, sizes in bytes. How the file is read is `settings.file`.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.settings.upstream import UpstreamLimits
 
@@ -35,6 +37,12 @@ class ListenSettings(Section):
     admin_host: str = Field("127.0.0.1", description="Address of the admin port.")
     admin_port: Port | None = Field(
         None, description="Second port for /metrics, /admin and /docs, which then leave the first one; 0 a free one."
+    )
+    hosts: tuple[str, ...] | None = Field(
+        None,
+        strict=False,
+        description="Names in the Host header that are served, beside IP addresses and localhost. [default: any; "
+        "none on a loopback address without keys, where a web page could reach it by DNS rebinding]",
     )
     tls_cert: File | None = Field(None, description="PEM certificate chain: serve HTTPS on the main port.")
     tls_key: File | None = Field(None, description="Its PEM private key, unless it is in the same file.")
@@ -68,7 +76,10 @@ class LimitSettings(Section):
         2.0,
         description="How long to listen on after SIGTERM, answering 503, until load balancers notice, in seconds.",
     )
-    max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body.")
+    max_connections: Count | None = Field(
+        None, description="Most clients connected to one process. [default: half the file descriptors]"
+    )
+    max_body_bytes: Count = Field(8 * 1024 * 1024, description="Largest request body.")
     max_header_bytes: Count = Field(64 * 1024, description="Largest request line and headers together.")
     max_json_depth: Count = Field(64, description="Deepest nesting of a request's JSON.")
     max_answer_bytes: Count = Field(256 * 1024 * 1024, description="Largest answer that is not streamed.")
@@ -81,6 +92,23 @@ class LimitSettings(Section):
             idle=self.engine_timeout,
             response_bytes=self.max_answer_bytes,
         )
+
+
+class CorsSettings(Section):
+    """`[cors]`: which web pages may ask the gateway from a browser."""
+
+    origins: tuple[str, ...] = Field(
+        (), strict=False, description="Origins that may, e.g. https://chat.example.org; * for any. None by default."
+    )
+
+
+class AnswerSettings(Section):
+    """`[answers]`: what clients get."""
+
+    reasoning_content: bool = Field(
+        False,
+        description="Send the thinking as reasoning_content too, for clients that look there.",
+    )
 
 
 class LogSettings(Section):
@@ -103,9 +131,29 @@ class GatewayConfig(Section):
     checksums: bool = Field(True, description="Verify the weights' checksums before engines start.")
     workers: Count = Field(1, le=256, description="Processes that answer requests.")
     engine_logs: File | None = Field(None, description="Folder for engine logs; temporary where none is given.")
+    engine_ca_file: File | None = Field(
+        None, description="PEM bundle of the CAs of engines by https. [default: the system's, or SSL_CERT_FILE]"
+    )
     engines: list[EngineSettings] = Field(default_factory=list)
     listen: ListenSettings = Field(default_factory=ListenSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    cors: CorsSettings = Field(default_factory=CorsSettings)
+    answers: AnswerSettings = Field(default_factory=AnswerSettings)
+    passthrough: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="Paths of the engine that are passed on as they are, e.g. /v1/embeddings, /tokenize.",
+    )
     access: AccessSettings = Field(default_factory=AccessSettings)
+    overload: OverloadSettings = Field(default_factory=OverloadSettings)
     replicas: PoolSettings = Field(default_factory=PoolSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    def served_hosts(self) -> tuple[str, ...] | None:
+        """The names in `Host` that are served; None for any."""
+        listen = self.listen
+        if listen.hosts is not None:
+            return tuple(host.lower() for host in listen.hosts)
+        alone = listen.host in ("127.0.0.1", "::1", "localhost")
+        keyed = self.access.keys_file is not None or (self.access.environment and "ALPHATIER_API_KEYS" in os.environ)
+        return () if alone and not keyed else None

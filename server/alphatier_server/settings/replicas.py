@@ -1,6 +1,6 @@
 """How replicas are chosen, checked, taken out and let go: the values, their units and their defaults.
 
-What not: where engines are (`engines.settings`) and how long one request may take (`upstream`).
+What not: where engines are (`settings.engines`) and how long one request may take (`settings.upstream`).
 """
 
 from typing import Literal

@@ -1,9 +1,9 @@
 """HTTP/1.1 to the engines: kept-alive connections, time limits, and streams handed on as they arrive."""
 
+from alphatier_server.errors import Broken, TimedOut, Unreachable, UpstreamError
 from alphatier_server.settings.upstream import UpstreamLimits
 from alphatier_server.upstream.client import Fetched, UpstreamClient
 from alphatier_server.upstream.connection import Answer
-from alphatier_server.upstream.errors import Broken, TimedOut, Unreachable, UpstreamError
 
 __all__ = [
     "Answer",

@@ -1,16 +1,17 @@
 """Requests to engines: which connection takes them, and how their bytes look."""
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from alphatier_server.gateway.work import in_task, in_work
+from alphatier_server.errors import Broken, NoDescriptors, TimedOut, Unreachable
 from alphatier_server.settings.upstream import UpstreamLimits
-from alphatier_server.upstream.connection import Answer, AnswerHeads, Connection
-from alphatier_server.upstream.errors import Broken, TimedOut, Unreachable, UpstreamError
+from alphatier_server.upstream.connection import Answer, Connection
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,10 @@ class Fetched:
 class UpstreamClient:
     """A client for all engines, with kept-alive connections to each."""
 
-    def __init__(self, limits: UpstreamLimits) -> None:
+    def __init__(self, limits: UpstreamLimits, ca_file: Path | None = None) -> None:
+        """`ca_file` are the CAs of engines by https; without it the system's, or those of SSL_CERT_FILE."""
         self._limits = limits
+        self._ca_file = ca_file
         self._origins: dict[str, _Origin] = {}
 
     def close(self) -> None:
@@ -41,16 +44,17 @@ class UpstreamClient:
         if origin is not None:
             origin.close()
 
-    def post(self, url: str, path: str, body: bytes, headers: bytes) -> Coroutine[Any, Any, Answer]:
-        """POST JSON to `path` of the engine at `url`. `headers` are whole lines, each with its CR LF.
+    def post(
+        self, url: str, path: str, body: bytes, headers: bytes, *, method: str = "POST", fresh: bool = False
+    ) -> Coroutine[Any, Any, Answer]:
+        """Send JSON to `path` of the engine at `url`. `headers` are whole lines, each with its CR LF.
 
-        The caller must call `release` or `abort` on the answer's connection. When this is cancelled, the
-        connection is closed. Raises Unreachable, Broken or TimedOut. A kept connection that turns out to be
-        closed before it answered is replaced by a fresh one, once: the engine had not taken the request.
+        `fresh` takes a new connection. The caller must call `release` or `abort` on the answer's connection. When
+        this is cancelled, the connection is closed. Raises Unreachable, NoDescriptors, Broken or TimedOut.
         """
         origin = self._origins.get(url) or self._origin(url)
-        request = b"".join((origin.post_head(path), b"%d\r\n" % len(body), headers, b"\r\n", body))
-        return origin.ask(request)
+        request = b"".join((origin.head(method, path), b"%d\r\n" % len(body), headers, b"\r\n", body))
+        return origin.ask(request, fresh=fresh)
 
     async def fetch(
         self,
@@ -73,12 +77,18 @@ class UpstreamClient:
         request = f"{method} {target} HTTP/1.1\r\n".encode("ascii") + head + b"\r\n" + body
         try:
             async with asyncio.timeout(timeout):
-                return await in_work(self._fetched(base, request))
+                return await self._fetched(base, request)
         except TimeoutError as error:
             raise TimedOut(timeout, answered=False) from error
 
     async def _fetched(self, base: str, request: bytes) -> Fetched:
-        answer = await (self._origins.get(base) or self._origin(base)).ask(request)
+        origin = self._origins.get(base) or self._origin(base)
+        try:
+            answer = await origin.ask(request)
+        except Broken as error:
+            if not error.reused or error.answered:
+                raise
+            answer = await origin.ask(request, fresh=True)
         parts = [answer.body or b""]
 
         def take(piece: bytes) -> bool:
@@ -96,52 +106,40 @@ class UpstreamClient:
         return Fetched(answer.status, headers, b"".join(parts))
 
     def _origin(self, url: str) -> "_Origin":
-        origin = self._origins[url] = _Origin(url, self._limits)
+        origin = self._origins[url] = _Origin(url, self._limits, self._ca_file)
         return origin
 
 
 class _Origin:
     """One engine's address, and the connections to it that nobody uses at the moment."""
 
-    def __init__(self, url: str, limits: UpstreamLimits) -> None:
+    def __init__(self, url: str, limits: UpstreamLimits, ca_file: Path | None) -> None:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._authority = parts.netloc.rpartition("@")[2]
         self._prefix = parts.path.rstrip("/")
         self._limits = limits
         self._free: list[Connection] = []
-        self._answer_heads = AnswerHeads()
-        self._heads: dict[str, bytes] = {}
+        self._heads: dict[tuple[str, str], bytes] = {}
 
-    def post_head(self, path: str) -> bytes:
-        """The first lines of a POST, up to the value of `content-length`."""
-        head = self._heads.get(path)
+    def head(self, method: str, path: str) -> bytes:
+        """The first lines of a request, up to the value of `content-length`."""
+        head = self._heads.get((method, path))
         if head is None:
-            head = self._heads[path] = (
-                f"POST {self._prefix}{path} HTTP/1.1\r\nhost: {self._authority}\r\ncontent-type: application/json\r\n"
-                "accept-encoding: identity\r\ncontent-length: "
+            head = self._heads[method, path] = (
+                f"{method} {self._prefix}{path} HTTP/1.1\r\nhost: {self._authority}\r\n"
+                "content-type: application/json\r\naccept-encoding: identity\r\ncontent-length: "
             ).encode("latin-1")
         return head
 
-    async def ask(self, request: bytes) -> Answer:
+    async def ask(self, request: bytes, *, fresh: bool = False) -> Answer:
         """The answer to the request. Raises UpstreamError."""
-        connection = self._take()
-        if connection is not None:
-            try:
-                return await connection.ask(request)
-            except Broken as error:
-                connection.abort()
-                if error.answered:
-                    raise
-            except BaseException:  # also when the client has left: the engine must notice
-                connection.abort()
-                raise
-        connection = await in_task(self._connect())
+        connection = (None if fresh else self._take()) or await self._connect()
         try:
             return await connection.ask(request)
-        except BaseException:
+        except BaseException:  # also when the client has left: the engine must notice
             connection.abort()
             raise
 
@@ -164,7 +162,7 @@ class _Origin:
         try:
             async with asyncio.timeout(self._limits.connect):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._limits, self._answer_heads, self._give_back),
+                    lambda: Connection(loop, self._limits, self._give_back),
                     self._host,
                     self._port,
                     ssl=self._tls,
@@ -172,6 +170,8 @@ class _Origin:
         except TimeoutError as error:
             raise Unreachable(f"no connection within {self._limits.connect:g} seconds") from error
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise NoDescriptors(str(error)) from error
             raise Unreachable(str(error)) from error
         return connection
 
@@ -182,6 +182,3 @@ class _Origin:
             connection.abort()
         elif connection in self._free:
             self._free.remove(connection)
-
-
-__all__ = ["Fetched", "UpstreamClient", "UpstreamError"]

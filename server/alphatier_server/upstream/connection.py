@@ -10,19 +10,13 @@ from typing import Final
 
 import httptools
 
-from alphatier_server.accelerator.known_heads import KnownHeads
-from alphatier_server.gateway.work import Reply
+from alphatier_server.errors import Broken, TimedOut, UpstreamError
 from alphatier_server.settings.upstream import UpstreamLimits
-from alphatier_server.upstream.errors import Broken, TimedOut, UpstreamError
 
 Sink = Callable[[bytes], bool]
 """Takes a piece of a stream; true when it needs no more."""
 
-AnswerHeads = KnownHeads[dict[bytes, bytes]]
-"""Headers (names in lower case) of answers of status 200 seen before; their `content-length` is the first one's."""
-
 _EVENT_STREAM: Final = b"text/event-stream"
-_FINE: Final = b"HTTP/1.1 200 "
 _LARGEST_HEAD: Final = 256 * 1024
 _LINGER_SECONDS: Final = 1.0
 
@@ -47,7 +41,6 @@ class Connection(asyncio.Protocol):
         "_complete",
         "_ended",
         "_head_complete",
-        "_heads",
         "_idle",
         "_kept",
         "_last_part",
@@ -77,12 +70,10 @@ class Connection(asyncio.Protocol):
         self,
         loop: asyncio.AbstractEventLoop,
         limits: UpstreamLimits,
-        heads: AnswerHeads,
         give_back: Callable[["Connection", bool], None],
     ) -> None:
         self._loop = loop
         self._limits = limits
-        self._heads = heads
         self.give_back = give_back
         """Called with whether the connection can be used again, once it is free or lost."""
         self._transport: asyncio.Transport | None = None
@@ -94,8 +85,8 @@ class Connection(asyncio.Protocol):
         self._idle = True
         self._poisoned = False
         self._lingering = False
-        self._waiter: Reply[Answer] | None = None
-        self._ended: Reply[None] | None = None
+        self._waiter: asyncio.Future[Answer] | None = None
+        self._ended: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
         self.used = 0
         self.last_byte = 0.0
@@ -119,17 +110,17 @@ class Connection(asyncio.Protocol):
             return False
         return self._loop.time() - self.last_byte < self._limits.keep_alive
 
-    def ask(self, request: bytes) -> "Reply[Answer]":
-        """Send a whole request; the reply is its answer, or raises Broken or TimedOut."""
+    def ask(self, request: bytes) -> asyncio.Future[Answer]:
+        """Send a whole request; the future is its answer, or raises Broken or TimedOut."""
         assert self._transport is not None
         self._begin()
         self._idle = False
         self.used += 1
         self.last_byte = self._loop.time()
-        waiter: Reply[Answer] = Reply()
+        waiter: asyncio.Future[Answer] = self._loop.create_future()
         self._waiter = waiter
         if self._lost:
-            self._fail(Broken("the engine closed the connection", answered=False))
+            self._fail(Broken("the engine closed the connection", answered=False, reused=self.used > 1))
         else:
             self._transport.write(request)
             limit = min(self._limits.first_byte, self._limits.idle)
@@ -137,13 +128,14 @@ class Connection(asyncio.Protocol):
                 self._rearm(limit)
         return waiter
 
-    def relay(self, sink: Sink) -> "Reply[None]":
-        """Hand the stream to `sink` as it comes. The reply comes when the stream ends, or the sink has enough.
+    def relay(self, sink: Sink) -> asyncio.Future[None]:
+        """Hand the stream to `sink` as it comes. The future is done when the stream ends, or the sink has enough.
 
-        It raises Broken, TimedOut, or what `sink` raised.
+        It raises Broken, TimedOut, or what `sink` raised: nothing that happens on the way to a client is raised in
+        this connection's own callbacks.
         """
         self._sink = sink
-        ended: Reply[None] = Reply()
+        ended: asyncio.Future[None] = self._loop.create_future()
         self._ended = ended
         self._hand_on()
         return ended
@@ -190,9 +182,7 @@ class Connection(asyncio.Protocol):
             self._close()
             return
         self.last_byte = self._loop.time()
-        begins, self._answered = not self._answered, True
-        if begins and self._take_known(data):
-            return
+        self._answered = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -204,8 +194,6 @@ class Connection(asyncio.Protocol):
         if self._sink is not None:
             self._hand_on()
         elif self._head_complete:
-            if begins and self._kept and self.status == 200 and data.startswith(_FINE):
-                self._heads.learn(data, self._raw_headers, self.headers)
             self._size += len(data)
             self._advance()
         else:
@@ -223,7 +211,7 @@ class Connection(asyncio.Protocol):
             self._last_part = len(self._parts)
             self._hand_on() if self._streams else self._advance()
         elif not self._complete:
-            self._fail(Broken("the engine closed the connection", answered=self._answered))
+            self._fail(Broken("the engine closed the connection", answered=self._answered, reused=self.used > 1))
         self.give_back(self, False)
 
     # -- httptools
@@ -261,19 +249,6 @@ class Connection(asyncio.Protocol):
         self._parts.clear()
         self._size = self._last_part = 0
 
-    def _take_known(self, data: bytes) -> bool:
-        """Take a whole answer with a known head past the parser. Returns whether it was one."""
-        known = self._heads.find(data)
-        if known is None or self._waiter is None:
-            return False
-        headers, length, start = known
-        if start + length != len(data) or length > self._limits.response_bytes:
-            return False
-        self.status, self.headers = 200, headers
-        self._head_complete = self._complete = self._kept = True
-        self._answer(data[start:])
-        return True
-
     def _advance(self) -> None:
         if self._lingering:
             self._parts.clear()
@@ -308,8 +283,11 @@ class Connection(asyncio.Protocol):
             try:
                 enough = sink(data)
             except Exception as error:  # noqa: BLE001 - it belongs to whoever waits for the stream
-                ended.set_exception(error)
+                if not ended.done():
+                    ended.set_exception(error)
                 return
+        if ended.done():  # what the sink did has ended the request
+            return
         if enough or self._complete:
             ended.set_result(None)
         elif self._lost:
@@ -356,10 +334,12 @@ class Connection(asyncio.Protocol):
                 self._rearm(self._limits.keep_alive - silent)
         else:
             limit = self._limits.idle if self._answered else self._limits.first_byte
-            if silent >= limit and not self._is_paused():
+            if self._is_paused():  # by the client's pace: the engine is not to blame, and `resume` begins anew
+                self._rearm(limit)
+            elif silent >= limit:
                 self._fail(TimedOut(limit, answered=self._answered))
             else:
-                self._rearm(max(limit - silent, 0.01))
+                self._rearm(limit - silent)
 
     def _is_paused(self) -> bool:
         return self._transport is not None and not self._transport.is_reading()

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from alphatier_models import Family, FamilyError, load_family
-from alphatier_server.engines.engine import Busy
-from alphatier_server.engines.errors import EngineError
+from alphatier_server.engines.control import administer
+from alphatier_server.engines.engine import Busy, Report
 from alphatier_server.engines.fleet import Fleet
+from alphatier_server.errors import ConfigError, EngineError
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.process.console import announce
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.changes import needs_restart
 from alphatier_server.settings.engines import EngineSettings
-from alphatier_server.settings.errors import ConfigError
 from alphatier_server.settings.families import load_families, shipped_family
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
@@ -43,11 +42,13 @@ class ControlPlane:
         config: GatewayConfig,
         metrics: Metrics,
         *,
+        report: Report,
         engine_api_key: str | None,
         on_failure: Callable[[BaseException], None],
         busy: Busy | None = None,
     ) -> None:
         self._source = source
+        self._say = report
         self._config = config
         self._ready_announced = False
         self._hangup = asyncio.Event()
@@ -70,6 +71,7 @@ class ControlPlane:
                 on_failure=on_failure,
                 default_key=engine_api_key,
                 checksums=config.checksums,
+                ca_file=config.engine_ca_file,
                 busy=busy,
             )
         except EngineError:
@@ -89,8 +91,6 @@ class ControlPlane:
 
     async def administer(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
         """Do what the admin API was asked; the answer's status and document."""
-        from alphatier_server.routes.admin import administer  # FastAPI comes with it
-
         return await administer(self.fleet, action, arguments)
 
     def reload(self) -> None:
@@ -121,7 +121,7 @@ class ControlPlane:
             if engines_of(config) != engines_of(self._config):
                 await self.fleet.apply(engines_of(config))
         except (ConfigError, FamilyError, EngineError) as error:
-            announce(f"the settings were not taken over: {error}")
+            self._say(f"the settings were not taken over: {error}")
             return
         except Exception:
             # Whatever is wrong with a file or an engine that comes, the gateway goes on with what it has.
@@ -129,13 +129,13 @@ class ControlPlane:
             return
         late = needs_restart(self._config, config)
         self._config = self._config.model_copy(update={"families": config.families, "engines": config.engines})
-        announce("the settings were read again" + (f"; only a restart changes {', '.join(late)}" if late else ""))
+        self._say("the settings were read again" + (f"; only a restart changes {', '.join(late)}" if late else ""))
 
     def _report(self, text: str) -> None:
-        announce(text)
+        self._say(text)
         if self.pool.ready() and not self._ready_announced:
             self._ready_announced = True
-            announce('ready; try: alphatier ask --all-tiers "What is 17 + 25 - 8?"')
+            self._say('ready; try: alphatier ask --all-tiers "What is 17 + 25 - 8?"')
 
 
 def engines_of(config: GatewayConfig) -> list[EngineSettings]:

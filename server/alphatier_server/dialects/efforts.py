@@ -1,0 +1,78 @@
+"""What a request says of how much to think: efforts and budgets, each with the place where it was said."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from alphatier_models import EFFORTS
+from alphatier_server.errors import InvalidRequest
+
+TIER_FIELD = "efficiency_tier"
+READ_FIELDS = (
+    "model",
+    TIER_FIELD,
+    "reasoning_effort",
+    "reasoning",
+    "stream",
+    "stream_options",
+    "thinking",
+    "output_config",
+)
+"""The fields of a body that the gateway reads; none may be there twice."""
+
+
+class Selector(NamedTuple):
+    """One place where a client named a tier or an effort: `place` is for error messages that name both."""
+
+    place: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.place} says {self.value[:80]!r}"
+
+
+class TokenBudget(NamedTuple):
+    """How many tokens a client lets the model think; `place` is where it said so."""
+
+    place: str
+    tokens: int
+
+
+Effort = Selector | TokenBudget
+"""What an API's body says of how much to think: the name of an effort, or a budget."""
+
+
+def openai_efforts(body: Mapping[str, Any]) -> list[Selector]:
+    """`reasoning_effort` (chat completions) and `reasoning.effort` (responses). Raises InvalidRequest."""
+    found: list[Selector] = []
+    effort = body.get("reasoning_effort")
+    if effort is not None:
+        found.append(Selector("reasoning_effort", string_field(effort, "reasoning_effort")))
+    reasoning = body.get("reasoning")
+    if isinstance(reasoning, dict) and reasoning.get("effort") is not None:
+        found.append(Selector("reasoning.effort", string_field(reasoning["effort"], "reasoning.effort")))
+    return found
+
+
+def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> str:
+    """The effort, which must be one of `accepted`. Raises InvalidRequest that lists them."""
+    if value not in accepted:
+        raise InvalidRequest(
+            f"{place} {value[:60]!r} is not supported; use one of {', '.join(accepted)}.",
+            code="unsupported_value",
+            param=place,
+        )
+    return value
+
+
+def string_field(value: Any, place: str) -> str:
+    """The value, which must be a string. Raises InvalidRequest that names the place."""
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{place} must be a string, not {_kind(value)}", code="invalid_type", param=place)
+    return value
+
+
+def _kind(value: Any) -> str:
+    """What a value is; lists and objects are not written out, as they may be large."""
+    if isinstance(value, list):
+        return "a list"
+    return "an object" if isinstance(value, dict) else repr(value)

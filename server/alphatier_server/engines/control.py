@@ -1,0 +1,110 @@
+"""What an administrator can do to engines and families while the gateway runs: the actions behind /admin.
+
+It runs where the fleet is, which may be another process than the one that was asked (`routes.admin`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from alphatier_models import Family, FamilyError
+from alphatier_server.engines.fleet import Fleet
+from alphatier_server.engines.registry import UnknownEngine
+from alphatier_server.errors import Conflict, EngineError, GatewayError, InvalidRequest, NotFound
+from alphatier_server.settings.engines import EngineSettings
+
+PATIENCE_SECONDS = 30.0
+"""How long an answer waits for a family to be loaded; engines that must be started take longer."""
+
+Answer = tuple[int, Any]
+"""Status and JSON document."""
+Administer = Callable[[str, dict[str, Any]], Awaitable[Answer]]
+"""Does what an action's name and its arguments say. Raises nothing that is the caller's fault."""
+
+
+async def administer(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
+    """Do it. What is the caller's fault comes back as status and error document."""
+    try:
+        return await _ACTIONS[action](fleet, **arguments)
+    except GatewayError as error:
+        return error.status, error.document()
+    except UnknownEngine as error:
+        missing = NotFound(f"There is no {error.args[0]!r}; GET /admin lists what there is.", code="not_found")
+        return missing.status, missing.document()
+    except FamilyError as error:
+        return 400, InvalidRequest(str(error), code="invalid_family", param="path").document()
+    except EngineError as error:
+        return 409, Conflict(str(error), code="engine_error").document()
+
+
+def invalid_value(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
+    """Pydantic's errors (the first of them) in OpenAI's words."""
+    field = ".".join(str(part) for part in errors[0]["loc"] if part != "body")
+    message = errors[0]["msg"].removeprefix("Value error, ")
+    return InvalidRequest(f"{field or 'the body'}: {message}", code="invalid_value", param=field or None)
+
+
+async def _list_engines(fleet: Fleet) -> Answer:
+    return 200, {"object": "list", "data": fleet.status()}
+
+
+async def _add_engine(fleet: Fleet, settings: dict[str, Any], api_key: str | None) -> Answer:
+    try:
+        validated = EngineSettings.model_validate(settings)
+    except ValidationError as error:
+        raise invalid_value(error.errors()) from None
+    return 201, _engine(fleet, await fleet.add(validated, api_key=api_key))
+
+
+async def _drain_engine(fleet: Fleet, name: str) -> Answer:
+    return 202, _engine(fleet, fleet.drain(name))
+
+
+async def _remove_engine(fleet: Fleet, name: str) -> Answer:
+    return 200, {"name": await fleet.remove(name), "state": "removed"}
+
+
+async def _list_families(fleet: Fleet) -> Answer:
+    data = [_family(fleet, family) for family in fleet.families.values()]
+    return 200, {"object": "list", "data": data, "loading": fleet.loading()}
+
+
+async def _load_family(fleet: Fleet, path: str) -> Answer:
+    task = asyncio.ensure_future(fleet.load_family(Path(path)))
+    finished, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+    if not finished:
+        fleet.follow(task)
+        return 202, {"path": path, "state": "loading"}
+    return 200, _family(fleet, task.result())
+
+
+async def _remove_family(fleet: Fleet, name: str) -> Answer:
+    await fleet.remove_family(name)
+    return 200, {"name": name, "state": "removed"}
+
+
+def _engine(fleet: Fleet, name: str) -> dict[str, Any]:
+    return next((engine for engine in fleet.status() if engine["name"] == name), {"name": name, "state": "removed"})
+
+
+def _family(fleet: Fleet, family: Family) -> dict[str, Any]:
+    return {
+        "name": family.name,
+        "path": str(fleet.folders.get(family.name, "")),
+        "default_tier": family.default_tier,
+        "tiers": [tier.model_dump(include={"name", "layout", "alpha", "sha256"}) for tier in family.tiers],
+    }
+
+
+_ACTIONS: dict[str, Callable[..., Awaitable[Answer]]] = {
+    "list_engines": _list_engines,
+    "add_engine": _add_engine,
+    "drain_engine": _drain_engine,
+    "remove_engine": _remove_engine,
+    "list_families": _list_families,
+    "load_family": _load_family,
+    "remove_family": _remove_family,
+}

@@ -1,0 +1,229 @@
+"""How many requests are in flight, and the queue of those that wait for one of them to end.
+
+Caps hold for the process, for each tier and, where the pool tells how much its replicas may still take, for
+replicas. A request that finds no room waits, in a line of bounded length and for a bounded time. Of those
+that wait the highest class goes first, and within it the key with the fewest requests in flight: so each key gets its
+share, and what others leave. When the line is full the lowest class goes, and within it the newest request of the key
+that holds most.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+from alphatier_server.errors import Overloaded, ShedReason
+from alphatier_server.limits.release_rate import ReleaseRate
+from alphatier_server.limits.waiting import CLASSES, KeyUse, Tier, Waiter, WaitingRoom
+from alphatier_server.settings.overload import OverloadSettings, PriorityClass
+
+LONGEST_RETRY_SECONDS = 60
+_WORDS: dict[ShedReason, str] = {
+    "queue_full": "its queue is full",
+    "displaced": "its queue is full and another request went first",
+    "waited": "the request has waited in its queue for as long as it may",
+}
+
+
+class Slot:
+    """A request's right to be in flight. `close` once it has ended; closing it again does nothing."""
+
+    __slots__ = ("_open", "_queue", "key", "tier", "use", "waited")
+
+    def __init__(self, queue: "AdmissionQueue", tier: Tier, key: str | None, use: KeyUse, waited: float) -> None:
+        self._queue = queue
+        self._open = True
+        self.tier = tier
+        self.key = key
+        self.use = use
+        self.waited = waited
+        """Seconds in the queue."""
+
+    def close(self) -> None:
+        """Let the next one in."""
+        if self._open:
+            self._open = False
+            self._queue.released(self)
+
+
+class _TierUse:
+    __slots__ = ("in_flight", "releases")
+
+    def __init__(self, now: float) -> None:
+        self.in_flight = 0
+        self.releases = ReleaseRate(now)
+
+
+class AdmissionQueue:
+    """For one event loop, not for threads.
+
+    `spare` tells how many more requests the replicas of a tier may take, as their leases stand; None where that is
+    not bounded, or where there is no replica at all (the pool's own error says so better). Who gets a slot must take
+    its lease before it awaits anything else.
+    """
+
+    def __init__(
+        self,
+        settings: OverloadSettings,
+        *,
+        spare: Callable[[Tier], int | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._spare = spare
+        self._clock = clock
+        self._most = math.inf if settings.max_in_flight is None else settings.max_in_flight
+        self._most_per_tier = math.inf if settings.max_in_flight_per_tier is None else settings.max_in_flight_per_tier
+        self._longest_queue = math.inf if settings.max_queue is None else settings.max_queue
+        self._tiers: dict[Tier, _TierUse] = {}
+        self._keys: dict[str | None, KeyUse] = {}
+        self._room = WaitingRoom()
+        self._served = 0
+        self._handed = 0
+        """Slots given to requests that have not run since: their leases are not taken yet."""
+        self.in_flight = 0
+
+    def waiting(self, priority: PriorityClass) -> int:
+        """How many of the class wait now."""
+        return self._room.count(priority)
+
+    async def enter(self, *, tier: Tier, key: str | None, priority: PriorityClass = "normal") -> Slot:
+        """Wait for a slot; does not suspend where one is free. Raises Overloaded.
+
+        May be cancelled at any moment, and then holds nothing. Await it directly, not as a task.
+        """
+        use = self._keys.get(key) or KeyUse()
+        self._keys[key] = use
+        if self._has_room(tier) and not (self._room and self._room.ahead(tier, CLASSES[-1])):
+            return self._slot(tier, key, use, 0.0)
+        waiter = Waiter(tier, key, use, priority, self._clock())
+        self._make_room_for(waiter)
+        self._keys[key] = use  # it may have been forgotten, where another of its requests made room
+        waiter.future = asyncio.get_running_loop().create_future()
+        self._room.join(waiter)
+        self._dispatch()
+        return await self._granted(waiter)
+
+    def wake(self) -> None:
+        """Something has changed for the better: a replica came, a lease was closed."""
+        self._dispatch()
+
+    def released(self, slot: Slot) -> None:
+        """A slot was closed; for Slot alone."""
+        self.in_flight -= 1
+        use = self._tiers[slot.tier]
+        use.in_flight -= 1
+        use.releases.count(self._clock())
+        slot.use.in_flight -= 1
+        self._forget_idle(slot.key, slot.use)
+        self._dispatch()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _granted(self, waiter: Waiter) -> Slot:
+        """The waiter's slot, when it comes."""
+        future: asyncio.Future[Slot | Overloaded] = waiter.future
+        timer: asyncio.TimerHandle | None = None
+        try:
+            if not future.done() and self._settings.max_queue_seconds is not None:
+                loop = asyncio.get_running_loop()
+                timer = loop.call_later(self._settings.max_queue_seconds, self._shed, waiter, "waited")
+            answer = future.result() if future.done() else await future
+        except BaseException:
+            self._abandon(waiter)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if isinstance(answer, Overloaded):
+            raise answer
+        self._taken_up()
+        return answer
+
+    def _abandon(self, waiter: Waiter) -> None:
+        """Who waited has gone; perhaps in the very turn of the loop in which it was let in."""
+        if self._room.leave(waiter):
+            self._forget_idle(waiter.key, waiter.use)
+            return
+        future = waiter.future
+        if not future.cancelled() and isinstance(future.result(), Slot):
+            self._taken_up()
+            future.result().close()
+
+    def _taken_up(self) -> None:
+        self._handed -= 1
+        if not self._handed and self._room:
+            asyncio.get_running_loop().call_soon(self._dispatch)  # when its lease is taken
+
+    def _dispatch(self) -> None:
+        while self._room and self.in_flight < self._most:
+            waiter = self._room.first(self._has_room)
+            if waiter is None:
+                return
+            self._room.leave(waiter)
+            if waiter.future.done():  # cancelled, and has not run since
+                self._forget_idle(waiter.key, waiter.use)
+                continue
+            waited = self._clock() - waiter.since
+            self._handed += 1
+            waiter.future.set_result(self._slot(waiter.tier, waiter.key, waiter.use, waited))
+
+    def _slot(self, tier: Tier, key: str | None, use: KeyUse, waited: float) -> Slot:
+        self.in_flight += 1
+        self._tiers[tier].in_flight += 1
+        use.in_flight += 1
+        self._served = use.served = self._served + 1
+        return Slot(self, tier, key, use, waited)
+
+    def _has_room(self, tier: Tier) -> bool:
+        use = self._tiers.get(tier)
+        if use is None:
+            use = self._tiers[tier] = _TierUse(self._clock())
+        if self.in_flight >= self._most or use.in_flight >= self._most_per_tier:
+            return False
+        if self._spare is None:
+            return True
+        spare = self._spare(tier)
+        return spare is None or spare > self._handed
+
+    def _make_room_for(self, newcomer: Waiter) -> None:
+        if len(self._room) < self._longest_queue:
+            return
+        victim = self._room.victim(newcomer.priority, newcomer.use.held) if self._room else None
+        if victim is None:
+            error = self._overloaded(newcomer, "queue_full")
+            self._forget_idle(newcomer.key, newcomer.use)
+            raise error
+        self._shed(victim, "displaced")
+
+    def _shed(self, waiter: Waiter, reason: ShedReason) -> None:
+        error = self._overloaded(waiter, reason)
+        if self._room.leave(waiter):
+            self._forget_idle(waiter.key, waiter.use)
+            if not waiter.future.done():
+                waiter.future.set_result(error)
+
+    def _overloaded(self, waiter: Waiter, reason: ShedReason) -> Overloaded:
+        held, keys = self.in_flight + len(self._room), len(self._keys)
+        greedy = waiter.use.held * keys > held
+        whose = "; this API key holds more than its share" if greedy else ""
+        seconds = self._retry_after(waiter)
+        return Overloaded(
+            f"The gateway is overloaded: {_WORDS[reason]}{whose}. Ask again in {seconds} s.",
+            greedy=greedy,
+            priority=waiter.priority,
+            shed=reason,
+            retry_after=seconds,
+        )
+
+    def _retry_after(self, waiter: Waiter) -> int:
+        """When those that wait for the tier now will be through, at the rate at which requests end lately."""
+        use = self._tiers.get(waiter.tier)
+        rate = 0.0 if use is None else use.releases.per_second(self._clock())
+        ahead = self._room.ahead(waiter.tier, waiter.priority) + 1
+        seconds = ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
+        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds)))
+
+    def _forget_idle(self, key: str | None, use: KeyUse) -> None:
+        if not use.held and self._keys.get(key) is use:
+            del self._keys[key]

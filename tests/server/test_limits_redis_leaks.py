@@ -1,0 +1,255 @@
+"""Whoever leaves, whenever, and whatever Redis does meanwhile: everything that a key held is free again."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alphatier_server.errors import LimitsUnavailable
+from alphatier_server.limits.arithmetic import Limits, Outcome, Rate
+from alphatier_server.limits.fallback import FallbackStore
+from alphatier_server.limits.memory import Reservation, Store, StoreFailed
+from alphatier_server.limits.redis_store import RedisStore
+from support.redis_proxy import RedisProxy, redis_proxy
+from support.redis_server import RedisServer, redis_server
+
+LIMITS = Limits(None, Rate(10**9, 10**9), 5, 5)
+"""Five at once; no rate that the tests could use up."""
+NO_BURST = Limits(None, Rate(600, 600), 5)
+NOTHING = {"leases": 0, "streams": 0, "reserved": 0}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def proxy(server: RedisServer, tmp_path: Path, stack: AsyncExitStack) -> RedisProxy:
+    return await stack.enter_async_context(redis_proxy(tmp_path / "proxy.sock", server.socket))
+
+
+def opened(stack: AsyncExitStack, url: str, **options: Any) -> RedisStore:
+    store = RedisStore(url, **options)
+    stack.push_async_callback(store.close)
+    return store
+
+
+def held(server: RedisServer) -> dict[str, int]:
+    """What Redis says that keys hold now."""
+    with server.client() as client:
+        found = {what: sum(int(client.zcard(key)) for key in client.keys(f"*:{what}")) for what in NOTHING}
+        hashes = [key for key in client.keys("*") if client.type(key) == "hash"]
+        return found | {"reserved": sum(int(client.hget(key, "reserved") or 0) for key in hashes)}
+
+
+async def all_free(server: RedisServer, store: Store, within: float = 2.0) -> None:
+    """A second, and one more for a busy machine."""
+    async with asyncio.timeout(within):
+        while held(server) != NOTHING:
+            await store.upkeep()
+            await asyncio.sleep(0.02)
+
+
+async def one_call(store: Store, draw: random.Random, asked: list[str]) -> None:
+    """A request as the request path makes it: whatever it got, it gives back."""
+    reservation: Reservation | Outcome | None = None
+    try:
+        reservation = await store.take("alice", LIMITS, streamed=draw.random() < 0.5, tokens=100)
+        asked.append("in" if isinstance(reservation, Reservation) else "refused")
+        await asyncio.sleep(draw.random() * 0.01)
+    except (StoreFailed, LimitsUnavailable):
+        asked.append("failed")
+    finally:
+        if isinstance(reservation, Reservation):
+            reservation.close(7)
+
+
+async def storm(store: Store, draw: random.Random, count: int, longest: float) -> list[str]:
+    """So many requests whose clients all leave within `longest` seconds."""
+    asked: list[str] = []
+    left: list[asyncio.Task[None]] = []
+    tasks = [asyncio.create_task(one_call(store, draw, asked)) for _ in range(count)]
+
+    def leave(task: asyncio.Task[None]) -> None:
+        if task.cancel():
+            left.append(task)
+
+    for task in tasks:
+        asyncio.get_running_loop().call_later(draw.random() * longest, leave, task)
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in left)  # nobody went on for a client that had left
+    return asked
+
+
+async def test_clients_that_leave_during_admission_leave_nothing(server: RedisServer, stack: AsyncExitStack) -> None:
+    store = FallbackStore(opened(stack, server.url, time_limit=5.0), "refuse")
+    draw = random.Random(5)
+    for _ in range(10):
+        await storm(store, draw, 60, 0.05)
+    await all_free(server, store)
+    assert isinstance(await store.take("alice", LIMITS, streamed=True, tokens=1), Reservation)
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.2])
+async def test_nor_when_redis_is_slow(
+    server: RedisServer, proxy: RedisProxy, stack: AsyncExitStack, delay: float
+) -> None:
+    """There and back take twice the delay; an admission waits a quarter of a second at most."""
+    store = FallbackStore(opened(stack, proxy.url), "local")
+    proxy.delay = delay
+    draw = random.Random(6)
+    for _ in range(3):
+        await storm(store, draw, 80, 0.6)
+    await all_free(server, store, within=4.0)
+
+
+async def test_nor_when_redis_is_frozen_meanwhile(server: RedisServer, stack: AsyncExitStack) -> None:
+    store = FallbackStore(opened(stack, server.url), "local")
+    draw = random.Random(7)
+    for _ in range(3):
+        storming = asyncio.create_task(storm(store, draw, 150, 1.5))
+        for _ in range(3):
+            await asyncio.sleep(0.1)
+            server.freeze()
+            await asyncio.sleep(0.4)
+            server.thaw()
+        await storming
+        await all_free(server, store, within=4.0)
+
+
+async def test_nor_when_connections_break_meanwhile(
+    server: RedisServer, proxy: RedisProxy, stack: AsyncExitStack
+) -> None:
+    store = FallbackStore(opened(stack, proxy.url), "local")
+    draw = random.Random(8)
+    storming = asyncio.create_task(storm(store, draw, 200, 1.0))
+    while not storming.done():
+        await asyncio.sleep(draw.random() * 0.05)
+        proxy.cut()
+    await all_free(server, store, within=4.0)
+
+
+async def test_nor_when_redis_dies_meanwhile(server: RedisServer, stack: AsyncExitStack) -> None:
+    store = FallbackStore(opened(stack, server.url), "local")
+    storming = asyncio.create_task(storm(store, random.Random(9), 200, 1.0))
+    await asyncio.sleep(0.3)
+    server.kill()
+    await asyncio.to_thread(server.start)
+    await storming
+    await all_free(server, store, within=4.0)
+
+
+def scripts_run(server: RedisServer) -> int:
+    with server.client() as client:
+        return int(client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+async def late(
+    server: RedisServer,
+    proxy: RedisProxy,
+    sending: Callable[[], Awaitable[object]],
+    then: Callable[[], Awaitable[object]],
+) -> None:
+    """The script that `sending` sends is run by Redis only after all that `then` does."""
+    proxy.hold(b"EVALSHA")
+    sent = asyncio.ensure_future(sending())
+    async with asyncio.timeout(10):
+        await proxy.arrived.wait()
+        await sent
+        await then()
+        before = scripts_run(server)
+        proxy.let_go()
+        while scripts_run(server) == before:  # noqa: ASYNC110 # another process's state
+            await asyncio.sleep(0.02)
+
+
+async def settled(store: RedisStore) -> None:
+    """Redis has said that it took every end."""
+    while store._ended or (store._sending is not None and not store._sending.done()):
+        await store.upkeep()
+        await asyncio.sleep(0.02)
+
+
+async def test_an_admission_that_redis_runs_after_its_end_leaves_nothing(
+    server: RedisServer, proxy: RedisProxy, stack: AsyncExitStack
+) -> None:
+    """Nobody got its answer; its end went another way and was there first."""
+    store = opened(stack, proxy.url)
+    warm = await store.take("alice", LIMITS, streamed=True, tokens=1)  # Redis knows the script from here on
+    assert isinstance(warm, Reservation)
+    warm.close(0)
+    await settled(store)
+
+    async def ask() -> None:
+        with pytest.raises(StoreFailed):
+            await store.take("alice", LIMITS, streamed=True, tokens=100)
+
+    async def end() -> None:
+        async with asyncio.timeout(5):
+            while not store._ended and store._asking:  # noqa: ASYNC110 # until the store gives the answer up
+                await asyncio.sleep(0.02)
+        await settled(store)
+
+    await late(server, proxy, ask, end)
+    assert held(server) == NOTHING
+
+
+async def test_leases_that_redis_renews_after_their_end_leave_nothing(
+    server: RedisServer, proxy: RedisProxy, stack: AsyncExitStack
+) -> None:
+    store = opened(stack, proxy.url)
+    running = await store.take("alice", LIMITS, streamed=True, tokens=100)
+    assert isinstance(running, Reservation)
+
+    async def end() -> None:
+        running.close(0)
+        await settled(store)
+        assert held(server) == NOTHING
+
+    await late(server, proxy, store.upkeep, end)
+    assert held(server) == NOTHING
+
+
+async def test_an_end_that_redis_gets_twice_is_booked_once(
+    server: RedisServer, proxy: RedisProxy, stack: AsyncExitStack
+) -> None:
+    store = opened(stack, proxy.url)
+    running = await store.take("alice", NO_BURST, streamed=False, tokens=100)
+    assert isinstance(running, Reservation)
+
+    async def close() -> None:
+        running.close(300)
+
+    async def end() -> None:
+        await settled(store)
+        assert held(server) == NOTHING
+
+    await late(server, proxy, close, end)
+    after = await store.take("alice", NO_BURST, streamed=False, tokens=0)
+    assert isinstance(after, Reservation)
+    assert 25.0 < after.outcome.tokens_behind <= 30.0  # 300 tokens of 600 a minute
+
+
+async def test_a_reservation_that_somebody_forgets_ends_with_its_lease(
+    server: RedisServer, stack: AsyncExitStack
+) -> None:
+    store = opened(stack, server.url, lease_seconds=0.5, time_limit=5.0)
+    assert isinstance(await store.take("alice", Limits(concurrent_requests=1), streamed=False, tokens=0), Reservation)
+    async with asyncio.timeout(5):
+        while not isinstance(
+            await store.take("alice", Limits(concurrent_requests=1), streamed=False, tokens=0), Reservation
+        ):
+            await store.upkeep()
+            await asyncio.sleep(0.05)

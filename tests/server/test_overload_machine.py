@@ -1,0 +1,177 @@
+"""The admission queue against a model, in whatever order things happen."""
+
+import asyncio
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from alphatier_server.errors import Overloaded
+from alphatier_server.limits.queue import AdmissionQueue, Slot
+from alphatier_server.limits.waiting import CLASSES
+from alphatier_server.settings.overload import OverloadSettings, PriorityClass
+from support.virtual_time import VirtualTimeLoop
+
+MOST, MOST_PER_TIER, MOST_WAITING, LONGEST = 4, 3, 6, 10.0
+TIERS = (("toy", "terse"), ("toy", "thorough"))
+
+
+class Request:
+    """One client's request, as the request path makes it."""
+
+    def __init__(self, world: "Overload", key: str, tier: tuple[str, str], priority: PriorityClass) -> None:
+        self.world = world
+        self.key = key
+        self.tier = tier
+        self.priority = priority
+        self.since = world.loop.time()
+        self.slot: Slot | None = None
+        self.shed: Overloaded | None = None
+        self.task = world.loop.create_task(self.run())
+
+    async def run(self) -> None:
+        try:
+            self.slot = await self.world.queue.enter(tier=self.tier, key=self.key, priority=self.priority)
+        except Overloaded as error:
+            self.shed = error
+        else:
+            assert self.world.leases[self.tier] < self.world.may_take[self.tier]
+            self.world.leases[self.tier] += 1
+
+    @property
+    def waits(self) -> bool:
+        return not self.task.done()
+
+
+class Overload(RuleBasedStateMachine):
+    """Caps hold, nobody waits where there is room, nothing is lost, the order is the rule's."""
+
+    requests = Bundle("requests")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = VirtualTimeLoop()
+        self.leases: Counter[tuple[str, str]] = Counter()
+        self.may_take = dict.fromkeys(TIERS, 3)
+        self.all: list[Request] = []
+        limits = OverloadSettings(
+            max_in_flight=MOST,
+            max_in_flight_per_tier=MOST_PER_TIER,
+            max_queue=MOST_WAITING,
+            max_queue_seconds=LONGEST,
+        )
+        self.queue = AdmissionQueue(limits, spare=self.spare, clock=self.loop.time)
+
+    def spare(self, tier: tuple[str, str]) -> int:
+        return self.may_take[tier] - self.leases[tier]
+
+    def turn(self) -> None:
+        """All that can run runs."""
+
+        async def turns() -> None:
+            for _ in range(4):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(turns())
+
+    @rule(
+        target=requests,
+        keys=st.lists(st.sampled_from("abc"), min_size=1, max_size=4),
+        tier=st.sampled_from(TIERS),
+        priority=st.sampled_from(CLASSES),
+    )
+    def ask(self, keys: list[str], tier: tuple[str, str], priority: PriorityClass) -> object:
+        made = [Request(self, key, tier, priority) for key in keys]
+        self.all += made
+        self.turn()
+        return multiple(*made)
+
+    @rule(request=consumes(requests))
+    def end(self, request: Request) -> None:
+        """A running request ends; the next is who the rule says."""
+        if request.slot is None:
+            return
+        waiting = [other for other in self.all if other.waits]
+        held = Counter(other.key for other in self.all if other.slot is not None and other is not request)
+        self.give_back(request)
+        self.turn()
+        for chosen in (other for other in waiting if other.slot is not None):
+            for other in waiting:
+                if other.waits and other.tier == chosen.tier:
+                    higher = CLASSES.index(other.priority) - CLASSES.index(chosen.priority)
+                    assert higher > 0 or (higher == 0 and held[other.key] >= held[chosen.key])
+            held[chosen.key] += 1
+
+    @rule(request=consumes(requests))
+    def leave(self, request: Request) -> None:
+        """A client leaves, whatever its request is doing."""
+        request.task.cancel()
+        if request.slot is not None:
+            self.give_back(request)
+        self.turn()
+
+    @rule(ending=consumes(requests), leaving=st.lists(consumes(requests), max_size=6), first=st.booleans())
+    def end_while_others_leave(self, ending: Request, leaving: list[Request], first: bool) -> None:
+        """In one turn of the loop: whoever is let in may be leaving already, or leave before it has run."""
+        for request in leaving if first else []:
+            request.task.cancel()
+        self.give_back(ending)
+        ending.task.cancel()
+        for request in leaving:
+            request.task.cancel()
+            self.give_back(request)
+        self.turn()
+
+    @rule(tier=st.sampled_from(TIERS), may_take=st.integers(0, 4))
+    def replicas_change(self, tier: tuple[str, str], may_take: int) -> None:
+        self.may_take[tier] = may_take
+        self.queue.wake()
+        self.turn()
+
+    @rule(seconds=st.floats(0.1, 12.0))
+    def time_passes(self, seconds: float) -> None:
+        self.loop.run_until_complete(asyncio.sleep(seconds))
+        self.turn()
+        assert all(self.loop.time() - request.since <= LONGEST + 0.01 for request in self.all if request.waits)
+
+    def give_back(self, request: Request) -> None:
+        if request.slot is not None:
+            self.leases[request.tier] -= 1
+            request.slot.close()
+            self.queue.wake()
+            request.slot = None
+
+    @invariant()
+    def caps_hold_and_nothing_is_lost(self) -> None:
+        running = [request for request in self.all if request.slot is not None]
+        assert self.queue.in_flight == len(running) <= MOST
+        assert all(count <= MOST_PER_TIER for count in Counter(request.tier for request in running).values())
+        waiting = Counter(request.priority for request in self.all if request.waits)
+        assert {each: self.queue.waiting(each) for each in CLASSES} == {each: waiting[each] for each in CLASSES}
+        assert waiting.total() <= MOST_WAITING
+        for request in self.all:
+            if request.task.done() and not request.task.cancelled():
+                request.task.result()
+
+    @invariant()
+    def nobody_waits_where_there_is_room(self) -> None:
+        if self.queue.in_flight == MOST:
+            return
+        for tier in {request.tier for request in self.all if request.waits}:
+            running = sum(request.slot is not None and request.tier == tier for request in self.all)
+            assert running == MOST_PER_TIER or self.spare(tier) <= 0
+
+    def teardown(self) -> None:
+        for request in self.all:
+            request.task.cancel()
+            self.give_back(request)
+        self.turn()
+        for request in self.all:
+            self.give_back(request)
+        assert (self.queue.in_flight, self.queue._keys, self.queue._handed) == (0, {}, 0)
+        self.loop.close()
+
+
+TestOverload = Overload.TestCase
+TestOverload.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
