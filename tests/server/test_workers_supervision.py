@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from alphatier_server.process.console import ServeError
-from alphatier_server.process.workers import Workers
+from alphatier_server.process.workers import Workers, pause_after
 
 TOY = """
 import json, os, signal, socket, sys, time
@@ -22,17 +22,19 @@ index, link, listener = map(int, sys.argv[1:])
 boot = json.loads(sys.stdin.buffer.read())
 if boot["fault"] == "dies":
     sys.exit(3)
+if boot["fault"] == "first dies" and index == 0:
+    sys.exit(3)
 end = socket.socket(fileno=link)
 def say(**message):
     end.sendall(json.dumps(message).encode() + b"\\n")
-say(started=True, busy={}, picture=boot["first"]["picture"], was_told=boot["first"]["replicas"])
+say(busy={}, snapshot=boot["first"]["snapshot"], was_told=boot["first"]["replicas"])
 if boot["fault"] == "hangs":
     signal.pause()
 for line in end.makefile():
     message = json.loads(line)
     if "drain" in message:
         break
-    say(busy={"a": {"toy:base": index + 1}}, picture=message["picture"])
+    say(busy={"a": {"toy:base": index + 1}}, snapshot=message["snapshot"])
 """
 
 
@@ -40,6 +42,7 @@ for line in end.makefile():
 class Toys:
     workers: Workers
     task: asyncio.Task[None]
+    count: int
     told: list[str] = field(default_factory=list)
     dead: list[int] = field(default_factory=list)
 
@@ -57,10 +60,11 @@ async def toys(count: int = 2, fault: str = "", silence: float = 30.0) -> AsyncI
         on_death=dead.append,
         command=(sys.executable, "-c", TOY),
         silence=silence,
+        pause=lambda failures: 0.01,
     )
     task = asyncio.create_task(workers.run())
     try:
-        yield Toys(workers, task, told, dead)
+        yield Toys(workers, task, count, told, dead)
     finally:
         workers.cut_off()
         task.cancel()
@@ -76,10 +80,11 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 async def started(running: Toys) -> None:
-    await asyncio.wait_for(running.workers.all_started(), 20)
+    """Wait until all are heard: one that is not may be busy with anything."""
+    await until(lambda: len(running.workers.processes) == running.count and not running.workers.busy("nothing"))
 
 
-async def test_every_worker_starts_with_the_picture_of_now() -> None:
+async def test_every_worker_starts_with_the_snapshot_of_now() -> None:
     async with toys(3) as running:
         await started(running)
         assert len(running.workers.processes) == 3
@@ -89,19 +94,19 @@ async def test_every_worker_starts_with_the_picture_of_now() -> None:
 async def test_requests_in_flight_are_the_sum_over_the_workers() -> None:
     async with toys(2) as running:
         await started(running)
-        running.workers.show()
+        running.workers.broadcast_snapshot()
         await until(lambda: running.workers.busy("a") == 1 + 2)
         assert running.workers.busy("a", "toy:base") == 1 + 2
         assert running.workers.busy("a", "toy:other") == 0
         assert running.workers.busy("b") == 0
 
 
-async def test_a_worker_that_may_not_have_seen_the_newest_picture_counts_as_busy() -> None:
+async def test_a_worker_that_may_not_have_seen_the_newest_snapshot_counts_as_busy() -> None:
     async with toys(1) as running:
         await started(running)
         (process,) = running.workers.processes
         os.kill(process, signal.SIGSTOP)
-        running.workers.show()
+        running.workers.broadcast_snapshot()
         assert running.workers.busy("b") == 1
         os.kill(process, signal.SIGCONT)
         await until(lambda: running.workers.busy("b") == 0)
@@ -113,16 +118,38 @@ async def test_a_killed_worker_is_missed_and_started_again_and_the_others_stay()
         before = running.workers.processes
         os.kill(before[0], signal.SIGKILL)
         await until(lambda: running.dead == [0] and len(running.workers.processes) == 2)
-        assert running.told == ["worker 0 ended with signal SIGKILL; starting it again now"]
+        assert running.told == ["worker 0 ended with signal SIGKILL; starting it again in 0.01 s"]
         assert running.workers.processes[1] == before[1]
         assert running.workers.processes[0] != before[0]
 
 
 async def test_workers_that_die_again_and_again_are_an_error_that_says_so() -> None:
     async with toys(2, fault="dies") as running:
-        with pytest.raises(ServeError, match=r"Worker \d ended 5 times in a row, the last time with status 3"):
+        with pytest.raises(
+            ServeError, match=r"All workers keep ending: worker \d \d+ times in a row, the last time with status 3"
+        ):
             await asyncio.wait_for(running.task, 30)
         await until(lambda: not running.workers.processes)
+
+
+async def test_one_worker_that_dies_again_and_again_ends_no_other() -> None:
+    async with toys(2, fault="first dies") as running:
+        await until(lambda: len(running.dead) >= 8)
+        assert set(running.dead) == {0}
+        assert not running.task.done()
+        await until(lambda: len(running.workers.processes) > 0)
+        running.workers.broadcast_snapshot()
+        await until(lambda: running.workers.busy("a", "toy:base") >= 2)  # the second worker answers
+        *before, last = running.told
+        assert before == ["worker 0 ended with status 3; starting it again in 0.01 s"] * 4
+        assert last == (
+            "worker 0 ended 5 times in a row, the last time with status 3; the others go on; "
+            "starting it again in 0.01 s, and so on"
+        )
+
+
+def test_the_pause_before_a_start_grows_up_to_a_limit() -> None:
+    assert [pause_after(failures) for failures in (1, 2, 3, 4, 5, 100_000)] == [0, 1, 2, 4, 5, 5]
 
 
 async def test_a_worker_that_says_nothing_is_killed() -> None:

@@ -1,4 +1,4 @@
-"""Tasks that run beside a server: they end with it, and the first one that fails is told."""
+"""Background tasks of a server: they end with it, and the first one that fails ends it."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 
-class Background:
+class BackgroundTasks:
     """Some tasks and the first failure among them."""
 
     def __init__(self, on_failure: Callable[[], None]) -> None:
@@ -36,9 +36,9 @@ class Background:
 
 
 @contextlib.asynccontextmanager
-async def beside(on_failure: Callable[[], None]) -> AsyncIterator[Background]:
+async def background_tasks(on_failure: Callable[[], None]) -> AsyncIterator[BackgroundTasks]:
     """Tasks for the length of a block. A failure is raised when the block ends."""
-    tasks = Background(on_failure)
+    tasks = BackgroundTasks(on_failure)
     try:
         yield tasks
     finally:

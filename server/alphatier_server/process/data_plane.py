@@ -13,7 +13,7 @@ from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
 from alphatier_server.logs import RequestLog, standard_error
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.process.background import Background
+from alphatier_server.process.background import BackgroundTasks
 from alphatier_server.process.console import announce
 from alphatier_server.process.server import GatewayServer
 from alphatier_server.process.tls import certificate_of
@@ -63,7 +63,7 @@ class DataPlane:
         if not self.state.draining:
             self.server.end(0)
 
-    def start_beside(self, tasks: Background) -> None:
+    def start_background(self, tasks: BackgroundTasks) -> None:
         """Start what keeps keys, limits and the certificate fresh."""
         tasks.start(self.access.watch())
         if self._certificate is not None:

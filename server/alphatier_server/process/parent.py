@@ -24,7 +24,7 @@ from alphatier_server.limits.shared import SharedStore
 from alphatier_server.logs import standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
-from alphatier_server.process.background import beside
+from alphatier_server.process.background import background_tasks
 from alphatier_server.process.console import announce, failure, serves
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.server import end_process_soon
@@ -78,7 +78,7 @@ class _Parent:
         self._access = build_access(config.access)
         self._metrics = Metrics(shared / "metrics", PROCESS)
         standard_error().on_drop(self._metrics.log_lines_dropped.inc)
-        self._backend = ControlPlane(
+        self._control = ControlPlane(
             source,
             config,
             self._metrics,
@@ -90,18 +90,18 @@ class _Parent:
         self._workers = Workers(
             self._listeners,
             self._settings,
-            self._picture,
+            self._snapshot,
             announce=announce,
             on_death=self._forget,
-            answer=self._backend.administer,
+            answer=self._control.administer,
         )
-        self._backend.pool.on_change(self._workers.show)
+        self._control.pool.on_change(self._workers.broadcast_snapshot)
 
     async def run(self) -> None:
         """Serve until told to end."""
-        announce(serves(self._backend.families, self._listeners[0], tls=self._config.listen.tls_cert is not None))
-        async with beside(self._end_soon) as tasks:
-            tasks.start(self._backend.run())
+        announce(serves(self._control.families, self._listeners[0], tls=self._config.listen.tls_cert is not None))
+        async with background_tasks(self._end_soon) as tasks:
+            tasks.start(self._control.run())
             tasks.start(self._access.watch())
             freeze()
             async with second_port(self._second, self._operators_app, self._settings_of_app.clients):
@@ -110,7 +110,7 @@ class _Parent:
         self._close_listeners()
         if self._failures:
             raise failure(self._failures[0])
-        self._backend.tidy()
+        self._control.tidy()
         announce("alphatier has stopped")
         if self._cut_off:
             raise SystemExit(1)
@@ -145,19 +145,19 @@ class _Parent:
             listener.close()
 
     def _hangup(self) -> None:
-        self._backend.reload()
+        self._control.reload()
         self._workers.send({"reload": True})
 
     # -- the second port
 
     def _operators_app(self) -> Any:
         parts = Parts(
-            self._backend.families,
-            self._backend.pool,
+            self._control.families,
+            self._control.pool,
             self._metrics,
             self._access,
             self._state,
-            administer=self._backend.administer,
+            administer=self._control.administer,
         )
         return operators_app(parts, self._settings_of_app, lambda replica: self._workers.busy(replica.name))
 
@@ -170,9 +170,9 @@ class _Parent:
             "limits": str(self._shared / "limits"),
         }
 
-    def _picture(self) -> dict[str, Any]:
-        families = {name: family.model_dump_json() for name, family in self._backend.families.items()}
-        return {"families": families, "replicas": self._backend.pool.snapshot()}
+    def _snapshot(self) -> dict[str, Any]:
+        families = {name: family.model_dump_json() for name, family in self._control.families.items()}
+        return {"families": families, "replicas": self._control.pool.snapshot()}
 
     def _busy(self, name: str, model: str | None) -> int:
         return self._workers.busy(name, model)

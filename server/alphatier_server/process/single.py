@@ -4,7 +4,7 @@ from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.admin_port import listen_second, second_port
-from alphatier_server.process.background import beside
+from alphatier_server.process.background import background_tasks
 from alphatier_server.process.console import announce, failure, serves
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.loop import freeze, run_loop
@@ -29,46 +29,46 @@ class _Alone:
         self._second = listen_second(config.listen)
         self._metrics = Metrics()
         self._access = build_access(config.access, redis_failed=self._metrics.limit_store_failures.inc)
-        self._backend = ControlPlane(
+        self._control = ControlPlane(
             source, config, self._metrics, report=announce, engine_api_key=engine_api_key, on_failure=self._failed
         )
-        self._front = DataPlane(
+        self._data = DataPlane(
             config,
-            self._backend.families,
-            self._backend.pool,
+            self._control.families,
+            self._control.pool,
             self._metrics,
             self._access,
-            administer=self._backend.administer,
+            administer=self._control.administer,
         )
 
     async def run(self) -> None:
         """Serve until told to end."""
-        front, backend, config = self._front, self._backend, self._config
-        announce(serves(backend.families, self._listener, tls=config.listen.tls_cert is not None))
-        async with beside(front.end) as tasks:
-            tasks.start(backend.run())
-            front.start_beside(tasks)
+        data_plane, control_plane, config = self._data, self._control, self._config
+        announce(serves(control_plane.families, self._listener, tls=config.listen.tls_cert is not None))
+        async with background_tasks(data_plane.end) as tasks:
+            tasks.start(control_plane.run())
+            data_plane.start_background(tasks)
             freeze()
-            async with second_port(self._second, front.operators_app, front.client_limits):
+            async with second_port(self._second, data_plane.operators_app, data_plane.client_limits):
                 with signals(self._end, config.limits.drain_delay, self._hangup):
-                    await front.server.serve(sockets=[self._listener])
+                    await data_plane.server.serve(sockets=[self._listener])
         await self._access.close()
         if self._failures:
             raise failure(self._failures[0])
-        backend.tidy()
+        control_plane.tidy()
         announce("alphatier has stopped")
-        if front.server.cut_off:
+        if data_plane.server.cut_off:
             raise SystemExit(1)
 
     def _end(self, delay: float) -> None:
-        if not self._front.state.draining:
+        if not self._data.state.draining:
             announce_ending(delay, self._config.limits.drain_seconds)
-        self._front.server.end(delay)
+        self._data.server.end(delay)
 
     def _hangup(self) -> None:
-        self._backend.reload()
-        self._front.reload_certificate()
+        self._control.reload()
+        self._data.reload_certificate()
 
     def _failed(self, error: BaseException) -> None:
         self._failures.append(error)
-        self._front.end()
+        self._data.end()

@@ -19,7 +19,7 @@ from alphatier_models import Family
 from alphatier_server.errors import EngineTimeout
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.process.background import beside
+from alphatier_server.process.background import background_tasks
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.link import Link
 from alphatier_server.process.loop import freeze, run_loop
@@ -50,25 +50,25 @@ async def _serve(
     families: dict[str, Family] = {}
     metrics = Metrics(Path(settings["metrics"]), f"worker{index}")
     pool = Pool(metrics, config.replicas, most_per_replica=config.overload.max_in_flight_per_replica)
-    picture = Snapshot(families, pool, metrics.declare)
-    picture.take(settings["first"])
+    snapshot = Snapshot(families, pool, metrics.declare)
+    snapshot.take(settings["first"])
     access = build_access(
         config.access,
         shared=(Path(settings["limits"]), index),
         redis_failed=metrics.limit_store_failures.inc,
     )
     link = await Link.open(link_end)
-    parent = Parent(link, pool, picture)
-    front = DataPlane(config, families, pool, metrics, access, administer=parent.ask)
-    async with beside(front.end) as tasks:
-        front.start_beside(tasks)
-        tasks.start(parent.listen(front))
-        tasks.start(parent.report(front))
+    parent = ParentLink(link, pool, snapshot)
+    data_plane = DataPlane(config, families, pool, metrics, access, administer=parent.ask)
+    async with background_tasks(data_plane.end) as tasks:
+        data_plane.start_background(tasks)
+        tasks.start(parent.listen(data_plane))
+        tasks.start(parent.report(data_plane))
         freeze()
-        with signals(front.server.end, config.limits.drain_delay, front.reload_certificate):
-            await front.server.serve(sockets=[listener])
+        with signals(data_plane.server.end, config.limits.drain_delay, data_plane.reload_certificate):
+            await data_plane.server.serve(sockets=[listener])
     await access.close()
-    parent.say()
+    parent.send_state()
     link.close()
     if parent.is_gone:  # and cannot tidy up
         shutil.rmtree(Path(settings["limits"]).parent, ignore_errors=True)
@@ -96,16 +96,16 @@ class Snapshot:
             del self._families[name]
         self._texts = shown
         self._pool.restore(message["replicas"])
-        self.number = message["picture"]
+        self.number = message["snapshot"]
 
 
-class Parent:
+class ParentLink:
     """The worker's side of the link."""
 
-    def __init__(self, link: Link, pool: Pool, picture: Snapshot) -> None:
+    def __init__(self, link: Link, pool: Pool, snapshot: Snapshot) -> None:
         self._link = link
         self._pool = pool
-        self._picture = picture
+        self._snapshot = snapshot
         self._asked: dict[int, asyncio.Future[tuple[int, Any]]] = {}
         self._number = 0
         self.is_gone = False
@@ -126,34 +126,34 @@ class Parent:
         finally:
             del self._asked[number]
 
-    async def listen(self, front: DataPlane) -> None:
+    async def listen(self, data_plane: DataPlane) -> None:
         """Do what the parent says; without a parent, end."""
         async for message in self._link.messages():
-            if "picture" in message:
-                self._picture.take(message)
-                self.say()
+            if "snapshot" in message:
+                self._snapshot.take(message)
+                self.send_state()
             if "drain" in message:
-                front.server.end(message["drain"])
+                data_plane.server.end(message["drain"])
             if "reload" in message:
-                front.reload_certificate()
+                data_plane.reload_certificate()
             if (answer := self._asked.get(message.get("answer", 0))) is not None:
                 answer.set_result((message["status"], message["document"]))
         self.is_gone = True
-        front.end()
+        data_plane.end()
 
-    async def report(self, front: DataPlane) -> None:
+    async def report(self, data_plane: DataPlane) -> None:
         """Say that this process listens, then again and again what it is busy with."""
-        while not front.server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        while not data_plane.server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
-        self.say(started=True)
+        self.send_state()
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            self.say()
+            self.send_state()
 
-    def say(self, **more: Any) -> None:
-        """Which replicas this process is busy on, and the picture that it goes by."""
+    def send_state(self) -> None:
+        """Which replicas this process is busy on, and the snapshot that it goes by."""
         busy = {replica.name: replica.using for replica in self._pool.replicas if replica.using}
-        self._link.send({"picture": self._picture.number, "busy": busy, **more})
+        self._link.send({"snapshot": self._snapshot.number, "busy": busy})
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """Keeps N worker processes running: starts them, hears from them, starts again what dies.
 
 A worker is a command that gets its number and two file descriptors (its link and its listening socket), and
-its settings as JSON on standard input: nothing secret is in an argument or in the environment. It says
-`started` once it listens, and then every second which replicas it is busy on. One that says nothing for
-SILENCE_SECONDS hangs, and is killed.
+its settings as JSON on standard input: nothing secret is in an argument or in the environment. Once it listens, it
+says every second which replicas it is busy on. One that says nothing for SILENCE_SECONDS hangs, and is killed.
 
-What the workers do and what they are told is not decided here.
+What the workers do and what they get to know is not decided here.
 """
 
 import asyncio
 import contextlib
+import math
 import signal
 import socket
 import sys
@@ -30,6 +30,8 @@ STEADY_SECONDS = 10.0
 """A worker that lived so long did not fail at its start."""
 FAILURES_IN_A_ROW = 5
 LONGEST_PAUSE_SECONDS = 5.0
+REMIND_SECONDS = 60.0
+"""How often it is said that a worker keeps dying."""
 
 Busy = dict[str, dict[str, int]]
 """Replica -> the engine's model name -> requests in flight."""
@@ -37,19 +39,33 @@ Answer = Callable[[str, dict[str, Any]], Awaitable[tuple[int, Any]]]
 """An action's name and arguments -> an HTTP status and a JSON document."""
 
 
+def pause_after(failures: int) -> float:
+    """Seconds before a worker is started that has died so often in a row."""
+    return 0.0 if failures == 1 else min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(failures, 16))
+
+
 class Worker:
-    """One place among the workers, and the process that fills it."""
+    """One worker: its number, its listener, and the process that is it now."""
 
     def __init__(self, index: int, listener: socket.socket) -> None:
         self.index = index
         self.listener = listener
         self.process: asyncio.subprocess.Process | None = None
         self.link: Link | None = None
-        self.started = asyncio.Event()
         self.heard = 0.0
         self.heard_of = -1
-        """The number of the last picture that the worker has taken over."""
+        """The number of the last snapshot that the worker has taken over."""
         self.busy: Busy = {}
+        self.began = time.monotonic()
+        self.failures = 0
+        """Deaths in a row, none of them after a steady life."""
+        self.reminded = -math.inf
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether it dies again and again, and does not live steadily now."""
+        steady = self.link is not None and time.monotonic() - self.began > STEADY_SECONDS
+        return self.failures >= FAILURES_IN_A_ROW and not steady
 
     def send(self, message: dict[str, Any]) -> None:
         """Send it, if there is a process."""
@@ -67,9 +83,7 @@ class Worker:
         self.heard = time.monotonic()
         if "busy" in message:
             self.busy = message["busy"]
-            self.heard_of = message["picture"]
-        if message.get("started"):
-            self.started.set()
+            self.heard_of = message["snapshot"]
 
 
 class Workers:
@@ -79,27 +93,30 @@ class Workers:
         self,
         listeners: Sequence[socket.socket],
         settings: Callable[[int], dict[str, Any]],
-        picture: Callable[[], dict[str, Any]],
+        snapshot: Callable[[], dict[str, Any]],
         *,
         announce: Callable[[str], None],
         on_death: Callable[[int], None] = lambda index: None,
         answer: Answer | None = None,
         command: Sequence[str] = WORKER,
         silence: float = SILENCE_SECONDS,
+        pause: Callable[[int], float] = pause_after,
     ) -> None:
-        """`settings` are what worker `index` starts with; `picture` is what all of them must know now.
+        """`settings` are what worker `index` starts with; `snapshot` is what all of them must know now.
 
-        `answer` does what a worker asks for (`worker.Parent.ask`).
+        `answer` does what a worker asks for (`worker.ParentLink.ask`). `pause` are the seconds before a start, by
+        the deaths in a row before it.
         """
         self._workers = [Worker(index, listener) for index, listener in enumerate(listeners)]
         self._settings = settings
-        self._picture = picture
+        self._snapshot = snapshot
         self._announce = announce
         self._on_death = on_death
         self._answer = answer
         self._answering: set[asyncio.Task[None]] = set()
         self._command = command
         self._silence = silence
+        self._pause = pause
         self._number = 0
         self._ending = False
 
@@ -110,7 +127,7 @@ class Workers:
         return [process.pid for process in found if process is not None and process.returncode is None]
 
     async def run(self) -> None:
-        """Keep all of them running until they have ended by `drain`. Raises ServeError when they keep dying."""
+        """Keep all of them running until they have ended by `drain`. Raises ServeError when all keep dying."""
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers:
@@ -120,15 +137,10 @@ class Workers:
         finally:
             self.cut_off()
 
-    async def all_started(self) -> None:
-        """Wait until every worker has listened once."""
-        for worker in self._workers:
-            await worker.started.wait()
-
-    def show(self) -> None:
-        """The picture has changed: send it to all."""
+    def broadcast_snapshot(self) -> None:
+        """The snapshot has changed: send it to all."""
         self._number += 1
-        message = self._numbered_picture()
+        message = self._numbered_snapshot()
         for worker in self._workers:
             worker.send(message)
 
@@ -140,7 +152,7 @@ class Workers:
     def busy(self, name: str, model: str | None = None) -> int:
         """Requests that workers have open on a replica, or on one of its models.
 
-        A worker that may not have taken over the newest picture counts as busy: it may still begin one.
+        A worker that may not have taken over the newest snapshot counts as busy: it may still begin one.
         """
         return sum(self._busy(worker, name, model) for worker in self._workers if worker.link is not None)
 
@@ -163,28 +175,37 @@ class Workers:
         known = sum(models.values()) if model is None else models.get(model, 0)
         return known if worker.heard_of >= self._number else max(1, known)
 
-    def _numbered_picture(self) -> dict[str, Any]:
-        return {"picture": self._number, **self._picture()}
+    def _numbered_snapshot(self) -> dict[str, Any]:
+        return {"snapshot": self._number, **self._snapshot()}
 
     async def _keep(self, worker: Worker) -> None:
-        failures = 0
         while not self._is_ending():
-            began = time.monotonic()
-            status = await self._life(worker)
+            worker.began = time.monotonic()
+            status = await self._run_once(worker)
             if self._is_ending():
                 return
-            failures = 1 if time.monotonic() - began > STEADY_SECONDS else failures + 1
-            if failures >= FAILURES_IN_A_ROW:
+            steady = time.monotonic() - worker.began > STEADY_SECONDS
+            worker.failures = 1 if steady else worker.failures + 1
+            if all(each.is_failing for each in self._workers):
                 raise ServeError(
-                    f"Worker {worker.index} ended {failures} times in a row, the last time with {_shown(status)}. "
-                    "Its messages are above; run with --workers 1 to see the fault by itself."
+                    f"All workers keep ending: worker {worker.index} {worker.failures} times in a row, the last time "
+                    f"with {_shown(status)}. Its messages are above; run with --workers 1 to see the fault by itself."
                 )
-            pause = 0.0 if failures == 1 else min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0**failures)
-            again = f"in {pause:g} s" if pause else "now"
-            self._announce(f"worker {worker.index} ended with {_shown(status)}; starting it again {again}")
+            pause = self._pause(worker.failures)
+            self._announce_death(worker, status, pause)
             await asyncio.sleep(pause)
 
-    async def _life(self, worker: Worker) -> int:
+    def _announce_death(self, worker: Worker, status: int, pause: float) -> None:
+        again = f"starting it again {f'in {pause:g} s' if pause else 'now'}"
+        if not worker.is_failing:
+            worker.reminded = -math.inf
+            self._announce(f"worker {worker.index} ended with {_shown(status)}; {again}")
+        elif time.monotonic() - worker.reminded > REMIND_SECONDS:
+            worker.reminded = time.monotonic()
+            times = f"{worker.failures} times in a row, the last time with {_shown(status)}"
+            self._announce(f"worker {worker.index} ended {times}; the others go on; {again}, and so on")
+
+    async def _run_once(self, worker: Worker) -> int:
         """One process from start to end. Returns its exit status."""
         process, link = await self._start(worker)
         hearing = asyncio.create_task(self._hear(worker, link))
@@ -212,7 +233,7 @@ class Workers:
         worker.heard = time.monotonic() + START_SECONDS
         worker.heard_of = -1
         assert process.stdin is not None
-        process.stdin.write(orjson.dumps({**self._settings(worker.index), "first": self._numbered_picture()}))
+        process.stdin.write(orjson.dumps({**self._settings(worker.index), "first": self._numbered_snapshot()}))
         process.stdin.close()
         if self._ending:
             worker.kill()
