@@ -158,7 +158,7 @@ async def test_tokens_counted_are_tokens_seen_streamed_or_not(families: dict[str
         (b"", 400, "not valid JSON"),
         (b"{", 400, "not valid JSON"),
         (b"[]", 400, "not a JSON object"),
-        (b'{"model":"toy","model":"toy:terse"}', 400, "appears twice"),
+        (b'{"model":"toy","model":"toy:terse"}', 400, "is there twice"),
         (b"{}", 400, "you must provide a model"),
         (b'{"model":"gpt-4"}', 404, "toy:terse"),
         (b'{"model":"toy:brief"}', 404, "terse"),
