@@ -40,12 +40,10 @@ class Gateway:
             self.pool.put(replica(f"engine-{index}"))
 
     def fail(self, times: int, name: str = "engine-0") -> None:
-        """Let that replica fail this many requests, however many others answer in between."""
-        while times:
-            lease = self.pool.lease(*TERSE, {})
-            failed = lease.replica.name == name
-            times -= failed
-            lease.close("failed" if failed else "ok")
+        """Let that replica fail this many requests."""
+        others = [replica.name for replica in self.pool.replicas if replica.name != name]
+        for _ in range(times):
+            self.pool.lease(*TERSE, {}, others).close("failed")
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"alphatier_{name}", labels)
@@ -184,31 +182,37 @@ def test_an_open_breaker_lets_one_probe_through_and_closes_when_it_succeeds() ->
     assert gateway.pool.lease(*TERSE, {}).replica.name == "engine-0"
 
 
-def test_when_all_breakers_of_several_engines_are_open_requests_go_out_all_the_same() -> None:
+def test_the_last_engine_of_a_tier_is_never_taken_out_by_failed_requests() -> None:
     gateway = Gateway(2, breaker_failures=1, breaker_backoff=100)
     gateway.fail(1)
-    gateway.fail(1, "engine-1")
-    names = {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(20)}
-    assert names == {"engine-0", "engine-1"}
-    assert gateway.pool.lease(*TERSE, {}, {"engine-0"}).replica.name == "engine-1"
+    gateway.fail(10, "engine-1")
+    assert gateway.metric("replica_ejections_total", replica="engine-0", by="breaker") == 1
+    assert {gateway.pool.lease(*TERSE, {}).replica.name for _ in range(20)} == {"engine-1"}
+
+
+def test_an_engine_that_was_taken_out_is_asked_when_no_other_is_left() -> None:
+    gateway = Gateway(2, breaker_failures=1, breaker_backoff=100)
+    gateway.fail(1)
+    gateway.pool.set_up("engine-1", False)
+    assert gateway.pool.lease(*TERSE, {}).replica.name == "engine-0"
 
 
 def test_each_failed_probe_doubles_the_wait_up_to_a_limit() -> None:
-    gateway = Gateway(1, breaker_failures=1, breaker_backoff=1, breaker_longest=5)
+    gateway = Gateway(2, breaker_failures=1, breaker_backoff=1, breaker_longest=5)
     gateway.fail(1)
+    (broken,) = (replica for replica in gateway.pool.replicas if replica.name == "engine-0")
     waits = []
     for _ in range(4):
-        with pytest.raises(NoEngine, match="left alone") as caught:
-            gateway.pool.lease(*TERSE, {})
-        assert caught.value.retry_after is not None
-        waits.append(caught.value.retry_after)
+        waits.append(broken.breaker.retry_at - gateway.clock.now)
         gateway.clock.now += waits[-1]
-        gateway.pool.lease(*TERSE, {}).close("failed")
+        probe = gateway.pool.lease(*TERSE, {})
+        assert probe.replica is broken
+        probe.close("failed")
     assert waits == [1, 2, 4, 5]
 
 
 def test_a_probe_whose_client_left_is_followed_by_another() -> None:
-    gateway = Gateway(1, breaker_failures=1, breaker_backoff=10)
+    gateway = Gateway(2, breaker_failures=1, breaker_backoff=10)
     gateway.fail(1)
     gateway.clock.now += 10
     gateway.pool.lease(*TERSE, {}).close("abandoned")
@@ -217,7 +221,7 @@ def test_a_probe_whose_client_left_is_followed_by_another() -> None:
 
 
 def test_a_probe_from_before_a_restart_is_not_the_probe_of_the_new_engine() -> None:
-    gateway = Gateway(1, breaker_failures=1, breaker_backoff=10)
+    gateway = Gateway(2, breaker_failures=1, breaker_backoff=10)
     gateway.fail(1)
     gateway.clock.now += 10
     old_probe = gateway.pool.lease(*TERSE, {})
@@ -233,7 +237,7 @@ def test_a_probe_from_before_a_restart_is_not_the_probe_of_the_new_engine() -> N
 
 
 def test_requests_from_before_the_breaker_opened_change_nothing() -> None:
-    gateway = Gateway(1, breaker_failures=1, breaker_backoff=10)
+    gateway = Gateway(2, breaker_failures=1, breaker_backoff=10)
     early = [gateway.pool.lease(*TERSE, {}) for _ in range(5)]
     gateway.fail(1)
     early[0].close("ok")
@@ -244,7 +248,7 @@ def test_requests_from_before_the_breaker_opened_change_nothing() -> None:
 
 
 def test_a_replica_that_went_and_came_back_starts_with_a_closed_breaker() -> None:
-    gateway = Gateway(1, breaker_failures=1, breaker_backoff=10)
+    gateway = Gateway(2, breaker_failures=1, breaker_backoff=10)
     gateway.fail(1)
     gateway.pool.set_up("engine-0", False)
     gateway.pool.set_up("engine-0", True)

@@ -63,12 +63,18 @@ async def test_a_connection_is_kept_and_used_again(client: UpstreamClient) -> No
         assert [request.body for request in engine.requests] == [b"{}"] * 3
 
 
-async def test_a_kept_connection_that_the_engine_closed_is_replaced(client: UpstreamClient) -> None:
+async def test_a_kept_connection_that_the_engine_closed_is_told_from_one_that_broke(client: UpstreamClient) -> None:
     with raw_engine() as engine:
         engine.script = [whole(JSON)]
         engine.close = True  # after each answer, without saying so
         for _ in range(20):
-            assert await ask(client, engine) == JSON
+            try:
+                assert await ask(client, engine) == JSON
+            except Broken as error:
+                assert (error.reused, error.answered) == (True, False)
+                answer = await client.post(engine.url, "/v1/x", b"{}", b"", fresh=True)
+                assert answer.body == JSON
+                answer.connection.release()
         assert len(engine.requests) == 20
 
 

@@ -104,7 +104,7 @@ def connection(url: str, requests: int, headers: dict[str, str]) -> list[int]:
     client = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
     statuses = []
     for _ in range(requests):
-        client.request("POST", "/v1/chat/completions", BODY, headers)
+        client.request("POST", "/v1/chat/completions", BODY, {"content-type": "application/json", **headers})
         answer = client.getresponse()
         answer.read()
         statuses.append(answer.status)

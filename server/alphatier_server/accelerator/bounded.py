@@ -248,6 +248,8 @@ class BoundedProtocol(HttpToolsProtocol):
         names = [name for name, _ in self.headers]
         if version not in ("1.1", "1.0") or (version == "1.0" and b"transfer-encoding" in names):
             self.refuse(InvalidRequest("This is neither HTTP/1.1 nor HTTP/1.0.", code="invalid_http"))
+        elif b"#" in self.url:  # RFC 9112, 3.2: a target has no fragment
+            self.refuse(InvalidRequest("A request target has no fragment.", code="invalid_http"))
         elif version == "1.1" and names.count(b"host") != 1:  # RFC 9112, 3.2
             self.refuse(InvalidRequest("HTTP/1.1 needs one Host header.", code="invalid_http"))
         elif (fault := self.limits.wrong_host(self.headers)) is not None:

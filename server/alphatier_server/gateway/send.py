@@ -42,7 +42,7 @@ class _Attempts:
     broken: int = 0
     """How many connections broke on it."""
     fresh: bool = False
-    """Whether the next attempt needs a new connection."""
+    """Whether the next attempt needs a new connection, because the one before may have been closed unseen."""
 
 
 class Sender:
@@ -74,8 +74,9 @@ class Sender:
                 replica = self._pick(decision, body, attempts, failed, record)
                 target = self._target(decision, replica, record)
                 attempts.count += 1
+                fresh, attempts.fresh = attempts.fresh, False
                 try:
-                    answer = await self._post(dialect, request, body, target, replica, record, fresh=attempts.fresh)
+                    answer = await self._post(dialect, request, body, target, replica, record, fresh=fresh)
                     if b"content-encoding" in answer.headers:
                         _refuse_compressed(answer)
                     if answer.status not in _TRY_ANOTHER or answer.body is None:
@@ -89,7 +90,7 @@ class Sender:
                     again, result = _judge(error, replica, attempts)
                 assert record.lease is not None
                 record.lease.close(result)
-                if not again or attempts.count == ATTEMPTS or not self._pool.retries.may_retry():
+                if not again or attempts.count == ATTEMPTS or not (attempts.fresh or self._pool.retries.may_retry()):
                     raise failed.never_again() if attempts.count > 1 else failed
                 self._recorder.retried(record)
         finally:

@@ -95,5 +95,6 @@ def _ask(stack: ExitStack, url: str, name: str, body: bytes) -> http.client.HTTP
     stack.callback(connection.close)
     field, _, value = header(name, anthropic=False).strip().partition(": ")
     orders = orjson.loads(body)["soak"]
-    connection.request("POST", "/v1/chat/completions", body, {field: value, "x-request-id": orders["id"]})
+    headers = {field: value, "x-request-id": orders["id"], "content-type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", body, headers)
     return connection
