@@ -45,6 +45,7 @@ class Request:
             spare = self.world.spare(self.tier)
             assert spare >= self.weight or (spare > 0 and self.world.leases[self.tier] == 0)
             self.world.leases[self.tier] += self.weight
+            self.world.let_in.append(self)
 
     @property
     def waits(self) -> bool:
@@ -62,6 +63,7 @@ class Overload(RuleBasedStateMachine):
         self.leases: Counter[tuple[str, str]] = Counter()
         self.may_take = dict.fromkeys(TIERS, 3)
         self.all: list[Request] = []
+        self.let_in: list[Request] = []
         limits = OverloadSettings(
             max_in_flight=MOST,
             max_in_flight_per_tier=MOST_PER_TIER,
@@ -105,9 +107,10 @@ class Overload(RuleBasedStateMachine):
         for other in self.all:
             if other.slot is not None and other is not request:
                 held[other.key] += other.weight
+        before = len(self.let_in)
         self.give_back(request)
         self.turn()
-        for chosen in (other for other in waiting if other.slot is not None):
+        for chosen in self.let_in[before:]:
             for other in waiting:
                 if other.waits and other.tier == chosen.tier:
                     higher = CLASSES.index(other.priority) - CLASSES.index(chosen.priority)

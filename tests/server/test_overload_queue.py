@@ -241,6 +241,27 @@ async def test_a_batch_takes_as_many_places_as_it_has_prompts_and_is_not_passed_
 
 
 @virtually
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_waited_with_a_batch_goes_on_when_that_leaves_or_is_shed(leaves: bool) -> None:
+    queue = queue_of(max_in_flight=2, max_queue_seconds=5.0)
+    clients = Clients(queue)
+    clients.send("first")
+    await turns()
+    batch = asyncio.create_task(queue.enter(tier=TOY, key="b", requests=2))
+    await turns()
+    await asyncio.sleep(1)
+    clients.send("second")
+    await turns()
+    assert clients.let_in == ["first"]
+    if leaves:
+        batch.cancel()
+    with pytest.raises((Overloaded, asyncio.CancelledError)):
+        await batch
+    await turns()
+    assert clients.let_in == ["first", "second"]
+
+
+@virtually
 async def test_a_batch_beyond_every_cap_runs_alone() -> None:
     queue = queue_of(max_in_flight=4, max_in_flight_per_tier=3)
     slot = await queue.enter(tier=TOY, key="a", requests=1000)

@@ -153,6 +153,7 @@ class AdmissionQueue:
         """Who waited has gone; perhaps in the very turn of the loop in which it was let in."""
         if self._room.leave(waiter):
             self._forget_idle(waiter.key, waiter.use)
+            self._dispatch()  # others may have waited with a batch
             return
         future = waiter.future
         if not future.cancelled() and isinstance(slot := future.result(), Slot):
@@ -213,6 +214,7 @@ class AdmissionQueue:
             self._forget_idle(waiter.key, waiter.use)
             if not waiter.future.done():
                 waiter.future.set_result(error)
+            self._dispatch()
 
     def _overloaded(self, waiter: Waiter, reason: ShedReason) -> Overloaded:
         held = self.in_flight + self._room.weight
