@@ -1,10 +1,10 @@
 """How many requests are in flight, and the queue of those that wait for one of them to end.
 
 Caps hold for the process, for each tier and, where the pool tells how much its replicas may still take, for
-replicas. A request that finds no room waits, in a line of bounded length and for a bounded time. Of those
-that wait the highest class goes first, and within it the key with the fewest requests in flight: so each key gets its
-share, and what others leave. When the line is full the lowest class goes, and within it the newest request of the key
-that holds most.
+replicas; a batch counts as its prompts, but never as more than the smallest cap. A call that finds no room waits, in
+a line of bounded length and for a bounded time. Of those that wait the highest class goes first, and within it the
+key with the fewest requests in flight: so each key gets its share, and what others leave. When the line is full the
+lowest class goes, and within it the newest call of the key that holds most.
 """
 
 import asyncio
@@ -26,16 +26,20 @@ _WORDS: dict[ShedReason, str] = {
 
 
 class Slot:
-    """A request's right to be in flight. `close` once it has ended; closing it again does nothing."""
+    """A call's right to be in flight. `close` once it has ended; closing it again does nothing."""
 
-    __slots__ = ("_open", "_queue", "key", "tier", "use", "waited")
+    __slots__ = ("_open", "_queue", "key", "tier", "use", "waited", "weight")
 
-    def __init__(self, queue: "AdmissionQueue", tier: Tier, key: str | None, use: KeyUse, waited: float) -> None:
+    def __init__(
+        self, queue: "AdmissionQueue", tier: Tier, key: str | None, use: KeyUse, weight: int, waited: float
+    ) -> None:
         self._queue = queue
         self._open = True
         self.tier = tier
         self.key = key
         self.use = use
+        self.weight = weight
+        """As how many requests it counts."""
         self.waited = waited
         """Seconds in the queue."""
 
@@ -57,9 +61,9 @@ class _TierUse:
 class AdmissionQueue:
     """For one event loop, not for threads.
 
-    `spare` tells how many more requests the replicas of a tier may take, as their leases stand; None where that is
-    not bounded, or where there is no replica at all (the pool's own error says so better). Who gets a slot must take
-    its lease before it awaits anything else.
+    `spare` tells how many more requests the replicas of a tier may take, as their leases stand (a lease counts as its
+    slot's `weight`); None where that is not bounded, or where there is no replica at all (the pool's own error says
+    so better). Who gets a slot must take its lease before it awaits anything else.
     """
 
     def __init__(
@@ -75,28 +79,33 @@ class AdmissionQueue:
         self._most = math.inf if settings.max_in_flight is None else settings.max_in_flight
         self._most_per_tier = math.inf if settings.max_in_flight_per_tier is None else settings.max_in_flight_per_tier
         self._longest_queue = math.inf if settings.max_queue is None else settings.max_queue
+        self._heaviest = min(self._most, self._most_per_tier, settings.max_in_flight_per_replica or math.inf)
         self._tiers: dict[Tier, _TierUse] = {}
         self._keys: dict[str | None, KeyUse] = {}
         self._room = WaitingRoom()
         self._served = 0
         self._handed = 0
-        """Slots given to requests that have not run since: their leases are not taken yet."""
+        """Requests of calls that were let in and have not run since: their leases are not taken yet."""
         self.in_flight = 0
+        """Requests."""
 
     def waiting(self, priority: PriorityClass) -> int:
         """How many of the class wait now."""
         return self._room.count(priority)
 
-    async def enter(self, *, tier: Tier, key: str | None, priority: PriorityClass = "normal") -> Slot:
+    async def enter(
+        self, *, tier: Tier, key: str | None, priority: PriorityClass = "normal", requests: int = 1
+    ) -> Slot:
         """Wait for a slot; does not suspend where one is free. Raises Overloaded.
 
         May be cancelled at any moment, and then holds nothing. Await it directly, not as a task.
         """
         use = self._keys.get(key) or KeyUse()
         self._keys[key] = use
-        if self._has_room(tier) and not (self._room and self._room.ahead(tier, CLASSES[-1])):
-            return self._slot(tier, key, use, 0.0)
-        waiter = Waiter(tier, key, use, priority, self._clock())
+        weight = requests if requests <= self._heaviest else int(self._heaviest)
+        if self._room_for(tier) >= weight and not (self._room and self._room.ahead(tier, CLASSES[-1])):
+            return self._slot(tier, key, use, weight, 0.0)
+        waiter = Waiter(tier, key, use, priority, weight, self._clock())
         self._make_room_for(waiter)
         self._keys[key] = use  # it may have been forgotten, where another of its requests made room
         waiter.future = asyncio.get_running_loop().create_future()
@@ -110,11 +119,11 @@ class AdmissionQueue:
 
     def released(self, slot: Slot) -> None:
         """A slot was closed; for Slot alone."""
-        self.in_flight -= 1
+        self.in_flight -= slot.weight
         use = self._tiers[slot.tier]
-        use.in_flight -= 1
+        use.in_flight -= slot.weight
         use.releases.count(self._clock())
-        slot.use.in_flight -= 1
+        slot.use.in_flight -= slot.weight
         self._forget_idle(slot.key, slot.use)
         self._dispatch()
 
@@ -137,27 +146,28 @@ class AdmissionQueue:
                 timer.cancel()
         if isinstance(answer, Overloaded):
             raise answer
-        self._taken_up()
+        self._taken_up(answer)
         return answer
 
     def _abandon(self, waiter: Waiter) -> None:
         """Who waited has gone; perhaps in the very turn of the loop in which it was let in."""
         if self._room.leave(waiter):
             self._forget_idle(waiter.key, waiter.use)
+            self._dispatch()  # others may have waited with a batch
             return
         future = waiter.future
-        if not future.cancelled() and isinstance(future.result(), Slot):
-            self._taken_up()
-            future.result().close()
+        if not future.cancelled() and isinstance(slot := future.result(), Slot):
+            self._taken_up(slot)
+            slot.close()
 
-    def _taken_up(self) -> None:
-        self._handed -= 1
+    def _taken_up(self, slot: Slot) -> None:
+        self._handed -= slot.weight
         if not self._handed and self._room:
             asyncio.get_running_loop().call_soon(self._dispatch)  # when its lease is taken
 
     def _dispatch(self) -> None:
         while self._room and self.in_flight < self._most:
-            waiter = self._room.first(self._has_room)
+            waiter = self._room.first(self._room_for)
             if waiter is None:
                 return
             self._room.leave(waiter)
@@ -165,26 +175,28 @@ class AdmissionQueue:
                 self._forget_idle(waiter.key, waiter.use)
                 continue
             waited = self._clock() - waiter.since
-            self._handed += 1
-            waiter.future.set_result(self._slot(waiter.tier, waiter.key, waiter.use, waited))
+            self._handed += waiter.weight
+            waiter.future.set_result(self._slot(waiter.tier, waiter.key, waiter.use, waiter.weight, waited))
 
-    def _slot(self, tier: Tier, key: str | None, use: KeyUse, waited: float) -> Slot:
-        self.in_flight += 1
-        self._tiers[tier].in_flight += 1
-        use.in_flight += 1
+    def _slot(self, tier: Tier, key: str | None, use: KeyUse, weight: int, waited: float) -> Slot:
+        self.in_flight += weight
+        self._tiers[tier].in_flight += weight
+        use.in_flight += weight
         self._served = use.served = self._served + 1
-        return Slot(self, tier, key, use, waited)
+        return Slot(self, tier, key, use, weight, waited)
 
-    def _has_room(self, tier: Tier) -> bool:
+    def _room_for(self, tier: Tier) -> float:
+        """How many more requests the tier may take now."""
         use = self._tiers.get(tier)
         if use is None:
             use = self._tiers[tier] = _TierUse(self._clock())
-        if self.in_flight >= self._most or use.in_flight >= self._most_per_tier:
-            return False
-        if self._spare is None:
-            return True
+        room = min(self._most - self.in_flight, self._most_per_tier - use.in_flight)
+        if self._spare is None or room <= 0:
+            return room
         spare = self._spare(tier)
-        return spare is None or spare > self._handed
+        if spare is None or (use.in_flight == 0 and spare > self._handed):
+            return room  # a batch that is too large for what replicas are up runs alone
+        return min(room, spare - self._handed)
 
     def _make_room_for(self, newcomer: Waiter) -> None:
         if len(self._room) < self._longest_queue:
@@ -202,10 +214,11 @@ class AdmissionQueue:
             self._forget_idle(waiter.key, waiter.use)
             if not waiter.future.done():
                 waiter.future.set_result(error)
+            self._dispatch()
 
     def _overloaded(self, waiter: Waiter, reason: ShedReason) -> Overloaded:
-        held, keys = self.in_flight + len(self._room), len(self._keys)
-        greedy = waiter.use.held * keys > held
+        held = self.in_flight + self._room.weight
+        greedy = waiter.use.held * len(self._keys) > held
         whose = "; this API key holds more than its share" if greedy else ""
         seconds = self._retry_after(waiter)
         return Overloaded(

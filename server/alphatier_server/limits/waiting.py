@@ -18,7 +18,7 @@ CLASSES: tuple[PriorityClass, ...] = ("high", "normal", "low")
 
 
 class KeyUse:
-    """What one key has in flight and in the queue."""
+    """What one key has in flight and in the queue, in requests: each prompt of a batch is one."""
 
     __slots__ = ("in_flight", "served", "waiting")
 
@@ -30,20 +30,24 @@ class KeyUse:
 
     @property
     def held(self) -> int:
-        """Requests of the key that the gateway has at all."""
+        """All that the gateway has of the key."""
         return self.in_flight + self.waiting
 
 
 class Waiter:
-    """One request that waits."""
+    """One call that waits."""
 
-    __slots__ = ("future", "key", "priority", "since", "tier", "use")
+    __slots__ = ("future", "key", "priority", "since", "tier", "use", "weight")
 
-    def __init__(self, tier: Tier, key: str | None, use: KeyUse, priority: PriorityClass, since: float) -> None:
+    def __init__(
+        self, tier: Tier, key: str | None, use: KeyUse, priority: PriorityClass, weight: int, since: float
+    ) -> None:
         self.tier = tier
         self.key = key
         self.use = use
         self.priority: PriorityClass = priority
+        self.weight = weight
+        """As how many requests it counts."""
         self.since = since
         self.future: Any = None
 
@@ -58,6 +62,8 @@ class WaitingRoom:
         self._lines: dict[PriorityClass, dict[Tier, dict[str | None, _Line]]] = {each: {} for each in CLASSES}
         self._counts: dict[PriorityClass, int] = dict.fromkeys(CLASSES, 0)
         self._total = 0
+        self.weight = 0
+        """Requests of all that wait."""
 
     def __len__(self) -> int:
         return self._total
@@ -92,20 +98,25 @@ class WaitingRoom:
         self._note(waiter, -1)
         return True
 
-    def first(self, has_room: Callable[[Tier], bool]) -> Waiter | None:
-        """Who is next among those whose tier has room: of the highest class the key with the fewest in flight.
+    def first(self, room: Callable[[Tier], float]) -> Waiter | None:
+        """Who is next, where each tier has room for so many requests: of the highest class the key with the fewest.
 
-        Of several such keys it is the one that was served longest ago; of one key's requests the eldest.
+        Of several such keys it is the one that was served longest ago; of one key's calls the eldest. Where the
+        next of a tier is a batch that does not fit yet, the tier's others wait with it, or it would for ever.
         """
+        rooms: dict[Tier, float] = {}
         for each in CLASSES:
             best: Waiter | None = None
             for tier, lines in self._lines[each].items():
-                if not has_room(tier):
+                if tier not in rooms:
+                    rooms[tier] = room(tier)
+                if rooms[tier] <= 0:
                     continue
-                for line in lines.values():
-                    eldest = next(iter(line))
-                    if best is None or _rank(eldest) < _rank(best):
-                        best = eldest
+                candidate = min((next(iter(line)) for line in lines.values()), key=_rank)
+                if candidate.weight > rooms[tier]:
+                    rooms[tier] = 0
+                elif best is None or _rank(candidate) < _rank(best):
+                    best = candidate
             if best is not None:
                 return best
         return None
@@ -128,9 +139,10 @@ class WaitingRoom:
                 yield next(reversed(line))
 
     def _note(self, waiter: Waiter, change: int) -> None:
-        waiter.use.waiting += change
+        waiter.use.waiting += change * waiter.weight
         self._counts[waiter.priority] += change
         self._total += change
+        self.weight += change * waiter.weight
 
 
 def _rank(waiter: Waiter) -> tuple[int, int, float]:
