@@ -199,7 +199,9 @@ def assemble(
     parts.pool.on_gone(upstream.forget)
     recorder = Recorder(parts.metrics, parts.log)
     sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
-    queue = AdmissionQueue(settings.overload, spare=parts.pool.spare)
+    queue = AdmissionQueue(
+        settings.overload, spare=parts.pool.spare if settings.overload.max_in_flight_per_replica else None
+    )
     parts.pool.on_change(queue.wake)
     admitter = Admitter(parts.access, queue, parts.metrics)
     gateway = Gateway(parts.families, admitter, sender, recorder, settings.requests, parts.state)

@@ -74,13 +74,16 @@ class Pool:
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def lease(self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
+    def lease(
+        self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = (), weight: int = 1
+    ) -> Lease:
         """Borrow a replica that serves the tier, none of those named in `avoid` (they were tried before).
 
+        A batch has the `weight` of its prompts.
         Raises NoEngine when there is none.
         """
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
-            return self._probe(probed, tier)
+            return self._probe(probed, tier, weight)
         try:
             candidates = self._candidates[family, tier]
         except KeyError:
@@ -94,7 +97,7 @@ class Pool:
         if self._most_per_replica is not None:
             candidates = [r for r in candidates if r.in_flight < self._most_per_replica] or candidates
         replica = self._choose(candidates, f"{family}:{tier}", body)
-        return Lease(self, replica, replica.models[tier])
+        return Lease(self, replica, replica.models[tier], weight=weight)
 
     def ended(self, replica: Replica, result: Result, probe: int) -> None:
         """A lease was closed: what does its result say about the replica?"""
@@ -275,10 +278,10 @@ class Pool:
                 return replica
         return None
 
-    def _probe(self, replica: Replica, tier: str) -> Lease:
+    def _probe(self, replica: Replica, tier: str, weight: int) -> Lease:
         probe = replica.breaker.probing()
         self._breaker_changed(replica)
-        return Lease(self, replica, replica.models[tier], probe)
+        return Lease(self, replica, replica.models[tier], probe, weight)
 
     def _breaker_changed(self, replica: Replica, *, ejected: bool = False) -> None:
         if self._replicas.get(replica.name) is not replica:  # it left the pool while the request ran
