@@ -68,7 +68,7 @@ class Pool:
         self._candidates: dict[_Tier, list[Replica]] = {}
         self._broken: list[Replica] = []
         self._listeners: list[Callable[[], None]] = []
-        self._mourners: list[Callable[[str], None]] = []
+        self._gone_listeners: list[Callable[[str], None]] = []
         self._batch = 0
         self._changed = False
 
@@ -79,8 +79,7 @@ class Pool:
     ) -> Lease:
         """Borrow a replica that serves the tier, none of those named in `avoid` (they were tried before).
 
-        A batch has the `weight` of its prompts.
-        Raises NoEngine when there is none.
+        A batch has the `weight` of its prompts. Raises NoEngine when there is none.
         """
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
             return self._probe(probed, tier, weight)
@@ -156,7 +155,7 @@ class Pool:
             for field in _SHOWN:
                 setattr(known, field, getattr(replica, field))
             self._note_change()
-            self._tell_gone(left)
+            self._notify_gone(left)
         return known
 
     def set_up(self, name: str, up: bool) -> None:
@@ -189,7 +188,7 @@ class Pool:
         if replica is not None:
             self._metrics.forget_replica(name)
             self._note_change()
-            self._tell_gone(replica.url)
+            self._notify_gone(replica.url)
 
     # --- what others see of it --------------------------------------------------------------------
 
@@ -199,13 +198,13 @@ class Pool:
 
     def on_gone(self, callback: Callable[[str], None]) -> None:
         """Call `callback` with each URL at which there is no replica any more."""
-        self._mourners.append(callback)
+        self._gone_listeners.append(callback)
 
     def touch(self) -> None:
         """Something beside the replicas has changed that who listens must know: the families."""
         self._changed = True
         if not self._batch:
-            self._tell()
+            self._notify()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -216,7 +215,7 @@ class Pool:
         finally:
             self._batch -= 1
             if not self._batch and self._changed:
-                self._tell()
+                self._notify()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """The replicas as JSON values, without what each process counts by itself. It holds the engines' keys."""
@@ -299,7 +298,7 @@ class Pool:
         self._forget_candidates()
         self.touch()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed = False
         self.version += 1
         for replica in self._replicas.values():
@@ -308,9 +307,9 @@ class Pool:
         for callback in self._listeners:
             callback()
 
-    def _tell_gone(self, url: str) -> None:
+    def _notify_gone(self, url: str) -> None:
         if all(replica.url != url for replica in self._replicas.values()):
-            for callback in self._mourners:
+            for callback in self._gone_listeners:
                 callback(url)
 
     def _no_engine(self, family: str, tier: str) -> NoEngine:
