@@ -185,6 +185,10 @@ class GatewayCycle:
             self._head = b""
         self._complete()
 
+    def abort(self) -> None:
+        """See ResponseWriter."""
+        self._protocol.transport.abort()
+
     def follow_pace(self, stream: Paced | None) -> None:
         """See ResponseWriter."""
         self._stream = stream

@@ -124,7 +124,7 @@ class Gateway:
         self._recorder.decided(record, decision)
         refuse_remote_media(body.raw, values, settings.media_hosts)
         record.streamed = _wants_stream(values)
-        if record.streamed and settings.keep_alive:
+        if record.streamed and settings.keep_alive and dialect.keep_alive:
             start = partial(_start, response, dialect, record)
             record.keep_alive = KeepAlive(dialect, response, settings.keep_alive, start)
         record.priority = ENGINE_PRIORITIES[caller.priority]
@@ -237,7 +237,8 @@ def _failed(error: GatewayError, dialect: Dialect, response: ResponseWriter, rec
     if isinstance(error, SentError):
         return response.finish
     if response.started:
-        return partial(response.finish, dialect.error_event(error, record.relay))
+        event = dialect.error_event(error, record.relay)
+        return partial(response.finish, event) if event else response.abort
     record.status = error.status
     head = _head(_JSON, dialect, record) + lines(error.headers)
     return partial(response.answer, error.status, head, dialect.error_body(error, record.request_id))

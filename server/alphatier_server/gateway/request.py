@@ -150,6 +150,10 @@ class ResponseWriter(Protocol):
         """The last piece of the body; may be empty."""
         ...
 
+    def abort(self) -> None:
+        """Break a started answer off, so that the client cannot take it for a whole one."""
+        ...
+
     def follow_pace(self, stream: "Paced | None") -> None:
         """Pause `stream` while the client takes no more; None: no longer."""
         ...

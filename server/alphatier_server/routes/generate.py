@@ -134,6 +134,9 @@ class AsgiCycle:
         """See ResponseWriter."""
         self._put({"type": "http.response.body", "body": data, "more_body": False})
 
+    def abort(self) -> None:
+        """See ResponseWriter. A server breaks off what its application left incomplete."""
+
     def follow_pace(self, stream: Paced | None) -> None:
         """See ResponseWriter."""
         self._stream = stream
