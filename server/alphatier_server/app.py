@@ -127,14 +127,14 @@ class Application:
     """Close connections to engines, and write what is left of the log."""
 
 
-def create_app(config: GatewayConfig | Path | None = None) -> FastAPI:
+def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
     """A whole gateway in front of engines by URL; the settings are those of the file that ALPHATIER_CONFIG names.
 
     Raises ConfigError, KeyFileError or FamilyError.
     """
     source = Source(None, {})
     if not isinstance(config, GatewayConfig):
-        source = Source(config or _config_file(), {})
+        source = Source(Path(config or _config_file()), {})
         config = source.load()
     if not config.engines or any(engine.url is None for engine in config.engines):
         problem = "names no engines by URL, or some to start"
