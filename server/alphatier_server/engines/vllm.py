@@ -189,4 +189,13 @@ def _cpu_environment(engines: int) -> dict[str, str]:
     defaults = {"VLLM_CPU_KVCACHE_SPACE": "1"}
     if engines > 1:
         defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    return {name: value for name, value in defaults.items() if name not in os.environ}
+    return {name: value for name, value in defaults.items() if name not in os.environ} | _library_path()
+
+
+def _library_path() -> dict[str, str]:
+    """Libraries of the system that the set-up found missing and put into .venv (docker/libnuma.py)."""
+    folder = Path(sys.prefix, "lib", "alphatier-engine")
+    if not folder.is_dir():
+        return {}
+    asked = os.environ.get("LD_LIBRARY_PATH")
+    return {"LD_LIBRARY_PATH": os.pathsep.join([asked, str(folder)] if asked else [str(folder)])}

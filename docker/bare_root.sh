@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Runs a command in a fresh copy of this checkout on a bare Debian, which has what the README asks for and nothing else.
+#
+#   docker/bare_root.sh                        make demo on Debian 12
+#   docker/bare_root.sh trixie make test       a release, a command
+#
+# Needs root, debootstrap and the right to mount; where one is missing it says so in a line and ends well. The root is made
+# in $TMPDIR and removed at the end. It gets this machine's pip settings and shares its download cache; of the environment
+# only what tells where packages come from. MIRROR names Debian's mirror for debootstrap; else it takes its own.
+set -euo pipefail
+shopt -s nullglob
+
+release=${1:-bookworm}
+shift || true
+if (($# == 0)); then set -- make demo; fi
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+skip() { echo "bare root: skipped, $1"; exit 0; }
+[ "$(id -u)" = 0 ] || skip "only root can make one"
+command -v debootstrap >/dev/null || skip "debootstrap is not installed"
+own=(unshare --mount --pid --fork --kill-child)
+"${own[@]}" mount -t tmpfs none /mnt 2>/dev/null || skip "this machine does not allow mounts of our own"
+
+root=$(mktemp -d -t alphatier-bare-XXXXXX)
+trap 'rm -rf --one-file-system "$root"' EXIT
+trap 'exit 130' INT TERM
+
+packages=ca-certificates,git,make,python3,python3-venv
+echo "bare root: debootstrap of $release with $packages"
+debootstrap --variant=minbase --include="$packages" "$release" "$root" ${MIRROR:+"$MIRROR"} >"$root.log" 2>&1 ||
+  { tail -n 20 "$root.log"; rm -f "$root.log"; skip "debootstrap failed as above"; }
+rm -f "$root.log"
+
+# The checkout as it stands, changes to known files included.
+changed=$(git -C "$here" stash create)
+mkdir "$root/root/alphatier"
+git -C "$here" archive "${changed:-HEAD}" | tar -x -C "$root/root/alphatier"
+
+# Where packages come from is the machine's business: names, certificates, pip's settings and what they name.
+copy() { mkdir -p "$root$(dirname "$2")"; cp -rL "$1" "$root$2"; }
+for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/* /usr/local/share/ca-certificates/* /etc/pip.conf /etc/xdg/pip; do
+  if [ -e "$file" ]; then rm -rf "${root:?}$file"; copy "$file" "$file"; fi
+done
+for folder in "$HOME/.config/pip" "$HOME/.pip"; do
+  if [ -e "$folder" ]; then copy "$folder" "/root/${folder#"$HOME/"}"; fi
+done
+binds=()
+bind() { mkdir -p "$1" "$root$2"; binds+=("$1:$2"); }
+# An index in a folder has its files beside it.
+for path in $(python3 -m pip config list | grep -oE "(file://)?/[^' ]+"); do
+  case $path in file:///*/*) path=$(dirname "${path#file://}") ;; esac
+  if [ -d "$path" ]; then bind "$path" "$path"; fi
+done
+if cache=$(python3 -m pip cache dir 2>/dev/null); then bind "$cache" /root/.cache/pip; fi
+
+environment=(HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
+while IFS= read -r variable; do environment+=("$variable"); done < <(
+  env | grep -E '^(PIP_|UV_|ALPHATIER_|SSL_CERT_|REQUESTS_CA_BUNDLE=|CI=|NO_COLOR=|(https?|no|all)_proxy=|(HTTPS?|NO|ALL)_PROXY=)'
+)
+
+# shellcheck disable=SC2016 # expanded by the inner shell
+"${own[@]}" bash -euc '
+  root=$1; shift
+  while [ "$1" != -- ]; do mount --bind "${1%%:*}" "$root${1#*:}"; shift; done
+  shift
+  mount -t proc proc "$root/proc"
+  mount --rbind /sys "$root/sys"
+  mount --rbind /dev "$root/dev"
+  exec chroot "$root" /usr/bin/env -i "$@"
+' inner "$root" "${binds[@]}" -- "${environment[@]}" sh -c 'cd /root/alphatier && exec "$@"' inner "$@"
+echo "bare root: $* ends well on $release"
