@@ -14,6 +14,7 @@ from alphatier_models import Family
 from alphatier_server.engines.engine import Engine, FamilyChange, Surroundings
 from alphatier_server.engines.errors import EngineError
 from alphatier_server.engines.life import START_LIMIT_SECONDS, Life, stop
+from alphatier_server.engines.root_cause import root_cause
 from alphatier_server.engines.spec import EngineSpec
 
 STARTS_WITHOUT_SUCCESS = 3
@@ -44,6 +45,7 @@ class ManagedEngine(Engine):
         self._life: Life | None = None
         self._next_spec: EngineSpec | None = None
         self._lives = 0
+        self._status: int | None = None
 
     @property
     def _log_file(self) -> Path:
@@ -164,6 +166,7 @@ class ManagedEngine(Engine):
         ready = asyncio.ensure_future(self._wait_until_ready(life))
         try:
             await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=START_LIMIT_SECONDS)
+            self._status = ended.result() if ended.done() else None
             if not ready.done():
                 return False
             if (fault := ready.exception()) is not None:
@@ -230,13 +233,5 @@ class ManagedEngine(Engine):
         self._with.pool.set_up(self.name, healthy and not self.held)
 
     def _failure(self) -> str:
-        tail = _tail(self._log_file, lines=15)
-        return (
-            f"Engine {self.name} ended {STARTS_WITHOUT_SUCCESS} times before it could answer. "
-            f"The end of {self._log_file}:\n{tail}"
-        )
-
-
-def _tail(file: Path, lines: int) -> str:
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "(empty)"
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+        cause = root_cause(self._log_file, self._status)
+        return f"Engine {self.name} does not start: {cause} (log: {self._log_file})"
