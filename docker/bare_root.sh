@@ -5,8 +5,8 @@
 #   docker/bare_root.sh trixie make test       a release, a command
 #
 # Needs root, debootstrap and the right to mount; where one is missing it says so in a line and ends well. The root is made
-# in $TMPDIR and removed at the end. It gets this machine's pip settings and shares its download cache; of the environment
-# only what tells where packages come from. MIRROR names Debian's mirror for debootstrap; else it takes its own.
+# in $TMPDIR and removed at the end; in it the command runs as an ordinary user, with this machine's pip settings, and of
+# the environment only what tells where packages come from. MIRROR names Debian's mirror; else debootstrap takes its own.
 set -euo pipefail
 shopt -s nullglob
 
@@ -22,6 +22,7 @@ own=(unshare --mount --pid --fork --kill-child)
 "${own[@]}" mount -t tmpfs none /mnt 2>/dev/null || skip "this machine does not allow mounts of our own"
 
 root=$(mktemp -d -t alphatier-bare-XXXXXX)
+chmod 755 "$root"
 trap 'rm -rf --one-file-system "$root"' EXIT
 trap 'exit 130' INT TERM
 
@@ -33,8 +34,10 @@ rm -f "$root.log"
 
 # The checkout as it stands, changes to known files included.
 changed=$(git -C "$here" stash create)
-mkdir "$root/root/alphatier"
-git -C "$here" archive "${changed:-HEAD}" | tar -x -C "$root/root/alphatier"
+home=/home/stranger
+chroot "$root" useradd --create-home --home-dir "$home" --uid 1000 stranger
+mkdir "$root$home/alphatier"
+git -C "$here" archive "${changed:-HEAD}" | tar -x -C "$root$home/alphatier"
 
 # Where packages come from is the machine's business: names, certificates, pip's settings and what they name.
 copy() { mkdir -p "$root$(dirname "$2")"; cp -rL "$1" "$root$2"; }
@@ -42,7 +45,7 @@ for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/* /usr/local/share/ca-cer
   if [ -e "$file" ]; then rm -rf "${root:?}$file"; copy "$file" "$file"; fi
 done
 for folder in "$HOME/.config/pip" "$HOME/.pip"; do
-  if [ -e "$folder" ]; then copy "$folder" "/root/${folder#"$HOME/"}"; fi
+  if [ -e "$folder" ]; then copy "$folder" "$home/${folder#"$HOME/"}"; fi
 done
 binds=()
 bind() { mkdir -p "$1" "$root$2"; binds+=("$1:$2"); }
@@ -51,9 +54,10 @@ for path in $(python3 -m pip config list | grep -oE "(file://)?/[^' ]+"); do
   case $path in file:///*/*) path=$(dirname "${path#file://}") ;; esac
   if [ -d "$path" ]; then bind "$path" "$path"; fi
 done
-if cache=$(python3 -m pip cache dir 2>/dev/null); then bind "$cache" /root/.cache/pip; fi
 
-environment=(HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
+chown -R 1000:1000 "$root$home"
+
+environment=("HOME=$home" USER=stranger PATH=/usr/local/bin:/usr/bin:/bin)
 while IFS= read -r variable; do environment+=("$variable"); done < <(
   env | grep -E '^(PIP_|UV_|ALPHATIER_|SSL_CERT_|REQUESTS_CA_BUNDLE=|CI=|NO_COLOR=|(https?|no|all)_proxy=|(HTTPS?|NO|ALL)_PROXY=)'
 )
@@ -66,6 +70,6 @@ while IFS= read -r variable; do environment+=("$variable"); done < <(
   mount -t proc proc "$root/proc"
   mount --rbind /sys "$root/sys"
   mount --rbind /dev "$root/dev"
-  exec chroot "$root" /usr/bin/env -i "$@"
-' inner "$root" "${binds[@]}" -- "${environment[@]}" sh -c 'cd /root/alphatier && exec "$@"' inner "$@"
+  exec chroot --userspec=1000:1000 "$root" /usr/bin/env -i "$@"
+' inner "$root" "${binds[@]}" -- "${environment[@]}" sh -c 'cd ~/alphatier && exec "$@"' inner "$@"
 echo "bare root: $* ends well on $release"
