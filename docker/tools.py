@@ -42,7 +42,7 @@ class Tool:
 
 
 TOOLS = (
-    Tool(("prometheus", "promtool"), ("prometheus",), "prometheus"),
+    Tool(("prometheus", "promtool"), ("prometheus", "promtool"), "prometheus"),
     Tool(("redis-server",), ("redis-server", "redis-tools"), "redis-server"),
     Tool(("nginx",), ("nginx", "nginx-core", "nginx-light"), "nginx", version="-v"),
 )
