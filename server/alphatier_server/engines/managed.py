@@ -47,6 +47,8 @@ class ManagedEngine(Engine):
         self._has_answered = False
         self._status: int | None = None
         """How the last process ended."""
+        self._fault = ""
+        """Why it was not used, where that is not in its log."""
 
     @property
     def _log_file(self) -> Path:
@@ -160,6 +162,7 @@ class ManagedEngine(Engine):
 
     async def _run_once(self, devices: Mapping[str, str]) -> bool:
         """The engine from start to end. Returns whether it ever could answer."""
+        self._status, self._fault = None, ""
         process = EngineProcess(self.spec, self._context, self.name)
         self._context.report(f"engine {self.name} is loading (log: {self._log_file})")
         try:
@@ -168,7 +171,8 @@ class ManagedEngine(Engine):
             self._context.pool.put(process.replica(self.draining))
             return await self._watch_over(process)
         except EngineError as error:
-            self._context.report(str(error))
+            self._fault = str(error)
+            self._context.report(self._fault)
             return False
         finally:
             self._process = None
@@ -245,5 +249,5 @@ class ManagedEngine(Engine):
         self._context.pool.set_up(self.name, healthy and not self.held)
 
     def _failure(self) -> str:
-        cause = root_cause(self._log_file, self._status)
+        cause = self._fault or root_cause(self._log_file, self._status)
         return f"Engine {self.name} does not start: {cause} (log: {self._log_file})"
