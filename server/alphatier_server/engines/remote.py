@@ -12,6 +12,7 @@ from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versione
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.health import HealthCheck
 from alphatier_server.engines.keys import bearer, header_lines
+from alphatier_server.engines.spec import writes_json
 from alphatier_server.errors import EngineError, UpstreamError
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
@@ -159,6 +160,7 @@ class RemoteEngine(Engine):
             models,
             continuous_usage=any(card.get("owned_by") == "vllm" for card in self._cards),
             by_priority=self._settings.priority,
+            writes_json=self._writes_json(family),
             headers=header_lines(self._headers),
             up=bool(models),
             draining=self.draining,
@@ -189,6 +191,10 @@ class RemoteEngine(Engine):
                 self._cards.append(
                     {"id": await self._adapters.load(public, Adapter(tier.name, tier.sha256, path, 0))}
                 )
+
+    def _writes_json(self, family: Family) -> bool:
+        folder = self._folders.get(family.name)
+        return folder is None or writes_json(family, folder)
 
     def _replica(self, family: str) -> str:
         return f"{family}@{self.name}"
