@@ -185,6 +185,11 @@ class GatewayCycle:
             self._head = b""
         self._complete()
 
+    def break_off(self) -> None:
+        """See ResponseWriter."""
+        self.keep_alive = False
+        self._complete()
+
     def follow_pace(self, stream: Paced | None) -> None:
         """See ResponseWriter."""
         self._stream = stream

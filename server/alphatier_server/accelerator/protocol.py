@@ -100,7 +100,9 @@ class AcceleratedProtocol(BoundedProtocol):
 
     def probe(self) -> None:
         if self._active is not None and self._active.started:
-            self._active.write(self._active.dialect.keep_alive)  # only a stream has begun and is not complete
+            comment = self._active.dialect.keep_alive
+            if comment:  # only a stream has begun and is not complete
+                self._active.write(comment)
         else:
             super().probe()
 

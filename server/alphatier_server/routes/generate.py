@@ -49,7 +49,7 @@ class AsgiCycle:
         self._stream: Paced | None = None
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._begun = self._read = False
+        self._begun = self._read = self._broken_off = False
         self.method: str = scope["method"]
         self.head = Head(scope["headers"])
         self.client = scope["client"][0] if scope.get("client") else None
@@ -118,7 +118,7 @@ class AsgiCycle:
         headers = [
             (name, value) for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n")) if name
         ]
-        if not (self._read and self.keep_alive):
+        if not (self._read and self.keep_alive) and self._scope.get("http_version", "1.1").startswith("1"):
             headers.append((b"connection", b"close"))
         self._put({"type": "http.response.start", "status": status, "headers": headers})
 
@@ -133,6 +133,11 @@ class AsgiCycle:
     def finish(self, data: bytes = b"") -> None:
         """See ResponseWriter."""
         self._put({"type": "http.response.body", "body": data, "more_body": False})
+
+    def break_off(self) -> None:
+        """See ResponseWriter."""
+        self._broken_off = True  # a server closes the connection of an application that does not end its answer
+        self._wake.set()
 
     def follow_pace(self, stream: Paced | None) -> None:
         """See ResponseWriter."""
@@ -157,7 +162,7 @@ class AsgiCycle:
                 await self._send_one(message, send)
                 if message["type"] == "http.response.body" and not message["more_body"]:
                     return
-            if self._task is None or self._task.done():
+            if self._broken_off or self._task is None or self._task.done():
                 return
             self._wake.clear()
             await self._wake.wait()
