@@ -73,8 +73,8 @@ class Writer:
     def finish(self, data: bytes = b"") -> None:
         self._say("finish")
 
-    def break_off(self) -> None:
-        self._say("break_off")
+    def abort(self) -> None:
+        self._say("abort")
 
     def follow_pace(self, stream: Paced | None) -> None:
         pass
@@ -115,7 +115,7 @@ async def test_a_stream_that_cannot_be_written_fails_alone_with_one_line(
     async with fake_engine(in_pieces) as engine:
         made, replica = application(families, engine.url)
         await made.gateway.handle(made.dialects[CHAT], Asked(STREAM), broken)
-        assert broken.said[-1] in ("finish", "break_off")
+        assert broken.said[-1] in ("finish", "abort")
         assert replica.in_flight == 0
         await made.gateway.handle(made.dialects[CHAT], Asked(STREAM), sound)
         assert sound.said[-1] == "finish"
@@ -133,7 +133,7 @@ async def test_an_answer_that_cannot_be_written_is_broken_off(
         broken = Writer("answer")
         await made.gateway.handle(made.dialects[CHAT], Asked(b'{"model":"toy"}'), broken)
         made.close()
-    assert broken.said == ["break_off"]
+    assert broken.said == ["abort"]
     assert replica.in_flight == 0
     assert len(caplog.records) == 1
 

@@ -185,7 +185,7 @@ class GatewayCycle:
             self._head = b""
         self._complete()
 
-    def break_off(self) -> None:
+    def abort(self) -> None:
         """See ResponseWriter."""
         self.keep_alive = False
         self._complete()

@@ -224,7 +224,7 @@ def _say_last(last: LastBytes, response: ResponseWriter, record: RequestRecord) 
     except Exception:  # the process edge, as in `handle`: what cannot be written must not hang
         if record.outcome != "gateway_error":  # else it was told of
             log.exception("the answer to request %s could not be written", record.request_id)
-        response.break_off()
+        response.abort()
 
 
 def _start(response: ResponseWriter, dialect: Dialect, record: RequestRecord) -> None:
@@ -247,7 +247,7 @@ def _failed(error: GatewayError, dialect: Dialect, response: ResponseWriter, rec
         return response.finish
     if response.started:
         event = dialect.error_event(error, record.relay)
-        return partial(response.finish, event) if event else response.break_off
+        return partial(response.finish, event) if event else response.abort
     record.status = error.status
     head = _head(_JSON, dialect, record) + lines(error.headers)
     return partial(response.answer, error.status, head, dialect.error_body(error, record.request_id))

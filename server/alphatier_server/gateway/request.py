@@ -118,7 +118,7 @@ class Request(Protocol):
 class ResponseWriter(Protocol):
     """The answer to one request. Nothing here waits: what the client cannot take yet is held for it.
 
-    Either `answer` once, or `start`, any number of `write`, and `finish` or `break_off`. Header lines end with CR LF
+    Either `answer` once, or `start`, any number of `write`, and `finish` or `abort`. Header lines end with CR LF
     each.
     """
 
@@ -151,7 +151,7 @@ class ResponseWriter(Protocol):
         """The last piece of the body; may be empty."""
         ...
 
-    def break_off(self) -> None:
+    def abort(self) -> None:
         """End the answer where it is, so that the client can tell that it is not whole."""
         ...
 

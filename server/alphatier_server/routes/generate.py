@@ -134,7 +134,7 @@ class AsgiCycle:
         """See ResponseWriter."""
         self._put({"type": "http.response.body", "body": data, "more_body": False})
 
-    def break_off(self) -> None:
+    def abort(self) -> None:
         """See ResponseWriter."""
         self._broken_off = True  # a server closes the connection of an application that does not end its answer
         self._wake.set()
