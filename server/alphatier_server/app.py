@@ -136,14 +136,14 @@ class Application:
     """Close connections to engines, and write what is left of the log."""
 
 
-def create_app(config: GatewayConfig | Path | None = None) -> FastAPI:
+def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
     """A whole gateway in front of engines by URL; the settings are those of the file that ALPHATIER_CONFIG names.
 
     Raises ConfigError, KeyFileError or FamilyError.
     """
     source = Source(None, {})
     if not isinstance(config, GatewayConfig):
-        source = Source(config or _config_file(), {})
+        source = Source(Path(config or _config_file()), {})
         config = source.load()
     if not config.engines or any(engine.url is None for engine in config.engines):
         problem = "names no engines by URL, or some to start"
@@ -208,7 +208,9 @@ def assemble(
     parts.pool.on_gone(upstream.forget)
     recorder = Recorder(parts.metrics, parts.log)
     sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
-    queue = AdmissionQueue(settings.overload, spare=parts.pool.spare)
+    queue = AdmissionQueue(
+        settings.overload, spare=parts.pool.spare if settings.overload.max_in_flight_per_replica else None
+    )
     parts.pool.on_change(queue.wake)
     admitter = Admitter(parts.access, queue, parts.metrics)
     gateway = Gateway(parts.families, admitter, sender, recorder, settings.requests, parts.state)

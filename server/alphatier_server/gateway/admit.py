@@ -15,13 +15,15 @@ from alphatier_server.metrics.definitions import Metrics
 class Admitted:
     """What a request that was let in holds: its place within the key's limits, and its slot."""
 
-    __slots__ = ("_reservation", "_slot", "lines")
+    __slots__ = ("_reservation", "_slot", "lines", "weight")
 
     def __init__(self, reservation: Admission, slot: Slot) -> None:
         self._reservation = reservation
         self._slot = slot
         self.lines = reservation.lines
         """`x-ratelimit-*` headers for the answer, each with its CR LF; empty without limits."""
+        self.weight = slot.weight
+        """As many requests it counts for: the prompts of a batch."""
 
     def close(self, tokens: int | None) -> None:
         """Give both back; `tokens` were used (see Admission)."""
@@ -59,7 +61,9 @@ class Admitter:
         queued = self._queued[caller.priority]
         queued.inc()
         try:
-            slot = await self._queue.enter(tier=(family, tier), key=caller.name, priority=caller.priority)
+            slot = await self._queue.enter(
+                tier=(family, tier), key=caller.name, priority=caller.priority, requests=requests
+            )
         except BaseException as error:
             reservation.close(0)
             if isinstance(error, Overloaded):

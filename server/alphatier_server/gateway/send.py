@@ -105,8 +105,9 @@ class Sender:
         record: RequestRecord,
     ) -> Replica:
         try:
+            assert record.admission is not None
             record.lease = lease = self._pool.lease(
-                decision.family.name, decision.tier.name, body.values, attempts.avoid
+                decision.family.name, decision.tier.name, body.values, attempts.avoid, record.admission.weight
             )
         except NoEngine:
             if failed is not None:

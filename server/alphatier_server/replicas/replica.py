@@ -42,6 +42,7 @@ class Replica:
     draining: bool = False
     """Whether it gets no new requests and is to go when its last one has ended."""
     in_flight: int = field(default=0, init=False)
+    """Requests that it works on; a batch counts as its prompts."""
     using: dict[str, int] = field(default_factory=dict, init=False)
     """The engine's model name -> requests in flight on it; old weights are unloaded when theirs is gone."""
     seed: int = field(default=0, init=False)
@@ -59,15 +60,16 @@ class Lease:
     `probe` is its number where it tries a replica whose breaker was open, else 0.
     """
 
-    __slots__ = ("_model", "_open", "_pool", "_probe", "replica")
+    __slots__ = ("_model", "_open", "_pool", "_probe", "_weight", "replica")
 
-    def __init__(self, pool: "Pool", replica: Replica, model: str, probe: int = 0) -> None:
+    def __init__(self, pool: "Pool", replica: Replica, model: str, probe: int = 0, weight: int = 1) -> None:
         self.replica = replica
         self._pool = pool
         self._model = model
         self._probe = probe
         self._open = True
-        replica.in_flight += 1
+        self._weight = weight
+        replica.in_flight += weight
         replica.using[model] = replica.using.get(model, 0) + 1
         if replica.gauge is not None:
             replica.gauge.set(replica.in_flight)
@@ -78,7 +80,7 @@ class Lease:
             return
         self._open = False
         replica = self.replica
-        replica.in_flight -= 1
+        replica.in_flight -= self._weight
         left = replica.using[self._model] - 1
         if left:
             replica.using[self._model] = left
