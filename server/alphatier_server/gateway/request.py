@@ -152,7 +152,7 @@ class ResponseWriter(Protocol):
         ...
 
     def abort(self) -> None:
-        """End the answer where it is, so that the client can tell that it is not whole."""
+        """Break a started answer off, so that the client cannot take it for a whole one."""
         ...
 
     def follow_pace(self, stream: "Paced | None") -> None:

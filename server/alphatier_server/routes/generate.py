@@ -49,7 +49,7 @@ class AsgiCycle:
         self._stream: Paced | None = None
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._begun = self._read = self._broken_off = False
+        self._begun = self._read = False
         self.method: str = scope["method"]
         self.head = Head(scope["headers"])
         self.client = scope["client"][0] if scope.get("client") else None
@@ -135,9 +135,7 @@ class AsgiCycle:
         self._put({"type": "http.response.body", "body": data, "more_body": False})
 
     def abort(self) -> None:
-        """See ResponseWriter."""
-        self._broken_off = True  # a server closes the connection of an application that does not end its answer
-        self._wake.set()
+        """See ResponseWriter. A server breaks off what its application left incomplete."""
 
     def follow_pace(self, stream: Paced | None) -> None:
         """See ResponseWriter."""
@@ -162,7 +160,7 @@ class AsgiCycle:
                 await self._send_one(message, send)
                 if message["type"] == "http.response.body" and not message["more_body"]:
                     return
-            if self._broken_off or self._task is None or self._task.done():
+            if self._task is None or self._task.done():
                 return
             self._wake.clear()
             await self._wake.wait()
