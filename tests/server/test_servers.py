@@ -243,6 +243,35 @@ def test_a_get_answers_head_with_the_same_length_and_no_content(server: RunningS
         assert "date" in head.headers
 
 
+def test_a_key_that_is_there_twice_is_refused(server: RunningServer) -> None:
+    for method, path in (("POST", CHAT), ("GET", "/v1/models"), ("GET", "/admin/engines")):
+        for name in ("authorization", "x-api-key"):
+            headers = [(name, f"Bearer {KEY}"), (name, f"Bearer {ADMIN_KEY}"), ("content-type", "application/json")]
+            answer = httpx.request(method, server.url + path, headers=headers, content=b"{}")
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_header"), (path, name)
+
+
+def _first_line(client: socket.socket) -> bytes:
+    with client.makefile("rb") as answer:
+        return answer.readline()
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, EMBED, "/v1/models", "/admin/engines"])
+def test_who_has_no_key_is_told_so_before_the_body_comes(server: RunningServer, path: str) -> None:
+    with _connect(server.url) as client:
+        client.sendall(_raw(Case(401, path, b"x" * 90_000, key=None))[:-90_000])
+        assert b" 401 " in _first_line(client)
+
+
+def test_a_body_in_chunks_past_the_limit_is_refused_on_every_path(server: RunningServer) -> None:
+    for path in (CHAT, EMBED, "/admin/engines", "/v1/models"):
+        with _connect(server.url) as client:
+            head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN_KEY}\r\n"
+            head += "content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+            client.sendall(head.encode() + chunked(b" " * 60_000) * 2)  # without an end
+            assert b" 413 " in _first_line(client), path
+
+
 # -- clients that leave
 
 
