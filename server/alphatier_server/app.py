@@ -57,6 +57,7 @@ from alphatier_server.routes.health import health_router
 from alphatier_server.routes.metrics import metrics_router
 from alphatier_server.routes.models import models_router
 from alphatier_server.routes.openapi import describe_completions
+from alphatier_server.routes.openapi_schemas import RATE_LIMIT_HEADERS
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
@@ -82,7 +83,15 @@ _DESCRIPTION = """OpenAI's API in front of a family of efficiency tiers.
 Choose a tier by model name (`family:tier`), the header `X-Efficiency-Tier`, the field `efficiency_tier`,
 or `reasoning_effort`; the answer's headers say what ran."""
 
-_EXPOSED = ("x-request-id", "x-alphatier-tier", "x-alphatier-alpha", "x-alphatier-decision", "retry-after")
+_EXPOSED = (
+    "x-request-id",
+    "x-alphatier-tier",
+    "x-alphatier-alpha",
+    "x-alphatier-decision",
+    "x-should-retry",
+    "retry-after",
+    *RATE_LIMIT_HEADERS,
+)
 """Headers that a web page may read, where CORS is on."""
 
 
@@ -268,6 +277,7 @@ def _fastapi(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_request)
     app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(Exception, _fault)
     describe_completions(app)
     return app
 
@@ -305,6 +315,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
     return error_response(request.scope, error)
+
+
+async def _fault(request: Request, _error: Exception) -> Response:
+    """Starlette raises the error again, and the server logs it."""
+    return error_response(request.scope, GatewayError("The gateway failed.", code="gateway_error"))
 
 
 async def _wrong_request(request: Request, error: Exception) -> Response:

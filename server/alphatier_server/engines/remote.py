@@ -13,7 +13,7 @@ from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.health import HealthCheck
 from alphatier_server.engines.keys import bearer, header_lines
 from alphatier_server.engines.spec import writes_json
-from alphatier_server.errors import EngineError, UpstreamError
+from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
 
@@ -126,6 +126,8 @@ class RemoteEngine(Engine):
             if answer.status != 200:
                 raise ValueError(f"HTTP status {answer.status}")
             return [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
+        except NoDescriptors:
+            return self._cards if self._health.healthy else None
         except (UpstreamError, ValueError, KeyError, TypeError) as error:
             text = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
             self._report(_HEALTH, f"engine {self._url} does not list its models yet ({text:.100}); asking again")

@@ -104,7 +104,7 @@ class Gateway:
         finally:
             self._recorder.close(record)
             if last is not None and not response.disconnected:
-                last()
+                _say_last(last, response, record)
 
     async def _answer(
         self, dialect: Dialect, request: Request, response: ResponseWriter, record: RequestRecord
@@ -216,6 +216,15 @@ def _whole(
     record.result = "ok"
     record.status = answer.status
     return partial(response.answer, answer.status, _head(_kind(answer, dialect), dialect, record), client_bytes)
+
+
+def _say_last(last: LastBytes, response: ResponseWriter, record: RequestRecord) -> None:
+    try:
+        last()
+    except Exception:  # the process edge, as in `handle`: what cannot be written must not hang
+        if record.outcome != "gateway_error":  # else it was told of
+            log.exception("the answer to request %s could not be written", record.request_id)
+        response.abort()
 
 
 def _start(response: ResponseWriter, dialect: Dialect, record: RequestRecord) -> None:
