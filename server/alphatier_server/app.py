@@ -40,6 +40,7 @@ from alphatier_server.errors import (
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.handle import Gateway, HandleSettings
 from alphatier_server.gateway.record import Recorder
+from alphatier_server.gateway.request import Head
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access, OpenAccess
@@ -179,12 +180,13 @@ async def _live(control: ControlPlane, access: Access, application: Application)
 def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSettings:
     """What the application needs of the settings; `hosts` are those that are served (`ClientLimits`)."""
     limits = config.limits
+    descriptors = raise_limit()
     return AppSettings(
         ClientLimits(
             limits.max_body_bytes,
             limits.max_header_bytes,
             limits.client_timeout,
-            connections=limits.max_connections or connections_within(raise_limit()),
+            connections=limits.max_connections or connections_within(descriptors),
             hosts=hosts,
         ),
         limits.upstream(),
@@ -231,14 +233,14 @@ def assemble(
     app = _fastapi(settings, parts, dialects, lifespan or closing)
     for path, dialect in dialects.items():
         app.router.routes.append(Route(path, GeneratingPath(gateway, dialect, settings.clients)))
-    _add_pages(app, parts, lambda replica: replica.in_flight, private=settings.private)
+    _add_pages(app, parts, lambda replica: replica.in_flight, _administers(parts.access), private=settings.private)
     return Application(app, gateway, dialects, close)
 
 
 def operators_app(parts: Parts, settings: AppSettings, in_flight: Callable[[Replica], int]) -> FastAPI:
     """The pages of the second port, for operators: no generating path."""
     app = _fastapi(settings, parts, {}, None, private=True)
-    _add_pages(app, parts, in_flight, private=True)
+    _add_pages(app, parts, in_flight, lambda _request: True, private=True)
     return app
 
 
@@ -282,13 +284,25 @@ def _fastapi(
     return app
 
 
-def _add_pages(app: FastAPI, parts: Parts, in_flight: Callable[[Replica], int], *, private: bool) -> None:
-    app.include_router(health_router(parts.pool, parts.state, in_flight, detailed=private))
+def _add_pages(
+    app: FastAPI,
+    parts: Parts,
+    in_flight: Callable[[Replica], int],
+    details_for: Callable[[Request], bool],
+    *,
+    private: bool,
+) -> None:
+    app.include_router(health_router(parts.pool, parts.state, in_flight, details_for))
     app.include_router(models_router(parts.families, parts.access))
     if private:
         app.include_router(metrics_router(parts.metrics))
     if private and parts.administer is not None:
         app.include_router(admin_router(parts.administer, audit=parts.log.write))
+
+
+def _administers(access: Access) -> Callable[[Request], bool]:
+    """Whether a request carries an administrator's key."""
+    return lambda request: access.admin(*Head(request.scope["headers"]).credentials()) is not None
 
 
 def _config_file() -> Path:

@@ -225,6 +225,13 @@ def test_an_answer_is_the_same_under_every_server(answers: dict[str, dict[str, A
     assert (status, headers, body) == answers[REFERENCE][case]
 
 
+def test_no_answer_names_an_engines_address(answers: dict[str, dict[str, Any]], engine: RawEngine) -> None:
+    port = urlsplit(engine.url).netloc.partition(":")[2].encode()
+    for name, answer in answers.items():
+        told_of = [case for case, (_, _, body) in answer.items() if b"127.0.0.1" in body or port in body]
+        assert told_of == [], name
+
+
 def test_starlettes_test_client_gets_them_too(answers: dict[str, dict[str, Any]], folder: Path) -> None:
     with TestClient(create_app(folder / "gateway.toml"), base_url="http://gateway") as client:
         until(lambda: client.get("/health/ready").status_code == 200, 20)
