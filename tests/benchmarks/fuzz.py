@@ -2,13 +2,14 @@
 
     nice -n 15 python tests/benchmarks/fuzz.py --cpu-minutes 240
 
-Requests and streams go as bytes through a real gateway, over the accelerator and over plain ASGI; bodies and relays are
-fuzzed in the process. Each round is a run of pytest with fresh random seeds; the time is what it and all of its
+Requests and streams go as bytes through a real gateway, over the accelerator and over plain ASGI; bodies and relays
+are fuzzed in the process. Each round is a run of pytest with fresh random seeds; the time is what it and all of its
 processes took. It ends with status 1 when a round failed; its report, with the smallest example, is in `--keep`.
 """
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,7 @@ class Figures:
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for the reports. [default: a temporary one]")
 def main(cpu_minutes: float, jobs: int, kinds: tuple[str, ...], core: int | None, keep: Path | None) -> None:
     """Fuzz the gateway for a while."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     if core is not None:
         os.sched_setaffinity(0, {core})
     folder = keep or Path(tempfile.mkdtemp(prefix="fuzz-"))
@@ -88,7 +90,7 @@ def main(cpu_minutes: float, jobs: int, kinds: tuple[str, ...], core: int | None
             (folder / "figures.txt").write_text("\n".join([*figures.lines(), ""]))
     finally:
         for each in running.values():
-            each.process.terminate()
+            each.process.send_signal(signal.SIGINT)
     print("\n".join(figures.lines()))
     sys.exit(1 if figures.failed else 0)
 

@@ -45,8 +45,8 @@ VALUES = st.recursive(
 )
 NOISE = st.sampled_from(
     [b'"', b"\\", b"\\u006d", b"\\ud83e", b"\\ud83e\\udd14", b"\\u0000", b"{", b"}", b"[", b"]", b",", b":", b" ",
-     b"\t", b"\r\n", b"\x0b", b"\x00", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"NaN", b"Infinity", b"1e999",
-     b"-", b"01", b"1.", b".5", b"+1", b"0x1", b"true", b"null", b"//", b"/**/", b"[" * 9 + b"]" * 9,
+     b"\t", b"\r\n", b"\x0b", b"\x00", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"NaN", b"Infinity",
+     b"1e999", b"-", b"01", b"1.", b".5", b"+1", b"0x1", b"true", b"null", b"//", b"/**/", b"[" * 9 + b"]" * 9,
      b'"model":"other",', b'"m\\u006fdel":"other",', b'"stream":true,', b'"a":{"model":1},', b'""', b"\\/"]
 )  # fmt: skip
 
@@ -67,11 +67,10 @@ def bodies(draw: st.DrawFn) -> bytes:
 @settings(max_examples=examples(600), deadline=None)
 @given(raw=bodies(), value=st.sampled_from(["engine-terse", None, {"a": [1]}]), gone=st.sets(KEYS, max_size=2))
 def test_a_body_is_read_as_every_reader_reads_it_or_refused(raw: bytes, value: Any, gone: set[str]) -> None:
-    try:
-        body = JsonObject(raw, READ_FIELDS, DEPTH)
-    except JsonError as error:
-        event(f"refused: {str(error)[:20]}")
-        assert _may_be_refused(raw), (raw, error)
+    body = _read(raw)
+    if isinstance(body, str):
+        event(f"refused: {body[:20]}")
+        assert _may_be_refused(raw), (raw, body)
         return
     event("taken")
     members = _members(raw)
@@ -110,6 +109,14 @@ def test_a_body_is_decided_and_sent_on_or_refused(family: Family, raw: bytes, di
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
     return small_family(tmp_path_factory.mktemp("bodies") / "toy")
+
+
+def _read(raw: bytes) -> JsonObject | str:
+    """The body, or why it is refused."""
+    try:
+        return JsonObject(raw, READ_FIELDS, DEPTH)
+    except JsonError as error:
+        return str(error)
 
 
 def _members(raw: bytes) -> list[tuple[str, Any]]:
