@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from alphatier_server.errors import NoDescriptors
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.upstream import UpstreamClient, UpstreamError
 
@@ -20,11 +21,13 @@ class HealthCheck:
         self._known = False
 
     async def answers(self) -> bool:
-        """Whether the engine says that it is well, asked once."""
+        """Whether the engine says that it is well, asked once. Raises NoDescriptors where it cannot be asked."""
         try:
             answer = await self._client.fetch(
                 "GET", self._url, headers=self._headers, timeout=self._settings.health_timeout
             )
+        except NoDescriptors:
+            raise
         except UpstreamError:
             return False
         return answer.status < 400 or answer.status in (404, 405, 501)

@@ -14,7 +14,7 @@ from alphatier_models import Family
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess
 from alphatier_server.engines.spec import EngineSpec
-from alphatier_server.errors import EngineError
+from alphatier_server.errors import EngineError, NoDescriptors
 
 STARTS_WITHOUT_SUCCESS = 3
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -213,7 +213,11 @@ class ManagedEngine(Engine):
             done, _ = await asyncio.wait({ended}, timeout=settings.health_interval)
             if done:
                 return
-            good = await process.health.answers()
+            try:
+                good = await process.health.answers()
+            except NoDescriptors:  # the gateway's own trouble; it says nothing about the engine
+                well = time.monotonic()
+                continue
             changed = process.health.judge(good)
             if not good:
                 self._context.metrics.health_check_failures.labels(self.name).inc()

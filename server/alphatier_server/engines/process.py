@@ -15,7 +15,7 @@ from alphatier_server.engines.engine import EngineContext
 from alphatier_server.engines.health import HealthCheck
 from alphatier_server.engines.keys import bearer, header_lines
 from alphatier_server.engines.spec import EngineSpec
-from alphatier_server.errors import EngineError, UpstreamError
+from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
 from alphatier_server.replicas.replica import Replica
 
 START_LIMIT_SECONDS = 1800.0
@@ -81,11 +81,17 @@ class EngineProcess:
 
     async def until_ready(self) -> None:
         """Wait until it answers, and has loaded what it loads only when asked to. Raises EngineError."""
-        while not await self.health.answers():  # noqa: ASYNC110 - another process's state, nothing to wait on
+        while not await self._answers():  # noqa: ASYNC110 - another process's state, nothing to wait on
             await asyncio.sleep(_POLL_SECONDS)
         self.health.judge(True)
         for model in self.spec.preload:
             await self._preload(model)
+
+    async def _answers(self) -> bool:
+        try:
+            return await self.health.answers()
+        except NoDescriptors:
+            return False
 
     def missing(self, spec: EngineSpec) -> bool:
         """Whether the process lacks an adapter of `spec`."""

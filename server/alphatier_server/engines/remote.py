@@ -12,7 +12,7 @@ from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versione
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.health import HealthCheck
 from alphatier_server.engines.keys import bearer, header_lines
-from alphatier_server.errors import EngineError, UpstreamError
+from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
 
@@ -71,7 +71,11 @@ class RemoteEngine(Engine):
 
     async def _check(self) -> None:
         loaded = set(self._adapters.loaded)
-        cards = await self._ask()
+        try:
+            cards = await self._ask()
+        except NoDescriptors:  # the gateway's own trouble; it says nothing about the engine
+            self._report(_HEALTH, f"engine {self._url} cannot be checked: no file descriptor is left")
+            return
         changed = self._health.judge(cards is not None)
         if cards is None:
             self._failed(changed)
@@ -125,6 +129,8 @@ class RemoteEngine(Engine):
             if answer.status != 200:
                 raise ValueError(f"HTTP status {answer.status}")
             return [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
+        except NoDescriptors:
+            raise
         except (UpstreamError, ValueError, KeyError, TypeError) as error:
             text = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
             self._report(_HEALTH, f"engine {self._url} does not list its models yet ({text:.100}); asking again")
