@@ -29,8 +29,13 @@ def compare(
     metrics: str,
     seconds: float,
     stores: Stores | None = None,
+    *,
+    scarce: bool = False,
 ) -> Books:
-    """Check request by request, then limits and sums. `seconds` is how long the gateway has served at most."""
+    """Check request by request, then limits and sums. `seconds` is how long the gateway has served at most.
+
+    `scarce`: it had no descriptor for some of its clients.
+    """
     books = Books()
     recorded = _recorded(books, log)
     streams: dict[str, list[tuple[float, float]]] = {}
@@ -40,6 +45,8 @@ def compare(
         asked.add(planned.request_id)
         books.results[_name(sight)] += 1
         books.turned_away += sight.get("turned_away", 0)
+        if scarce and sight["fresh"] and not sight["status"]:  # it left, and had never been let in
+            sight["certain"] = False
         line = recorded.get(planned.request_id)
         if line is not None:
             line["prompts"] = planned.prompts

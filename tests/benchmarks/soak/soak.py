@@ -121,7 +121,10 @@ class Soak:
         log_lines = (line for line in requests if not line["request_id"].startswith(PREFIX))
         seconds = time.monotonic() - self._serving_since
         stores = Stores(redis_kills=figures.redis_faults.get(KILL, 0)) if self._options.redis else None
-        self._judge_books(compare(self._options.seed, read_seen(seen), log_lines, metrics, seconds, stores))
+        scarce = figures.scarcities > 0
+        self._judge_books(
+            compare(self._options.seed, read_seen(seen), log_lines, metrics, seconds, stores, scarce=scarce)
+        )
 
     def _ask(
         self,

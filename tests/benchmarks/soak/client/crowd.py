@@ -70,7 +70,7 @@ class Crowd:
                 if fresh:
                     turned_away += 1
                     await asyncio.sleep(TURNED_AWAY_SECONDS)
-            seen.turned_away = turned_away
+            seen.fresh, seen.turned_away = fresh, turned_away
             self._write(orjson.dumps(dataclasses.asdict(seen)) + b"\n")
             self.finished += 1
         if exchange is not None:
