@@ -51,7 +51,7 @@ class ChunkRelay:
         """Whether the stream's last event has been seen."""
         self._saw_finish = False
         self._sent_usage = False
-        self._last_chunk: dict[str, Any] = {}
+        self._first_chunk: dict[str, Any] = {}
 
     @property
     def observed(self) -> Observed:
@@ -152,8 +152,8 @@ class ChunkRelay:
         choices = values.get("choices") or []
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             return event + b"\n\n"
-        if choices:
-            self._last_chunk = values
+        if choices and not self._first_chunk:  # of the chunks after it some are never read
+            self._first_chunk = values
         self._tally.see_chunk(values)
         self._observed.queue_seconds = queue_seconds_of(values) or self._observed.queue_seconds
         replace: dict[str, Any] = {}
@@ -256,9 +256,9 @@ class ChunkRelay:
             return b""
         self._sent_usage = True
         kept: dict[str, Any] = {
-            key: self._last_chunk[key]
+            key: self._first_chunk[key]
             for key in ("id", "object", "created")
-            if isinstance(self._last_chunk.get(key), str | int)
+            if isinstance(self._first_chunk.get(key), str | int)
         }
         document = {**kept, "model": self._plan.model, "choices": [], "usage": usage.document()}
         return b"data: " + orjson.dumps(document) + b"\n\n"
