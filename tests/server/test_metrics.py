@@ -77,11 +77,11 @@ def test_a_gauge_may_ask_a_function() -> None:
 
 
 def test_series_without_room_are_counted_and_counting_in_them_is_no_error() -> None:
-    metrics = Metrics(capacity=30)
+    metrics = Metrics(capacity=110)
     value = metrics.registry.get_sample_value
     for tier in range(4):
         metrics.in_flight.labels("toy", str(tier)).inc()
-    for tier in range(4):  # each with 19 doubles
+    for tier in range(4):  # each with 19 doubles and its key
         for _ in range(3):
             metrics.request_completion_tokens.labels("toy", str(tier)).observe(5)
     assert value("alphatier_requests_in_flight", {"family": "toy", "tier": "3"}) == 1

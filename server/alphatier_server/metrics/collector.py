@@ -8,14 +8,14 @@ its interface for collectors.
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from alphatier_server.metrics.merge import Labels, Merge
-from alphatier_server.metrics.store import Store
+from alphatier_server.metrics.store import Labels, Merge, Series, Store
 
 
 class Counter:
@@ -32,20 +32,15 @@ class Counter:
         self._numbers[self._place] += amount
 
 
-class Gauge:
-    """One series that goes up and down."""
+class Gauge(Counter):
+    """One series that goes up and down: two doubles, the second is when it was set."""
 
-    __slots__ = ("_numbers", "_place", "_when", "function")
+    __slots__ = ("function",)
 
-    def __init__(self, numbers: Any, place: int, *, dated: bool = False) -> None:
-        self._numbers = numbers
-        self._place = place
-        self._when = place + 1 if dated else None
+    def __init__(self, numbers: Any, place: int) -> None:
+        super().__init__(numbers, place)
         self.function: Callable[[], float] | None = None
-
-    def inc(self, amount: float = 1) -> None:
-        """Raise it."""
-        self._numbers[self._place] += amount
+        """What scrapes of this process ask instead."""
 
     def dec(self, amount: float = 1) -> None:
         """Lower it."""
@@ -54,12 +49,7 @@ class Gauge:
     def set(self, value: float) -> None:
         """Let it be `value`."""
         self._numbers[self._place] = value
-        if self._when is not None:
-            self._numbers[self._when] = time.monotonic()
-
-    def set_function(self, function: Callable[[], float]) -> None:
-        """Let scrapes of this process ask for it."""
-        self.function = function
+        self._numbers[self._place + 1] = time.monotonic()
 
 
 class Histogram:
@@ -93,6 +83,8 @@ class _Labelled(Generic[Child]):
     A series for which the store has no room is counted with `refuse`, and its numbers are shown nowhere.
     """
 
+    _size = 1
+
     def __init__(
         self,
         name: str,
@@ -101,7 +93,6 @@ class _Labelled(Generic[Child]):
         store: Store,
         *,
         merge: Merge = "sum",
-        size: int = 1,
         refuse: Callable[[], None],
     ) -> None:
         self.name = name
@@ -109,7 +100,6 @@ class _Labelled(Generic[Child]):
         self._labels = tuple(labels)
         self._store = store
         self._merge = merge
-        self._size = size
         self._refuse = refuse
         self._children: dict[Labels, Child] = {}
 
@@ -121,11 +111,11 @@ class _Labelled(Generic[Child]):
     def remove_by_labels(self, labels: Mapping[str, str]) -> None:
         """Show the series with these values no more. Who still counts in one may."""
         wanted = [(self._labels.index(name), _text(value)) for name, value in labels.items()]
-        known = {*self._children, *(values for metric, values in self._store.series if metric == self.name)}
+        known = {*self._children, *(series.labels for series in self._store.series if series.metric == self.name)}
         for values in known:
             if all(values[position] == value for position, value in wanted):
                 self._children.pop(values, None)
-                self._store.remove(self.name, values)
+                self._store.remove(Series(self.name, self._merge, values))
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
         """What a scrape shows."""
@@ -137,12 +127,10 @@ class _Labelled(Generic[Child]):
         clean = tuple(map(_text, values))
         if clean != values:
             return self.labels(*clean)
-        place = self._store.begin(self.name, self._merge, values, self._size)
+        place = self._store.begin(Series(self.name, self._merge, values), self._size)
         if place is None:
             self._refuse()
-            child = self._child([0.0] * self._size, 0)
-        else:
-            child = self._child(self._store.numbers, place)
+        child = self._child([0.0] * self._size, 0) if place is None else self._child(self._store.numbers, place)
         self._children[values] = child
         return child
 
@@ -154,7 +142,6 @@ class Counters(_Labelled[Counter]):
     """A metric of counters."""
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        """What a scrape shows."""
         shown = CounterMetricFamily(self.name, self._text, labels=self._labels)
         for labels, (value,) in series.items():
             shown.add_metric(labels, value)
@@ -167,8 +154,9 @@ class Counters(_Labelled[Counter]):
 class Gauges(_Labelled[Gauge]):
     """A metric of gauges."""
 
+    _size = 2
+
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        """What a scrape shows."""
         shown = GaugeMetricFamily(self.name, self._text, labels=self._labels)
         for labels, values in series.items():
             child = self._children.get(labels)
@@ -177,7 +165,7 @@ class Gauges(_Labelled[Gauge]):
         return shown
 
     def _child(self, numbers: Any, place: int) -> Gauge:
-        return Gauge(numbers, place, dated=self._merge == "mostrecent")
+        return Gauge(numbers, place)
 
 
 class Histograms(_Labelled[Histogram]):
@@ -193,8 +181,9 @@ class Histograms(_Labelled[Histogram]):
         *,
         refuse: Callable[[], None],
     ) -> None:
-        super().__init__(name, text, labels, store, size=len(bounds) + 2, refuse=refuse)
+        super().__init__(name, text, labels, store, refuse=refuse)
         self._bounds = tuple(map(float, bounds))
+        self._size = len(bounds) + 2
         self._names = [_name(bound) for bound in (*self._bounds, float("inf"))]
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
@@ -207,9 +196,8 @@ class Histograms(_Labelled[Histogram]):
         return shown
 
     def _buckets(self, values: Sequence[float], exemplars: Mapping[int, Any]) -> list[Any]:
-        buckets, below = [], 0.0
-        for number, name in enumerate(self._names):
-            below += values[number]
+        buckets = []
+        for number, (name, below) in enumerate(zip(self._names, accumulate(values[:-1]), strict=True)):
             last = exemplars.get(number)
             buckets.append((name, below, None if last is None else Exemplar(*last)))
         return buckets

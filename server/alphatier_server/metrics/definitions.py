@@ -7,13 +7,13 @@ describes each metric; a test fails when one is missing there.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
 from alphatier_models import Family
 from alphatier_server.metrics.collector import Counters, Gauge, Gauges, Histograms, StoreCollector
-from alphatier_server.metrics.merge import Merge, forget_gauges
-from alphatier_server.metrics.store import CAPACITY, SharedStore, Store
+from alphatier_server.metrics.store import CAPACITY, Merge, Store, forget_gauges
 
 TOKEN_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
@@ -22,6 +22,7 @@ OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 
 
 ENDPOINTS = ("chat/completions", "completions", "responses", "messages")
 
+_Kind = TypeVar("_Kind", Counters, Gauges, Histograms)
 _TIER = ("family", "tier")
 _ENDPOINT = ("family", "tier", "endpoint")
 
@@ -36,21 +37,16 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None, process: str = "main", *, capacity: int = CAPACITY) -> None:
         self._folder = folder
-        self._store = Store(capacity) if folder is None else SharedStore(folder, process, capacity)
+        self._store = Store(capacity, folder, process)
         self._metrics: list[Counters | Gauges | Histograms] = []
-        self._refused = Counters(
-            "alphatier_metric_series_dropped",
-            "Metric series that had no room.",
-            (),
-            self._store,
-            refuse=lambda: None,
-        )
-        self.series_dropped = self._refused.labels()
+        words = "alphatier_metric_series_dropped", "Metric series that had no room."
+        dropped = Counters(*words, (), self._store, refuse=lambda: None)
+        self.series_dropped = dropped.labels()
         self._requests_and_tokens()
         self._latencies()
         self._events()
         self._engines()
-        self._metrics.append(self._refused)
+        self._metrics.append(dropped)
         self.registry = CollectorRegistry()
         """What a scrape shows."""
         self.registry.register(StoreCollector(self._store, self._metrics))
@@ -173,7 +169,7 @@ class Metrics:
         gauge = self.replica_in_flight.labels(name)
         if self._folder is not None:  # other processes cannot call a function of this one
             return gauge
-        gauge.set_function(in_flight)
+        gauge.function = in_flight
         return None
 
     def forget_replica(self, name: str) -> None:
@@ -189,18 +185,16 @@ class Metrics:
             metric.remove_by_labels({"replica": name})
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counters:
-        metric = Counters(f"alphatier_{name}", text, labels, self._store, refuse=self.series_dropped.inc)
-        self._metrics.append(metric)
-        return metric
+        return self._shown(Counters(f"alphatier_{name}", text, labels, self._store, refuse=self.series_dropped.inc))
 
-    def _gauge(self, name: str, text: str, labels: Sequence[str], over_workers: Merge = "livesum") -> Gauges:
-        size = 2 if over_workers == "mostrecent" else 1
+    def _gauge(self, name: str, text: str, labels: Sequence[str], merge: Merge = "livesum") -> Gauges:
         refuse = self.series_dropped.inc
-        metric = Gauges(f"alphatier_{name}", text, labels, self._store, merge=over_workers, size=size, refuse=refuse)
-        self._metrics.append(metric)
-        return metric
+        return self._shown(Gauges(f"alphatier_{name}", text, labels, self._store, merge=merge, refuse=refuse))
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histograms:
-        metric = Histograms(f"alphatier_{name}", text, labels, self._store, buckets, refuse=self.series_dropped.inc)
+        refuse = self.series_dropped.inc
+        return self._shown(Histograms(f"alphatier_{name}", text, labels, self._store, buckets, refuse=refuse))
+
+    def _shown(self, metric: _Kind) -> _Kind:
         self._metrics.append(metric)
         return metric
