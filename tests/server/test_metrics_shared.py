@@ -115,14 +115,14 @@ def test_a_file_that_is_just_being_made_breaks_no_scrape(tmp_path: Path, parent:
 def test_a_removed_replicas_series_vanish_and_come_back_with_it(tmp_path: Path, parent: Metrics) -> None:
     worker, dead = Metrics(tmp_path, "worker0"), Metrics(tmp_path, "worker1")
     for process in (parent, worker, dead):
-        process.show_replica("engine", lambda: 0)
+        process.show_replica("engine")
         process.replica_ejections.labels("engine", "health").inc()
     parent.forget_process("worker1")  # it hears of the removal no more
     for process in (parent, worker):
         process.forget_replica("engine")
     assert 'replica="engine"' not in scraped(parent)
     for process in (parent, worker):
-        process.show_replica("engine", lambda: 0)
+        process.show_replica("engine")
     assert metric_value(scraped(worker), "alphatier_replica_ejections_total", by="health") == 3
 
 

@@ -7,7 +7,7 @@ its interface for collectors.
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
@@ -35,12 +35,7 @@ class Counter:
 class Gauge(Counter):
     """One series that goes up and down: two doubles, the second is when it was set."""
 
-    __slots__ = ("function",)
-
-    def __init__(self, numbers: Any, place: int) -> None:
-        super().__init__(numbers, place)
-        self.function: Callable[[], float] | None = None
-        """What scrapes of this process ask instead."""
+    __slots__ = ()
 
     def dec(self, amount: float = 1) -> None:
         """Lower it."""
@@ -80,27 +75,17 @@ Child = TypeVar("Child", Counter, Gauge, Histogram)
 class _Labelled(Generic[Child]):
     """One metric: a series for each combination of label values that was asked for.
 
-    A series for which the store has no room is counted with `refuse`, and its numbers are shown nowhere.
+    The numbers of a series for which the store has no room are shown nowhere.
     """
 
     _size = 1
 
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        labels: Sequence[str],
-        store: Store,
-        *,
-        merge: Merge = "sum",
-        refuse: Callable[[], None],
-    ) -> None:
+    def __init__(self, store: Store, name: str, text: str, labels: Labels, merge: Merge = "sum") -> None:
         self.name = name
         self._text = text
-        self._labels = tuple(labels)
+        self._labels = labels
         self._store = store
         self._merge = merge
-        self._refuse = refuse
         self._children: dict[Labels, Child] = {}
 
     def labels(self, *values: str) -> Child:
@@ -128,8 +113,6 @@ class _Labelled(Generic[Child]):
         if clean != values:
             return self.labels(*clean)
         place = self._store.begin(Series(self.name, self._merge, values), self._size)
-        if place is None:
-            self._refuse()
         child = self._child([0.0] * self._size, 0) if place is None else self._child(self._store.numbers, place)
         self._children[values] = child
         return child
@@ -158,10 +141,8 @@ class Gauges(_Labelled[Gauge]):
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
         shown = GaugeMetricFamily(self.name, self._text, labels=self._labels)
-        for labels, values in series.items():
-            child = self._children.get(labels)
-            function = None if child is None else child.function
-            shown.add_metric(labels, values[0] if function is None else function())
+        for labels, (value, _) in series.items():
+            shown.add_metric(labels, value)
         return shown
 
     def _child(self, numbers: Any, place: int) -> Gauge:
@@ -171,17 +152,8 @@ class Gauges(_Labelled[Gauge]):
 class Histograms(_Labelled[Histogram]):
     """A metric of histograms with the same bounds."""
 
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        labels: Sequence[str],
-        store: Store,
-        bounds: Sequence[float],
-        *,
-        refuse: Callable[[], None],
-    ) -> None:
-        super().__init__(name, text, labels, store, refuse=refuse)
+    def __init__(self, store: Store, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
+        super().__init__(store, name, text, labels)
         self._bounds = tuple(map(float, bounds))
         self._size = len(bounds) + 2
         self._names = [_name(bound) for bound in (*self._bounds, float("inf"))]
@@ -206,17 +178,37 @@ class Histograms(_Labelled[Histogram]):
         return Histogram(numbers, place, self._bounds)
 
 
-class StoreCollector(Collector):
-    """Shows metrics with the numbers of a store."""
+_Kind = TypeVar("_Kind", Counters, Gauges, Histograms)
 
-    def __init__(self, store: Store, metrics: Sequence[Counters | Gauges | Histograms]) -> None:
+
+class StoreCollector(Collector):
+    """Makes metrics whose numbers are in a store, and shows them. `prefix` begins their names."""
+
+    def __init__(self, store: Store, prefix: str = "") -> None:
         self._store = store
-        self._metrics = metrics
+        self._prefix = prefix
+        self._metrics: list[Counters | Gauges | Histograms] = []
+
+    def counters(self, name: str, text: str, *labels: str) -> Counters:
+        """A new metric."""
+        return self._shown(Counters(self._store, self._prefix + name, text, labels))
+
+    def gauges(self, name: str, text: str, *labels: str, merge: Merge = "livesum") -> Gauges:
+        """A new metric."""
+        return self._shown(Gauges(self._store, self._prefix + name, text, labels, merge))
+
+    def histograms(self, name: str, text: str, *labels: str, bounds: Sequence[float]) -> Histograms:
+        """A new metric."""
+        return self._shown(Histograms(self._store, self._prefix + name, text, labels, bounds))
 
     def collect(self) -> Iterable[Metric]:
         """All of them, those without series too."""
         values = self._store.read()
         return [metric.family(values.get(metric.name, {})) for metric in self._metrics]
+
+    def _shown(self, metric: _Kind) -> _Kind:
+        self._metrics.append(metric)
+        return metric
 
 
 def _name(bound: float) -> str:

@@ -14,7 +14,7 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -53,6 +53,8 @@ class Store:
     """
 
     def __init__(self, capacity: int = CAPACITY, folder: Path | None = None, process: str = "main") -> None:
+        self.on_full: Callable[[], None] = lambda: None
+        """Called for each series that has no room."""
         self._folder = folder
         self._capacity = capacity
         self._file = None if folder is None else os.open(_file(folder, process), os.O_RDWR | os.O_CREAT, 0o600)
@@ -67,6 +69,7 @@ class Store:
         if record is None:
             record = self._append(series, size)
         if record is None:
+            self.on_full()
             return None
         if self.numbers[record + _NOTED] <= 0:
             self.numbers[record + _NOTED] = time.monotonic()
