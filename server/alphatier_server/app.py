@@ -43,7 +43,7 @@ from alphatier_server.gateway.record import Recorder
 from alphatier_server.gateway.request import Head
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
-from alphatier_server.keys.access import Access, OpenAccess
+from alphatier_server.keys.access import Access
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.queue import AdmissionQueue
 from alphatier_server.logs import RequestLog
@@ -120,7 +120,7 @@ class Parts:
     families: Mapping[str, Family]
     pool: Pool
     metrics: Metrics
-    access: Access = field(default_factory=OpenAccess)
+    access: Access = field(default_factory=Access)
     state: GatewayState = field(default_factory=GatewayState)
     log: RequestLog = field(default_factory=RequestLog)
     administer: Administer | None = None
