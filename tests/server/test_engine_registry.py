@@ -12,6 +12,7 @@ from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.registry import EngineRegistry
+from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool, Replica
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
@@ -39,9 +40,9 @@ class FaultyEngine(Engine):
         await self.fail.wait()
         raise RuntimeError("secret")
 
-    async def prepare(self, change: FamilyChange) -> None: ...
+    async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None: ...
 
-    def commit(self, change: FamilyChange) -> None: ...
+    def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None: ...
 
     def unused(self) -> list[tuple[str, str]]:
         return []

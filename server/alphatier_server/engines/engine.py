@@ -10,6 +10,7 @@ from typing import Any, Literal
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.devices import Devices
+from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.upstream import UpstreamClient
@@ -78,20 +79,19 @@ class Engine(ABC):
         """Keep the pool up to date about it. Raises EngineError when it has to be given up."""
 
     @abstractmethod
-    async def prepare(self, change: FamilyChange) -> None:
-        """Get what the new family needs, so that `commit` can switch at once. Raises EngineError; nothing changed."""
+    async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None:
+        """Get what the new family needs, so that `commit` can switch at once. Raises EngineError; nothing changed.
+
+        `spec` is the plan of an engine that runs here for the new family.
+        """
 
     @abstractmethod
-    def commit(self, change: FamilyChange) -> None:
+    def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
         """Switch to the new family, for requests from now on."""
 
     def release(self) -> None:
         """Give it requests, from now on."""
         self.held = False
-
-    def abandon(self) -> None:
-        """The change for which `prepare` was called does not happen."""
-        return
 
     @abstractmethod
     def unused(self) -> list[tuple[str, str]]:

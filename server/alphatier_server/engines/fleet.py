@@ -14,21 +14,20 @@ mirror its own, and `busy` tells what all of them have open.
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alphatier_models import Family, FamilyError, load_family
+from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
 from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Origin, Report
-from alphatier_server.engines.family_changes import FamilyChanges
+from alphatier_server.engines.family_changes import Affected, affected, verb
 from alphatier_server.engines.keys import EngineKeys, checked
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
-from alphatier_server.engines.registry import EngineRegistry, UnknownEngine
+from alphatier_server.engines.registry import POLL_SECONDS, EngineRegistry, UnknownEngine
 from alphatier_server.engines.remote import RemoteEngine
 from alphatier_server.errors import EngineError
 from alphatier_server.metrics.definitions import Metrics
@@ -68,35 +67,18 @@ class Fleet:
         """
         self.families = families
         self.folders = {name: folder.resolve() for name, folder in folders.items()}
-        self._report = report
         self._checksums = checksums
         store = AdapterStore(logs / "work" / "adapters", checksums=checksums)
         self._keys = EngineKeys(default_key, environment)
         self._plan = DesiredEngines(planner, logs / "work", store, self._keys)
-        self._client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
+        client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
         self._context = EngineContext(
-            pool,
-            metrics,
-            self._client,
-            report,
-            busy or pool.in_flight,
-            logs,
-            store,
-            Devices(),
-            self._keys.environment,
+            pool, metrics, client, report, busy or pool.in_flight, logs, store, Devices(), self._keys.environment
         )
         self._registry = EngineRegistry(self._context, on_failure)
         self._lock = asyncio.Lock()
         self._loading: list[str] = []
         self._applied = 0
-        self._changes = FamilyChanges(
-            self.families,
-            self.folders,
-            self._context,
-            self._registry,
-            lambda desired: self._begin(desired, "config", held=True),
-            self._lock,
-        )
         self._settings = list(engines)
         self._dismissed: set[tuple[Any, ...]] = set()
         """What an administrator has removed; it comes back with the next change of the settings."""
@@ -112,7 +94,7 @@ class Fleet:
     async def close(self) -> None:
         """End all engines that run here, and forget the others."""
         await self._registry.close()
-        self._client.close()
+        self._context.client.close()
 
     # --- engines ----------------------------------------------------------------------------------
 
@@ -172,7 +154,7 @@ class Fleet:
         try:
             await self._registry.all_settled(new)
         except EngineError as error:
-            self._report(f"The engines from before stay. {error}")
+            self._context.report(f"The engines from before stay. {error}")
             return
         if number == self._applied:
             for engine in gone:
@@ -202,15 +184,8 @@ class Fleet:
         return list(self._loading)
 
     def follow(self, task: "asyncio.Task[Family]") -> None:
-        """Report how a change ends that nobody waits for any more."""
-
-        async def ended() -> None:
-            try:
-                await task
-            except (FamilyError, EngineError) as error:
-                self._report(str(error))
-
-        self._registry.job(ended())
+        """Report how a change fails that nobody waits for any more."""
+        self._registry.follow(task)
 
     async def remove_family(self, name: str) -> None:
         """Serve the family no more: 404 for new requests, and its engines drain. Raises UnknownEngine."""
@@ -226,14 +201,67 @@ class Fleet:
             await self.remove_family(name)
 
     async def _change(self, change: FamilyChange) -> None:
-        await self._changes.make(change, await asyncio.to_thread(self._desired_after, change))
+        """Prepare it, then switch. `_lock` is held, and what is old is unloaded once it is free."""
+        desired = await asyncio.to_thread(self._desired_after, change)
+        concerned = affected(self._registry, change, desired)
+        new = [self._begin(one, "config", held=True) for one in concerned.coming]
+        try:
+            await self._registry.all_settled(new)
+            for engine, spec in concerned.staying:
+                await engine.prepare(change, spec)
+        except BaseException:
+            for engine in new:
+                self._registry.job(self._registry.remove(engine))
+            raise
+        else:
+            self._switch(change, concerned, new)
+        finally:
+            self._registry.job(self._tidy())
+
+    def _switch(self, change: FamilyChange, concerned: Affected, new: Sequence[Engine]) -> None:
+        """One step, without waiting: no request sees a half of it."""
+        with self._context.pool.batch():
+            if change.new is None:
+                del self.families[change.name], self.folders[change.name]
+            else:
+                self.families[change.name] = change.new
+                self.folders[change.name] = change.folder
+                self._context.metrics.declare(change.new)
+            for engine, spec in concerned.staying:
+                engine.commit(change, spec)
+            for engine in new:
+                engine.release()
+            for engine in concerned.going:
+                self._registry.drain(engine)
+            self._context.pool.touch()
+        if change.new is None:
+            self._registry.job(self._forget_family_when_idle(change.name))
+        self._context.report(f"family {change.name} was {verb(change)}")
+
+    async def _tidy(self) -> None:
+        """Unload what no tier needs, each when its last request has ended."""
+        left = True
+        while left:
+            async with self._lock:
+                left = await self._registry.unload_unused()
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _forget_family_when_idle(self, family: str) -> None:
+        """What engines by URL have of it; they themselves stay."""
+        pool = self._context.pool
+        names = [replica.name for replica in pool.replicas if replica.family == family and replica.draining]
+        await self._registry.idle(names)
+        if family not in self.families:
+            for name in names:
+                pool.remove(name)
+
+    # --- plans ------------------------------------------------------------------------------------
 
     def _desired_after(self, change: FamilyChange) -> list[DesiredEngine]:
         if change.new is None:
             return []
-        families, folders = {change.name: change.new}, {change.name: change.folder}
         managed = [settings for settings in self._settings if settings.url is None]
-        desired = self._plan.all(managed, families, folders)
+        desired = self._plan.all(managed, {change.name: change.new}, {change.name: change.folder})
         return [one for one in desired if one.key not in self._dismissed]
 
     def _desired(self, engines: Iterable[EngineSettings]) -> list[DesiredEngine]:
@@ -245,10 +273,9 @@ class Fleet:
         engine: Engine
         if desired.spec is None:
             key = api_key or self._keys.of(desired.settings)
-            engine = RemoteEngine(desired.settings, self.families, self.folders, self._context, api_key=key)
+            engine = RemoteEngine(desired.settings, self.families, self.folders, self._context, key)
         else:
-            planner = partial(self._plan.spec, desired)
-            engine = ManagedEngine(desired.spec, self._context, name=desired.name, planner=planner)
+            engine = ManagedEngine(desired.spec, self._context, desired.name)
         engine.origin, engine.key, engine.held = origin, desired.key, held
         self._registry.begin(engine)
         return engine

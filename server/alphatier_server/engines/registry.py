@@ -5,11 +5,13 @@ Which engines there should be is decided elsewhere (`fleet`).
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
+from alphatier_models import FamilyError
 from alphatier_server.engines.engine import Engine, EngineContext
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.errors import EngineError
@@ -33,7 +35,7 @@ class EngineRegistry:
         self._on_failure = on_failure
         self._engines: dict[str, Engine] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: set[asyncio.Task[Any]] = set()
 
     def __iter__(self) -> Iterator[Engine]:
         return iter(list(self._engines.values()))
@@ -108,9 +110,12 @@ class EngineRegistry:
                 await self._unload(engine, model)
         return bool(left)
 
-    def job(self, work: Coroutine[Any, Any, None]) -> None:
+    def job(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do it beside everything else; `close` ends it."""
-        task = asyncio.create_task(work)
+        self.follow(asyncio.create_task(work))
+
+    def follow(self, task: "asyncio.Task[Any]") -> None:
+        """Nobody else waits for it: report how it fails."""
         self._jobs.add(task)
         task.add_done_callback(self._job_done)
 
@@ -161,14 +166,15 @@ class EngineRegistry:
                 log.exception("the supervision of engine %s failed", engine.name)
                 faults = 1 if time.monotonic() - began > LONGEST_PAUSE_SECONDS else faults + 1
                 pause = min(LONGEST_PAUSE_SECONDS, 2.0 ** (faults - 1))
-                self._take_out(engine, f"failed ({type(error).__name__}, see the log); trying again in {pause:g} s")
+                self._take_out(engine, error, pause)
                 await asyncio.sleep(pause)
 
-    def _take_out(self, engine: Engine, why: str) -> None:
+    def _take_out(self, engine: Engine, error: Exception, pause: float) -> None:
         with self._context.pool.batch():
             for name in engine.replicas():
                 self._context.pool.set_up(name, False)
-        self._context.report(f"the supervision of engine {engine.name} {why}")
+        again = f"failed ({type(error).__name__}, see the log); trying again in {pause:g} s"
+        self._context.report(f"the supervision of engine {engine.name} {again}")
 
     def _give_up(self, engine: Engine, error: EngineError) -> None:
         engine.error = str(error)
@@ -201,15 +207,15 @@ class EngineRegistry:
         except EngineError as error:
             self._context.report(str(error))
 
-    def _job_done(self, task: asyncio.Task[None]) -> None:
+    def _job_done(self, task: asyncio.Task[Any]) -> None:
         self._jobs.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, EngineError | FamilyError):
+            self._context.report(str(error))
+        elif error is not None:
             log.error("a change of the engines failed", exc_info=error)
 
     def _unique(self, name: str) -> str:
         """An engine that replaces one of its name gets another: both are there for a while."""
-        number = 2
-        unique = name
-        while unique in self._engines or unique in self._tasks:
-            unique, number = f"{name}~{number}", number + 1
-        return unique
+        names = itertools.chain([name], (f"{name}~{number}" for number in itertools.count(2)))
+        return next(name for name in names if name not in self._engines and name not in self._tasks)
