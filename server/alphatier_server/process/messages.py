@@ -18,6 +18,15 @@ OPERATOR = "alphatier.operator"
 log = logging.getLogger("alphatier")
 
 
+class ServeError(Exception):
+    """The gateway cannot start or had to stop; the message names the remedy."""
+
+
+def announce(text: str) -> None:
+    """A message for the operator, whatever the log's level."""
+    logging.getLogger(OPERATOR).info("%s", text)
+
+
 def configure_logging(settings: LogSettings) -> None:
     """Let all messages go to standard error. Uvicorn's own only where something is wrong, or at debug."""
     handler = MessageHandler(standard_error(), as_json=is_json(settings.format))
