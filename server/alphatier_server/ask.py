@@ -56,7 +56,6 @@ class Asker:
 
     @property
     def family(self) -> str:
-        """The family's name."""
         return self._model.partition(":")[0]
 
     def cards(self) -> list[dict[str, Any]]:
@@ -65,7 +64,6 @@ class Asker:
         return [known for name, known in details if known and name == f"{self.family}:{known.get('tier')}"]
 
     def tiers(self) -> list[str]:
-        """Their names."""
         return [str(card["tier"]) for card in self.cards()]
 
     def ask(self, question: str, *, tier: str | None = None, effort: str | None = None, **more: Any) -> Answer:
@@ -83,7 +81,6 @@ class Asker:
         return _answer(question, completion, raw.headers, time.perf_counter() - started)
 
     def close(self) -> None:
-        """Close its connections."""
         self._client.close()
 
     def _fetch_cards(self) -> list[Any]:

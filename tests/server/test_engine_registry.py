@@ -81,11 +81,11 @@ async def test_an_engine_whose_supervision_fails_is_down_for_a_while_and_comes_b
             engine.fail.set()
             await eventually(lambda: not pool.ready())
         engine.fail.clear()
-        assert engines.status(engine)["state"] == "down"
-        shown = f"{reported} {engines.status(engine)}"
+        assert engines.status()[0]["state"] == "down"
+        shown = f"{reported} {engines.status()}"
         assert "RuntimeError, see the log" in shown
         assert "secret" not in shown  # what a stranger's exception says is for the log only
         assert "Traceback" in caplog.text
         await eventually(pool.ready)
         assert engine.starts == 2
-        assert engines.status(engine)["state"] == "up"
+        assert engines.status()[0]["state"] == "up"

@@ -54,7 +54,7 @@ async def toys(count: int = 2, fault: str = "", silence: float = 30.0) -> AsyncI
     dead: list[int] = []
     workers = Workers(
         listeners,
-        lambda index: {"fault": fault},
+        {"fault": fault},
         lambda: {"replicas": ["a"]},
         announce=told.append,
         on_death=dead.append,

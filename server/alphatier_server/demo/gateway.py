@@ -41,7 +41,6 @@ class Gateway:
             )
 
     def url(self) -> str | None:
-        """Where it listens, once it has said so."""
         said = re.search(r"https?://[\w.:\[\]]+", self.log.read_text(errors="replace"))
         return said.group() if said else None
 
@@ -64,7 +63,6 @@ class Gateway:
         self._process.stdin.close()
 
     def last_lines(self, count: int = 15) -> Iterator[str]:
-        """The ends of the gateway's and the engines' logs."""
         for log in sorted(self.log.parent.glob("*.log")):
             yield f"{log}:"
             yield from (f"    {line[:300]}" for line in log.read_text(errors="replace").splitlines()[-count:])

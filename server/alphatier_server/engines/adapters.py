@@ -66,7 +66,6 @@ class RuntimeAdapters:
         return next((name for name in names if self.loaded.get(name) == sha256), None)
 
     def lacks(self, adapter: Adapter) -> bool:
-        """Whether these weights are not loaded, under either name."""
         return self.name_of(adapter.public, adapter.sha256) is None
 
     async def load(self, adapter: Adapter) -> str:
@@ -81,7 +80,6 @@ class RuntimeAdapters:
         return name
 
     async def unload(self, name: str) -> None:
-        """Raises EngineError."""
         status, text = await self._api.post("/v1/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
         if status not in (200, 404):
             raise EngineError(f"engine {self._api.name} did not unload {name}: {status} {text:.500}")

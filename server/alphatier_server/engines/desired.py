@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.engine import Key
 from alphatier_server.engines.keys import EngineKeys
 from alphatier_server.engines.plan import installed_engine
 from alphatier_server.engines.spec import EngineSpec
@@ -22,8 +22,7 @@ class DesiredEngine:
     """One engine that is asked for: one by URL, or one of the replicas of one to run."""
 
     name: str
-    key: tuple[Any, ...]
-    """Engines of one key are the same engine; the weights are no part of it, as they may change under it."""
+    key: Key
     settings: EngineSettings
     spec: EngineSpec | None = None
 
@@ -40,7 +39,6 @@ class DesiredEngines:
     def all(
         self, engines: Iterable[EngineSettings], families: Mapping[str, Family], folders: Mapping[str, Path]
     ) -> list[DesiredEngine]:
-        """Every engine that these settings ask for. Raises EngineError."""
         desired: list[DesiredEngine] = []
         for settings in engines:
             if settings.url is not None:

@@ -18,6 +18,9 @@ from alphatier_server.upstream import UpstreamClient
 Report = Callable[[str], None]
 """Takes a line for the operator."""
 Origin = Literal["config", "admin"]
+"""Who asked for an engine."""
+Key = tuple[Any, ...]
+"""Engines of one key are the same engine; the weights are no part of it, as they may change under it."""
 Busy = Callable[[str, str | None], int]
 """Requests that all processes have open on a replica (first argument), or on one of its models (second)."""
 
@@ -47,6 +50,10 @@ class FamilyChange:
     new: Family | None
     folder: Path
 
+    @property
+    def verb(self) -> str:
+        return "removed" if self.new is None else "added" if self.old is None else "changed"
+
 
 class Engine(ABC):
     """One engine. `run` works until it is cancelled; the fleet decides when it comes and goes."""
@@ -54,10 +61,9 @@ class Engine(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self.origin: Origin = "config"
-        """Who asked for it."""
-        self.key: tuple[Any, ...] = ()
-        """What tells it from other engines, whatever weights it has."""
+        self.key: Key = ()
         self.draining = False
+        self.removed = False
         self.held = False
         """Whether it gets no requests until `release`."""
         self.error: str | None = None
@@ -90,7 +96,6 @@ class Engine(ABC):
         """Switch to the new family, for requests from now on."""
 
     def release(self) -> None:
-        """Give it requests, from now on."""
         self.held = False
 
     @abstractmethod

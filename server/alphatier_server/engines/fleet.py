@@ -1,14 +1,16 @@
 """The engines of one gateway and the families they serve, while both come, change and go.
 
-The fleet owns the engines' tasks. What it promises:
+What the fleet promises:
 
 - A change is prepared first and then switched in one step: the family that the endpoints look up, the tiers
   that each replica serves, and which engines get requests. What cannot be prepared changes nothing.
 - Requests under way keep the engine and the weights that they began on. These go when their last request
   has ended, or when the drain limit is over.
 
-Changes happen one after another. With worker processes the fleet lives in the parent; the workers' pools
-mirror its own, and `busy` tells what all of them have open.
+An engine that can take a changed family over as it is (adapters come and go) stays; one that cannot is
+replaced by a new one, which gets no requests before the switch, and drains after it. Changes happen one after
+another. With worker processes the fleet lives in the parent; the workers' pools mirror its own, and `busy` tells
+what all of them have open.
 """
 
 import asyncio
@@ -22,13 +24,13 @@ from alphatier_models.files import family_file
 from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan
 from alphatier_server.engines.devices import Devices
-from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Origin, Report
-from alphatier_server.engines.family_changes import Affected, affected, verb
+from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Key, Origin, Report
 from alphatier_server.engines.keys import EngineKeys, checked
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
-from alphatier_server.engines.registry import POLL_SECONDS, EngineRegistry, UnknownEngine
+from alphatier_server.engines.registry import EngineRegistry, UnknownEngine
 from alphatier_server.engines.remote import RemoteEngine
+from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.errors import EngineError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
@@ -80,34 +82,31 @@ class Fleet:
         self._loading: list[str] = []
         self._applied = 0
         self._settings = list(engines)
-        self._dismissed: set[tuple[Any, ...]] = set()
+        self._dismissed: set[Key] = set()
         """What an administrator has removed; it comes back with the next change of the settings."""
         self._first = self._desired(engines)
 
     # --- start and end ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the engines' tasks."""
         for one in self._first:
             self._begin(one, "config")
 
     async def close(self) -> None:
-        """End all engines that run here, and forget the others."""
         await self._registry.close()
         self._context.client.close()
 
     # --- engines ----------------------------------------------------------------------------------
 
     def status(self) -> list[dict[str, Any]]:
-        """Every engine: name, URL, origin, state, tiers, requests in flight, breaker."""
-        return [self._registry.status(engine) for engine in self._registry]
+        return self._registry.status()
 
     async def add(self, settings: EngineSettings, *, api_key: str | None = None) -> str:
         """Add an engine by URL. Returns its name. Raises EngineError."""
         if settings.url is None:
             raise EngineError("Engines that run here are set by the configuration; add one by its URL.")
         async with self._lock:
-            if settings.label() in self._registry:
+            if any(settings.label() == engine.name for engine in self._registry):
                 raise EngineError(f"There is an engine called {settings.label()!r}; give this one another name.")
             key = checked(api_key, "api_key") if api_key is not None else None
             (desired,) = self._desired([settings])
@@ -180,7 +179,6 @@ class Fleet:
         return family
 
     def loading(self) -> list[str]:
-        """Folders of families that are being loaded."""
         return list(self._loading)
 
     def follow(self, task: "asyncio.Task[Family]") -> None:
@@ -202,23 +200,52 @@ class Fleet:
 
     async def _change(self, change: FamilyChange) -> None:
         """Prepare it, then switch. `_lock` is held, and what is old is unloaded once it is free."""
-        desired = await asyncio.to_thread(self._desired_after, change)
-        concerned = affected(self._registry, change, desired)
-        new = [self._begin(one, "config", held=True) for one in concerned.coming]
+        coming = {one.key: one for one in await asyncio.to_thread(self._desired_after, change)}
+        staying, going = self._affected(change, coming)
+        new = [self._begin(one, "config", held=True) for one in coming.values()]
         try:
             await self._registry.all_settled(new)
-            for engine, spec in concerned.staying:
+            for engine, spec in staying.items():
                 await engine.prepare(change, spec)
         except BaseException:
             for engine in new:
                 self._registry.job(self._registry.remove(engine))
             raise
         else:
-            self._switch(change, concerned, new)
+            self._switch(change, staying, going, new)
         finally:
-            self._registry.job(self._tidy())
+            self._registry.job(self._registry.unload_unused(self._lock))
 
-    def _switch(self, change: FamilyChange, concerned: Affected, new: Sequence[Engine]) -> None:
+    def _affected(
+        self, change: FamilyChange, coming: dict[Key, DesiredEngine]
+    ) -> tuple[dict[Engine, EngineSpec | None], list[Engine]]:
+        """Engines that take the change over as they are (by their plan, where they run here), and those that go.
+
+        Takes out of `coming` those that need not come.
+        """
+        staying: dict[Engine, EngineSpec | None] = {}
+        going: list[Engine] = []
+        for engine in self._registry:
+            if engine.draining or engine.error is not None:
+                continue
+            if isinstance(engine, RemoteEngine):
+                staying[engine] = None
+            elif isinstance(engine, ManagedEngine) and engine.spec.family == change.name:
+                spec = coming[engine.key].spec if engine.key in coming else None
+                if spec is not None and spec.shape == engine.spec.shape:
+                    staying[engine] = spec
+                    del coming[engine.key]
+                else:
+                    going.append(engine)
+        return staying, going
+
+    def _switch(
+        self,
+        change: FamilyChange,
+        staying: Mapping[Engine, EngineSpec | None],
+        going: Iterable[Engine],
+        new: Iterable[Engine],
+    ) -> None:
         """One step, without waiting: no request sees a half of it."""
         with self._context.pool.batch():
             if change.new is None:
@@ -227,24 +254,16 @@ class Fleet:
                 self.families[change.name] = change.new
                 self.folders[change.name] = change.folder
                 self._context.metrics.declare(change.new)
-            for engine, spec in concerned.staying:
+            for engine, spec in staying.items():
                 engine.commit(change, spec)
             for engine in new:
                 engine.release()
-            for engine in concerned.going:
+            for engine in going:
                 self._registry.drain(engine)
             self._context.pool.touch()
         if change.new is None:
             self._registry.job(self._forget_family_when_idle(change.name))
-        self._context.report(f"family {change.name} was {verb(change)}")
-
-    async def _tidy(self) -> None:
-        """Unload what no tier needs, each when its last request has ended."""
-        left = True
-        while left:
-            async with self._lock:
-                left = await self._registry.unload_unused()
-            await asyncio.sleep(POLL_SECONDS)
+        self._context.report(f"family {change.name} was {change.verb}")
 
     async def _forget_family_when_idle(self, family: str) -> None:
         """What engines by URL have of it; they themselves stay."""

@@ -20,7 +20,6 @@ class EngineKeys:
         self._variables: set[str] = set()
 
     def of(self, settings: EngineSettings) -> str | None:
-        """The key of an engine by URL. Raises EngineError."""
         variable = settings.api_key_env
         if variable is None:
             return self._default

@@ -38,16 +38,13 @@ class ManagedEngine(Engine):
 
     @property
     def _answering(self) -> EngineProcess | None:
-        """The process that runs, if it has come up."""
         return self._process if self._process is not None and self._process.answers else None
 
     @property
     def url(self) -> str:
-        """Where it listens, while it runs."""
         return self._process.api.url if self._process is not None else ""
 
     def replicas(self) -> list[str]:
-        """The one that bears its name."""
         return [self.name]
 
     async def run(self) -> None:
@@ -73,33 +70,28 @@ class ManagedEngine(Engine):
     # --- changes while it runs --------------------------------------------------------------------
 
     async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None:
-        """Load the new family's adapters beside those that are there."""
         if spec is not None and (process := self._process) is not None:
             self._check_ranks(process, spec)
             if process.answers:
                 await self._load(process, spec)
 
     def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
-        """Serve the new family's tiers from now on."""
         if spec is not None:
             self.spec = spec
             self._show_models()
 
     def release(self) -> None:
-        """Give it requests, from now on."""
         super().release()
         if (process := self._answering) is not None:
             self._context.pool.set_up(self.name, process.health.healthy)
 
     def unused(self) -> list[tuple[str, str]]:
-        """Adapters that are loaded and no tier needs."""
         if (process := self._answering) is None:
             return []
         served = set(process.models(self.spec).values())
         return [(self.name, model) for model in process.adapters.loaded if model not in served]
 
     async def unload(self, model: str) -> None:
-        """Let go of an adapter."""
         if self._process is not None and model in self._process.adapters.loaded:
             await self._process.adapters.unload(model)
 
@@ -186,7 +178,6 @@ class ManagedEngine(Engine):
         self.settled.set()
 
     async def _watch(self, process: EngineProcess) -> None:
-        """Until it has been of no use for too long."""
         settings = self._context.pool.settings
         well = time.monotonic()
         while settings.restart_after is None or time.monotonic() - well <= settings.restart_after:

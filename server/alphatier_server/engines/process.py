@@ -57,7 +57,6 @@ class EngineProcess:
             raise
 
     async def ended(self) -> None:
-        """Wait until the process has ended."""
         assert self._process is not None
         await self._process.wait()
 
@@ -85,7 +84,6 @@ class EngineProcess:
                 raise EngineError(f"engine {self.api.name} cannot load {model}: {text[-500:]}")
 
     def missing(self, spec: EngineSpec) -> bool:
-        """Whether the process lacks an adapter of `spec`."""
         return any(self.adapters.lacks(adapter) for adapter in spec.adapters)
 
     def models(self, spec: EngineSpec) -> dict[str, str]:
@@ -100,7 +98,6 @@ class EngineProcess:
         return {tier: name for tier, name in names.items() if name is not None}
 
     def replica(self, draining: bool) -> Replica:
-        """Its replica, before it is up."""
         is_vllm = self.spec.kind == "vllm"
         return Replica(
             name=self.api.name,

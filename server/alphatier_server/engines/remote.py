@@ -49,7 +49,6 @@ class RemoteEngine(Engine):
 
     @property
     def url(self) -> str:
-        """Its URL."""
         return self._api.url
 
     @property
@@ -63,7 +62,6 @@ class RemoteEngine(Engine):
         ]
 
     async def run(self) -> None:
-        """Check its health and its list of models again and again."""
         try:
             while True:
                 await self._check()
@@ -86,19 +84,16 @@ class RemoteEngine(Engine):
         self.settled.set()
 
     async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None:
-        """Load the new family's adapters, where the engine takes orders."""
         if self._settings.load_adapters and self._health.healthy and change.new is not None:
             await self._load(change.new, change.folder)
 
     def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
-        """Serve the tiers of the new family, as far as the engine lists them."""
         if change.new is None:
             self._context.pool.drain(self._replica(change.name))
         elif self._health.healthy:
             self._publish_family(change.new)
 
     def unused(self) -> list[tuple[str, str]]:
-        """Adapters that this gateway has loaded and no tier needs."""
         wanted = {
             versioned(f"{family.name}:{tier.name}", tier.sha256)
             for family in self._families.values()
@@ -110,7 +105,6 @@ class RemoteEngine(Engine):
         ]
 
     async def unload(self, model: str) -> None:
-        """Let go of an adapter."""
         await self._adapters.unload(model)
         self._cards = [card for card in self._cards if card.get("id") != model]
 

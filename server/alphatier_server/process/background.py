@@ -14,7 +14,6 @@ class Background:
         self._fault: BaseException | None = None
 
     def fail(self, fault: BaseException) -> None:
-        """The server cannot go on."""
         if self._fault is None:
             self._fault = fault
             self._end()

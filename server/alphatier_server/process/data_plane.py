@@ -1,19 +1,24 @@
-"""The part of a gateway that answers requests: one process has it, alone or as one of several workers."""
+"""The part of a gateway that answers requests: one process has it, alone or as one of several workers.
 
+Told to end, the process is draining at once (not ready; new requests get 503, Retry-After and `connection:
+close`), but listens on for a while, so that load balancers notice before connections are refused. Then the
+listener closes, and requests that run may finish within the drain limit. Told twice, it cuts them off.
+"""
+
+import asyncio
+import socket
 from collections.abc import Coroutine
 from typing import Any
 
-import uvicorn
-
 from alphatier_models import Family
 from alphatier_server.accelerator.protocol import accelerated_protocol
-from alphatier_server.app import Application, AppSettings, Parts, assemble
+from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.control import Administer
 from alphatier_server.keys.access import Access
 from alphatier_server.logs import RequestLog, standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.messages import announce
-from alphatier_server.process.server import GatewayServer, server_config
+from alphatier_server.process.server import QuietServer, end_process_soon, exit_now, server_config
 from alphatier_server.process.tls import Certificate
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.gateway import GatewayConfig
@@ -34,46 +39,67 @@ def parts_of(
     return Parts(families, pool, metrics, access, log=log, administer=administer)
 
 
-class DataPlane:
+class DataPlane(QuietServer):
     """The application and its server, made before anything listens so that faults are told early."""
 
     def __init__(
-        self, config: GatewayConfig, settings: AppSettings, parts: Parts, certificate: Certificate | None
+        self,
+        config: GatewayConfig,
+        settings: AppSettings,
+        parts: Parts,
+        certificate: Certificate | None,
+        listener: socket.socket,
     ) -> None:
-        self._certificate = certificate
-        self._state = parts.state
         application = assemble(settings, parts)
-        self.server = GatewayServer(self._server_config(config, settings, application), parts.state)
-
-    def end(self) -> None:
-        """Drain and end, because nothing is left to serve."""
-        if not self._state.draining:
-            self.server.end(0)
-
-    def watches(self) -> list[Coroutine[Any, Any, None]]:
-        """What keeps the certificate fresh."""
-        return [self._certificate.watch(announce)] if self._certificate is not None else []
-
-    def reload_certificate(self) -> None:
-        """Read it again now."""
-        if self._certificate is not None:
-            self._certificate.reload_and_announce(announce)
-
-    def _server_config(
-        self, config: GatewayConfig, settings: AppSettings, application: Application
-    ) -> uvicorn.Config:
-        certificate = self._certificate
         # CORS is a middleware's work, which only sees what goes through ASGI.
         accelerated = (
             None
             if settings.cors_origins
             else accelerated_protocol(application.gateway, application.dialects, settings.clients)
         )
-        return server_config(
-            application.app,
-            settings.clients,
-            protocol=accelerated,
-            timeout_graceful_shutdown=config.limits.drain_seconds or None,
-            lifespan="on",
-            ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+        super().__init__(
+            server_config(
+                application.app,
+                settings.clients,
+                protocol=accelerated,
+                timeout_graceful_shutdown=config.limits.drain_seconds or None,
+                lifespan="on",
+                ssl_context_factory=None if certificate is None else lambda _config, _default: certificate.context,
+            )
         )
+        self.cut_off = False
+        self._certificate = certificate
+        self._state = parts.state
+        self._listener = listener
+
+    async def answer(self) -> None:
+        """Answer requests until `end`."""
+        await self.serve(sockets=[self._listener])
+
+    def end(self, delay: float) -> None:
+        """Drain and end: listen on for `delay` seconds. The second call ends at once."""
+        if self._state.draining:
+            self._end_at_once()
+            return
+        self._state.draining = True
+        asyncio.get_running_loop().call_later(delay, setattr, self, "should_exit", True)
+
+    def end_soon(self) -> None:
+        """Drain and end, because nothing is left to serve."""
+        if not self._state.draining:
+            self.end(0)
+
+    def watches(self) -> list[Coroutine[Any, Any, None]]:
+        return [self._certificate.watch(announce)] if self._certificate is not None else []
+
+    def reload_certificate(self) -> None:
+        if self._certificate is not None:
+            self._certificate.reload_and_announce(announce)
+
+    def _end_at_once(self) -> None:
+        if self.cut_off:
+            exit_now()  # somebody insists
+        self.cut_off = self.should_exit = self.force_exit = True
+        end_process_soon()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

@@ -1,9 +1,8 @@
 """What the first process of a gateway does, whether it answers requests itself or has workers that do."""
 
 import socket
-from abc import ABC, abstractmethod
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from alphatier_server.app import app_settings, operators_app
 from alphatier_server.engines.control_plane import ControlPlane
@@ -22,7 +21,25 @@ from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
 
 
-class GatewayProcess(ABC):
+class Answering(Protocol):
+    """What answers requests: this process (`data_plane`), or its workers (`parent`)."""
+
+    cut_off: bool
+    """Whether requests that ran were cut off."""
+
+    def watches(self) -> list[Coroutine[Any, Any, None]]:
+        """What works in the background meanwhile."""
+
+    async def answer(self) -> None:
+        """Answer requests until `end`."""
+
+    def end(self, delay: float) -> None:
+        """Drain and end, listening on for `delay` seconds. The second call ends at once."""
+
+    def reload_certificate(self) -> None: ...
+
+
+class GatewayProcess:
     """One gateway's engines, settings, signals and second port. Made before the loop runs.
 
     Raises ServeError, ConfigError, KeyFileError, FamilyError or EngineError, as `run` does.
@@ -33,18 +50,13 @@ class GatewayProcess(ABC):
         source: Source,
         config: GatewayConfig,
         engine_api_key: str | None,
-        listeners: list[socket.socket],
         metrics: Metrics,
         busy: Busy | None = None,
     ) -> None:
         address = config.listen
         self.config = config
-        self.listeners = listeners
-        self._second = (
-            listen(address.admin_host, address.admin_port, option="--admin-port")
-            if address.admin_port is not None
-            else None
-        )
+        second = address.admin_port
+        self._second = listen(address.admin_host, second, option="--admin-port") if second is not None else None
         self.settings = app_settings(config, config.served_hosts())
         self.certificate = certificate_of(address)
         access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
@@ -63,42 +75,26 @@ class GatewayProcess(ABC):
             config, self.control.families, self.control.pool, metrics, access, self.control.administer
         )
 
-    async def run(self) -> None:
-        """Serve until told to end."""
-        url = url_of(self.listeners[0], tls=self.certificate is not None)
+    async def run(self, listener: socket.socket, answering: Answering) -> None:
+        """Serve until told to end; `listener` is of the public port."""
+        self._answering = answering
+        url = url_of(listener, tls=self.certificate is not None)
         announce(f"alphatier serves {', '.join(self.control.families)} at {url}")
+        works = (self.control.run(), self.parts.access.watch(), *answering.watches())
         try:
-            async with self._background.running(self.control.run(), self.parts.access.watch(), *self.watches()):
+            async with (
+                self._background.running(*works),
+                second_port(self._second, self._operators_app, self.settings.clients),
+            ):
                 freeze()
-                async with second_port(self._second, self._operators_app, self.settings.clients):
-                    with signals(self._end, self.config.limits.drain_delay, self._hangup):
-                        in_peace = await self.serve()
+                with signals(self._end, self.config.limits.drain_delay, self._hangup):
+                    await answering.answer()
         finally:
-            await self.close()
+            await self.parts.access.close()
         self.control.tidy()
         announce("alphatier has stopped")
-        if not in_peace:
+        if answering.cut_off:
             raise SystemExit(1)
-
-    @abstractmethod
-    def watches(self) -> list[Coroutine[Any, Any, None]]:
-        """What else works in the background."""
-
-    @abstractmethod
-    async def serve(self) -> bool:
-        """Answer requests until `end`. Returns whether all that ran could finish."""
-
-    @abstractmethod
-    def end(self, delay: float) -> None:
-        """Drain and end, listening on for `delay` seconds. The second call ends at once."""
-
-    @abstractmethod
-    def reload_certificate(self) -> None:
-        """Read it again now."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Let go of what requests needed."""
 
     def _operators_app(self) -> Any:
         return operators_app(self.parts, self.settings, lambda replica: self._busy(replica.name, None))
@@ -106,7 +102,7 @@ class GatewayProcess(ABC):
     def _end(self, delay: float) -> None:
         if not self.parts.state.draining:
             announce_ending(delay, self.config.limits.drain_seconds)
-        self.end(delay)
+        self._answering.end(delay)
 
     def _end_soon(self) -> None:
         if not self.parts.state.draining:
@@ -114,4 +110,4 @@ class GatewayProcess(ABC):
 
     def _hangup(self) -> None:
         self.control.reload()
-        self.reload_certificate()
+        self._answering.reload_certificate()

@@ -48,5 +48,4 @@ class Link:
             yield orjson.loads(line)
 
     def close(self) -> None:
-        """Hang up."""
         self._writer.close()

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -35,7 +36,13 @@ def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: st
     """Serve until Ctrl-C or SIGTERM. Raises ServeError, ConfigError, KeyFileError, FamilyError or EngineError."""
     with _shared_folder() as shared:
         SharedStore.create(shared / "limits", config.workers)
-        run_loop(_Parent(source, config, engine_api_key, shared).run)
+        listeners = listen_for_workers(config.listen.host, config.listen.port, config.workers)
+        metrics = Metrics(shared / "metrics", PROCESS)
+        gateway = GatewayProcess(
+            source, config, engine_api_key, metrics, busy=lambda name, model: crew.busy(name, model)
+        )
+        crew = _Crew(gateway, listeners, shared)
+        run_loop(lambda: gateway.run(listeners[0], crew))
 
 
 @contextlib.contextmanager
@@ -50,62 +57,62 @@ def _shared_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class _Parent(GatewayProcess):
-    def __init__(self, source: Source, config: GatewayConfig, engine_api_key: str | None, shared: Path) -> None:
-        listeners = listen_for_workers(config.listen.host, config.listen.port, config.workers)
-        metrics = Metrics(shared / "metrics", PROCESS)
-        super().__init__(source, config, engine_api_key, listeners, metrics, busy=self._busy)
+class _Crew:
+    """The workers of one gateway, told what they must know."""
+
+    def __init__(self, gateway: GatewayProcess, listeners: list[socket.socket], shared: Path) -> None:
+        self._gateway = gateway
+        self._control = gateway.control
+        self._listeners = listeners
         self._store = SharedStore(shared / "limits", 0)
-        self._cut_off = False
-        settings = {"config": config.model_dump(), "metrics": shared / "metrics", "limits": shared / "limits"}
+        self.cut_off = False
+        settings = {"config": gateway.config.model_dump(), "metrics": shared / "metrics", "limits": shared / "limits"}
         self._workers = Workers(
             listeners,
-            lambda index: settings,
+            settings,
             self._snapshot,
             announce=announce,
             on_death=self._forget,
-            answer=self.control.administer,
+            answer=self._control.administer,
         )
-        self.control.pool.on_change(self._workers.broadcast_snapshot)
+        self.busy = self._workers.busy
+        self._control.pool.on_change(self._workers.broadcast_snapshot)
 
     def watches(self) -> list[Coroutine[Any, Any, None]]:
         return []
 
-    async def serve(self) -> bool:
-        await self._workers.run()
-        return not self._cut_off
+    async def answer(self) -> None:
+        try:
+            await self._workers.run()
+        finally:
+            self._close_listeners()
 
     def end(self, delay: float) -> None:
-        if self.parts.state.draining:
-            self._cut_off = True
+        state = self._gateway.parts.state
+        if state.draining:
+            self.cut_off = True
             self._workers.cut_off()
             end_process_soon()
             return
-        self.parts.state.draining = True
+        state.draining = True
         self._workers.drain(delay)
         loop = asyncio.get_running_loop()
         loop.call_later(delay, self._close_listeners)
-        if limit := self.config.limits.drain_seconds:
+        if limit := self._gateway.config.limits.drain_seconds:
             loop.call_later(delay + limit + LATE_SECONDS, self._workers.cut_off)
 
     def reload_certificate(self) -> None:
         self._workers.send({"reload": True})
 
-    async def close(self) -> None:
-        self._close_listeners()
-
     def _close_listeners(self) -> None:
-        for listener in self.listeners:
+        for listener in self._listeners:
             listener.close()
 
     def _snapshot(self) -> dict[str, Any]:
-        families = {name: family.model_dump_json() for name, family in self.control.families.items()}
-        return {"families": families, "replicas": self.control.pool.snapshot()}
-
-    def _busy(self, name: str, model: str | None) -> int:
-        return self._workers.busy(name, model)
+        families = {name: family.model_dump_json() for name, family in self._control.families.items()}
+        return {"families": families, "replicas": self._control.pool.snapshot()}
 
     def _forget(self, index: int) -> None:
         """A worker is dead: what it had in flight is no more."""
         self._store.clear_worker(index)
-        self.parts.metrics.forget_process(f"worker{index}")
+        self._gateway.parts.metrics.forget_process(f"worker{index}")

@@ -1,9 +1,4 @@
-"""Uvicorn's server with the gateway's own end, and the second port for operators.
-
-Told to end, the process is draining at once (not ready; new requests get 503, Retry-After and `connection:
-close`), but listens on for a while, so that load balancers notice before connections are refused. Then the
-listener closes, and requests that run may finish within the drain limit. Told twice, it cuts them off.
-"""
+"""What all servers of a process have in common, the second port for operators, and the process's sudden end."""
 
 import asyncio
 import contextlib
@@ -15,7 +10,6 @@ from typing import Any
 import uvicorn
 
 from alphatier_server.accelerator.bounded import bounded_protocol
-from alphatier_server.gateway.state import GatewayState
 from alphatier_server.logs import standard_error
 from alphatier_server.process.messages import announce
 from alphatier_server.process.sockets import url_of
@@ -32,41 +26,11 @@ class QuietServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """None."""
         yield
 
 
-class GatewayServer(QuietServer):
-    """The server of one process's public port."""
-
-    def __init__(self, config: uvicorn.Config, state: GatewayState) -> None:
-        super().__init__(config)
-        self._state = state
-        self.cut_off = False
-        """Whether requests that ran were cut off."""
-
-    def end(self, delay: float) -> None:
-        """Drain and end: listen on for `delay` seconds. The second call ends at once."""
-        if self._state.draining:
-            self._cut_off()
-            return
-        self._state.draining = True
-        asyncio.get_running_loop().call_later(delay, self._stop_listening)
-
-    def _stop_listening(self) -> None:
-        self.should_exit = True
-
-    def _cut_off(self) -> None:
-        if self.cut_off:
-            exit_now()  # somebody insists
-        self.cut_off = self.should_exit = self.force_exit = True
-        end_process_soon()
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
-
-
 def server_config(app: Any, limits: ClientLimits, *, protocol: Any = None, **more: Any) -> uvicorn.Config:
-    """What the servers of all ports have in common."""
+    """Uvicorn's settings for a port of this process."""
     return uvicorn.Config(
         app,
         http=protocol or bounded_protocol(limits),

@@ -60,12 +60,13 @@ async def _serve(
     link = await Link.open(link_end)
     parent = ParentLink(link, pool, snapshot)
     parts = parts_of(config, families, pool, metrics, access, parent.ask)
-    data_plane = DataPlane(config, app_settings(config, config.served_hosts()), parts, certificate_of(config.listen))
+    settings_of_app = app_settings(config, config.served_hosts())
+    data_plane = DataPlane(config, settings_of_app, parts, certificate_of(config.listen), listener)
     works = (access.watch(), *data_plane.watches(), parent.listen(data_plane), parent.report(data_plane))
-    async with Background(data_plane.end).running(*works):
+    async with Background(data_plane.end_soon).running(*works):
         freeze()
-        with signals(data_plane.server.end, config.limits.drain_delay, data_plane.reload_certificate):
-            await data_plane.server.serve(sockets=[listener])
+        with signals(data_plane.end, config.limits.drain_delay, data_plane.reload_certificate):
+            await data_plane.answer()
     await access.close()
     parent.send_state()
     link.close()
@@ -129,17 +130,17 @@ class ParentLink:
                 self._snapshot.take(message)
                 self.send_state()
             if "drain" in message:
-                data_plane.server.end(message["drain"])
+                data_plane.end(message["drain"])
             if "reload" in message:
                 data_plane.reload_certificate()
             if (answer := self._asked.get(message.get("answer", 0))) is not None and not answer.done():
                 answer.set_result((message["status"], message["document"]))
         self.is_gone = True
-        data_plane.end()
+        data_plane.end_soon()
 
     async def report(self, data_plane: DataPlane) -> None:
         """Say that this process listens, then again and again what it is busy with."""
-        while not data_plane.server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        while not data_plane.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
         while True:
             self.send_state()

@@ -64,7 +64,6 @@ class Worker:
 
     @property
     def runs(self) -> bool:
-        """Whether there is a process."""
         return self.process is not None and self.process.returncode is None
 
     @property
@@ -77,22 +76,18 @@ class Worker:
         return time.monotonic() - self.began > STEADY_SECONDS
 
     def died(self) -> None:
-        """Count it."""
         self.failures = 1 if self._is_steady else self.failures + 1
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send it, if there is a process."""
         if self.link is not None:
             self.link.send(message)
 
     def kill(self) -> None:
-        """End the process without asking it."""
         if self.process is not None and self.runs:
             with contextlib.suppress(ProcessLookupError):
                 self.process.kill()
 
     def take(self, message: dict[str, Any]) -> None:
-        """Note what the worker says."""
         if "busy" in message:
             self._busy = message["busy"]
             self.heard_of = message["snapshot"]
@@ -106,7 +101,6 @@ class Worker:
         return known if self.heard_of >= newest else max(1, known)
 
     def begin(self, process: asyncio.subprocess.Process, link: Link) -> None:
-        """This process is the worker now."""
         self.process, self.link = process, link
         self.heard_of = -1
         self._busy = {}
@@ -118,7 +112,7 @@ class Workers:
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        settings: Callable[[int], dict[str, Any]],
+        settings: dict[str, Any],
         snapshot: Callable[[], dict[str, Any]],
         *,
         announce: Callable[[str], None],
@@ -128,7 +122,7 @@ class Workers:
         silence: float = SILENCE_SECONDS,
         pause: Callable[[int], float] = pause_after,
     ) -> None:
-        """`settings` are what worker `index` starts with; `snapshot` is what all of them must know now.
+        """`settings` are what each worker starts with; `snapshot` is what all of them must know now.
 
         `answer` does what a worker asks for (`worker.ParentLink.ask`). `pause` are the seconds before a start, by
         the deaths in a row before it.
@@ -163,12 +157,10 @@ class Workers:
             self.cut_off()
 
     def broadcast_snapshot(self) -> None:
-        """The snapshot has changed: send it to all."""
         self._number += 1
         self.send(self._numbered_snapshot())
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send the same to all."""
         for worker in self._workers:
             worker.send(message)
 
@@ -185,7 +177,6 @@ class Workers:
         self.send({"drain": delay})
 
     def cut_off(self) -> None:
-        """End all of them at once."""
         self._ending.set()
         for worker in self._workers:
             worker.kill()
@@ -244,7 +235,7 @@ class Workers:
                 raise
         worker.begin(process, link)
         assert process.stdin is not None
-        settings = {**self._settings(worker.index), "first": self._numbered_snapshot()}
+        settings = {**self._settings, "first": self._numbered_snapshot()}
         process.stdin.write(orjson.dumps(settings, default=_plain))
         process.stdin.close()
         if self._ending.is_set():

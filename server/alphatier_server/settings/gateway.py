@@ -84,7 +84,6 @@ class LimitSettings(Section):
     max_answer_bytes: Count = Field(256 * 1024 * 1024, description="Largest answer that is not streamed.")
 
     def upstream(self) -> UpstreamLimits:
-        """Those that concern engines."""
         return UpstreamLimits(
             connect=self.connect_timeout,
             first_byte=self.first_byte_timeout or self.engine_timeout,

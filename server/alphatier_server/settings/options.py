@@ -60,7 +60,6 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parameter(option: str) -> str:
-    """The name under which click hands over an option."""
     return option.removeprefix("--").replace("-", "_")
 
 
