@@ -94,12 +94,12 @@ class RuntimeAdapters:
         return f"engine {self._api.name} did not load {name}: {status} {text:.500}"
 
 
+@dataclass(frozen=True)
 class AdapterStore:
     """Copies of adapters that were loaded while engines ran, so that a folder may change under them at any time."""
 
-    def __init__(self, folder: Path, *, checksums: bool = True) -> None:
-        self._folder = folder
-        self._checksums = checksums
+    folder: Path
+    checksums: bool = True
 
     def newest(self, adapter: Adapter) -> Adapter:
         """The copy, if there is one; else the adapter itself."""
@@ -115,7 +115,7 @@ class AdapterStore:
 
     def _copy_path(self, adapter: Adapter) -> Path:
         family, _, tier = adapter.public.partition(":")
-        return self._folder / family / f"{tier}@{adapter.sha256}"
+        return self.folder / family / f"{tier}@{adapter.sha256}"
 
     def _copy(self, adapter: Adapter, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class AdapterStore:
                 shutil.copytree(adapter.path, copy, ignore=shutil.ignore_patterns(".*"))
             except (OSError, shutil.Error) as error:
                 raise EngineError(f"{adapter.path} cannot be copied to {target.parent}: {error}") from error
-            if self._checksums and directory_sha256(copy) != adapter.sha256:
+            if self.checksums and directory_sha256(copy) != adapter.sha256:
                 raise EngineError(
                     f"{adapter.path} has another checksum than family.json says; it may still be being written. "
                     "Load the family again when it is complete."

@@ -27,14 +27,15 @@ class DesiredEngine:
     spec: EngineSpec | None = None
 
 
+@dataclass(frozen=True)
 class DesiredEngines:
-    """Plans engines; those by URL must have their keys. `work` is a folder for files that engines need."""
+    """Plans engines; those by URL must have their keys. Raises EngineError."""
 
-    def __init__(self, plan: Plan, work: Path, store: AdapterStore, keys: EngineKeys) -> None:
-        self._plan_engines = plan
-        self._work = work
-        self._store = store
-        self._keys = keys
+    plan: Plan
+    work: Path
+    """A folder for files that engines need."""
+    store: AdapterStore
+    keys: EngineKeys
 
     def all(
         self, engines: Iterable[EngineSettings], families: Mapping[str, Family], folders: Mapping[str, Path]
@@ -42,7 +43,7 @@ class DesiredEngines:
         desired: list[DesiredEngine] = []
         for settings in engines:
             if settings.url is not None:
-                self._keys.of(settings)
+                self.keys.of(settings)
                 desired.append(DesiredEngine(settings.label(), ("url", settings.model_dump_json()), settings))
                 continue
             for name, family in families.items():
@@ -55,14 +56,14 @@ class DesiredEngines:
         return desired
 
     def _to_run(self, settings: EngineSettings, family: Family, folder: Path) -> Iterator[DesiredEngine]:
-        specs = self._plan_engines(
+        specs = self.plan(
             family,
             folder,
             installed_engine() if settings.kind == "auto" else settings.kind,
-            work=self._work,
+            work=self.work,
             arguments=settings.arguments,
             replicas=settings.replicas,
-            store=self._store,
+            store=self.store,
             engine_priority=settings.priority,
         )
         for spec in specs:

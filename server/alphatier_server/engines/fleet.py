@@ -70,7 +70,7 @@ class Fleet:
         self.families = families
         self.folders = {name: folder.resolve() for name, folder in folders.items()}
         self._checksums = checksums
-        store = AdapterStore(logs / "work" / "adapters", checksums=checksums)
+        store = AdapterStore(logs / "work" / "adapters", checksums)
         self._keys = EngineKeys(default_key, environment)
         self._plan = DesiredEngines(planner, logs / "work", store, self._keys)
         client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)

