@@ -2,7 +2,7 @@
 
 import orjson
 
-from alphatier_server.errors import EngineError
+from alphatier_server.errors import EngineError, NoDescriptors
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.upstream import UpstreamClient, UpstreamError
 from alphatier_server.upstream.client import Fetched
@@ -56,6 +56,8 @@ class HealthCheck:
         """Whether the engine says that it is well, asked once."""
         try:
             status = (await self._api.get("/health", self._settings.health_timeout)).status
+        except NoDescriptors:  # the gateway's own trouble: nothing was learnt
+            return self.healthy
         except UpstreamError:
             return False
         return status < 400 or status in (404, 405, 501)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess
+from alphatier_server.engines.root_cause import root_cause
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.errors import EngineError
 
@@ -31,6 +32,10 @@ class ManagedEngine(Engine):
         self._context = context
         self._process: EngineProcess | None = None
         self._has_answered = False
+        self._status: int | None = None
+        """How the last process ended."""
+        self._fault = ""
+        """Why it was not used, where that is not in its log."""
 
     @property
     def _log_file(self) -> Path:
@@ -57,10 +62,8 @@ class ManagedEngine(Engine):
             while True:
                 failures = 0 if await self._run_once(devices) else failures + 1
                 if failures >= STARTS_WITHOUT_SUCCESS and not self._has_answered:
-                    raise EngineError(
-                        f"Engine {self.name} ended {STARTS_WITHOUT_SUCCESS} times before it could answer. "
-                        f"The end of {self._log_file}:\n{_tail(self._log_file, lines=15)}"
-                    )
+                    cause = self._fault or root_cause(self._log_file, self._status)
+                    raise EngineError(f"Engine {self.name} does not start: {cause} (log: {self._log_file})")
                 self._context.metrics.engine_restarts.labels(self.name).inc()
                 pause = min(LONGEST_BACKOFF_SECONDS, 2.0**failures - 1.0)
                 again = f"in {pause:g} s" if pause else "now"
@@ -129,6 +132,7 @@ class ManagedEngine(Engine):
 
     async def _run_once(self, devices: Mapping[str, str]) -> bool:
         """The engine from start to end. Returns whether it ever could answer."""
+        self._status, self._fault = None, ""
         process = EngineProcess(self.spec, self._context, self.name)
         self._context.report(f"engine {self.name} is loading (log: {self._log_file})")
         try:
@@ -137,7 +141,8 @@ class ManagedEngine(Engine):
             self._context.pool.put(process.replica(self.draining))
             await self._until_useless(process)
         except EngineError as error:
-            self._context.report(str(error))
+            self._fault = str(error)
+            self._context.report(self._fault)
         finally:
             self._process = None
             self._context.pool.set_up(self.name, False)
@@ -147,14 +152,17 @@ class ManagedEngine(Engine):
 
     async def _until_useless(self, process: EngineProcess) -> None:
         """Until the process has ended, does not come up, or has not answered for too long. Raises EngineError."""
-        tasks = [asyncio.ensure_future(process.ended()), asyncio.ensure_future(self._attend(process))]
+        ended = asyncio.ensure_future(process.ended())
+        attended = asyncio.ensure_future(self._attend(process))
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait({ended, attended}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                self._status = ended.result()
+            if attended.done():
+                attended.result()
         finally:
-            for task in tasks:
-                task.cancel()
+            ended.cancel()
+            attended.cancel()
 
     async def _attend(self, process: EngineProcess) -> None:
         started = time.monotonic()
@@ -206,8 +214,3 @@ class ManagedEngine(Engine):
             self._context.metrics.replica_ejections.labels(self.name, "health").inc()
         self._context.report(f"engine {self.name} is {'healthy again' if healthy else 'not healthy'}")
         self._context.pool.set_up(self.name, healthy and not self.held)
-
-
-def _tail(file: Path, lines: int) -> str:
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "(empty)"
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])

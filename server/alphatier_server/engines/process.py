@@ -56,9 +56,10 @@ class EngineProcess:
             await self.stop()
             raise
 
-    async def ended(self) -> None:
+    async def ended(self) -> int:
+        """Wait until the process has ended. Returns its status."""
         assert self._process is not None
-        await self._process.wait()
+        return await self._process.wait()
 
     async def stop(self) -> None:
         """End the guard, which ends the engine. Also when this task is being cancelled."""
@@ -107,6 +108,7 @@ class EngineProcess:
             continuous_usage=is_vllm,
             adds_metrics=is_vllm,
             by_priority=self.spec.by_priority,
+            writes_json=self.spec.writes_json,
             headers=self.api.header_lines,
             draining=draining,
         )

@@ -11,8 +11,8 @@ from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versioned
 from alphatier_server.engines.api import EngineApi, HealthCheck
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
-from alphatier_server.engines.spec import EngineSpec
-from alphatier_server.errors import EngineError, UpstreamError
+from alphatier_server.engines.spec import EngineSpec, writes_json
+from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
 
@@ -117,6 +117,8 @@ class RemoteEngine(Engine):
             if answer.status != 200:
                 raise ValueError(f"HTTP status {answer.status}")
             return [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
+        except NoDescriptors:
+            return self._cards if self._health.healthy else None
         except (UpstreamError, ValueError, KeyError, TypeError) as error:
             text = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
             self._report(_HEALTH, f"engine {self.url} does not list its models yet ({text:.100}); asking again")
@@ -143,6 +145,7 @@ class RemoteEngine(Engine):
 
     def _publish_family(self, family: Family) -> None:
         models = served_tiers(family, self._listed.union(self._adapters.loaded))
+        folder = self._folders.get(family.name)
         wanted = Replica(
             self._replica(family.name),
             self.url,
@@ -150,6 +153,7 @@ class RemoteEngine(Engine):
             models,
             continuous_usage=any(card.get("owned_by") == "vllm" for card in self._cards),
             by_priority=self._settings.priority,
+            writes_json=folder is None or writes_json(family, folder),
             headers=self._api.header_lines,
             up=bool(models),
             draining=self.draining,

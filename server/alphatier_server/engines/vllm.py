@@ -4,7 +4,6 @@ https://docs.vllm.ai/en/latest/cli/serve.html
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, values_of, visible_gpus
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
+from alphatier_server.engines.vllm_cpu import cpu_environment
 from alphatier_server.errors import EngineError
 
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
@@ -88,7 +88,7 @@ class VllmPlanner:
         gpus = 0 if _vllm_runs_on_cpu() else gpus_per_engine(self.arguments)
         reasoning = _reasoning_options(self.family, Path(model))
         options = [*options, "--enable-per-request-metrics", *reasoning, *self._machine_options(Path(model), gpus)]
-        environment = {**QUIET, **(_cpu_environment(self.engines) if _vllm_runs_on_cpu() else {})}
+        environment = {**QUIET, **(cpu_environment(self.engines) if _vllm_runs_on_cpu() else {})}
         if adapters:
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
 
@@ -194,11 +194,3 @@ def _vllm_runs_on_cpu() -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-def _cpu_environment(engines: int) -> dict[str, str]:
-    """Modest defaults; what the operator has set stays."""
-    defaults = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    if engines > 1:
-        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    return {name: value for name, value in defaults.items() if name not in os.environ}
