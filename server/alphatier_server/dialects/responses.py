@@ -20,14 +20,15 @@ from alphatier_server.dialects.bodies import (
     object_or_empty,
     read_answer,
     refuse_thinking_token_budget,
+    take_member_out,
 )
 from alphatier_server.dialects.completion import queue_seconds_of
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import TIER_FIELD, Effort, openai_efforts
 from alphatier_server.dialects.engine_errors import message_of
-from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
+from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_member
 from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.dialects.usage import Usage, token_count
+from alphatier_server.dialects.usage import RESPONSES, Usage, token_count, without_reasoning_tokens
 from alphatier_server.errors import GatewayError, InvalidRequest
 
 _TOKENS: dict[bytes, Token] = {
@@ -41,7 +42,6 @@ _TOKENS: dict[bytes, Token] = {
     b"response.code_interpreter_call_code.delta": "answer",
 }
 _LAST = ("response.completed", "response.incomplete", "response.failed")
-_READ = ("response.created", "response.queued", "response.in_progress", *_LAST, "error")
 
 _STORED = {
     "previous_response_id": "Responses are not stored here; send the conversation in input.",
@@ -85,13 +85,7 @@ class ResponsesDialect(Dialect):
         remove = {TIER_FIELD, "reasoning_effort"}
         if target.priority is not None:
             replace["priority"] = target.priority
-        reasoning = body.values.get("reasoning")
-        if isinstance(reasoning, dict) and "effort" in reasoning:
-            rest = {key: value for key, value in reasoning.items() if key != "effort"}
-            if rest:
-                replace["reasoning"] = rest
-            else:
-                remove.add("reasoning")
+        take_member_out(body.values, "reasoning", "effort", replace, remove)
         return body.edited(replace, remove)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
@@ -116,6 +110,8 @@ class ResponsesDialect(Dialect):
 class ResponsesRelay(EventRelay):
     """The relay of one stream of the Responses API."""
 
+    reads = frozenset({"response.created", "response.queued", "response.in_progress", *_LAST, "error"})
+
     def __init__(self, plan: ResponsePlan, clock: Callable[[], float] = time.perf_counter) -> None:
         super().__init__(clock, plan.mark)
         self._plan = plan
@@ -130,18 +126,9 @@ class ResponsesRelay(EventRelay):
         number = token_count(object_or_empty(last).get("sequence_number"))
         return 0 if number is None else number + 1
 
-    def token(self, event: bytes) -> Token | None:
-        """What a delta's token is part of."""
-        part = _TOKENS.get(event[7 : event.find(b"\n")]) if event.startswith(b"event: ") else None
-        return None if part is None or _is_empty(event) else part
-
-    def named_token(self, name: str, payload: bytes) -> Token | None:
-        """The same for an event in an unusual spelling."""
-        return None if _is_empty(payload) else _TOKENS.get(name.encode())
-
-    def reads(self, name: str) -> bool:
-        """Events that hold the response, and errors."""
-        return name in _READ
+    def token(self, name: bytes, event: bytes) -> Token | None:
+        part = _TOKENS.get(name)
+        return None if part is None or b'"delta":""' in event or b'"delta": ""' in event else part
 
     def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
         """The event with the response as the client shall see it."""
@@ -162,8 +149,7 @@ class ResponsesRelay(EventRelay):
         self._seen.queue_seconds = queue_seconds_of(response) or self._seen.queue_seconds
         if not any(changes):
             return event
-        edited = JsonObject(document.member("response")).edited(*changes)
-        return with_data(event, document.edited({"response": orjson.Fragment(edited)}))
+        return with_member(event, document, "response", *changes)
 
 
 Changes = tuple[dict[str, Any], tuple[str, ...]]
@@ -181,27 +167,16 @@ def changes_of(response: dict[str, Any], plan: ResponsePlan) -> tuple[Changes, U
     reasoning = object_or_empty(response.get("reasoning"))
     if plan.effort is not None and reasoning.get("effort") != plan.effort:
         replace["reasoning"] = {**reasoning, "effort": plan.effort}
-    usage = parse_usage(response.get("usage"))
+    usage = Usage.parse(response.get("usage"), RESPONSES)
     if usage is not None and usage.reasoning == 0 and _has_thinking(response, plan.mark):
         usage = usage.without_reasoning()
-        replace["usage"] = _without_reasoning_tokens(response["usage"])
+        replace["usage"] = without_reasoning_tokens(response["usage"], RESPONSES[2])
     return (replace, ("metrics",) if plan.strip_metrics and "metrics" in response else ()), usage
-
-
-def parse_usage(document: Any) -> Usage | None:
-    """Read the API's `usage` object; None when it is absent or is no usage."""
-    values = object_or_empty(document)
-    prompt, completion = token_count(values.get("input_tokens")), token_count(values.get("output_tokens"))
-    if prompt is None or completion is None:
-        return None
-    reasoning = token_count(object_or_empty(values.get("output_tokens_details")).get("reasoning_tokens"))
-    return Usage(prompt, completion, reasoning if reasoning is None or reasoning <= completion else None)
 
 
 def _plan(body: Mapping[str, Any], target: Target) -> ResponsePlan:
     effort = object_or_empty(body.get("reasoning")).get("effort")
-    marks = target.reasoning
-    return ResponsePlan(target.model, effort, target.adds_metrics, marks.start if marks is not None else None)
+    return ResponsePlan(target.model, effort, target.adds_metrics, target.mark)
 
 
 def _has_thinking(response: Mapping[str, Any], mark: str | None) -> bool:
@@ -216,15 +191,6 @@ def _has_thinking(response: Mapping[str, Any], mark: str | None) -> bool:
         if mark is not None and any(isinstance(text, str) and text.lstrip().startswith(mark) for text in texts):
             return True
     return False
-
-
-def _without_reasoning_tokens(usage: dict[str, Any]) -> dict[str, Any]:
-    details = {key: value for key, value in usage["output_tokens_details"].items() if key != "reasoning_tokens"}
-    return {**usage, "output_tokens_details": details}
-
-
-def _is_empty(event: bytes) -> bool:
-    return b'"delta":""' in event or b'"delta": ""' in event
 
 
 def _error_of(document: JsonObject | None) -> dict[str, Any]:
