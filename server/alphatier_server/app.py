@@ -40,6 +40,7 @@ from alphatier_server.errors import (
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.handle import Gateway, HandleSettings
 from alphatier_server.gateway.record import Recorder
+from alphatier_server.gateway.request import Head
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
@@ -57,6 +58,7 @@ from alphatier_server.routes.health import health_router
 from alphatier_server.routes.metrics import metrics_router
 from alphatier_server.routes.models import models_router
 from alphatier_server.routes.openapi import describe_completions
+from alphatier_server.routes.openapi_schemas import RATE_LIMIT_HEADERS
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
@@ -82,7 +84,15 @@ _DESCRIPTION = """OpenAI's API in front of a family of efficiency tiers.
 Choose a tier by model name (`family:tier`), the header `X-Efficiency-Tier`, the field `efficiency_tier`,
 or `reasoning_effort`; the answer's headers say what ran."""
 
-_EXPOSED = ("x-request-id", "x-alphatier-tier", "x-alphatier-alpha", "x-alphatier-decision", "retry-after")
+_EXPOSED = (
+    "x-request-id",
+    "x-alphatier-tier",
+    "x-alphatier-alpha",
+    "x-alphatier-decision",
+    "x-should-retry",
+    "retry-after",
+    *RATE_LIMIT_HEADERS,
+)
 """Headers that a web page may read, where CORS is on."""
 
 
@@ -170,12 +180,13 @@ async def _live(control: ControlPlane, access: Access, application: Application)
 def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSettings:
     """What the application needs of the settings; `hosts` are those that are served (`ClientLimits`)."""
     limits = config.limits
+    descriptors = raise_limit()
     return AppSettings(
         ClientLimits(
             limits.max_body_bytes,
             limits.max_header_bytes,
             limits.client_timeout,
-            connections=limits.max_connections or connections_within(raise_limit()),
+            connections=limits.max_connections or connections_within(descriptors),
             hosts=hosts,
         ),
         limits.upstream(),
@@ -222,14 +233,14 @@ def assemble(
     app = _fastapi(settings, parts, dialects, lifespan or closing)
     for path, dialect in dialects.items():
         app.router.routes.append(Route(path, GeneratingPath(gateway, dialect, settings.clients)))
-    _add_pages(app, parts, lambda replica: replica.in_flight, private=settings.private)
+    _add_pages(app, parts, lambda replica: replica.in_flight, _administers(parts.access), private=settings.private)
     return Application(app, gateway, dialects, close)
 
 
 def operators_app(parts: Parts, settings: AppSettings, in_flight: Callable[[Replica], int]) -> FastAPI:
     """The pages of the second port, for operators: no generating path."""
     app = _fastapi(settings, parts, {}, None, private=True)
-    _add_pages(app, parts, in_flight, private=True)
+    _add_pages(app, parts, in_flight, lambda _request: True, private=True)
     return app
 
 
@@ -268,17 +279,30 @@ def _fastapi(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_request)
     app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(Exception, _fault)
     describe_completions(app)
     return app
 
 
-def _add_pages(app: FastAPI, parts: Parts, in_flight: Callable[[Replica], int], *, private: bool) -> None:
-    app.include_router(health_router(parts.pool, parts.state, in_flight, detailed=private))
+def _add_pages(
+    app: FastAPI,
+    parts: Parts,
+    in_flight: Callable[[Replica], int],
+    details_for: Callable[[Request], bool],
+    *,
+    private: bool,
+) -> None:
+    app.include_router(health_router(parts.pool, parts.state, in_flight, details_for))
     app.include_router(models_router(parts.families, parts.access))
     if private:
         app.include_router(metrics_router(parts.metrics))
     if private and parts.administer is not None:
         app.include_router(admin_router(parts.administer, audit=parts.log.write))
+
+
+def _administers(access: Access) -> Callable[[Request], bool]:
+    """Whether a request carries an administrator's key."""
+    return lambda request: access.admin(*Head(request.scope["headers"]).credentials()) is not None
 
 
 def _config_file() -> Path:
@@ -305,6 +329,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
     return error_response(request.scope, error)
+
+
+async def _fault(request: Request, _error: Exception) -> Response:
+    """Starlette raises the error again, and the server logs it."""
+    return error_response(request.scope, GatewayError("The gateway failed.", code="gateway_error"))
 
 
 async def _wrong_request(request: Request, error: Exception) -> Response:

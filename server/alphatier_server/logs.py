@@ -67,7 +67,8 @@ class LogWriter:
             if len(self._lines) >= self._queued_lines or self._bytes + len(line) > self._queued_bytes:
                 self._drop(1)
                 return
-            self._lines.append(line)
+            # A copy: orjson's own bytes stay in the eight kilobytes that they were written into.
+            self._lines.append(bytes(memoryview(line)))
             self._bytes += len(line)
             asleep, self._awake = not self._awake, True
             if not self._started:

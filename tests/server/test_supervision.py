@@ -125,7 +125,7 @@ async def test_an_engine_that_never_comes_up_is_an_error_with_the_end_of_its_log
 async def test_an_engine_that_cannot_even_be_started_is_an_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the logs' folder should be")
     async with supervised(tmp_path / "logs", ENGINE) as running:
-        with pytest.raises(EngineError, match="ended 3 times before it could answer"):
+        with pytest.raises(EngineError, match="toy-engine does not start: engine toy-engine cannot be started: "):
             await asyncio.wait_for(running.task, 30)
         assert "engine toy-engine cannot be started: " in " ".join(running.reported)
 

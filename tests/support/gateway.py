@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
 
 from alphatier_models import Family
-from alphatier_server.accelerator.protocol import accelerated_protocol
+from alphatier_server.accelerator.protocol import AcceleratedProtocol, accelerated_protocol
 from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.gateway.handle import HandleSettings
@@ -69,11 +69,13 @@ async def running_gateway(
     keep_alive: float = 15.0,
     replicas: PoolSettings | None = None,
     request_log: RequestLog | None = None,
+    clients: ClientLimits | None = None,
+    protocol: Callable[[type[AcceleratedProtocol]], type] = lambda accelerated: accelerated,
     **more: Any,
 ) -> AsyncIterator[RunningGateway]:
     metrics = Metrics()
     pool = Pool(metrics, replicas)
-    clients = ClientLimits(body_bytes=max_body_bytes, timeout=client)
+    clients = clients or ClientLimits(body_bytes=max_body_bytes, timeout=client)
     settings = AppSettings(
         clients, UpstreamLimits(first_byte=idle, idle=idle), HandleSettings(keep_alive=keep_alive), **more
     )
@@ -102,12 +104,14 @@ async def running_gateway(
         request_log or RequestLog(),
     )
     application = assemble(settings, parts)
-    protocol = accelerated_protocol(application.gateway, application.dialects, clients)
+    accelerated = accelerated_protocol(application.gateway, application.dialects, clients)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
     server = uvicorn.Server(
-        uvicorn.Config(application.app, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            application.app, http=protocol(accelerated), ws="none", log_config=None, timeout_graceful_shutdown=2
+        )
     )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     fleet.start()

@@ -44,7 +44,7 @@ class ChunkRelay(Relay):
         self._saw_reasoning = False
         self._saw_finish = False
         self._sent_usage = False
-        self._last_chunk: dict[str, Any] = {}
+        self._first_chunk: dict[str, Any] = {}
 
     def usage(self) -> Usage | None:
         self._tally_matched()
@@ -103,8 +103,8 @@ class ChunkRelay(Relay):
         self._tally_matched()
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
             return event + END
-        if choices:
-            self._last_chunk = values
+        if choices and not self._first_chunk:  # of the chunks after it some are never read
+            self._first_chunk = values
         self._tally.see_chunk(values)
         if "metrics" in values:
             self._seen.queue_seconds = queue_seconds_of(values) or self._seen.queue_seconds
@@ -228,7 +228,7 @@ class ChunkRelay(Relay):
         if not self._plan.keep_usage or self._sent_usage or usage is None:
             return b""
         self._sent_usage = True
-        kept = {key: self._last_chunk.get(key) for key in ("id", "object", "created")}
+        kept = {key: self._first_chunk.get(key) for key in ("id", "object", "created")}
         document: dict[str, Any] = {key: value for key, value in kept.items() if isinstance(value, str | int)}
         document |= {"model": self._plan.model, "choices": [], "usage": usage.document()}
         return b"data: " + orjson.dumps(document) + END

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from alphatier_server.errors import NoDescriptors
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.upstream import UpstreamClient, UpstreamError
 
@@ -25,6 +26,8 @@ class HealthCheck:
             answer = await self._client.fetch(
                 "GET", self._url, headers=self._headers, timeout=self._settings.health_timeout
             )
+        except NoDescriptors:  # the gateway's own trouble: nothing was learnt
+            return self.healthy
         except UpstreamError:
             return False
         return answer.status < 400 or answer.status in (404, 405, 501)

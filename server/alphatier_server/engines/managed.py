@@ -13,6 +13,7 @@ from pathlib import Path
 from alphatier_models import Family
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess
+from alphatier_server.engines.root_cause import root_cause
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.errors import EngineError
 
@@ -44,6 +45,10 @@ class ManagedEngine(Engine):
         self._process: EngineProcess | None = None
         self._next_spec: EngineSpec | None = None
         self._has_answered = False
+        self._status: int | None = None
+        """How the last process ended."""
+        self._fault = ""
+        """Why it was not used, where that is not in its log."""
 
     @property
     def _log_file(self) -> Path:
@@ -157,6 +162,7 @@ class ManagedEngine(Engine):
 
     async def _run_once(self, devices: Mapping[str, str]) -> bool:
         """The engine from start to end. Returns whether it ever could answer."""
+        self._status, self._fault = None, ""
         process = EngineProcess(self.spec, self._context, self.name)
         self._context.report(f"engine {self.name} is loading (log: {self._log_file})")
         try:
@@ -165,7 +171,8 @@ class ManagedEngine(Engine):
             self._context.pool.put(process.replica(self.draining))
             return await self._watch_over(process)
         except EngineError as error:
-            self._context.report(str(error))
+            self._fault = str(error)
+            self._context.report(self._fault)
             return False
         finally:
             self._process = None
@@ -180,6 +187,7 @@ class ManagedEngine(Engine):
         ready = asyncio.ensure_future(self._wait_until_ready(process))
         try:
             await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=START_LIMIT_SECONDS)
+            self._status = ended.result() if ended.done() else None
             if not ready.done():
                 return False
             ready.result()
@@ -241,13 +249,5 @@ class ManagedEngine(Engine):
         self._context.pool.set_up(self.name, healthy and not self.held)
 
     def _failure(self) -> str:
-        tail = _tail(self._log_file, lines=15)
-        return (
-            f"Engine {self.name} ended {STARTS_WITHOUT_SUCCESS} times before it could answer. "
-            f"The end of {self._log_file}:\n{tail}"
-        )
-
-
-def _tail(file: Path, lines: int) -> str:
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "(empty)"
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+        cause = self._fault or root_cause(self._log_file, self._status)
+        return f"Engine {self.name} does not start: {cause} (log: {self._log_file})"

@@ -117,6 +117,7 @@ class EngineProcess:
             continuous_usage=is_vllm,
             adds_metrics=is_vllm,
             by_priority=self.spec.by_priority,
+            writes_json=self.spec.writes_json,
             headers=header_lines(bearer(self._key)),
             draining=draining,
         )

@@ -12,7 +12,8 @@ from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versione
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.health import HealthCheck
 from alphatier_server.engines.keys import bearer, header_lines
-from alphatier_server.errors import EngineError, UpstreamError
+from alphatier_server.engines.spec import writes_json
+from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
 
@@ -125,6 +126,8 @@ class RemoteEngine(Engine):
             if answer.status != 200:
                 raise ValueError(f"HTTP status {answer.status}")
             return [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
+        except NoDescriptors:
+            return self._cards if self._health.healthy else None
         except (UpstreamError, ValueError, KeyError, TypeError) as error:
             text = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
             self._report(_HEALTH, f"engine {self._url} does not list its models yet ({text:.100}); asking again")
@@ -159,6 +162,7 @@ class RemoteEngine(Engine):
             models,
             continuous_usage=any(card.get("owned_by") == "vllm" for card in self._cards),
             by_priority=self._settings.priority,
+            writes_json=self._writes_json(family),
             headers=header_lines(self._headers),
             up=bool(models),
             draining=self.draining,
@@ -189,6 +193,10 @@ class RemoteEngine(Engine):
                 self._cards.append(
                     {"id": await self._adapters.load(public, Adapter(tier.name, tier.sha256, path, 0))}
                 )
+
+    def _writes_json(self, family: Family) -> bool:
+        folder = self._folders.get(family.name)
+        return folder is None or writes_json(family, folder)
 
     def _replica(self, family: str) -> str:
         return f"{family}@{self.name}"

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from alphatier_models import Family, Tier
 from alphatier_models.files import base_folder
+from alphatier_models.vocabulary import can_write_json
 from alphatier_server.engines.adapters import Adapter
 from alphatier_server.errors import EngineError
 
@@ -42,6 +44,8 @@ class EngineSpec:
     """How many GPUs it takes; 0 where it runs without one."""
     by_priority: bool = False
     """Whether it heeds the priority of each request."""
+    writes_json: bool = True
+    """Whether the vocabulary holds what a JSON object needs."""
     shape: tuple[str, ...] = ()
     """What cannot be changed while the engine runs. Two specs of one shape differ in their adapters only."""
 
@@ -50,6 +54,16 @@ def model_location(family: Family, folder: Path) -> str:
     """What an engine is told to load: the base's folder if it is one, else its hub id."""
     local = base_folder(family, folder)
     return str(local.resolve()) if local is not None else family.base.model
+
+
+def writes_json(family: Family, folder: Path) -> bool:
+    """Whether the family's models can write a JSON object; true where that cannot be told."""
+    local = base_folder(family, folder)
+    return local is None or _can_write_json(local) is not False
+
+
+_can_write_json = cache(can_write_json)
+"""Of a folder, looked at once: engines are shown again every few seconds."""
 
 
 def tier_folder(tier: Tier, folder: Path) -> Path:

@@ -4,7 +4,6 @@ https://docs.vllm.ai/en/latest/cli/serve.html
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, visible_gpus
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
+from alphatier_server.engines.vllm_cpu import cpu_environment
 from alphatier_server.errors import EngineError
 
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
@@ -119,7 +119,7 @@ def _vllm(
         address = ["--host", "127.0.0.1", "--port", str(port)]
         return [sys.executable, "-m", entry, "--model", model, *address, *options, *arguments]
 
-    environment = {**QUIET, **(_cpu_environment(engines) if on_cpu else {})}
+    environment = {**QUIET, **(cpu_environment(engines) if on_cpu else {})}
     shape = ("vllm", *_reasoning_options(family, Path(model)), *arguments)
     return EngineSpec(
         name,
@@ -194,11 +194,3 @@ def _vllm_runs_on_cpu() -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-def _cpu_environment(engines: int) -> dict[str, str]:
-    """Modest defaults; what the operator has set stays."""
-    defaults = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    if engines > 1:
-        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    return {name: value for name, value in defaults.items() if name not in os.environ}

@@ -118,7 +118,8 @@ class Request(Protocol):
 class ResponseWriter(Protocol):
     """The answer to one request. Nothing here waits: what the client cannot take yet is held for it.
 
-    Either `answer` once, or `start`, any number of `write`, and `finish`. Header lines end with CR LF each.
+    Either `answer` once, or `start`, any number of `write`, and `finish` or `abort`. Header lines end with CR LF
+    each.
     """
 
     started: bool

@@ -34,6 +34,7 @@ _SHOWN = (
     "continuous_usage",
     "adds_metrics",
     "by_priority",
+    "writes_json",
     "up",
     "draining",
     "headers",

@@ -118,7 +118,7 @@ class AsgiCycle:
         headers = [
             (name, value) for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n")) if name
         ]
-        if not (self._read and self.keep_alive):
+        if not (self._read and self.keep_alive) and self._scope.get("http_version", "1.1").startswith("1"):
             headers.append((b"connection", b"close"))
         self._put({"type": "http.response.start", "status": status, "headers": headers})
 

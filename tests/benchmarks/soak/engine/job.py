@@ -46,6 +46,8 @@ class Job(ABC):
         self.prompt = int(orders.get("prompt", 5))
         self.model = str(body.get("model"))
         self.stream = body.get("stream") is True
+        prompt = body.get("prompt")
+        self.prompts = len(prompt) if isinstance(prompt, list) else 1
 
     @property
     def odd(self) -> bool:
