@@ -16,7 +16,6 @@ class _Completions(Dialect):
     """Whether thinking is told from the answer; else the text is left alone."""
 
     def efforts(self, body: Mapping[str, Any]) -> Sequence[Selector]:
-        """`reasoning_effort`, and `reasoning.effort` as some clients send it."""
         return openai_efforts(body)
 
     def engine_body(self, body: JsonObject, target: Target) -> bytes:
@@ -35,11 +34,9 @@ class _Completions(Dialect):
         return body.edited(replace, remove) if replace or remove else body.raw
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
-        """The relay of a stream of chunks."""
         return ChunkRelay(self._plan(body, target))
 
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        """The client's bytes for a completion."""
         return relay_response(raw, self._plan(body, target))
 
     def _plan(self, body: Mapping[str, Any], target: Target) -> RelayPlan:

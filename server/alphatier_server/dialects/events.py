@@ -132,8 +132,8 @@ class EventRelay(Relay):
         """What the token of an event (or its data alone) is part of; None when it has none."""
 
     @abstractmethod
-    def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
-        """The event for the client. `document` is None when its data is no JSON object."""
+    def read(self, name: str, event: bytes, document: JsonObject) -> bytes:
+        """The event for the client. `document` is empty when its data is no JSON object. Raises JsonError."""
 
     def complete(self) -> bytes:
         """The events that a sound stream still lacks. Raises EngineFailed when it is not sound."""
@@ -156,10 +156,7 @@ class EventRelay(Relay):
             return event
         if payload.strip() == b"[DONE]":
             return None  # no end of these streams without the event that says so
-        document = None
-        if not name:
-            document = _document(payload)
-            name = _type_of(document)
+        name = name or _type_of(_document(payload))
         part = self.token(name.encode(), payload)
         if part is not None:
             self._note(part, event)
@@ -167,7 +164,7 @@ class EventRelay(Relay):
         if name not in self.reads:
             return event
         try:
-            return self.read(name, event, document or _document(payload))
+            return self.read(name, event, _document(payload))
         except JsonError:  # an event that cannot be changed goes on as it came
             return event
 
@@ -220,17 +217,15 @@ def event_bytes(name: str, document: dict[str, Any]) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(document) + END
 
 
-def _document(payload: bytes) -> JsonObject | None:
+def _document(payload: bytes) -> JsonObject:
     try:
         return JsonObject(payload)
     except JsonError:
-        return None
+        return JsonObject(b"{}")
 
 
-def _type_of(document: JsonObject | None) -> str:
+def _type_of(document: JsonObject) -> str:
     """The name that the data gives; an object with nothing but an error is one, too."""
-    if document is None:
-        return ""
     name = document.values.get("type")
     if isinstance(name, str):
         return name

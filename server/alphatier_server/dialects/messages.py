@@ -81,22 +81,18 @@ class MessagesDialect(Dialect):
         return body.edited(replace, remove)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
-        """The relay for the stream that answers this request."""
         return MessagesRelay(target.model, mark=target.mark)
 
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        """The client's bytes for a whole answer. Raises EngineFailed when it cannot be read."""
         document = read_answer(raw)
         observed = Observed(usage=parse_usage(document.values.get("usage")))
         replace = {} if document.values.get("model") == target.model else {"model": target.model}
         return edited_answer(document, replace), observed
 
     def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
-        """The body of an error answer, in Anthropic's shape."""
         return orjson.dumps(_error(error) | ({"request_id": request_id} if request_id else {}))
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
-        """The API's `error` event."""
         return event_bytes("error", _error(error))
 
 
@@ -143,9 +139,8 @@ class MessagesRelay(EventRelay):
             return "answer"
         return "thinking" if b'"thinking_delta"' in event else None
 
-    def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
-        """The event with the public model name, and errors in Anthropic's words."""
-        values = document.values if document is not None else {}
+    def read(self, name: str, event: bytes, document: JsonObject) -> bytes:
+        values = document.values
         if name == "message_stop":
             self.end()
         elif name == "error":
@@ -157,7 +152,7 @@ class MessagesRelay(EventRelay):
             if told is not None:
                 self._usage = told
                 self._counted = self._counted or stops
-        elif document is not None and isinstance(values.get("message"), dict):
+        elif isinstance(values.get("message"), dict):
             return self._start(event, document)
         return event
 

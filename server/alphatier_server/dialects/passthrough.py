@@ -46,7 +46,6 @@ class PassthroughDialect(Dialect):
         return body.edited(replace, (TIER_FIELD,))
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
-        """A relay that passes all bytes."""
         return PassthroughRelay()
 
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
