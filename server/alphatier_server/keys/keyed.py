@@ -11,7 +11,7 @@ from alphatier_server.errors import Forbidden, InvalidRequest, LimitsUnavailable
 from alphatier_server.keys.access import FREE, Access, Admission, Caller
 from alphatier_server.keys.ring import KeyCaller, KeyFileError
 from alphatier_server.keys.source import KeySource
-from alphatier_server.limits.arithmetic import Limits, Outcome, rate_headers
+from alphatier_server.limits.arithmetic import UNLIMITED, Limits, Outcome, rate_headers
 from alphatier_server.limits.configured import limits_of
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.shared import SharedStore
@@ -54,9 +54,9 @@ class KeyedAccess(Access):
     async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
         assert isinstance(caller, KeyCaller)
         assert caller.name is not None
-        if not caller.limited:
-            return FREE
         limits = caller.limits
+        if limits is UNLIMITED:
+            return FREE
         if requests > 1:
             _refuse_too_large(limits, requests)
         try:
