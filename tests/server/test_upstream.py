@@ -217,7 +217,7 @@ class _Timers(asyncio.SelectorEventLoop):
         super().__init__()
         self.count = 0
 
-    def call_at(self, when: float, callback: Any, *arguments: Any, context: Any = None) -> Any:
+    def call_at(self, when: float, callback: Any, *arguments: Any, context: Any = None) -> Any:  # type: ignore[override]
         self.count += 1
         return super().call_at(when, callback, *arguments, context=context)
 
