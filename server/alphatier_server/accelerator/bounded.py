@@ -148,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client sends no more. It may still listen (a half-closed connection), or be gone."""
         cycle = self.cycle
         waits = cycle is not None and not cycle.response_complete and self.request_since == 0.0
-        if not waits or self.pipeline or self.scheme == "https":
+        if not waits or self.scheme == "https":
             return False
         cycle.keep_alive = False
         self.refused = True
