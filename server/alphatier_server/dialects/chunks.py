@@ -42,7 +42,7 @@ class ChunkRelay:
         self._clock = clock
         self._events = EventSplitter()
         self._templates = Templates(learns=plan.learns, doubles=plan.reasoning_content)
-        self._tally = UsageTally()
+        self._tally = UsageTally(plan.choices)
         self._observed = Observed()
         self._splitters: dict[int, ReasoningSplitter | None] = {}
         self._saw_reasoning = False
