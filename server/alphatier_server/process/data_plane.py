@@ -8,10 +8,9 @@ import uvicorn
 from alphatier_models import Family
 from alphatier_server.accelerator.bounded import bounded_protocol
 from alphatier_server.accelerator.protocol import accelerated_protocol
-from alphatier_server.app import Parts, app_settings, assemble, operators_app
+from alphatier_server.app import Parts, app_settings, assemble, operators_app, request_log
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
-from alphatier_server.logs import RequestLog, standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.background import BackgroundTasks
 from alphatier_server.process.console import announce
@@ -39,9 +38,7 @@ class DataPlane:
         self.state = GatewayState()
         self.access = access
         self._certificate = certificate_of(config.listen)
-        logs = standard_error()
-        logs.on_drop(metrics.log_lines_dropped.inc)
-        log = RequestLog(logs, requests=config.log.level in ("debug", "info"))
+        log = request_log(config.log, metrics)
         self._settings = app_settings(config, config.served_hosts())
         self.parts = Parts(families, pool, metrics, access, self.state, log, administer)
         application = assemble(self._settings, self.parts)
