@@ -66,7 +66,7 @@ class Template:
         end = found.end()
         if not event.startswith(self._after, end) or not (text.isascii() or _is_utf8(text)):
             return None
-        if b"\\u" in text and _SURROGATE.search(text) is not None:
+        if text.find(b"\\u") >= 0 and _SURROGATE.search(text) is not None:
             return None
         said = event[self._text_at : end]
         if self._doubles and kind == b"reasoning":
