@@ -152,9 +152,7 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
         raise ConfigError("create_app", [ConfigProblem("engines", problem, remedy)])
     metrics = Metrics()
     access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
-    control = ControlPlane(
-        source, config, metrics, report=log.info, engine_api_key=None, on_failure=lambda error: None
-    )
+    control = ControlPlane(source, config, metrics, report=log.info, engine_api_key=None, on_failure=_cannot_go_on)
     log_of_requests = request_log(config.log, metrics)
     parts = Parts(control.families, control.pool, metrics, access, log=log_of_requests, administer=control.administer)
     application = assemble(
@@ -167,6 +165,8 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
 async def _live(control: ControlPlane, access: Access, application: Application) -> AsyncIterator[None]:
     """What works beside the requests."""
     tasks = [asyncio.create_task(control.run()), asyncio.create_task(access.watch())]
+    for task in tasks:
+        task.add_done_callback(lambda task: task.cancelled() or _cannot_go_on(task.exception()))
     try:
         yield
     finally:
@@ -176,6 +176,12 @@ async def _live(control: ControlPlane, access: Access, application: Application)
         await access.close()
         application.close()
         control.tidy()
+
+
+def _cannot_go_on(error: BaseException | None) -> None:
+    """The server is somebody else's to end; it stays, and is not ready."""
+    if error is not None:
+        log.error("the gateway cannot go on: %s", error)
 
 
 def request_log(settings: LogSettings, metrics: Metrics) -> RequestLog:
