@@ -166,7 +166,7 @@ async def _live(control: ControlPlane, access: Access, application: Application)
     """What works beside the requests."""
     tasks = [asyncio.create_task(control.run()), asyncio.create_task(access.watch())]
     for task in tasks:
-        task.add_done_callback(lambda task: task.cancelled() or _cannot_go_on(task.exception()))
+        task.add_done_callback(_ended)
     try:
         yield
     finally:
@@ -176,6 +176,10 @@ async def _live(control: ControlPlane, access: Access, application: Application)
         await access.close()
         application.close()
         control.tidy()
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    _cannot_go_on(None if task.cancelled() else task.exception())
 
 
 def _cannot_go_on(error: BaseException | None) -> None:
