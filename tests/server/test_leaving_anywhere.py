@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from alphatier_models import Family
 from alphatier_server.app import Application, AppSettings, Parts, assemble
 from alphatier_server.gateway.request import Head, Paced
-from alphatier_server.keys.access import Admission, Caller, OpenAccess
+from alphatier_server.keys.access import Access, Admission, Caller
 from alphatier_server.logs import LogWriter, RequestLog
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
@@ -32,7 +32,7 @@ ONE_AT_A_TIME = OverloadSettings(max_in_flight=1, max_queue=1000, max_queue_seco
 BODIES = {"whole": b'{"model":"toy"}', "stream": b'{"model":"toy","stream":true}'}
 
 
-class SlowAccess(OpenAccess):
+class SlowAccess(Access):
     """Takes a few steps to let a request in, and counts those that are in."""
 
     def __init__(self) -> None:

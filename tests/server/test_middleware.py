@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphatier_models import Family
 from alphatier_server.app import AppSettings, Parts, assemble
-from alphatier_server.keys.access import Caller, OpenAccess
+from alphatier_server.keys.access import Access, Caller
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from support.fake_engine import DONE, chunk, events, stay_silent
@@ -30,7 +30,7 @@ PAGE = "https://chat.example.org"
 mark: ContextVar[str] = ContextVar("mark", default="none")
 
 
-class Marks(OpenAccess):
+class Marks(Access):
     """Notes what `mark` is for each request, then changes it, as a tracer or a logger would."""
 
     def __init__(self) -> None:
@@ -52,9 +52,9 @@ def marks() -> Marks:
     return Marks()
 
 
-def application(families: dict[str, Family], access: OpenAccess | None = None, **settings: Any) -> Any:
+def application(families: dict[str, Family], access: Access | None = None, **settings: Any) -> Any:
     metrics = Metrics()
-    parts = Parts(families, Pool(metrics), metrics, access or OpenAccess())
+    parts = Parts(families, Pool(metrics), metrics, access or Access())
     return assemble(AppSettings(**settings), parts).app
 
 

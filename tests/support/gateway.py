@@ -21,7 +21,7 @@ from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.gateway.handle import HandleSettings
 from alphatier_server.gateway.state import GatewayState
-from alphatier_server.keys.access import Access, OpenAccess
+from alphatier_server.keys.access import Access
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
@@ -102,7 +102,7 @@ async def running_gateway(
         fleet.families,
         pool,
         metrics,
-        access or OpenAccess(),
+        access or Access(),
         state or GatewayState(),
         request_log or RequestLog(),
     )

@@ -35,6 +35,8 @@ class Replica:
     """Whether the engine adds its own `metrics` object to answers because the gateway asked it to."""
     by_priority: bool = False
     """Whether the engine schedules by the `priority` that a request tells."""
+    writes_json: bool = True
+    """Whether its vocabulary holds what a JSON object needs; without it vLLM fails on such a request."""
     headers: bytes = field(default=b"", repr=False)
     """Header lines for every request to it, each with its CR LF: the engine's own key, if it has one."""
     up: bool = False
