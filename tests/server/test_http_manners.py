@@ -193,6 +193,18 @@ async def test_a_deadline_counts_from_the_requests_arrival(families: dict[str, F
         assert engine.bodies == []
 
 
+async def test_a_deadline_counts_from_arrival_also_behind_another_request(families: dict[str, Family]) -> None:
+    async def slow(http: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await completion()(http)
+
+    async with pair(families, slow) as (gateway, engine):
+        hasty = request(headers=["x-request-timeout: 0.2"])
+        heard = await converse(gateway.url, [request() + hasty], limit=5)
+        assert heard.statuses == [200, 504]
+        assert len(engine.bodies) == 1
+
+
 async def test_a_key_is_looked_at_before_the_body_comes(families: dict[str, Family]) -> None:
     access = build_access(AccessSettings(), environment={"ALPHATIER_API_KEYS": "sk-one"})
     async with pair(families, completion(), access=access) as (gateway, engine):
@@ -203,8 +215,13 @@ async def test_a_key_is_looked_at_before_the_body_comes(families: dict[str, Fami
         assert engine.bodies == []
 
 
-async def test_a_page_that_is_sent_a_body_without_end_is_given_up(families: dict[str, Family]) -> None:
-    async with running_gateway(families, clients=ClientLimits(timeout=0.3, body_bytes=1000)) as gateway:
+@pytest.mark.parametrize("accelerated", [True, False], ids=["accelerator", "ASGI"])
+async def test_a_page_that_is_sent_a_body_without_end_is_given_up(
+    families: dict[str, Family], accelerated: bool
+) -> None:
+    server = (lambda own: own) if accelerated else (lambda _own: HttpToolsProtocol)
+    limits = ClientLimits(timeout=0.3, body_bytes=1000)
+    async with running_gateway(families, clients=limits, protocol=server) as gateway:
         line = "POST /v1/models HTTP/1.1"
         heard = await converse(gateway.url, [request(line=line)[:-1]], limit=5)
         assert heard.statuses == [408]

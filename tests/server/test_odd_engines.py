@@ -52,7 +52,7 @@ async def twice(gateway: RunningGateway, body: bytes) -> Heard:
 HTML = b"<html><body>Bad luck</body></html>"
 STATUSES: dict[str, tuple[bytes, int, str | None]] = {
     "299 with an answer": (whole(ANSWER, "299 Odd"), 299, None),
-    "302": (whole(b"", "302 Found\r\nlocation: http://elsewhere/"), 502, "engine_failed"),
+    "302": (whole(ANSWER, "302 Found\r\nlocation: http://elsewhere/"), 502, "engine_failed"),
     "304": (b"HTTP/1.1 304 Not Modified\r\n\r\n", 502, "engine_failed"),
     "204": (b"HTTP/1.1 204 No Content\r\n\r\n", 502, "engine_failed"),
     "401": (whole(b'{"error":"Unauthorized"}', "401 Unauthorized"), 502, "engine_refuses_gateway"),
@@ -108,7 +108,7 @@ async def test_an_engine_that_wants_another_protocol_is_the_engines_failure(
 
 
 async def test_a_redirect_counts_as_the_engines_failure(families: dict[str, Family], engine: RawEngine) -> None:
-    engine.script = [whole(b"", "302 Found\r\nlocation: http://elsewhere/")]
+    engine.script = [whole(ANSWER, "302 Found\r\nlocation: http://elsewhere/")]
     async with before(engine, families) as gateway:
         await twice(gateway, BODY)
         assert await gateway.metric("alphatier_requests_total", outcome="engine_error") == 2

@@ -155,14 +155,22 @@ async def _within(request: Request, answer: Coroutine[Any, Any, LastBytes]) -> L
         raise
     if seconds is None:
         return await answer
+    left = seconds - (time.perf_counter() - request.arrived)
+    if left <= 0:  # it waited behind another one on its connection
+        answer.close()
+        raise _deadline_exceeded(seconds)
     try:
-        async with asyncio.timeout(seconds - (time.perf_counter() - request.arrived)) as limit:
+        async with asyncio.timeout(left) as limit:
             return await answer
     except TimeoutError:
         if not limit.expired():
             raise
-        words = f"The answer was not complete within the {seconds:g} seconds of X-Request-Timeout."
-        raise DeadlineExceeded(words, code="deadline_exceeded").never_again() from None
+        raise _deadline_exceeded(seconds) from None
+
+
+def _deadline_exceeded(seconds: float) -> GatewayError:
+    words = f"The answer was not complete within the {seconds:g} seconds of X-Request-Timeout."
+    return DeadlineExceeded(words, code="deadline_exceeded").never_again()
 
 
 async def _stream(
