@@ -11,7 +11,7 @@ from alphatier_models import Family
 from alphatier_server.accelerator.protocol import AcceleratedProtocol
 from alphatier_server.app import Application, AppSettings, Parts, assemble
 from alphatier_server.gateway.request import Head, Paced
-from alphatier_server.keys.access import OpenAccess
+from alphatier_server.keys.access import Access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.replicas.replica import Replica
@@ -96,7 +96,7 @@ def application(families: dict[str, Family], url: str) -> tuple[Application, Rep
     metrics = Metrics()
     pool = Pool(metrics)
     replica = pool.put(Replica("one", url, "toy", {tier.name: tier.name for tier in families["toy"].tiers}, up=True))
-    return assemble(AppSettings(), Parts(families, pool, metrics, OpenAccess())), replica
+    return assemble(AppSettings(), Parts(families, pool, metrics, Access())), replica
 
 
 @pytest.mark.parametrize("faulty", [("write",), ("write", "finish"), ("start",), ("send_head",), ("finish",)])

@@ -7,8 +7,8 @@ from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.request import Head
 from alphatier_server.keys.access import Access, Admission, Caller
 from alphatier_server.limits.estimate import estimate
-from alphatier_server.limits.queue import AdmissionQueue, Slot
-from alphatier_server.limits.waiting import CLASSES
+from alphatier_server.limits.queue import AdmissionQueue
+from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.metrics.definitions import Metrics
 
 

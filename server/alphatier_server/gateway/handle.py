@@ -204,9 +204,7 @@ def _whole(
 ) -> LastBytes:
     answer.connection.release()
     if answer.status >= 300:
-        error = engine_error(answer.status, answer.headers, answered)
-        record.result = "failed" if error.status >= 500 else "abandoned"
-        raise error
+        raise _refusal(answer, answered, record)
     if response.started:
         record.result = "failed"
         raise EngineFailed("The engine did not stream its answer.", code="engine_failed")
@@ -225,6 +223,13 @@ def _say_last(last: LastBytes, response: ResponseWriter, record: RequestRecord) 
         if record.outcome != "gateway_error":  # else it was told of
             log.exception("the answer to request %s could not be written", record.request_id)
         response.abort()
+
+
+def _refusal(answer: Answer, answered: bytes, record: RequestRecord) -> GatewayError:
+    """The engine's error. Not kept where it is raised: its traceback would hold the frame that holds it."""
+    error = engine_error(answer.status, answer.headers, answered)
+    record.result = "failed" if error.status >= 500 else "abandoned"
+    return error
 
 
 def _start(response: ResponseWriter, dialect: Dialect, record: RequestRecord) -> None:

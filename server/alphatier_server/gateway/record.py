@@ -95,6 +95,7 @@ class RequestRecord:
         """Give back all that the request holds."""
         if self.keep_alive is not None:
             self.keep_alive.stop()
+            self.keep_alive = None  # it knows this record: a circle that only the collector would end
         if self.relay is not None:
             self.observe(self.relay.observed)
         if self.lease is not None:

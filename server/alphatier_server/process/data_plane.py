@@ -12,10 +12,9 @@ from typing import Any
 
 from alphatier_models import Family
 from alphatier_server.accelerator.protocol import accelerated_protocol
-from alphatier_server.app import AppSettings, Parts, assemble
+from alphatier_server.app import AppSettings, Parts, assemble, request_log
 from alphatier_server.engines.control import Administer
 from alphatier_server.keys.access import Access
-from alphatier_server.logs import RequestLog, standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.messages import announce
 from alphatier_server.process.server import QuietServer, end_process_soon, exit_now, server_config
@@ -33,10 +32,7 @@ def parts_of(
     administer: Administer,
 ) -> Parts:
     """One process's parts; its log is standard error, and lines that are lost there are counted."""
-    logs = standard_error()
-    logs.on_drop(metrics.log_lines_dropped.inc)
-    log = RequestLog(logs, requests=config.log.level in ("debug", "info"))
-    return Parts(families, pool, metrics, access, log=log, administer=administer)
+    return Parts(families, pool, metrics, access, log=request_log(config.log, metrics), administer=administer)
 
 
 class DataPlane(QuietServer):

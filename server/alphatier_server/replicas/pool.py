@@ -145,7 +145,7 @@ class Pool:
         known = self._replicas.get(replica.name)
         if known is None:
             replica.breaker = Breaker(self.settings)
-            replica.gauge = self._metrics.show_replica(replica.name, lambda: replica.in_flight)
+            replica.gauge = self._metrics.show_replica(replica.name)
             self._replicas[replica.name] = replica
             self._note_change()
             return replica
