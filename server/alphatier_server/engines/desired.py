@@ -6,9 +6,11 @@ from pathlib import Path
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.engine import Key
+from alphatier_server.engines.engine import Engine, FamilyChange, Key
 from alphatier_server.engines.keys import EngineKeys
+from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import installed_engine
+from alphatier_server.engines.remote import RemoteEngine
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.errors import EngineError
 from alphatier_server.settings.engines import EngineSettings
@@ -71,3 +73,27 @@ class DesiredEngines:
                 name = spec.name if number == 1 else f"{spec.name}-{number}"
                 key = ("run", family.name, spec.name, spec.kind, settings.priority, *settings.arguments, number)
                 yield DesiredEngine(name, key, settings, spec)
+
+
+def affected(
+    engines: Iterable[Engine], change: FamilyChange, coming: dict[Key, DesiredEngine]
+) -> tuple[dict[Engine, EngineSpec | None], list[Engine]]:
+    """Engines that take the change over as they are (by their plan, where they run here), and those that go.
+
+    Takes out of `coming`, what runs here for the new family, those that need not come.
+    """
+    staying: dict[Engine, EngineSpec | None] = {}
+    going: list[Engine] = []
+    for engine in engines:
+        if engine.draining or engine.error is not None:
+            continue
+        if isinstance(engine, RemoteEngine):
+            staying[engine] = None
+        elif isinstance(engine, ManagedEngine) and engine.spec.family == change.name:
+            spec = coming[engine.key].spec if engine.key in coming else None
+            if spec is not None and spec.shape == engine.spec.shape:
+                staying[engine] = spec
+                del coming[engine.key]
+            else:
+                going.append(engine)
+    return staying, going

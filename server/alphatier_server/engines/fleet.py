@@ -22,7 +22,7 @@ from typing import Any
 from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan
+from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan, affected
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Key, Origin, Report
 from alphatier_server.engines.keys import EngineKeys, checked
@@ -201,7 +201,7 @@ class Fleet:
     async def _change(self, change: FamilyChange) -> None:
         """Prepare it, then switch. `_lock` is held, and what is old is unloaded once it is free."""
         coming = {one.key: one for one in await asyncio.to_thread(self._desired_after, change)}
-        staying, going = self._affected(change, coming)
+        staying, going = affected(self._registry, change, coming)
         new = [self._begin(one, "config", held=True) for one in coming.values()]
         try:
             await self._registry.all_settled(new)
@@ -215,29 +215,6 @@ class Fleet:
             self._switch(change, staying, going, new)
         finally:
             self._registry.job(self._registry.unload_unused(self._lock))
-
-    def _affected(
-        self, change: FamilyChange, coming: dict[Key, DesiredEngine]
-    ) -> tuple[dict[Engine, EngineSpec | None], list[Engine]]:
-        """Engines that take the change over as they are (by their plan, where they run here), and those that go.
-
-        Takes out of `coming` those that need not come.
-        """
-        staying: dict[Engine, EngineSpec | None] = {}
-        going: list[Engine] = []
-        for engine in self._registry:
-            if engine.draining or engine.error is not None:
-                continue
-            if isinstance(engine, RemoteEngine):
-                staying[engine] = None
-            elif isinstance(engine, ManagedEngine) and engine.spec.family == change.name:
-                spec = coming[engine.key].spec if engine.key in coming else None
-                if spec is not None and spec.shape == engine.spec.shape:
-                    staying[engine] = spec
-                    del coming[engine.key]
-                else:
-                    going.append(engine)
-        return staying, going
 
     def _switch(
         self,

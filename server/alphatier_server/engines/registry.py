@@ -51,6 +51,7 @@ class EngineRegistry:
         """Start its task. One that replaces another of its name gets a new one: both are there for a while."""
         for known in self:
             if known.error is not None and known.key == engine.key:  # given up; this is the next attempt
+                known.removed = True
                 del self._tasks[known]
         taken = {known.name for known in self._tasks}
         names = itertools.chain([engine.name], (f"{engine.name}~{number}" for number in itertools.count(2)))

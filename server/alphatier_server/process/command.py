@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from alphatier_server.settings.options import KEYS, overrides, settings_options
+from alphatier_server.settings.options import overrides, settings_options
 
 SHIPPED_FAMILY = "models/tiny"
 _ENGINE_KEY_VARIABLE = "ALPHATIER_ENGINE_API_KEY"
@@ -82,7 +82,7 @@ def serve(
     if engines or arguments or replicas:
         above["engines"] = _engines(engines or ("auto",), arguments, replicas)
     form = above.get("log", {}).get("format", "auto")
-    source = Source(file, above, {key: option for option, key in KEYS.items()})
+    source = Source(file, above)
     try:
         if check_config:
             _check(source, as_json=as_json)

@@ -10,29 +10,12 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
-from alphatier_models import Family
 from alphatier_server.accelerator.protocol import accelerated_protocol
-from alphatier_server.app import AppSettings, Parts, assemble, request_log
-from alphatier_server.engines.control import Administer
-from alphatier_server.keys.access import Access
-from alphatier_server.metrics.definitions import Metrics
+from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.process.messages import announce
 from alphatier_server.process.server import QuietServer, end_process_soon, exit_now, server_config
 from alphatier_server.process.tls import Certificate
-from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.gateway import GatewayConfig
-
-
-def parts_of(
-    config: GatewayConfig,
-    families: dict[str, Family],
-    pool: Pool,
-    metrics: Metrics,
-    access: Access,
-    administer: Administer,
-) -> Parts:
-    """One process's parts; its log is standard error, and lines that are lost there are counted."""
-    return Parts(families, pool, metrics, access, log=request_log(config.log, metrics), administer=administer)
 
 
 class DataPlane(QuietServer):

@@ -4,13 +4,12 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from alphatier_server.app import app_settings, operators_app
+from alphatier_server.app import Parts, app_settings, operators_app, request_log
 from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.engines.engine import Busy
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.background import Background
-from alphatier_server.process.data_plane import parts_of
 from alphatier_server.process.loop import freeze
 from alphatier_server.process.messages import announce
 from alphatier_server.process.server import second_port
@@ -71,8 +70,13 @@ class GatewayProcess:
             busy=busy,
         )
         self._busy = busy or self.control.pool.in_flight
-        self.parts = parts_of(
-            config, self.control.families, self.control.pool, metrics, access, self.control.administer
+        self.parts = Parts(
+            self.control.families,
+            self.control.pool,
+            metrics,
+            access,
+            log=request_log(config.log, metrics),
+            administer=self.control.administer,
         )
 
     async def run(self, listener: socket.socket, answering: Answering) -> None:

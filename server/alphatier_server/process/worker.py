@@ -17,12 +17,12 @@ from typing import Any
 import orjson
 
 from alphatier_models import Family
-from alphatier_server.app import app_settings
+from alphatier_server.app import Parts, app_settings, request_log
 from alphatier_server.errors import EngineTimeout
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.background import Background
-from alphatier_server.process.data_plane import DataPlane, parts_of
+from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.link import Link
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.messages import configure_logging
@@ -59,7 +59,7 @@ async def _serve(
     access = build_access(config.access, shared=(limits, index), redis_failed=metrics.limit_store_failures.inc)
     link = await Link.open(link_end)
     parent = ParentLink(link, pool, snapshot)
-    parts = parts_of(config, families, pool, metrics, access, parent.ask)
+    parts = Parts(families, pool, metrics, access, log=request_log(config.log, metrics), administer=parent.ask)
     settings_of_app = app_settings(config, config.served_hosts())
     data_plane = DataPlane(config, settings_of_app, parts, certificate_of(config.listen), listener)
     works = (access.watch(), *data_plane.watches(), parent.listen(data_plane), parent.report(data_plane))

@@ -8,14 +8,13 @@ What the workers do and what they get to know is not decided here.
 """
 
 import asyncio
-import contextlib
 import math
 import signal
 import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import orjson
@@ -23,21 +22,17 @@ from pydantic import SecretStr
 
 from alphatier_server.process.link import Link
 from alphatier_server.process.messages import ServeError
+from alphatier_server.process.worker_state import Worker
 
 WORKER = (sys.executable, "-P", "-m", "alphatier_server.process.worker")
 """`-P`: what lies in the working directory is no module of ours."""
 SILENCE_SECONDS = 30.0
 START_SECONDS = 60.0
 """How much longer the first word may take."""
-STEADY_SECONDS = 10.0
-"""A worker that lived so long did not fail at its start."""
-FAILURES_IN_A_ROW = 5
 LONGEST_PAUSE_SECONDS = 5.0
 REMIND_SECONDS = 60.0
 """How often it is said that a worker keeps dying."""
 
-Busy = dict[str, dict[str, int]]
-"""Replica -> the engine's model name -> requests in flight."""
 Answer = Callable[[str, dict[str, Any]], Awaitable[tuple[int, Any]]]
 """An action's name and arguments -> an HTTP status and a JSON document."""
 
@@ -45,66 +40,6 @@ Answer = Callable[[str, dict[str, Any]], Awaitable[tuple[int, Any]]]
 def pause_after(failures: int) -> float:
     """Seconds before a worker is started that has died so often in a row."""
     return 0.0 if failures == 1 else min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(failures, 16))
-
-
-@dataclass
-class Worker:
-    """One worker: its number, its listener, and the process that is it now."""
-
-    index: int
-    listener: socket.socket
-    process: asyncio.subprocess.Process | None = None
-    link: Link | None = None
-    snapshot: int = -1
-    """The number of the last one that the worker has taken over."""
-    in_flight: Busy = field(default_factory=dict)
-    began: float = 0.0
-    failures: int = 0
-    """Deaths in a row, none of them after a steady life."""
-    reminded: float = -math.inf
-
-    @property
-    def runs(self) -> bool:
-        return self.process is not None and self.process.returncode is None
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether it dies again and again, and does not live steadily now."""
-        return self.failures >= FAILURES_IN_A_ROW and not (self.link is not None and self._is_steady)
-
-    @property
-    def _is_steady(self) -> bool:
-        return time.monotonic() - self.began > STEADY_SECONDS
-
-    def died(self) -> None:
-        self.failures = 1 if self._is_steady else self.failures + 1
-
-    def send(self, message: dict[str, Any]) -> None:
-        if self.link is not None:
-            self.link.send(message)
-
-    def kill(self) -> None:
-        if self.process is not None and self.runs:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-
-    def take(self, message: dict[str, Any]) -> None:
-        if "busy" in message:
-            self.in_flight = message["busy"]
-            self.snapshot = message["snapshot"]
-
-    def busy(self, name: str, model: str | None, newest: int) -> int:
-        """Requests that it has open; one at least as long as it may not know the `newest` snapshot."""
-        if self.link is None:
-            return 0
-        models = self.in_flight.get(name, {})
-        known = sum(models.values()) if model is None else models.get(model, 0)
-        return known if self.snapshot >= newest else max(1, known)
-
-    def begin(self, process: asyncio.subprocess.Process, link: Link) -> None:
-        self.process, self.link = process, link
-        self.snapshot = -1
-        self.in_flight = {}
 
 
 @dataclass

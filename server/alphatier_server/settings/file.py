@@ -8,7 +8,7 @@ the key's full name and its remedy.
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from alphatier_server.errors import ConfigError, ConfigProblem
 from alphatier_server.settings.gateway import GatewayConfig
+from alphatier_server.settings.options import KEYS
 
 _README = "server/README.md lists every key"
 
@@ -27,8 +28,6 @@ class Source:
     file: Path | None
     overrides: Mapping[str, Any]
     """What the command line sets, nested as the file is; it stays in force whatever the file says later."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """The options' names by key, e.g. `listen.port` -> `--port`, for error messages."""
 
     def load(self) -> GatewayConfig:
         """The settings as they are now. Raises ConfigError."""
@@ -39,9 +38,8 @@ class Source:
         try:
             return _validated(_merged(document, self.overrides), "the command line", folder)
         except ConfigError as error:
-            named = [
-                replace(problem, where=self.options.get(problem.where, problem.where)) for problem in error.problems
-            ]
+            options = {key: option for option, key in KEYS.items()}
+            named = [replace(problem, where=options.get(problem.where, problem.where)) for problem in error.problems]
             raise ConfigError("the command line", named) from None
 
 
