@@ -46,7 +46,7 @@ from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.queue import AdmissionQueue
-from alphatier_server.logs import RequestLog
+from alphatier_server.logs import RequestLog, standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.bounds import BoundsMiddleware
@@ -61,7 +61,7 @@ from alphatier_server.routes.openapi import describe_completions
 from alphatier_server.routes.openapi_schemas import RATE_LIMIT_HEADERS
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.file import Source
-from alphatier_server.settings.gateway import GatewayConfig
+from alphatier_server.settings.gateway import GatewayConfig, LogSettings
 from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.upstream import UpstreamLimits
 from alphatier_server.upstream import UpstreamClient
@@ -155,7 +155,8 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
     control = ControlPlane(
         source, config, metrics, report=log.info, engine_api_key=None, on_failure=lambda error: None
     )
-    parts = Parts(control.families, control.pool, metrics, access, administer=control.administer)
+    log_of_requests = request_log(config.log, metrics)
+    parts = Parts(control.families, control.pool, metrics, access, log=log_of_requests, administer=control.administer)
     application = assemble(
         app_settings(config, config.listen.hosts), parts, lifespan=lambda app: _live(control, access, application)
     )
@@ -175,6 +176,13 @@ async def _live(control: ControlPlane, access: Access, application: Application)
         await access.close()
         application.close()
         control.tidy()
+
+
+def request_log(settings: LogSettings, metrics: Metrics) -> RequestLog:
+    """The log of this process's requests, on standard error; what is lost of it is counted."""
+    logs = standard_error()
+    logs.on_drop(metrics.log_lines_dropped.inc)
+    return RequestLog(logs, requests=settings.level in ("debug", "info"))
 
 
 def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSettings:

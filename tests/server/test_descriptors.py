@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from alphatier_server.engines.health import HealthCheck
+from alphatier_server.engines.api import EngineApi, HealthCheck
 from alphatier_server.errors import NoDescriptors
 from alphatier_server.settings.replicas import PoolSettings
 from support.families import small_family
@@ -130,7 +130,7 @@ async def test_a_health_check_without_a_descriptor_says_nothing_about_the_engine
         async def fetch(self, *_arguments: object, **_named: object) -> None:
             raise NoDescriptors(os.strerror(24))
 
-    check = HealthCheck("http://engine", {}, Poor(), PoolSettings())  # type: ignore[arg-type]
+    check = HealthCheck(EngineApi("engine", "http://engine", None, Poor()), PoolSettings())  # type: ignore[arg-type]
     for healthy in (False, True):
         check.healthy = healthy
         assert await check.answers() is healthy

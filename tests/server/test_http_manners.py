@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphatier_models import Family
 from alphatier_server.accelerator.protocol import AcceleratedProtocol
@@ -264,6 +265,63 @@ async def test_a_client_that_has_closed_its_own_side_gets_its_answer(
         assert b"HTTP/1.1 200 OK" in got
         assert (b"[DONE]" if body == STREAM else b"boxed") in got
         assert await gateway.metric("alphatier_requests_total", outcome="ok") == 1
+
+
+async def test_a_client_that_has_closed_its_own_side_gets_the_answers_to_a_pipeline(
+    families: dict[str, Family],
+) -> None:
+    asked_for = asyncio.Event()
+    half_closed = asyncio.Event()
+
+    async def late(http: Any) -> Any:
+        asked_for.set()
+        await half_closed.wait()
+        return await completion()(http)
+
+    async with pair(families, late) as (gateway, _), connected(gateway) as (reader, writer):
+        writer.write(request() + request() + PAGE + request())
+        await asked_for.wait()
+        writer.write_eof()
+        half_closed.set()
+        assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 4
+
+
+PIPELINE = {
+    "an answer": (request(), 200),
+    "bad JSON": (request(b"{"), 400),
+    "an unknown model": (request(b'{"model":"gpt"}'), 404),
+    "text": (request().replace(b"application/json", b"text/plain"), 415),
+    "a page": (PAGE, 200),
+    "no such page": (request(b"", line="GET /nowhere HTTP/1.1"), 404),
+    "a wrong deadline": (request(headers=["x-request-timeout: 0"]), 400),
+    "a deadline": (request(b'{"model":"toy","user":"slow"}', headers=["x-request-timeout: 0.05"]), 504),
+    "a stream": (request(STREAM), 200),
+}
+
+
+@pytest.mark.parametrize("accelerated", [True, False], ids=["accelerator", "ASGI"])
+async def test_errors_in_a_pipeline_disturb_no_other_answer(families: dict[str, Family], accelerated: bool) -> None:
+    async def some(http: Any) -> Any:
+        body = orjson.loads(await http.read())
+        if body.get("user") == "slow":
+            await asyncio.sleep(1)
+        return await (WHOLE_STREAM if body.get("stream") else completion())(http)
+
+    server = (lambda own: own) if accelerated else (lambda _own: HttpToolsProtocol)
+    async with pair(families, some, protocol=server) as (gateway, _):
+        # Other servers do not tell whether the body is there yet: who is refused before it is read is closed.
+        kept = [name for name in PIPELINE if accelerated or name not in ("text", "a wrong deadline")]
+        names = [name for name in kept for _ in range(2)] + kept[::-1]
+        heard = await converse(gateway.url, [b"".join(PIPELINE[name][0] for name in names)], limit=10)
+        assert heard.statuses == [PIPELINE[name][1] for name in names]
+        assert not heard.closed
+
+
+async def test_nonsense_in_a_pipeline_disturbs_no_answer_before_it(families: dict[str, Family]) -> None:
+    async with pair(families, completion()) as (gateway, _):
+        heard = await converse(gateway.url, [request() + PAGE + b"nonsense\r\n\r\n"], limit=5)
+        assert heard.statuses[:2] == [200, 200]
+        assert heard.closed
 
 
 async def test_a_mistake_in_a_protocol_callback_is_told_as_the_gateways_own(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphatier_models import Family
 from alphatier_server.app import AppSettings, Parts, assemble
@@ -115,6 +116,43 @@ async def test_starlettes_own_kind_of_middleware_passes_answers_and_streams(fami
             answer = await ask(client, path)
             assert answer.headers["x-stamp"] == "yes"
             assert answer.status_code == (200 if path == "/v1/models" else 503)
+
+
+async def test_starlettes_own_kind_of_middleware_bears_clients_that_leave(
+    families: dict[str, Family], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the answer has begun, and after."""
+    begun = asyncio.Event()
+    statuses: list[int] = []
+
+    async def note(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        statuses.append(response.status_code)
+        return response
+
+    async def work(http: Any) -> Any:
+        begun.set()
+        await stay_silent(http)
+
+    async def either(http: Any) -> Any:
+        streams = b"stream" in await http.read()
+        return await (events(chunk({"content": "4"}), then=work) if streams else work)(http)
+
+    async with pair(families, either, protocol=lambda _own: HttpToolsProtocol, around=(note,)) as (gateway, engine):
+        for body in (b'{"model":"toy"}', b'{"model":"toy","stream":true}'):
+            begun.clear()
+            engine.aborted.clear()
+            asking = asyncio.create_task(gateway.http.post(gateway.url + CHAT, data=body).__aenter__())
+            await asyncio.wait_for(begun.wait(), 5)
+            asking.cancel()
+            if asking.done():
+                (await asking).close()
+            await asyncio.wait_for(engine.aborted.wait(), 5)
+        async with asyncio.timeout(5):
+            while len(statuses) < 2:  # noqa: ASYNC110 - the middleware tells nobody
+                await asyncio.sleep(0.01)
+    assert statuses == [499, 200]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 # -- CORS

@@ -56,7 +56,13 @@ class Supervised:
 @asynccontextmanager
 async def supervised(folder: Path, program: str) -> AsyncIterator[Supervised]:
     spec = EngineSpec(
-        "toy-engine", "vllm", "toy", {"base": "toy:base"}, lambda port: [sys.executable, "-c", program, str(port)]
+        name="toy-engine",
+        kind="vllm",
+        family="toy",
+        models={"base": "toy:base"},
+        command=lambda port: [sys.executable, "-c", program, str(port)],
+        environment={},
+        shape=(),
     )
     metrics = Metrics()
     pool = Pool(metrics)

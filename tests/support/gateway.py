@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import aiohttp
 import openai
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.middleware.base import BaseHTTPMiddleware
 
 from alphatier_models import Family
 from alphatier_server.accelerator.protocol import AcceleratedProtocol, accelerated_protocol
@@ -71,8 +72,10 @@ async def running_gateway(
     request_log: RequestLog | None = None,
     clients: ClientLimits | None = None,
     protocol: Callable[[type[AcceleratedProtocol]], type] = lambda accelerated: accelerated,
+    around: Sequence[Any] = (),
     **more: Any,
 ) -> AsyncIterator[RunningGateway]:
+    """`around` are functions to be middleware of Starlette's own kind; `protocol` may replace the accelerator."""
     metrics = Metrics()
     pool = Pool(metrics, replicas)
     clients = clients or ClientLimits(body_bytes=max_body_bytes, timeout=client)
@@ -104,6 +107,8 @@ async def running_gateway(
         request_log or RequestLog(),
     )
     application = assemble(settings, parts)
+    for dispatch in around:
+        application.app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
     accelerated = accelerated_protocol(application.gateway, application.dialects, clients)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

@@ -48,7 +48,12 @@ class _Completions(Dialect):
             keep_continuous_usage=options.get("continuous_usage_stats") is True,
             strip_metrics=target.adds_metrics,
             reasoning_content=target.reasoning_content,
+            choices=self._choices(body),
         )
+
+    def _choices(self, body: Mapping[str, Any]) -> int | None:
+        """How many choices each prompt of a batch gets; None where there is no batch."""
+        return None
 
 
 class ChatDialect(_Completions):
@@ -65,3 +70,7 @@ class TextDialect(_Completions):
     path = "/v1/completions"
     endpoint = "completions"
     splits = False
+
+    def _choices(self, body: Mapping[str, Any]) -> int | None:
+        choices = body.get("n")
+        return choices if type(choices) is int and choices > 0 else 1

@@ -38,7 +38,7 @@ class ChunkRelay(Relay):
         self._plan = plan
         self._events = EventSplitter()
         self._templates = Templates(learns=plan.learns, doubles=plan.reasoning_content)
-        self._tally = UsageTally()
+        self._tally = UsageTally(plan.choices)
         self._splitters: dict[int, ReasoningSplitter | None] = {}
         """By choice; None once the engine is seen to split by itself."""
         self._saw_reasoning = False

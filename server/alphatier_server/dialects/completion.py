@@ -33,6 +33,8 @@ class RelayPlan:
     """The engine adds `metrics` because the gateway asked it to; the client did not."""
     reasoning_content: bool = False
     """The client gets the thinking as `reasoning_content` as well."""
+    choices: int | None = None
+    """How many answers each prompt of a batch gets; None where there is one prompt."""
     learns: bool = True
     """Whether chunks may go past the parser once their envelope is known (`template`)."""
 

@@ -4,7 +4,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from alphatier_models import Reasoning
 from alphatier_server.dialects.efforts import Effort
@@ -13,8 +13,7 @@ from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Who answers a request, as far as its API must know: names, marks, and what the engine can do."""
 
     model: str

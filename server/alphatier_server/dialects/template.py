@@ -78,7 +78,7 @@ class Template:
         end = found.end()
         if not event.startswith(self._after, end) or not (text.isascii() or _is_utf8(text)):
             return None
-        if b"\\u" in text and _SURROGATE.search(text) is not None:
+        if text.find(b"\\u") >= 0 and _SURROGATE.search(text) is not None:
             return None
         if self._usage_shape is None:
             if len(event) != end + len(self._after):

@@ -72,9 +72,11 @@ class UsageTally:
 
     Chunks carry the running count of their own choice, so choices are added up and later counts
     replace earlier ones; a chunk without choices carries the total (vLLM, `continuous_usage_stats`).
+    `choices` is how many each prompt of a batch has, one prompt after the other; None where there is one prompt.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int | None = None) -> None:
+        self._choices = choices
         self._by_choice: dict[int, Usage] = {}
         self._total: Usage | None = None
 
@@ -96,10 +98,16 @@ class UsageTally:
         parts = list(self._by_choice.values())
         known = [part.reasoning for part in parts if part.reasoning is not None]
         return Usage(
-            prompt=parts[0].prompt,
+            prompt=self._prompts(),
             completion=sum(part.completion for part in parts),
             reasoning=sum(known) if len(known) == len(parts) else None,
         )
+
+    def _prompts(self) -> int:
+        """The tokens of all prompts whose choices were seen."""
+        if self._choices is None:
+            return next(iter(self._by_choice.values())).prompt
+        return sum({index // self._choices: usage.prompt for index, usage in self._by_choice.items()}.values())
 
 
 def choice_index(choice: Any) -> int:

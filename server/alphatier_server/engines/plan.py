@@ -13,7 +13,7 @@ from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.spec import EngineKind, EngineSpec, writes_json
 from alphatier_server.engines.transformers_serve import transformers_engine
-from alphatier_server.engines.vllm import adapters_engine, checkpoint_engine
+from alphatier_server.engines.vllm import VllmPlanner
 from alphatier_server.errors import EngineError
 
 
@@ -55,6 +55,7 @@ def plan_engines(
     sharing = [tier for tier in family.tiers if tier.layout != "checkpoint"]
     checkpoints = [tier for tier in family.tiers if tier.layout == "checkpoint"]
     count = (len(checkpoints) + bool(sharing)) * replicas
-    specs = [adapters_engine(family, folder, sharing, count, arguments, store)] if sharing else []
-    specs += [checkpoint_engine(family, folder, tier, count, arguments) for tier in checkpoints]
+    planner = VllmPlanner(family, folder, arguments, count, store or AdapterStore(work / "adapters"))
+    specs = [planner.shared(sharing)] if sharing else []
+    specs += [planner.checkpoint(tier) for tier in checkpoints]
     return [replace(spec, by_priority=engine_priority, writes_json=json) for spec in specs]

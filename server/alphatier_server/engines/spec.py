@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_DO_NOT_TRACK": "
 """Engines tell nobody what they do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineSpec:
     """One engine to run: the command (given a port), its environment, and what it will serve."""
 
@@ -29,9 +29,9 @@ class EngineSpec:
     models: dict[str, str]
     """Tier name -> the model name under which the engine serves it."""
     command: Callable[[int], list[str]]
-    environment: dict[str, str] = field(default_factory=dict)
-    key_variable: str | None = None
-    """The environment variable with the API key that the engine demands; None where it demands none."""
+    environment: dict[str, str]
+    shape: tuple[str, ...]
+    """What cannot be changed while the engine runs. Two specs of one shape differ in their adapters only."""
     preload: tuple[str, ...] = ()
     """Models that the engine loads only when asked to (`transformers serve`)."""
     adapters: tuple[Adapter, ...] = ()
@@ -46,8 +46,6 @@ class EngineSpec:
     """Whether it heeds the priority of each request."""
     writes_json: bool = True
     """Whether the vocabulary holds what a JSON object needs."""
-    shape: tuple[str, ...] = ()
-    """What cannot be changed while the engine runs. Two specs of one shape differ in their adapters only."""
 
 
 def model_location(family: Family, folder: Path) -> str:

@@ -40,10 +40,14 @@ class Head:
 
         Raises InvalidRequest for one that is there twice: two readers might take different ones.
         """
-        for name in (b"authorization", b"x-api-key"):
-            if name in self._fields and sum(name == other for other, _ in self._pairs) > 1:
-                raise InvalidRequest(f"The header {name.decode()} is there twice.", code="invalid_header")
+        if len(self._fields) < len(self._pairs):
+            self._refuse_twice(b"authorization")
+            self._refuse_twice(b"x-api-key")
         return _text(self._fields, b"authorization"), _text(self._fields, b"x-api-key")
+
+    def _refuse_twice(self, name: bytes) -> None:
+        if sum(name == other for other, _ in self._pairs) > 1:
+            raise InvalidRequest(f"The header {name.decode()} is there twice.", code="invalid_header")
 
     def require_json(self) -> None:
         """Refuse a body that is not said to be JSON: a web page can send any other without asking (CORS).

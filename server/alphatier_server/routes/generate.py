@@ -20,6 +20,9 @@ from alphatier_server.settings.clients import ClientLimits
 _MOST_HELD_BYTES = 256 * 1024
 """What is held of an answer for a client that takes it slowly, before the engine is paused."""
 
+_CLIENT_GONE = 499
+"""What nginx calls it."""
+
 
 class GeneratingPath:
     """One API's path, as an ASGI application."""
@@ -75,6 +78,9 @@ class AsgiCycle:
             if self._watch is not None:
                 self._watch.cancel()
         await task
+        if self.disconnected and not self.started:  # nobody listens, but middleware wants an answer to look at
+            await self._send_one({"type": "http.response.start", "status": _CLIENT_GONE, "headers": []}, send)
+            await self._send_one({"type": "http.response.body", "body": b"", "more_body": False}, send)
 
     # -- the request
 

@@ -18,7 +18,7 @@ from benchmarks.gateway.peers import PEERS, install, present
 from benchmarks.gateway.processes import BenchmarkError, Cores, allow_open_files
 from benchmarks.gateway.programs import compiled
 from benchmarks.gateway.rounds import Run
-from benchmarks.gateway.targets import Target, gateway
+from benchmarks.gateway.targets import Target, gateways
 
 ROW_NAMES = (*ROWS, "start", "hold", "vllm")
 BUSY_LOAD = 0.5
@@ -104,17 +104,17 @@ def main(
             install(peer_names, peers_folder)
         with tempfile.TemporaryDirectory(prefix="alphatier-benchmark-") as name:
             folder = Path(name)
-            mine = gateway(folder)
+            mine = gateways(folder)
             others, notes = present(peer_names, peers_folder)
             notes += _busy()
             if "hold" in chosen:
                 allow_open_files(2 * streams + 500)
             bench = Bench(compiled(folder, bound.others), bound, mine.key, seconds, leavers, streams)
-            run = Run(bench, mine.target, others, folder)
+            run = Run(bench, mine.targets, others, folder)
             measured = run.measured(chosen, rounds)
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
-    _print(measured, [mine.target, *others], [*mine.notes, *notes, *run.failed], chosen, as_json)
+    _print(measured, [*mine.targets, *others], [*notes, *run.failed], chosen, as_json)
     if run.failed:
         raise SystemExit(1)
 

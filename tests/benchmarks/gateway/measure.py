@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.gateway import asked
 from benchmarks.gateway.processes import BenchmarkError, Cores, Process, free_port, running, wait_for_answer
 from benchmarks.gateway.programs import Programs, finished_load, told_aborts
-from benchmarks.gateway.targets import GATEWAY, MODELS, Place, Target
+from benchmarks.gateway.targets import MODELS, Address, Target
 
 START_LIMIT_SECONDS = 90
 LEAVE_LIMIT_SECONDS = 2.5
@@ -88,12 +88,12 @@ def started(bench: Bench, target: Target | None, folder: Path) -> Iterator[Subje
         if target is None:
             yield Subject(bench, engine, int(engine.rpartition(":")[2]), None, None, MODELS[0])
             return
-        place = Place(free_port(), engine, bench.key, folder)
+        at = Address(free_port(), engine, bench.key, folder)
         log = folder / f"{target.name}.log"
-        with running(target.command(place), bench.cores.router, log, target.environment) as process:
-            model = FAMILY_MODEL if target.name == GATEWAY else MODELS[0]
-            subject = Subject(bench, engine, place.port, process, None, model)
-            subject.start_seconds = wait_for_answer(process, place.port, subject.chat(), START_LIMIT_SECONDS)
+        with running(target.command(at), bench.cores.router, log, target.environment) as process:
+            model = FAMILY_MODEL if target.decides else MODELS[0]
+            subject = Subject(bench, engine, at.port, process, None, model)
+            subject.start_seconds = wait_for_answer(process, at.port, subject.chat(), START_LIMIT_SECONDS)
             time.sleep(0.5)  # background work of the start, such as a first health check, is over
             yield subject
 

@@ -60,13 +60,14 @@ class _Chunked(Job):
     def _event(self, choice: dict[str, Any], completion: int) -> bytes:
         document: dict[str, Any] = {"choices": [choice], **self.padding(completion - 1)}
         if self.usage_always and self.fault != "usage_absent":
-            document["usage"] = self.usage(self._own(choice["index"], completion))
+            index = choice["index"]
+            document["usage"] = self.usage(self._own(index, completion), self._own(index, self.prompt))
         if self.odd and completion % 3 == 1:
             document |= {"choices": completion, "usage": [1]}
         return self._data(document)
 
     def _own(self, index: int, completion: int) -> int:
-        """Of so many tokens, those of one choice: running usage is a choice's own, as vLLM has it."""
+        """Of so many tokens, those of one choice, or its prompt: running usage is a choice's own, as vLLM has it."""
         return len(range(index, completion, self.prompts))
 
     def _base(self) -> dict[str, Any]:
