@@ -18,9 +18,9 @@ import os
 import select
 import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -198,7 +198,13 @@ def json_line(fields: dict[str, Any]) -> bytes:
 
 def now() -> str:
     """The time as RFC 3339 has it: UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    second, millisecond = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_to_the_second(second)}.{millisecond:03d}Z"
+
+
+@functools.lru_cache(1)
+def _to_the_second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _piece_bytes(descriptor: int) -> int:

@@ -109,8 +109,8 @@ async def test_clients_that_leave_during_admission_leave_nothing(server: RedisSe
 
 async def warm(store: RedisStore) -> None:
     """All connections are there, and Redis knows the scripts: what follows is about admissions."""
-    patient = asyncio.gather(*(store.take(LIMITS.call("warm", streamed=False, tokens=1)) for _ in range(64)))
-    for answer in await patient:
+    calls = (store.take(LIMITS.call("warm", streamed=False, tokens=1)) for _ in range(64))
+    for answer in await asyncio.gather(*calls, return_exceptions=True):  # a busy machine may be late
         if isinstance(answer, Reservation):
             answer.close(0)
 

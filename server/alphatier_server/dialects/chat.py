@@ -23,14 +23,17 @@ class _Completions(Dialect):
         values = body.values
         replace: dict[str, Any] = {} if values["model"] == target.engine_model else {"model": target.engine_model}
         remove = {key for key in (TIER_FIELD, "reasoning_effort") if key in values}
-        take_member_out(values, "reasoning", "effort", replace, remove)
+        if "reasoning" in values:
+            take_member_out(values, "reasoning", "effort", replace, remove)
         if target.priority is not None:
             replace["priority"] = target.priority
-        options = values.get("stream_options")
-        if values.get("stream") is True and (options is None or isinstance(options, dict)):
-            replace["stream_options"] = {**(options or {}), "include_usage": True}
-            if target.continuous_usage:
-                replace["stream_options"]["continuous_usage_stats"] = True
+        if values.get("stream") is True:
+            options = values.get("stream_options")
+            if options is None or isinstance(options, dict):
+                wanted = {"include_usage": True} | (
+                    {"continuous_usage_stats": True} if target.continuous_usage else {}
+                )
+                replace["stream_options"] = {**(options or {}), **wanted}
         return body.edited(replace, remove) if replace or remove else body.raw
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:

@@ -52,11 +52,7 @@ class ChunkRelay(Relay):
         return usage.without_reasoning() if usage is not None and self._invented_zero(usage) else usage
 
     def feed(self, data: bytes) -> bytes:
-        if (
-            self._events.empty
-            and data.find(END) == len(data) - 2
-            and (match := self._templates.match(data)) is not None
-        ):
+        if self._events.is_one_event(data) and (match := self._templates.match(data)) is not None:
             return self._matched(match)  # the usual case: one piece, one event, nothing new but its text
         events = self._events.feed(data)
         if len(events) == 1:

@@ -39,11 +39,6 @@ class EventSplitter:
         self._ends_in_newline = False
         self._carriage_return = False
 
-    @property
-    def empty(self) -> bool:
-        """Whether no part of an event is held, so that a whole event need not go through here."""
-        return not self._parts and not self._carriage_return
-
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises EngineFailed when one is larger than MAX_EVENT_BYTES."""
         if self._carriage_return or b"\r" in data:
@@ -63,7 +58,7 @@ class EventSplitter:
         return events
 
     def is_one_event(self, data: bytes) -> bool:
-        """Whether `data` is one whole event with its blank line, and nothing is held."""
+        """Whether `data` is one whole event with its blank line, and nothing is held: it need not go through here."""
         whole = data.find(END) == len(data) - 2 >= 0
         return whole and not self._parts and not self._carriage_return and b"\r" not in data
 

@@ -4,7 +4,7 @@ Within a class each key has a line of its own for each tier. A choice looks at e
 request: a thousand requests of one key cost what one does.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from alphatier_server.settings.overload import PriorityClass
@@ -66,7 +66,7 @@ class WaitingRoom:
     """All that wait, by class, tier and key."""
 
     def __init__(self) -> None:
-        self._lines: dict[PriorityClass, dict[Tier, dict[str | None, _Line]]] = {each: {} for each in CLASSES}
+        self._lines: dict[PriorityClass, dict[tuple[Tier, str | None], _Line]] = {each: {} for each in CLASSES}
         self._counts: dict[PriorityClass, int] = dict.fromkeys(CLASSES, 0)
         self._total = 0
         self.weight = 0
@@ -82,25 +82,22 @@ class WaitingRoom:
     def ahead(self, tier: Tier, priority: PriorityClass) -> int:
         """How many wait for the tier in this class and those above it."""
         classes = CLASSES[: CLASSES.index(priority) + 1]
-        return sum(len(line) for each in classes for line in self._lines[each].get(tier, {}).values())
+        return sum(len(line) for each in classes for (where, _), line in self._lines[each].items() if where == tier)
 
     def join(self, slot: Slot) -> None:
         """Stand at the end of its key's line."""
-        lines = self._lines[slot.priority].setdefault(slot.tier, {})
-        lines.setdefault(slot.use.key, {})[slot] = None
+        self._lines[slot.priority].setdefault((slot.tier, slot.use.key), {})[slot] = None
         self._note(slot, 1)
 
     def leave(self, slot: Slot) -> bool:
         """Out of the line; whether it stood there."""
-        lines = self._lines[slot.priority].get(slot.tier, {})
-        line = lines.get(slot.use.key)
-        if line is None or slot not in line:
+        lines, where = self._lines[slot.priority], (slot.tier, slot.use.key)
+        line = lines.get(where, {})
+        if slot not in line:
             return False
         del line[slot]
         if not line:
-            del lines[slot.use.key]
-        if not lines:
-            del self._lines[slot.priority][slot.tier]
+            del lines[where]
         self._note(slot, -1)
         return True
 
@@ -112,19 +109,17 @@ class WaitingRoom:
         """
         rooms: dict[Tier, float] = {}
         for each in CLASSES:
-            best: Slot | None = None
-            for tier, lines in self._lines[each].items():
+            heads: dict[Tier, Slot] = {}
+            for (tier, _), line in self._lines[each].items():
                 if tier not in rooms:
                     rooms[tier] = room(tier)
-                if rooms[tier] <= 0:
-                    continue
-                candidate = min((next(iter(line)) for line in lines.values()), key=_rank)
-                if candidate.weight > rooms[tier]:
-                    rooms[tier] = 0
-                elif best is None or _rank(candidate) < _rank(best):
-                    best = candidate
-            if best is not None:
-                return best
+                if rooms[tier] > 0:
+                    head = next(iter(line))
+                    heads[tier] = min(heads.get(tier, head), head, key=_rank)
+            rooms |= {tier: 0.0 for tier, head in heads.items() if head.weight > rooms[tier]}
+            fitting = [head for tier, head in heads.items() if rooms[tier] > 0]
+            if fitting:
+                return min(fitting, key=_rank)
         return None
 
     def victim(self, priority: PriorityClass, held: int) -> Slot | None:
@@ -136,13 +131,9 @@ class WaitingRoom:
         lowest = next(each for each in reversed(CLASSES) if self._counts[each])
         if CLASSES.index(lowest) < CLASSES.index(priority):
             return None
-        newest = max(self._newest(lowest), key=lambda slot: (slot.use.held, slot.since))
+        every_newest = (next(reversed(line)) for line in self._lines[lowest].values())
+        newest = max(every_newest, key=lambda slot: (slot.use.held, slot.since))
         return newest if lowest != priority or newest.use.held > held + 1 else None
-
-    def _newest(self, priority: PriorityClass) -> Iterator[Slot]:
-        for lines in self._lines[priority].values():
-            for line in lines.values():
-                yield next(reversed(line))
 
     def _note(self, slot: Slot, change: int) -> None:
         slot.use.waiting += change * slot.weight
