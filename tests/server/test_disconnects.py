@@ -34,7 +34,7 @@ WAITING: dict[str, tuple[bytes, Sequence[Piece], bytes]] = {
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, RawEngine]]:
-    with fuzzed_gateway(tmp_path_factory.mktemp("leaving"), "--engine-timeout", "60") as pair:
+    with fuzzed_gateway(tmp_path_factory.mktemp("leaving"), engine_timeout=60.0) as pair:
         yield pair
 
 

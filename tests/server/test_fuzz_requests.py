@@ -12,7 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.fuzzing import ANSWER, BODY, CHAT, fuzzed_gateway, living, request
+from support.fuzzing import (
+    ANSWER,
+    BODY,
+    BOTH_WAYS,
+    CHAT,
+    WAYS,
+    examples,
+    fuzzed_gateway,
+    living,
+    request,
+    way_of,
+)
 from support.processes import Served
 from support.raw_client import Heard, talk, talk_all
 from support.raw_engine import STREAM_END, STREAM_HEAD, RawEngine, RawRequest, chunked, whole
@@ -29,9 +40,11 @@ MARK = b"smuggled"
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, RawEngine]]:
-    options = ["--client-timeout", str(CLIENT_TIMEOUT), "--max-body-bytes", "1000000"]
-    with fuzzed_gateway(tmp_path_factory.mktemp("fuzz"), *options) as pair:
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Served, RawEngine]]:
+    limits = {"client_timeout": CLIENT_TIMEOUT, "max_body_bytes": 1_000_000}
+    with fuzzed_gateway(tmp_path_factory.mktemp("fuzz"), way_of(request), **limits) as pair:
         yield pair
 
 
@@ -169,7 +182,13 @@ TAKEN: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.parametrize(
+    ("pair", "name"),
+    # What asks for another protocol is the server's matter under plain ASGI.
+    [(way, name) for way in WAYS for name in TAKEN if way == "accelerator" or "upgrade" not in name],
+    indirect=["pair"],
+    scope="module",
+)
 def test_an_odd_but_sound_request_reaches_the_engine_once_and_clean(
     name: str, gateway: Served, engine: RawEngine
 ) -> None:
@@ -208,6 +227,7 @@ def test_expect_100_continue_is_answered_before_the_body_comes(gateway: Served, 
     assert len(engine.requests) == 1
 
 
+@BOTH_WAYS
 def test_pipelined_requests_are_answered_in_order(gateway: Served, engine: RawEngine) -> None:
     names = [f"id-{number}" for number in range(10)]
     pipeline = b"".join(request(headers=[f"x-request-id: {name}"]) for name in names)
@@ -218,6 +238,7 @@ def test_pipelined_requests_are_answered_in_order(gateway: Served, engine: RawEn
     assert len(engine.requests) == 10
 
 
+@BOTH_WAYS
 def test_a_request_pipelined_behind_a_stream_waits_for_its_end(gateway: Served, engine: RawEngine) -> None:
     def script(request: RawRequest) -> list[bytes | float]:
         if b'"stream"' not in request.body:
@@ -247,6 +268,7 @@ def test_a_request_may_come_in_two_pieces_split_anywhere(gateway: Served, engine
     assert len(engine.requests) == len(whole_request) - 1
 
 
+@BOTH_WAYS
 def test_a_request_may_come_byte_by_byte(gateway: Served, engine: RawEngine) -> None:
     heard = talk(gateway.url, *(bytes([byte]) for byte in request()), limit=LIMIT)
     assert heard.statuses == [200]
@@ -292,6 +314,7 @@ def test_what_is_not_body_is_bounded(name: str, data: bytes, gateway: Served, en
     assert engine.requests == []
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize(
     "body",
     [
@@ -328,6 +351,7 @@ def test_a_body_past_the_limit_is_refused_before_it_was_sent(gateway: Served, en
     assert engine.requests == []
 
 
+@BOTH_WAYS
 @pytest.mark.parametrize("value", ["base", "nowhere", "terse, base", "", "\udcff", "%0d%0a", "a" * 5000, "toy:base"])
 def test_a_tier_in_the_header_is_taken_or_refused(value: str, gateway: Served, engine: RawEngine) -> None:
     heard = talk(gateway.url, request(headers=[f"x-efficiency-tier: {value}"]), limit=LIMIT)
@@ -367,24 +391,42 @@ def _groups(items: list[tuple[bytes, ...]], size: int) -> Iterator[list[tuple[by
         yield items[start : start + size]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    st.lists(
-        (_mutated() | st.lists(_PIECES, min_size=1, max_size=12).map(b"".join)).filter(_begins),
-        min_size=20,
-        max_size=40,
-    )
+MANY = st.lists(
+    (_mutated() | st.lists(_PIECES, min_size=1, max_size=12).map(b"".join)).filter(_begins), min_size=20, max_size=40
 )
+fuzzed = settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@fuzzed
+@given(MANY)
 def test_no_bytes_at_all_crash_or_hang_it(gateway: Served, engine: RawEngine, many: list[bytes]) -> None:
     engine.clear()
     for heard, data in zip(talk_all(gateway.url, [(each,) for each in many], limit=LIMIT), many, strict=True):
-        assert not heard.garbage, (heard.garbage, data)
         # A request that is not complete may be ended without a word.
         assert not heard.hung, data
+        _check_any(heard, data)
         for answer in heard.answers:
-            assert answer.status < 500 or answer.status in (501, 505), (answer.status, data)
             assert answer.status < 400 or not answer.complete or answer.has_error_shape() or b"HEAD" in data, (
                 answer,
                 data,
             )
     assert not engine.strange
+
+
+@pytest.mark.parametrize("pair", ["asgi"], indirect=True, scope="module")
+@fuzzed
+@given(MANY)
+def test_no_bytes_at_all_crash_it_under_plain_asgi(gateway: Served, engine: RawEngine, many: list[bytes]) -> None:
+    """There the server refuses what is no HTTP, in its own words, and waits for heads as long as it likes."""
+    engine.clear()
+    conversations = talk_all(gateway.url, [(each,) for each in many], limit=CLIENT_TIMEOUT + 1.5)
+    for heard, data in zip(conversations, many, strict=True):
+        _check_any(heard, data)
+    assert not engine.strange
+    assert gateway.metric("alphatier_requests_in_flight") == 0
+
+
+def _check_any(heard: Heard, data: bytes) -> None:
+    assert not heard.garbage, (heard.garbage, data)
+    for answer in heard.answers:
+        assert answer.status < 500 or answer.status in (501, 505), (answer.status, data)

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.fuzzing import fuzzed_gateway, living, request
+from support.fuzzing import BOTH_WAYS, examples, fuzzed_gateway, living, request, way_of
 from support.processes import Served
 from support.raw_client import Answer, talk, talk_all
 from support.raw_engine import STREAM_END, STREAM_HEAD, Piece, RawEngine, RawRequest, chunked
+
+pytestmark = BOTH_WAYS
 
 LIMIT = 8.0
 AT_ONCE = 32
@@ -46,8 +48,10 @@ STREAM = b"".join(EVENTS) + DONE
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, RawEngine]]:
-    with fuzzed_gateway(tmp_path_factory.mktemp("streams"), "--engine-timeout", "3") as pair:
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Served, RawEngine]]:
+    with fuzzed_gateway(tmp_path_factory.mktemp("streams"), way_of(request), engine_timeout=3.0) as pair:
         yield pair
 
 
@@ -284,7 +288,7 @@ def _mutated(draw: st.DrawFn) -> list[bytes]:
     return [data[start:end] for start, end in itertools.pairwise([0, *cuts, len(data)])]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(_mutated(), min_size=20, max_size=30))
 def test_any_bytes_become_a_whole_stream_or_an_error(
     gateway: Served, engine: RawEngine, many: list[list[bytes]]

@@ -12,8 +12,8 @@ import pytest
 from alphatier_server.errors import LimitsUnavailable
 from alphatier_server.limits.arithmetic import Limits, Outcome, Rate
 from alphatier_server.limits.fallback import FallbackStore
-from alphatier_server.limits.memory import Reservation, Store, StoreFailed
 from alphatier_server.limits.redis_store import RedisStore
+from alphatier_server.limits.store import Reservation, Store, StoreFailed
 from support.redis_proxy import RedisProxy, redis_proxy
 from support.redis_server import RedisServer, redis_server
 
@@ -71,7 +71,7 @@ async def one_call(store: Store, draw: random.Random, asked: list[str]) -> None:
     """A request as the request path makes it: whatever it got, it gives back."""
     reservation: Reservation | Outcome | None = None
     try:
-        reservation = await store.take("alice", LIMITS, streamed=draw.random() < 0.5, tokens=100)
+        reservation = await store.take(LIMITS.call("alice", streamed=draw.random() < 0.5, tokens=100))
         asked.append("in" if isinstance(reservation, Reservation) else "refused")
         await asyncio.sleep(draw.random() * 0.01)
     except (StoreFailed, LimitsUnavailable):
@@ -104,12 +104,12 @@ async def test_clients_that_leave_during_admission_leave_nothing(server: RedisSe
     for _ in range(10):
         await storm(store, draw, 60, 0.05)
     await all_free(server, store)
-    assert isinstance(await store.take("alice", LIMITS, streamed=True, tokens=1), Reservation)
+    assert isinstance(await store.take(LIMITS.call("alice", streamed=True, tokens=1)), Reservation)
 
 
 async def warm(store: RedisStore) -> None:
     """All connections are there, and Redis knows the scripts: what follows is about admissions."""
-    patient = asyncio.gather(*(store.take("warm", LIMITS, streamed=False, tokens=1) for _ in range(64)))
+    patient = asyncio.gather(*(store.take(LIMITS.call("warm", streamed=False, tokens=1)) for _ in range(64)))
     for answer in await patient:
         if isinstance(answer, Reservation):
             answer.close(0)
@@ -208,14 +208,14 @@ async def test_an_admission_that_redis_runs_after_its_end_leaves_nothing(
 ) -> None:
     """Nobody got its answer; its end went another way and was there first."""
     store = opened(stack, proxy.url)
-    warm = await store.take("alice", LIMITS, streamed=True, tokens=1)  # Redis knows the script from here on
+    warm = await store.take(LIMITS.call("alice", streamed=True, tokens=1))  # Redis knows the script from here on
     assert isinstance(warm, Reservation)
     warm.close(0)
     await settled(store)
 
     async def ask() -> None:
         with pytest.raises(StoreFailed):
-            await store.take("alice", LIMITS, streamed=True, tokens=100)
+            await store.take(LIMITS.call("alice", streamed=True, tokens=100))
 
     async def end() -> None:
         async with asyncio.timeout(5):
@@ -231,7 +231,7 @@ async def test_leases_that_redis_renews_after_their_end_leave_nothing(
     server: RedisServer, proxy: RedisProxy, stack: AsyncExitStack
 ) -> None:
     store = opened(stack, proxy.url)
-    running = await store.take("alice", LIMITS, streamed=True, tokens=100)
+    running = await store.take(LIMITS.call("alice", streamed=True, tokens=100))
     assert isinstance(running, Reservation)
 
     async def end() -> None:
@@ -247,7 +247,7 @@ async def test_an_end_that_redis_gets_twice_is_booked_once(
     server: RedisServer, proxy: RedisProxy, stack: AsyncExitStack
 ) -> None:
     store = opened(stack, proxy.url)
-    running = await store.take("alice", NO_BURST, streamed=False, tokens=100)
+    running = await store.take(NO_BURST.call("alice", streamed=False, tokens=100))
     assert isinstance(running, Reservation)
 
     async def close() -> None:
@@ -258,7 +258,7 @@ async def test_an_end_that_redis_gets_twice_is_booked_once(
         assert held(server) == NOTHING
 
     await late(server, proxy, close, end)
-    after = await store.take("alice", NO_BURST, streamed=False, tokens=0)
+    after = await store.take(NO_BURST.call("alice", streamed=False, tokens=0))
     assert isinstance(after, Reservation)
     assert 25.0 < after.outcome.tokens_behind <= 30.0  # 300 tokens of 600 a minute
 
@@ -267,10 +267,12 @@ async def test_a_reservation_that_somebody_forgets_ends_with_its_lease(
     server: RedisServer, stack: AsyncExitStack
 ) -> None:
     store = opened(stack, server.url, lease_seconds=0.5, time_limit=5.0)
-    assert isinstance(await store.take("alice", Limits(concurrent_requests=1), streamed=False, tokens=0), Reservation)
+    assert isinstance(
+        await store.take(Limits(concurrent_requests=1).call("alice", streamed=False, tokens=0)), Reservation
+    )
     async with asyncio.timeout(5):
         while not isinstance(
-            await store.take("alice", Limits(concurrent_requests=1), streamed=False, tokens=0), Reservation
+            await store.take(Limits(concurrent_requests=1).call("alice", streamed=False, tokens=0)), Reservation
         ):
             await store.upkeep()
             await asyncio.sleep(0.05)

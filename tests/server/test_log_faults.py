@@ -62,7 +62,14 @@ def gateway(folder: Path, engine: RawEngine, workers: int, stderr: Any, *, close
     command = [sys.executable, "-m", "alphatier_models.cli", "serve", "--port", port, "--drain-delay", "0"]
     command += ["--family", "toy", "--engine", engine.url, "--workers", str(workers)]
     command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *command] if closed else command
-    process = subprocess.Popen(command, stderr=stderr, cwd=folder, start_new_session=True, text=True)
+    with _running(command, port, folder, stderr) as made:
+        yield made
+
+
+@contextmanager
+def _running(command: list[str], port: str, folder: Path, stderr: Any) -> Iterator[Gateway]:
+    environment = {**os.environ, "ALPHATIER_CONFIG": "gateway.toml"}
+    process = subprocess.Popen(command, stderr=stderr, cwd=folder, start_new_session=True, text=True, env=environment)
     made = Gateway(f"http://127.0.0.1:{port}", process)
     try:
         until(made.ready, 60, process=process)
@@ -80,6 +87,16 @@ def test_a_full_disk_costs_log_lines_and_no_request(tmp_path: Path, engine: RawE
         assert running.lives()
         until(lambda: running.dropped() >= 400, 10)
     assert running.process.returncode == 0
+
+
+def test_what_is_lost_under_plain_uvicorn_is_counted_as_well(tmp_path: Path, engine: RawEngine) -> None:
+    small_family(tmp_path / "toy")
+    (tmp_path / "gateway.toml").write_text(f'families = ["toy"]\n[[engines]]\nurl = "{engine.url}"\n')
+    port = str(free_port())
+    command = [sys.executable, "-m", "uvicorn", "--factory", "alphatier_server:create_app", "--port", port]
+    with Path("/dev/full").open("wb") as full, _running(command, port, tmp_path, full) as running:
+        running.ask(20)
+        until(lambda: running.dropped() >= 20, 10)
 
 
 @both

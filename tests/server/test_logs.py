@@ -4,6 +4,8 @@ import fcntl
 import logging
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,6 +117,24 @@ def test_many_bytes_are_too_many_too(pipe: Pipe) -> None:
     for _ in range(10):
         writer.write(b"x" * 60_000 + b"\n")
     assert 6 <= len(dropped) <= 9
+
+
+_MEMORY_OF_A_STUCK_LOG = """
+import os, psutil
+from alphatier_server.logs import QUEUED_BYTES, LogWriter, RequestLog
+log = RequestLog(LogWriter(os.pipe()[1]))
+own = psutil.Process()
+before = own.memory_info().rss
+for number in range(40_000):
+    log.write({"event": "request", "number": number, "text": "x" * 500})
+print((own.memory_info().rss - before) / QUEUED_BYTES)
+"""
+
+
+def test_lines_that_wait_take_little_more_memory_than_they_are_long() -> None:
+    """In a process of its own: what an allocator has given back shows in no other figure than the resident memory."""
+    took = subprocess.run([sys.executable, "-c", _MEMORY_OF_A_STUCK_LOG], capture_output=True, text=True, check=True)
+    assert float(took.stdout) < 2.5
 
 
 @pytest.mark.parametrize("fault", ["full", "closed", "nobody"])

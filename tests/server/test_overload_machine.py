@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from alphatier_server.errors import Overloaded
-from alphatier_server.limits.queue import AdmissionQueue, Slot
-from alphatier_server.limits.waiting import CLASSES
+from alphatier_server.limits.queue import AdmissionQueue
+from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 from support.virtual_time import VirtualTimeLoop
 

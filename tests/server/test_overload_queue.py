@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from alphatier_server.errors import Overloaded
-from alphatier_server.limits.queue import AdmissionQueue, Slot
+from alphatier_server.limits.queue import AdmissionQueue
 from alphatier_server.limits.release_rate import ReleaseRate
-from alphatier_server.limits.waiting import CLASSES
+from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 from support.virtual_time import run_virtually
 

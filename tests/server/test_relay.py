@@ -7,8 +7,10 @@ import orjson
 import pytest
 
 from alphatier_models import Reasoning
+from alphatier_server.dialects.chat import TextDialect
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.completion import RelayPlan, relay_response
+from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.reasoning import ReasoningSplitter
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
@@ -219,10 +221,28 @@ def test_the_splitter_gives_the_same_parts_however_the_text_is_cut(text: str) ->
     def parts(*pieces: str) -> dict[str, str]:
         splitter = ReasoningSplitter(MARKS)
         got = {"reasoning": "", "content": ""}
-        for step in [*(splitter.feed(piece) for piece in pieces), splitter.flush()]:
+        for step in [*(splitter.feed(piece) for piece in pieces), splitter.feed("", last=True)]:
             for part, more in step.items():
                 got[part] += more
         return got
 
     assert all(parts(text[:cut], text[cut:]) == parts(text) for cut in range(len(text) + 1))
     assert parts(*text) == parts(text)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_batch_that_was_left_counts_every_prompt_that_was_begun_once(learns: bool) -> None:
+    relay = ChunkRelay(RelayPlan("m", choices=2, learns=learns))
+    for index, prompt, completion in ((0, 5, 1), (1, 5, 1), (0, 5, 2), (3, 7, 1), (2, 7, 1), (3, 7, 2)):
+        usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        relay.feed(sse({"id": "x", "model": "m", "choices": [{"index": index, "text": "a"}], "usage": usage}))
+    assert relay.observed.usage == Usage(5 + 7, 2 + 1 + 1 + 2)
+
+
+@pytest.mark.parametrize(("n", "choices"), [(None, 1), (3, 3), ("3", 1), (0, 1)])
+def test_completions_have_n_choices_a_prompt(n: Any, choices: int) -> None:
+    relay = TextDialect().relay({"prompt": ["a", "b"], "n": n}, Target("m", "m"))
+    for index in (choices - 1, choices):
+        usage = {"prompt_tokens": 5, "completion_tokens": 1}
+        relay.feed(sse({"model": "m", "choices": [{"index": index, "text": "a"}], "usage": usage}))
+    assert relay.observed.usage == Usage(10, 2)

@@ -24,11 +24,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from support.fuzzing import ANSWER, fuzzed_gateway, living
+from support.fuzzing import ANSWER, BOTH_WAYS, examples, fuzzed_gateway, living, way_of
 from support.processes import Served
 from support.raw_engine import STREAM_END, STREAM_HEAD, RawEngine, RawRequest, chunked, whole
 
-EXAMPLES = 25
+pytestmark = BOTH_WAYS
+
+EXAMPLES = examples(25)
 """Requests an operation: about a minute for all of them."""
 CHECKS = [
     not_a_server_error,
@@ -104,8 +106,10 @@ def answer(request: RawRequest) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, RawEngine]]:
-    with fuzzed_gateway(tmp_path_factory.mktemp("schema")) as (gateway, engine):
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Served, RawEngine]]:
+    with fuzzed_gateway(tmp_path_factory.mktemp("schema"), way_of(request)) as (gateway, engine):
         engine.script = answer
         yield gateway, engine
 

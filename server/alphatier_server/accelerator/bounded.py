@@ -55,6 +55,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """So many bytes may have been received before somebody must look at what they are."""
         self._trailers = 0
         self._paused_since = 0.0
+        self._closing_since = 0.0
+        self.timeout_keep_alive = self.limits.keep_alive  # type: ignore[assignment] # any number of seconds
         self._watch: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
         self._context = contextvars.copy_context()
@@ -147,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client sends no more. It may still listen (a half-closed connection), or be gone."""
         cycle = self.cycle
         waits = cycle is not None and not cycle.response_complete and self.request_since == 0.0
-        if not waits or self.pipeline or self.scheme == "https":
+        if not waits or self.scheme == "https":
             return False
         cycle.keep_alive = False
         self.refused = True
@@ -279,10 +281,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Runs now and then for each connection, instead of a timer for each request."""
         now, limit = self.loop.time(), self.limits.timeout
         if self.transport.is_closing():
+            self._closing_since = self._closing_since or now
+        held = min(filter(None, (self._paused_since, self._closing_since)), default=now)
+        if now - held > limit:
+            self.transport.abort()  # the client holds the connection open but takes nothing
             return
-        if self._paused_since and now - self._paused_since > limit:
-            self.transport.abort()  # it holds the connection open but takes nothing
+        if self.transport.is_closing():
+            self._watch_again()
             return
+        if self.flow.read_paused:  # by the answer before, not by the client
+            self.request_since = now if self.request_since else 0.0
         if self.request_since and now - self.request_since > limit and not self.refused:
             self.refuse(RequestTimeout("The request did not arrive in time.", code="request_timeout"))
         idle = self.cycle is None or self.cycle.response_complete

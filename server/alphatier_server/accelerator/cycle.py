@@ -161,6 +161,13 @@ class GatewayCycle:
             self._head = b""
         self._complete()
 
+    def abort(self) -> None:
+        """See ResponseWriter."""
+        self.keep_alive = False
+        if self.started and not self._chunked:  # only a reset tells it from the end
+            self._protocol.transport.abort()
+        self._complete()
+
     def follow_pace(self, stream: Paced | None) -> None:
         """See ResponseWriter."""
         self._stream = stream

@@ -117,7 +117,7 @@ def _family(model: Any, families: Mapping[str, Family]) -> tuple[Family, str | N
     name, colon, suffix = model.partition(":")
     if name not in families:
         raise NotFound(
-            f"The model {model!r} does not exist; there are {_listed(_model_names(families))}.",
+            f"The model {model[:80]!r} does not exist; there are {_listed(_model_names(families))}.",
             code="model_not_found",
             param="model",
         )
@@ -159,7 +159,7 @@ def _named_decision(family: Family, selector: Selector) -> Decision:
     except KeyError:
         names = [*(tier.name for tier in family.tiers), AUTO]
         raise NotFound(
-            f"The family {family.name!r} has no tier {selector.value!r} ({selector.place}); "
+            f"The family {family.name!r} has no tier {selector.value[:80]!r} ({selector.place}); "
             f"there are {_listed(names)}.",
             code="model_not_found" if selector.place == "model" else "tier_not_found",
             param=selector.place,

@@ -35,6 +35,7 @@ async def relay_stream(connection: Connection, relay: Relay, response: ResponseW
             response.write(out)
         return False
 
+    ended: asyncio.Future[None] | None = None
     response.follow_pace(connection)
     try:
         ended = connection.relay(sink)
@@ -46,6 +47,7 @@ async def relay_stream(connection: Connection, relay: Relay, response: ResponseW
         raise
     finally:
         response.follow_pace(None)
+        ended = None  # the traceback of its error holds this frame: a circle that only the collector would end
     connection.release()
     if relay.observed.error is not None:
         response.write(last)

@@ -122,7 +122,8 @@ class Request(Protocol):
 class ResponseWriter(Protocol):
     """The answer to one request. Nothing here waits: what the client cannot take yet is held for it.
 
-    Either `answer` once, or `start`, any number of `write`, and `finish`. Header lines end with CR LF each.
+    Either `answer` once, or `start`, any number of `write`, and `finish` or `abort`. Header lines end with CR LF
+    each.
     """
 
     started: bool
@@ -152,6 +153,10 @@ class ResponseWriter(Protocol):
 
     def finish(self, data: bytes = b"") -> None:
         """The last piece of the body; may be empty."""
+        ...
+
+    def abort(self) -> None:
+        """Break a started answer off, so that the client cannot take it for a whole one."""
         ...
 
     def follow_pace(self, stream: "Paced | None") -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from alphatier_server.errors import Overloaded, ShedReason
 from alphatier_server.limits.release_rate import ReleaseRate
-from alphatier_server.limits.waiting import CLASSES, KeyUse, Tier, Waiter, WaitingRoom
+from alphatier_server.limits.waiting import CLASSES, KeyUse, Slot, Tier, WaitingRoom
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 
 LONGEST_RETRY_SECONDS = 60
@@ -23,31 +23,6 @@ _WORDS: dict[ShedReason, str] = {
     "displaced": "its queue is full and another request went first",
     "waited": "the request has waited in its queue for as long as it may",
 }
-
-
-class Slot:
-    """A call's right to be in flight. `close` once it has ended; closing it again does nothing."""
-
-    __slots__ = ("_open", "_queue", "key", "tier", "use", "waited", "weight")
-
-    def __init__(
-        self, queue: "AdmissionQueue", tier: Tier, key: str | None, use: KeyUse, weight: int, waited: float
-    ) -> None:
-        self._queue = queue
-        self._open = True
-        self.tier = tier
-        self.key = key
-        self.use = use
-        self.weight = weight
-        """As how many requests it counts."""
-        self.waited = waited
-        """Seconds in the queue."""
-
-    def close(self) -> None:
-        """Let the next one in."""
-        if self._open:
-            self._open = False
-            self._queue.released(self)
 
 
 class _TierUse:
@@ -100,63 +75,61 @@ class AdmissionQueue:
 
         May be cancelled at any moment, and then holds nothing. Await it directly, not as a task.
         """
-        use = self._keys.get(key) or KeyUse()
+        use = self._keys.get(key) or KeyUse(key)
         self._keys[key] = use
         weight = requests if requests <= self._heaviest else int(self._heaviest)
+        slot = Slot(tier, use, priority, weight, self._released)
         if self._room_for(tier) >= weight and not (self._room and self._room.ahead(tier, CLASSES[-1])):
-            return self._slot(tier, key, use, weight, 0.0)
-        waiter = Waiter(tier, key, use, priority, weight, self._clock())
-        self._make_room_for(waiter)
+            self._let_in(slot)
+            return slot
+        self._make_room_for(slot)
         self._keys[key] = use  # it may have been forgotten, where another of its requests made room
-        waiter.future = asyncio.get_running_loop().create_future()
-        self._room.join(waiter)
+        slot.since = self._clock()
+        slot.future = asyncio.get_running_loop().create_future()
+        self._room.join(slot)
         self._dispatch()
-        return await self._granted(waiter)
+        await self._turn_of(slot)
+        return slot
 
     def wake(self) -> None:
         """Something has changed for the better: a replica came, a lease was closed."""
         self._dispatch()
 
-    def released(self, slot: Slot) -> None:
-        """A slot was closed; for Slot alone."""
-        self.in_flight -= slot.weight
-        use = self._tiers[slot.tier]
-        use.in_flight -= slot.weight
-        use.releases.count(self._clock())
-        slot.use.in_flight -= slot.weight
-        self._forget_idle(slot.key, slot.use)
-        self._dispatch()
-
     # --- inside -----------------------------------------------------------------------------------
 
-    async def _granted(self, waiter: Waiter) -> Slot:
-        """The waiter's slot, when it comes."""
-        future: asyncio.Future[Slot | Overloaded] = waiter.future
+    def _released(self, slot: Slot) -> None:
+        self.in_flight -= slot.weight
+        tier = self._tiers[slot.tier]
+        tier.in_flight -= slot.weight
+        tier.releases.count(self._clock())
+        slot.use.in_flight -= slot.weight
+        self._forget_idle(slot.use)
+        self._dispatch()
+
+    async def _turn_of(self, slot: Slot) -> None:
+        """Wait until it is let in."""
         timer: asyncio.TimerHandle | None = None
         try:
-            if not future.done() and self._settings.max_queue_seconds is not None:
+            if not slot.future.done() and self._settings.max_queue_seconds is not None:
                 loop = asyncio.get_running_loop()
-                timer = loop.call_later(self._settings.max_queue_seconds, self._shed, waiter, "waited")
-            answer = future.result() if future.done() else await future
+                timer = loop.call_later(self._settings.max_queue_seconds, self._shed, slot, "waited")
+            await slot.future
+        except Overloaded:
+            raise
         except BaseException:
-            self._abandon(waiter)
+            self._abandon(slot)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
-        if isinstance(answer, Overloaded):
-            raise answer
-        self._taken_up(answer)
-        return answer
+        self._taken_up(slot)
 
-    def _abandon(self, waiter: Waiter) -> None:
+    def _abandon(self, slot: Slot) -> None:
         """Who waited has gone; perhaps in the very turn of the loop in which it was let in."""
-        if self._room.leave(waiter):
-            self._forget_idle(waiter.key, waiter.use)
+        if self._room.leave(slot):
+            self._forget_idle(slot.use)
             self._dispatch()  # others may have waited with a batch
-            return
-        future = waiter.future
-        if not future.cancelled() and isinstance(slot := future.result(), Slot):
+        elif not slot.future.cancelled() and slot.future.exception() is None:
             self._taken_up(slot)
             slot.close()
 
@@ -167,23 +140,23 @@ class AdmissionQueue:
 
     def _dispatch(self) -> None:
         while self._room and self.in_flight < self._most:
-            waiter = self._room.first(self._room_for)
-            if waiter is None:
+            slot = self._room.first(self._room_for)
+            if slot is None:
                 return
-            self._room.leave(waiter)
-            if waiter.future.done():  # cancelled, and has not run since
-                self._forget_idle(waiter.key, waiter.use)
+            self._room.leave(slot)
+            if slot.future.done():  # cancelled, and has not run since
+                self._forget_idle(slot.use)
                 continue
-            waited = self._clock() - waiter.since
-            self._handed += waiter.weight
-            waiter.future.set_result(self._slot(waiter.tier, waiter.key, waiter.use, waiter.weight, waited))
+            slot.waited = self._clock() - slot.since
+            self._handed += slot.weight
+            self._let_in(slot)
+            slot.future.set_result(None)
 
-    def _slot(self, tier: Tier, key: str | None, use: KeyUse, weight: int, waited: float) -> Slot:
-        self.in_flight += weight
-        self._tiers[tier].in_flight += weight
-        use.in_flight += weight
-        self._served = use.served = self._served + 1
-        return Slot(self, tier, key, use, weight, waited)
+    def _let_in(self, slot: Slot) -> None:
+        self.in_flight += slot.weight
+        self._tiers[slot.tier].in_flight += slot.weight
+        slot.use.in_flight += slot.weight
+        self._served = slot.use.served = self._served + 1
 
     def _room_for(self, tier: Tier) -> float:
         """How many more requests the tier may take now."""
@@ -198,45 +171,45 @@ class AdmissionQueue:
             return room  # a batch that is too large for what replicas are up runs alone
         return min(room, spare - self._handed)
 
-    def _make_room_for(self, newcomer: Waiter) -> None:
+    def _make_room_for(self, newcomer: Slot) -> None:
         if len(self._room) < self._longest_queue:
             return
         victim = self._room.victim(newcomer.priority, newcomer.use.held) if self._room else None
         if victim is None:
             error = self._overloaded(newcomer, "queue_full")
-            self._forget_idle(newcomer.key, newcomer.use)
+            self._forget_idle(newcomer.use)
             raise error
         self._shed(victim, "displaced")
 
-    def _shed(self, waiter: Waiter, reason: ShedReason) -> None:
-        error = self._overloaded(waiter, reason)
-        if self._room.leave(waiter):
-            self._forget_idle(waiter.key, waiter.use)
-            if not waiter.future.done():
-                waiter.future.set_result(error)
+    def _shed(self, slot: Slot, reason: ShedReason) -> None:
+        error = self._overloaded(slot, reason)
+        if self._room.leave(slot):
+            self._forget_idle(slot.use)
+            if not slot.future.done():
+                slot.future.set_exception(error)
             self._dispatch()
 
-    def _overloaded(self, waiter: Waiter, reason: ShedReason) -> Overloaded:
+    def _overloaded(self, slot: Slot, reason: ShedReason) -> Overloaded:
         held = self.in_flight + self._room.weight
-        greedy = waiter.use.held * len(self._keys) > held
+        greedy = slot.use.held * len(self._keys) > held
         whose = "; this API key holds more than its share" if greedy else ""
-        seconds = self._retry_after(waiter)
+        seconds = self._retry_after(slot)
         return Overloaded(
             f"The gateway is overloaded: {_WORDS[reason]}{whose}. Ask again in {seconds} s.",
             greedy=greedy,
-            priority=waiter.priority,
+            priority=slot.priority,
             shed=reason,
             retry_after=seconds,
         )
 
-    def _retry_after(self, waiter: Waiter) -> int:
+    def _retry_after(self, slot: Slot) -> int:
         """When those that wait for the tier now will be through, at the rate at which requests end lately."""
-        use = self._tiers.get(waiter.tier)
+        use = self._tiers.get(slot.tier)
         rate = 0.0 if use is None else use.releases.per_second(self._clock())
-        ahead = self._room.ahead(waiter.tier, waiter.priority) + 1
+        ahead = self._room.ahead(slot.tier, slot.priority) + 1
         seconds = ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
         return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds)))
 
-    def _forget_idle(self, key: str | None, use: KeyUse) -> None:
-        if not use.held and self._keys.get(key) is use:
-            del self._keys[key]
+    def _forget_idle(self, use: KeyUse) -> None:
+        if not use.held and self._keys.get(use.key) is use:
+            del self._keys[use.key]

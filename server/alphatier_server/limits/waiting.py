@@ -4,7 +4,6 @@ Within a class each key has a line of its own for each tier. A choice looks at e
 request: a thousand requests of one key cost what one does.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,9 +19,10 @@ CLASSES: tuple[PriorityClass, ...] = ("high", "normal", "low")
 class KeyUse:
     """What one key has in flight and in the queue, in requests: each prompt of a batch is one."""
 
-    __slots__ = ("in_flight", "served", "waiting")
+    __slots__ = ("in_flight", "key", "served", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, key: str | None) -> None:
+        self.key = key
         self.in_flight = 0
         self.waiting = 0
         self.served = 0
@@ -34,25 +34,32 @@ class KeyUse:
         return self.in_flight + self.waiting
 
 
-class Waiter:
-    """One call that waits."""
+class Slot:
+    """One call that waits or is in flight. `close` once it has ended; closing it again does nothing."""
 
-    __slots__ = ("future", "key", "priority", "since", "tier", "use", "weight")
+    __slots__ = ("_release", "future", "priority", "since", "tier", "use", "waited", "weight")
 
     def __init__(
-        self, tier: Tier, key: str | None, use: KeyUse, priority: PriorityClass, weight: int, since: float
+        self, tier: Tier, use: KeyUse, priority: PriorityClass, weight: int, release: Callable[["Slot"], None]
     ) -> None:
         self.tier = tier
-        self.key = key
         self.use = use
         self.priority: PriorityClass = priority
         self.weight = weight
         """As how many requests it counts."""
-        self.since = since
+        self._release: Callable[[Slot], None] | None = release
+        self.since = self.waited = 0.0
+        """When it began to wait, and for how many seconds it did."""
         self.future: Any = None
 
+    def close(self) -> None:
+        """Let the next one in."""
+        release, self._release = self._release, None
+        if release is not None:
+            release(self)
 
-_Line = OrderedDict[Waiter, None]
+
+_Line = dict[Slot, None]
 
 
 class WaitingRoom:
@@ -77,28 +84,27 @@ class WaitingRoom:
         classes = CLASSES[: CLASSES.index(priority) + 1]
         return sum(len(line) for each in classes for line in self._lines[each].get(tier, {}).values())
 
-    def join(self, waiter: Waiter) -> None:
+    def join(self, slot: Slot) -> None:
         """Stand at the end of its key's line."""
-        lines = self._lines[waiter.priority].setdefault(waiter.tier, {})
-        lines.setdefault(waiter.key, OrderedDict())[waiter] = None
-        self._note(waiter, 1)
+        lines = self._lines[slot.priority].setdefault(slot.tier, {})
+        lines.setdefault(slot.use.key, {})[slot] = None
+        self._note(slot, 1)
 
-    def leave(self, waiter: Waiter) -> bool:
+    def leave(self, slot: Slot) -> bool:
         """Out of the line; whether it stood there."""
-        tiers = self._lines[waiter.priority]
-        lines = tiers.get(waiter.tier, {})
-        line = lines.get(waiter.key)
-        if line is None or waiter not in line:
+        lines = self._lines[slot.priority].get(slot.tier, {})
+        line = lines.get(slot.use.key)
+        if line is None or slot not in line:
             return False
-        del line[waiter]
+        del line[slot]
         if not line:
-            del lines[waiter.key]
+            del lines[slot.use.key]
         if not lines:
-            del tiers[waiter.tier]
-        self._note(waiter, -1)
+            del self._lines[slot.priority][slot.tier]
+        self._note(slot, -1)
         return True
 
-    def first(self, room: Callable[[Tier], float]) -> Waiter | None:
+    def first(self, room: Callable[[Tier], float]) -> Slot | None:
         """Who is next, where each tier has room for so many requests: of the highest class the key with the fewest.
 
         Of several such keys it is the one that was served longest ago; of one key's calls the eldest. Where the
@@ -106,7 +112,7 @@ class WaitingRoom:
         """
         rooms: dict[Tier, float] = {}
         for each in CLASSES:
-            best: Waiter | None = None
+            best: Slot | None = None
             for tier, lines in self._lines[each].items():
                 if tier not in rooms:
                     rooms[tier] = room(tier)
@@ -121,7 +127,7 @@ class WaitingRoom:
                 return best
         return None
 
-    def victim(self, priority: PriorityClass, held: int) -> Waiter | None:
+    def victim(self, priority: PriorityClass, held: int) -> Slot | None:
         """Who makes room for a newcomer of this class whose key holds so many requests already; None: nobody.
 
         In the lowest class the newest of the key that holds most; in the newcomer's own class only if that key
@@ -130,20 +136,20 @@ class WaitingRoom:
         lowest = next(each for each in reversed(CLASSES) if self._counts[each])
         if CLASSES.index(lowest) < CLASSES.index(priority):
             return None
-        newest = max(self._newest(lowest), key=lambda waiter: (waiter.use.held, waiter.since))
+        newest = max(self._newest(lowest), key=lambda slot: (slot.use.held, slot.since))
         return newest if lowest != priority or newest.use.held > held + 1 else None
 
-    def _newest(self, priority: PriorityClass) -> Iterator[Waiter]:
+    def _newest(self, priority: PriorityClass) -> Iterator[Slot]:
         for lines in self._lines[priority].values():
             for line in lines.values():
                 yield next(reversed(line))
 
-    def _note(self, waiter: Waiter, change: int) -> None:
-        waiter.use.waiting += change * waiter.weight
-        self._counts[waiter.priority] += change
+    def _note(self, slot: Slot, change: int) -> None:
+        slot.use.waiting += change * slot.weight
+        self._counts[slot.priority] += change
         self._total += change
-        self.weight += change * waiter.weight
+        self.weight += change * slot.weight
 
 
-def _rank(waiter: Waiter) -> tuple[int, int, float]:
-    return waiter.use.in_flight, waiter.use.served, waiter.since
+def _rank(slot: Slot) -> tuple[int, int, float]:
+    return slot.use.in_flight, slot.use.served, slot.since

@@ -18,6 +18,15 @@ OPERATOR = "alphatier.operator"
 log = logging.getLogger("alphatier")
 
 
+class ServeError(Exception):
+    """The gateway cannot start or had to stop; the message names the remedy."""
+
+
+def announce(text: str) -> None:
+    """A message for the operator, whatever the log's level."""
+    logging.getLogger(OPERATOR).info("%s", text)
+
+
 def configure_logging(settings: LogSettings) -> None:
     """Let all messages go to standard error. Uvicorn's own only where something is wrong, or at debug."""
     handler = MessageHandler(standard_error(), as_json=is_json(settings.format))
@@ -52,8 +61,6 @@ def keep_standard_error() -> None:
 
 
 class MessageHandler(logging.Handler):
-    """Makes a line of each record."""
-
     def __init__(self, writer: LogWriter, *, as_json: bool) -> None:
         super().__init__()
         self._writer = writer
@@ -72,7 +79,6 @@ class Refusal(click.ClickException):
         self._form = form
 
     def show(self, file: Any = None) -> None:
-        """Say it."""
         line = message_line("error", self.message) if is_json(self._form) else f"Error: {self.message}\n".encode()
         standard_error().write(line, soon=True)
 
@@ -95,11 +101,10 @@ def _message(record: logging.LogRecord) -> str:
         return f"{record.msg} {record.args}"
 
 
-def _traceback(record: logging.LogRecord) -> str | None:
-    formatter = logging.Formatter()
+def _traceback(record: logging.LogRecord) -> str:
     if record.exc_info and record.exc_info[0] is not None:
-        return formatter.formatException(record.exc_info)
-    return formatter.formatStack(record.stack_info) if record.stack_info else None
+        return logging.Formatter().formatException(record.exc_info)
+    return record.stack_info or ""
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -9,7 +9,7 @@ spread (anything but Linux), the workers share one listener all the same.
 import socket
 import sys
 
-from alphatier_server.process.console import ServeError
+from alphatier_server.process.messages import ServeError
 
 BACKLOG = 2048
 
@@ -27,6 +27,13 @@ def listen_for_workers(host: str, port: int, count: int) -> list[socket.socket]:
     with _bound(host, port, "--port", reuse_port=False) as probe:
         taken = probe.getsockname()[1]
     return [_listening(_bound(host, taken, "--port", reuse_port=True)) for _ in range(count)]
+
+
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
+    """Where clients find it."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
 def spreads_connections() -> bool:

@@ -216,6 +216,7 @@ class Connection(asyncio.Protocol):
         elif not self._complete:
             self._fail(Broken("the engine closed the connection", answered=self._answered, reused=self.used > 1))
         self.give_back(self, False)
+        del self._parser  # it calls back: a circle that only the collector would end
 
     # -- httptools
 
@@ -300,6 +301,7 @@ class Connection(asyncio.Protocol):
                     self._hand_on()
                 if not future.done():
                     future.set_exception(error)
+        self._waiter = None  # the traceback of its error comes to know this connection
         self._close()
 
     def _close(self) -> None:

@@ -7,7 +7,7 @@ import orjson
 
 from benchmarks.soak.books import Books, Line, Sight, stayed
 from benchmarks.soak.counters import check_counters
-from benchmarks.soak.limits import check_rates, check_streams
+from benchmarks.soak.limits import Stores, check_rates, check_streams
 from benchmarks.soak.plan import BEARABLE, HEALTHY, Plan, plan
 from benchmarks.soak.refusals import check_refusal
 
@@ -22,8 +22,20 @@ def read_seen(files: Iterable[Path]) -> Iterator[Sight]:
             yield from map(orjson.loads, lines)
 
 
-def compare(seed: int, seen: Iterable[Sight], log: Iterable[Line], metrics: str, seconds: float) -> Books:
-    """Check request by request, then limits and sums. `seconds` is how long the gateway has served at most."""
+def compare(
+    seed: int,
+    seen: Iterable[Sight],
+    log: Iterable[Line],
+    metrics: str,
+    seconds: float,
+    stores: Stores | None = None,
+    *,
+    scarce: bool = False,
+) -> Books:
+    """Check request by request, then limits and sums. `seconds` is how long the gateway has served at most.
+
+    `scarce`: it had no descriptor for some of its clients.
+    """
     books = Books()
     recorded = _recorded(books, log)
     streams: dict[str, list[tuple[float, float]]] = {}
@@ -32,15 +44,21 @@ def compare(seed: int, seen: Iterable[Sight], log: Iterable[Line], metrics: str,
         planned = plan(seed, sight["number"])
         asked.add(planned.request_id)
         books.results[_name(sight)] += 1
-        _check(books, planned, sight, recorded.get(planned.request_id))
+        books.turned_away += sight.get("turned_away", 0)
+        if scarce and sight["fresh"] and not sight["status"]:  # it left, and had never been let in
+            sight["certain"] = False
+        line = recorded.get(planned.request_id)
+        if line is not None:
+            line["prompts"] = planned.prompts
+        _check(books, planned, sight, line)
         # What is huge may have ended at the gateway and still be on its way to the client.
         if sight["held"] > sight["begun"] and planned.fault != "huge":
             streams.setdefault(planned.key, []).append((sight["begun"], sight["held"]))
     for strange in recorded.keys() - asked:
         books.complain(f"{strange} was recorded, but nobody asked it")
     lines = list(recorded.values())
-    check_streams(books, streams)
-    check_rates(books, lines, seconds)
+    check_streams(books, streams, stores)
+    check_rates(books, lines, seconds, stores)
     check_counters(books, lines, metrics)
     return books
 
@@ -66,9 +84,12 @@ def _check(books: Books, planned: Plan, sight: Sight, line: Line | None) -> None
     if sight["result"] in ("cut", "malformed", "stuck"):
         books.complain(f"{about}: the client saw {_name(sight)} after {sight['seconds']} s")
     if line is None:
-        books.unrecorded += 1
         if sight["certain"]:
-            books.complain(f"{about}: not recorded; the client saw {_name(sight)}")
+            books.missing.append(f"{about}: not recorded; the client saw {_name(sight)}")
+        else:
+            books.unrecorded += 1
+        if stayed(sight) and sight["reason"]:
+            books.refused[sight["reason"]] += 1
         return
     if line["outcome"] not in _possible(sight):
         books.complain(f"{about}: the client saw {_name(sight)}, recorded is {line['outcome']}")
@@ -86,8 +107,8 @@ def _possible(sight: Sight) -> set[str]:
     """The outcomes that fit what the client saw."""
     if sight["result"] == "ok":
         return {"ok"}
-    if sight["result"] == "broken":
-        return {"engine_error", "timeout"}
+    if sight["result"] == "broken":  # the gateway may have begun the stream before any engine did
+        return {"engine_error", "timeout", "unavailable", "client_error"}
     if sight["result"] == "error":
         status = sight["status"]
         return {OUTCOME_OF_ERROR.get(status, "client_error" if status in CLIENT_ERRORS else "impossible")}

@@ -31,6 +31,11 @@ class Books:
     """Recorded refusals, by log's `error`, whose clients had left."""
     most_streams: dict[str, int] = field(default_factory=dict)
     """By key with a limit on them: most streams that clients saw open at once."""
+    not_logged: int = 0
+    """Requests that the gateway counted and whose lines are lost."""
+    missing: list[str] = field(default_factory=list)
+    """Requests without a line that the gateway must have got whole, with what their clients saw."""
+    turned_away: int = 0
     unrecorded: int = 0
     """Requests whose client reset the connection before the gateway can have read them."""
     answered_whole: int = 0

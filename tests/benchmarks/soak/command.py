@@ -26,6 +26,9 @@ SHOWN_FAULTS = 20
 @click.option(
     "--gateway", multiple=True, metavar="OPTION", help="Given to `alphatier serve`; repeat: --gateway=--workers"
 )
+@click.option("--redis/--no-redis", default=True, help="Count limits in a redis-server. [default: redis]")
+@click.option("--log-faults/--no-log-faults", default=True, help="The log is stuck, and full. [default: log-faults]")
+@click.option("--scarcity/--no-scarcity", default=True, help="Run out of descriptors. [default: scarcity]")
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with every request.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for the logs. [default: removed]")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
@@ -36,12 +39,15 @@ def main(
     clients: int,
     users: int,
     gateway: tuple[str, ...],
+    redis: bool,
+    log_faults: bool,
+    scarcity: bool,
     headers: tuple[str, ...],
     keep: Path | None,
     as_json: bool,
 ) -> None:
     """Ask the gateway very many requests while its engines break and its clients leave, then check the books."""
-    options = Options(requests, seed, engines, clients, users, gateway, headers)
+    options = Options(requests, seed, engines, clients, users, gateway, redis, log_faults, scarcity, headers)
     columns = ("soak", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "ends in", TimeRemainingColumn())
     try:
         with work_folder(keep) as folder, Progress(*columns, console=Console(stderr=True)) as bar:

@@ -14,6 +14,11 @@ class Options:
     users: int = 64
     gateway: tuple[str, ...] = ()
     """More options for `alphatier serve`."""
+    redis: bool = True
+    """Count limits in a Redis, which breaks; else in the gateway."""
+    log_faults: bool = True
+    scarcity: bool = True
+    """Now and then the gateway may open no more files."""
     headers: tuple[str, ...] = ()
     """`NAME: VALUE` of every request, beside its key."""
 
@@ -36,6 +41,15 @@ class Figures:
     most_streams: dict[str, int] = field(default_factory=dict)
     """Most streams that clients saw open at once, by key with a limit on them."""
     retries: float = 0.0
+    log_lines_dropped: int = 0
+    requests_not_logged: int = 0
+    """Of those lines, the ones of requests."""
+    turned_away: int = 0
+    """Connections that the gateway closed without a word, having no descriptor for them."""
+    redis_faults: dict[str, int] = field(default_factory=dict)
+    redis_settled_seconds: float = 0.0
+    """From the last answer until Redis held nothing."""
+    scarcities: int = 0
     kills: int = 0
     freezes: int = 0
     slowest_overrun_seconds: float = 0.0

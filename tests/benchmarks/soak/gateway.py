@@ -2,8 +2,9 @@
 
     python -m benchmarks.soak.gateway CENSUS_FILE serve --port 0 ...
 
-On SIGUSR1 it prints where it is, even when it is busy with one thing. The gateway's code is untouched; the count is
-taken in a signal handler and written to CENSUS_FILE.
+On SIGUSR1 it writes where it is to a file beside CENSUS_FILE, even when it is busy with one thing. On
+`log_pipe.TOGGLE_FULL` its standard error becomes a full disk, and next time what it was. The gateway's code is
+untouched; the count is taken in a signal handler and written to CENSUS_FILE.
 """
 
 import asyncio
@@ -14,10 +15,12 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from alphatier_models.cli import main as alphatier
+from benchmarks.soak.log_pipe import TOGGLE_FULL
 
 PACKAGES = ("alphatier_server", "uvicorn", "uvloop", "httptools")
 
@@ -39,6 +42,17 @@ def census() -> dict[str, int]:
     return dict(kinds)
 
 
+def _toggle_log() -> Callable[[int, FrameType | None], None]:
+    waiting = [os.open("/dev/full", os.O_WRONLY | os.O_CLOEXEC), os.dup(2)]
+    os.set_inheritable(waiting[1], False)
+
+    def toggle(_signal: int, _frame: FrameType | None) -> None:
+        os.dup2(waiting[0], 2)
+        waiting.reverse()
+
+    return toggle
+
+
 def main() -> None:
     """Run the command line with the handler installed."""
     file = Path(sys.argv.pop(1))
@@ -49,7 +63,8 @@ def main() -> None:
         os.replace(part, file)
 
     signal.signal(signal.SIGUSR2, tell)
-    faulthandler.register(signal.SIGUSR1)
+    signal.signal(TOGGLE_FULL, _toggle_log())
+    faulthandler.register(signal.SIGUSR1, file=file.with_suffix(".where").open("w"))
     alphatier()
 
 

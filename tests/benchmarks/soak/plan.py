@@ -35,15 +35,29 @@ FAULTS: dict[str, tuple[str, int]] = {
     "garbage_head": (BOTH, 2),
     "half_head": (BOTH, 2),
     "endless_head": (BOTH, 1),
+    "quiet_head": (BOTH, 2),
+    "quiet_error": (BOTH, 1),
     "close_next": (BOTH, 8),
     "close_after": (BOTH, 8),
     "interim": (BOTH, 2),
+    "interim_only": (BOTH, 1),
+    "interim_flood": (BOTH, 1),
+    "switching": (BOTH, 1),
+    "status_299": (BOTH, 1),
+    "status_401": (BOTH, 1),
+    "status_403": (BOTH, 1),
+    "status_407": (BOTH, 1),
+    "status_460": (BOTH, 1),
+    "status_499": (BOTH, 1),
+    "status_502": (BOTH, 2),
+    "status_599": (BOTH, 1),
     "status_400": (BOTH, 2),
     "status_429": (BOTH, 2),
     "status_500": (BOTH, 2),
     "status_503": (BOTH, 2),
     "status_html": (BOTH, 2),
     "redirect": (BOTH, 1),
+    "redirect_html": (BOTH, 1),
     "no_content": (BOTH, 1),
     # framing
     "short_length": (WHOLE, 3),
@@ -70,6 +84,7 @@ FAULTS: dict[str, tuple[str, int]] = {
     "crlf": (STREAM, 4),
     "comments": (STREAM, 4),
     "slow": (STREAM, 8),
+    "sized_events": (STREAM, 4),
     "bad_utf8": (STREAM, 2),
     # usage that lies
     "usage_absent": (BOTH, 3),
@@ -85,10 +100,11 @@ FAULTS: dict[str, tuple[str, int]] = {
 
 HEALTHY = frozenset({"none", "late_head", "close_next", "close_after", "interim", "until_close", "no_done"})
 HEALTHY |= {"after_done", "split", "crlf", "comments", "slow", "huge", "extra_response"}
+HEALTHY |= {"quiet_head", "sized_events"}
 """Behind these the answer is whole and its usage true: a client gets it unless the engine dies as well."""
 
 BEARABLE = frozenset(name for name in FAULTS if name.startswith("usage_"))
-BEARABLE |= {"deep_json", "odd_answer", "two_lengths", "bad_utf8"}
+BEARABLE |= {"deep_json", "odd_answer", "two_lengths", "bad_utf8", "status_299", "interim_flood"}
 """Behind these a client may get the answer as the engine gave it, or an error; behind all others only an error."""
 
 MANNERS = {"stay": 80, "leave_upload": 2, "leave_early": 5, "leave_midway": 6, "leave_at_end": 3, "slow_reader": 2}
@@ -97,6 +113,8 @@ MANNERS = {"stay": 80, "leave_upload": 2, "leave_early": 5, "leave_midway": 6, "
 FAULT_SHARE = 0.25
 DEADLINE_SHARE = 0.1
 INVALID_SHARE = 0.02
+BATCH_SHARE = 0.3
+"""Of completions, whose prompt may be a list of prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +137,8 @@ class Plan:
     deadline: float | None
     invalid: bool
     """The body is no valid JSON."""
+    prompts: int
+    """Prompts in one request; each has an answer of its own, a choice."""
 
     @property
     def path(self) -> str:
@@ -146,8 +166,9 @@ class Plan:
 
     @property
     def text(self) -> str:
-        """What an honest engine answers, thinking and all."""
-        return "".join(piece(self.request_id, number) for number in range(self.tokens))
+        """What an honest engine answers, thinking and all; whole answers have one choice after the other."""
+        choices = 1 if self.stream else self.prompts
+        return "".join("".join(pieces(self.request_id, self.tokens)[each::choices]) for each in range(choices))
 
     def body(self) -> bytes:
         """The request's body. Everything under `soak` is for the fault engine."""
@@ -160,7 +181,7 @@ class Plan:
         options = {"stream_options": {"include_usage": True}} if self.stream else {}
         questions: dict[str, dict[str, Any]] = {
             "chat": {"messages": [{"role": "user", "content": "?"}], **options},
-            "completions": {"prompt": "?", **options},
+            "completions": {"prompt": "?" if self.prompts == 1 else ["?"] * self.prompts, **options},
             "responses": {"input": "?"},
             "messages": {"messages": [{"role": "user", "content": "?"}], "max_tokens": 64},
         }
@@ -172,17 +193,25 @@ def piece(request_id: str, number: int) -> str:
     return f" {request_id}:{number}"
 
 
+def pieces(request_id: str, tokens: int) -> list[str]:
+    """All of them; of several choices, each in turn says the next."""
+    return [piece(request_id, number) for number in range(tokens)]
+
+
 def plan(seed: int, number: int) -> Plan:
     """The plan of request `number`."""
     dice = random.Random(seed * 1_000_003 + number)
     stream = dice.random() < 0.6
     fault = _fault(dice, stream) if dice.random() < FAULT_SHARE else "none"
     manner = dice.choices(tuple(MANNERS), tuple(MANNERS.values()))[0]
+    api = dice.choices(tuple(APIS), tuple(APIS.values()))[0]
+    key = dice.choices(tuple(KEYS), tuple(key.weight for key in KEYS.values()))[0]
+    batch = api == "completions" and dice.random() < BATCH_SHARE
     return Plan(
         number=number,
         request_id=f"soak-{seed}-{number}",
-        api=dice.choices(tuple(APIS), tuple(APIS.values()))[0],
-        key=dice.choices(tuple(KEYS), tuple(key.weight for key in KEYS.values()))[0],
+        api=api,
+        key=key,
         stream=stream,
         tier=dice.choice(TIERS),
         tokens=dice.randint(1, 24),
@@ -192,6 +221,8 @@ def plan(seed: int, number: int) -> Plan:
         abrupt=dice.random() < 0.5,
         deadline=round(dice.uniform(0.1, 2.0), 3) if dice.random() < DEADLINE_SHARE else None,
         invalid=manner == "stay" and dice.random() < INVALID_SHARE,
+        # A batch that no state of the key's limits would let in is the client's fault, not a refusal.
+        prompts=dice.randint(2, min(4, KEYS[key].limits.get("concurrent_requests", 4))) if batch else 1,
     )
 
 

@@ -18,11 +18,15 @@ from typing import IO, Any
 
 import psutil
 
+from benchmarks.soak.log_pipe import LogPipe
+
 TESTS = Path(__file__).parents[2]
 START_SECONDS = 30.0
 PULSE_SECONDS = 0.2
 BLOCKED_SECONDS = 0.5
-"""A gateway that does not answer for so long is asked where it is; its log has the answer."""
+"""A gateway that does not answer for so long is asked where it is; `census.where` has the answer."""
+
+EXPECTED_ERRORS = ("an engine refuses the gateway's own key", "no file descriptor is left")
 
 
 class Trouble(Exception):
@@ -146,12 +150,15 @@ class GatewayProcess:
 
     def __init__(self, folder: Path, family: Path, engines: Sequence[str], options: Sequence[str]) -> None:
         self.log = folder / "gateway.log"
+        self.pipe = LogPipe(self.log)
         self._census = folder / "census.json"
         arguments = ["serve", "--port", "0", "--family", str(family)]
         for url in engines:
             arguments += ["--engine", url]
-        with self.log.open("w") as stream:
-            self.process = start("gateway", str(self._census), *arguments, *options, stderr=stream, stdout=stream)
+        writer = self.pipe.writer
+        self.process = start("gateway", str(self._census), *arguments, *options, stderr=writer, stdout=writer)
+        os.close(writer)
+        self.pipe.start()
         self.url = self._wait_for(lambda: re.search(r"at (http://[^\s\"]+)", self.log.read_text()))[1]
         self._wait_for(self._ready)
         self._psutil = psutil.Process(self.process.pid)
@@ -166,8 +173,8 @@ class GatewayProcess:
 
     def _ready(self) -> bool:
         with contextlib.suppress(OSError):
-            replicas = fetch_json(f"{self.url}/health/ready")["replicas"].values()
-            return all(replica["up"] for replica in replicas)
+            replicas = fetch_json(f"{self.url}/health/ready")["replicas"]
+            return bool(replicas["up"] == replicas["all"])
         return False
 
     def metrics(self) -> str:
@@ -199,19 +206,23 @@ class GatewayProcess:
         counts: dict[str, int] = json.loads(self._census.read_text())
         return counts
 
-    def requests(self) -> Iterator[dict[str, Any]]:
-        """The request log."""
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Its log, without what is no JSON."""
         with self.log.open() as lines:
-            for line in lines:
-                if line.startswith("{"):
-                    document = json.loads(line)
-                    if document.get("event") == "request":
-                        yield document
+            yield from (json.loads(line) for line in lines if line.startswith("{"))
 
     def complaints(self) -> list[str]:
         """Lines of its log that speak of a fault of its own."""
         text = self.log.read_text().splitlines()
-        return [line for line in text if '"event":"request"' not in line and ("Traceback" in line or "Error" in line)]
+        return [line for line in text if _complains(line)]
+
+
+def _complains(line: str) -> bool:
+    if not line.startswith("{"):
+        return "Traceback" in line or "Error" in line
+    fields = json.loads(line)
+    expected = any(fields.get("message", "").startswith(words) for words in EXPECTED_ERRORS)
+    return "traceback" in fields or (fields["level"] in ("error", "critical") and not expected)
 
 
 class Pulse(threading.Thread):

@@ -9,18 +9,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from alphatier_server.limits.redis_commands import CONNECTIONS
 from benchmarks.soak.audit import compare, read_seen
 from benchmarks.soak.books import Books
+from benchmarks.soak.breaking import Breaking
+from benchmarks.soak.configuration import write_configuration
 from benchmarks.soak.figures import Figures, Options
 from benchmarks.soak.key_file import write_keys
 from benchmarks.soak.keys import MARK
 from benchmarks.soak.leftovers import PREFIX, leftovers
-from benchmarks.soak.processes import Chaos, EngineProcess, GatewayProcess, Pulse, Trouble, start, stop
+from benchmarks.soak.limits import Stores
+from benchmarks.soak.processes import EngineProcess, GatewayProcess, Pulse, Trouble, start, stop
+from benchmarks.soak.redis_chaos import KILL, held
 from support.families import small_family
 from support.gateway import metric_value
+from support.redis_server import RedisServer, redis_server
 
-ENGINE_TIMEOUT = 1.5
-"""The gateway's limit for a silent engine, in seconds; short, so that stalls end within the soak."""
 PATIENCE = 30.0
 """After so many seconds a client calls its request stuck: a few silent engines in a row, and a busy machine."""
 SETTLE_SECONDS = 20.0
@@ -30,6 +34,13 @@ LONG_ENOUGH = 50_000
 """So many requests show whether memory grows; fewer show how a fresh process warms up."""
 GROWTH_OBJECTS = 200
 """How many more Python objects of the gateway's kinds may live in the end than after a tenth of the soak."""
+SPARE_DESCRIPTORS = 3
+"""So many more may be open in the end, beside the connections that are kept to Redis."""
+SHARE_IN_FLIGHT = 0.75
+"""Of all users' requests, so many are worked on at once; the others wait in the gateway's queue."""
+REDIS_SECONDS = 1.0
+"""So long after the last answer, when Redis answers again, nothing may be held there any more."""
+IN_FLIGHT = ("alphatier_requests_in_flight", "alphatier_replica_requests_in_flight", "alphatier_queued_requests")
 
 
 class Soak:
@@ -42,6 +53,8 @@ class Soak:
         self._resident: list[int] = []
         self._most_descriptors = 0
         self._serving_since = 0.0
+        self._redis: RedisServer | None = None
+        self._spare = SPARE_DESCRIPTORS
 
     def run(self, progress: Callable[[int], None]) -> Figures:
         """Do it. `progress` is told how many requests are finished. Raises Trouble."""
@@ -51,9 +64,9 @@ class Soak:
             for engine in engines:
                 stack.callback(engine.close)
                 engine.start()
-            write_keys(self._folder / "keys.toml")
-            serve = ["--engine-timeout", str(ENGINE_TIMEOUT), "--client-timeout", "5"]
-            serve += ["--keys", str(self._folder / "keys.toml"), *self._options.gateway]
+            if self._options.redis:
+                self._redis = stack.enter_context(redis_server(self._folder))
+            serve = ["--config", str(self._configuration()), *self._options.gateway]
             self._serving_since = time.monotonic()
             gateway = GatewayProcess(self._folder, self._folder / "toy", [e.url for e in engines], serve)
             stack.callback(gateway.process.kill)
@@ -65,8 +78,17 @@ class Soak:
             self._figures.slowest_pulse_seconds = pulse.slowest
             self._figures.longest_block_seconds = pulse.longest_block
             self._figures.exit_status = stop(gateway.process, signal.SIGTERM, 60)
+            gateway.pipe.join(10)
             self._judge_end(gateway)
         return self._figures
+
+    def _configuration(self) -> Path:
+        write_keys(self._folder / "keys.toml")
+        file = self._folder / "gateway.toml"
+        users = self._options.clients * self._options.users
+        url = None if self._redis is None else self._redis.url
+        write_configuration(file, url, max(1, int(users * SHARE_IN_FLIGHT)))
+        return file
 
     def _rounds(
         self, gateway: GatewayProcess, engines: list[EngineProcess], log: IO[str], progress: Callable[[int], None]
@@ -91,11 +113,18 @@ class Soak:
         self._judge_engines(engines)
         for engine in engines:
             engine.kill()
-        after = self._until_calm(gateway.descriptors, before + 3)
+        self._spare = SPARE_DESCRIPTORS + (CONNECTIONS if self._options.redis else 0)
+        after = self._until_calm(gateway.descriptors, before + self._spare)
         figures.descriptors = (before, self._most_descriptors, after)
-        log_lines = (line for line in gateway.requests() if not line["request_id"].startswith(PREFIX))
+        self._judge_log(gateway, metrics)
+        requests = (line for line in gateway.lines() if line.get("event") == "request")
+        log_lines = (line for line in requests if not line["request_id"].startswith(PREFIX))
         seconds = time.monotonic() - self._serving_since
-        self._judge_books(compare(self._options.seed, read_seen(seen), log_lines, metrics, seconds))
+        stores = Stores(redis_kills=figures.redis_faults.get(KILL, 0)) if self._options.redis else None
+        scarce = figures.scarcities > 0
+        self._judge_books(
+            compare(self._options.seed, read_seen(seen), log_lines, metrics, seconds, stores, scarce=scarce)
+        )
 
     def _ask(
         self,
@@ -119,20 +148,20 @@ class Soak:
                 arguments += ["--header", header]
             with file.with_suffix(".progress").open("w") as told:
                 clients.append(start("client", *arguments, stdout=told, stderr=log))
-        chaos = Chaos(engines, options.seed + first)
+        breaking = Breaking(options, gateway, engines, self._redis, first)
         try:
             while any(client.poll() is None for client in clients):
                 self._look(gateway)
-                chaos.step()
-                progress(first + sum(_last_number(file.with_suffix(".progress")) for file in files))
-                time.sleep(0.1)
+                done = first + sum(_last_number(file.with_suffix(".progress")) for file in files)
+                breaking.step(done)
+                progress(done)
+                time.sleep(0.05)
         finally:
-            chaos.end()
+            breaking.end()
             for client in clients:
                 client.kill()
                 client.wait(10)
-        self._figures.kills += chaos.kills
-        self._figures.freezes += chaos.freezes
+        breaking.note(self._figures)
         if any(client.returncode for client in clients):
             raise Trouble(f"a client failed: {(self._folder / 'engines.log').read_text()[-3000:]}")
         return files
@@ -148,14 +177,24 @@ class Soak:
 
         def in_flight() -> float:
             metrics = gateway.metrics()
-            names = ("alphatier_requests_in_flight", "alphatier_replica_requests_in_flight")
-            return sum(metric_value(metrics, name) for name in names)
+            return sum(metric_value(metrics, name) for name in IN_FLIGHT)
 
         if left := self._until_calm(in_flight, 0):
             self._figures.wrong.append(f"{left:g} requests are in flight although nobody asks")
+        self._settle_redis()
         self._until_calm(lambda: sum(engine.figures()["open"] for engine in engines), 0)
 
-    def _until_calm(self, figure: Callable[[], float], enough: float) -> Any:
+    def _settle_redis(self) -> None:
+        if self._redis is None:
+            return
+        redis, started = self._redis, time.monotonic()
+        left: list[str] = self._until_calm(lambda: list(held(redis)), [])
+        took = time.monotonic() - started
+        self._figures.redis_settled_seconds = max(self._figures.redis_settled_seconds, took)
+        if left or took > REDIS_SECONDS:
+            self._figures.wrong.append(f"{took:.1f} s after the last answer Redis holds {left}")
+
+    def _until_calm(self, figure: Callable[[], Any], enough: Any) -> Any:
         deadline = time.monotonic() + SETTLE_SECONDS
         while (value := figure()) > enough and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -190,8 +229,21 @@ class Soak:
             if (more := late[kind] - early.get(kind, 0)) > GROWTH_OBJECTS:
                 figures.wrong.append(f"{more} more objects of {kind} live after the soak than after its first tenth")
 
+    def _judge_log(self, gateway: GatewayProcess, metrics: str) -> None:
+        """What was lost of the log was counted, and told when it could be told."""
+        dropped = int(metric_value(metrics, "alphatier_log_lines_dropped_total"))
+        self._figures.log_lines_dropped = dropped
+        told = sum(line.get("lost", 0) for line in gateway.lines())
+        if told != dropped:
+            self._figures.wrong.append(f"{dropped} lines of the log were lost, it tells of {told}")
+        if dropped and not self._options.log_faults:
+            self._figures.wrong.append(f"{dropped} lines of the log were lost")
+
     def _judge_books(self, books: Books) -> None:
         figures = self._figures
+        figures.requests_not_logged, figures.turned_away = books.not_logged, books.turned_away
+        if books.turned_away and not self._options.scarcity:
+            figures.wrong.append(f"{books.turned_away} connections were closed without a word")
         figures.results, figures.outcomes = dict(books.results), dict(books.outcomes)
         figures.answered, figures.refused = dict(books.answered), dict(books.refused)
         figures.most_streams = books.most_streams
@@ -201,7 +253,7 @@ class Soak:
         if figures.requests != sum(books.results.values()):
             figures.wrong.append(f"{sum(books.results.values())} of {figures.requests} requests were asked")
         before, _, after = figures.descriptors
-        if after > before + 3:
+        if after > before + self._spare:
             figures.wrong.append(f"{after} descriptors are open in the end, {before} were at the start")
 
     def _judge_end(self, gateway: GatewayProcess) -> None:

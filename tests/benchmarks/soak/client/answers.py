@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 _ENDS = (b"data: [DONE]", b'"message_stop"', b'"response.completed"', b'"response.failed"', b'"error"')
@@ -86,10 +87,10 @@ def _text(part: Mapping[str, Any]) -> str:
     return str(next((part[name] for name in names if part.get(name)), ""))
 
 
-def _completion_texts(document: dict[str, Any]) -> Iterable[str]:
-    choice = document["choices"][0]
-    message = choice.get("message", choice)
-    return [message.get("reasoning") or "", message.get("content") or message.get("text") or ""]
+def _completion_texts(document: dict[str, Any]) -> Iterator[str]:
+    for choice in sorted(document["choices"], key=itemgetter("index")):
+        message = choice.get("message", choice)
+        yield from (message.get("reasoning") or "", message.get("content") or message.get("text") or "")
 
 
 def _response_texts(document: dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,9 @@ from benchmarks.soak.client.exchange import Exchange
 from benchmarks.soak.plan import plan
 
 CONNECT_SECONDS = 10.0
+TURNED_AWAY = 100
+"""So often a client asks again whose new connection was closed without a word."""
+TURNED_AWAY_SECONDS = 0.05
 OVERRUN_SECONDS = 10.0
 """So long after its own deadline a request counts as stuck: the gateway, the client and the machine are busy."""
 
@@ -52,16 +55,22 @@ class Crowd:
                 if planned.deadline is None
                 else min(self._patience, planned.deadline + OVERRUN_SECONDS)
             )
-            for _attempt in range(2):
+            turned_away = 0
+            while True:
                 fresh = exchange is None or not exchange.reusable
                 if fresh:
                     exchange = await self._connect()
                 assert exchange is not None
                 seen = await exchange.ask(planned, limit, self._extra)
-                if fresh or seen.result != "cut" or seen.status:
+                if seen.result != "cut" or seen.status or turned_away == TURNED_AWAY:
                     break
-                # A kept connection that the gateway closed before it saw the request: ask on a new one.
+                # A kept connection that the gateway closed before it saw the request: ask on a new one. A new one
+                # ends like that where the gateway has no descriptor for it.
                 exchange = None
+                if fresh:
+                    turned_away += 1
+                    await asyncio.sleep(TURNED_AWAY_SECONDS)
+            seen.fresh, seen.turned_away = fresh, turned_away
             self._write(orjson.dumps(dataclasses.asdict(seen)) + b"\n")
             self.finished += 1
         if exchange is not None:

@@ -130,7 +130,7 @@ class Exchange(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._seen.status = self._parser.get_status_code()
-        if self._seen.status == 200 and self._plan.stream:
+        if 200 <= self._seen.status < 300 and self._plan.stream:
             self._seen.begun = time.monotonic()
         if self._plan.manner == "slow_reader":
             self.transport.pause_reading()

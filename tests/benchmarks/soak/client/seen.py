@@ -28,6 +28,10 @@ class Seen:
     """When a stream's head was seen, in seconds of the machine's monotonic clock; 0 for none."""
     held: float = 0.0
     """Until when the stream certainly had its place at the gateway: when a piece came that was not its end."""
+    fresh: bool = False
+    """Whether the connection was new: the gateway may never have taken it."""
+    turned_away: int = 0
+    """New connections that ended without a word before this request was answered on another."""
     remark: str = ""
 
     def wrong(self, remark: str) -> None:

@@ -19,7 +19,7 @@ def judge(planned: Plan, seen: Seen, headers: Mapping[bytes, bytes], body: bytes
     """Write the verdict into `seen`. `headers` are the answer's, names in lower case."""
     if headers.get(b"x-request-id") != planned.request_id.encode():
         seen.wrong(f"id {headers.get(b'x-request-id')!r}")
-    elif seen.status != 200:
+    elif not 200 <= seen.status < 300:
         seen.result = "error"
         _judge_error(planned, seen, headers, body)
     elif headers.get(b"content-type", b"").startswith(b"text/event-stream"):

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from benchmarks.soak.engine.job import DONE, Job, UsageNames
+from benchmarks.soak.plan import pieces
 
 
 class _Chunked(Job):
@@ -21,7 +22,7 @@ class _Chunked(Job):
 
     def document(self) -> dict[str, Any]:
         """See Job."""
-        document = {**self._base(), "choices": [self.choice()], "usage": self.usage(self.tokens)}
+        document = {**self._base(), "choices": self.choices(), "usage": self.usage(self.tokens)}
         if self.odd:
             document |= {"choices": [5, None, {"message": 7}], "usage": {"completion_tokens_details": 3}}
         return document
@@ -30,7 +31,8 @@ class _Chunked(Job):
         """See Job."""
         for number in range(self.tokens):
             yield self._event(self.delta(number), number + 1)
-        yield self._event(self.last(), self.tokens)
+        for number in range(self.prompts):
+            yield self._event({**self.last(), "index": number}, self.tokens)
         if self.usage_at_end and self.fault != "usage_absent":
             for _ in range(2 if self.fault == "usage_twice" else 1):
                 yield self._data({"choices": [], "usage": self.usage(self.tokens)})
@@ -43,8 +45,8 @@ class _Chunked(Job):
         """See Job."""
         return b'data: {"id": "\xff\xfe", "choices": []}\n\n'
 
-    def choice(self) -> dict[str, Any]:
-        """The one choice of a whole answer."""
+    def choices(self) -> list[dict[str, Any]]:
+        """The choices of a whole answer."""
         raise NotImplementedError
 
     def delta(self, number: int) -> dict[str, Any]:
@@ -58,10 +60,15 @@ class _Chunked(Job):
     def _event(self, choice: dict[str, Any], completion: int) -> bytes:
         document: dict[str, Any] = {"choices": [choice], **self.padding(completion - 1)}
         if self.usage_always and self.fault != "usage_absent":
-            document["usage"] = self.usage(completion)
+            index = choice["index"]
+            document["usage"] = self.usage(self._own(index, completion), self._own(index, self.prompt))
         if self.odd and completion % 3 == 1:
             document |= {"choices": completion, "usage": [1]}
         return self._data(document)
+
+    def _own(self, index: int, completion: int) -> int:
+        """Of so many tokens, those of one choice, or its prompt: running usage is a choice's own, as vLLM has it."""
+        return len(range(index, completion, self.prompts))
 
     def _base(self) -> dict[str, Any]:
         return {"id": self.id, "object": self.kind, "created": 1, "model": self.model}
@@ -78,11 +85,11 @@ class ChatJob(_Chunked):
         """What the API calls the object."""
         return "chat.completion.chunk" if self.stream else "chat.completion"
 
-    def choice(self) -> dict[str, Any]:
+    def choices(self) -> list[dict[str, Any]]:
         """See _Chunked."""
         thought, text = self.texts()
         message = {"role": "assistant", "content": text, "reasoning": thought}
-        return {"index": 0, "message": message, "finish_reason": "stop"}
+        return [{"index": 0, "message": message, "finish_reason": "stop"}]
 
     def delta(self, number: int) -> dict[str, Any]:
         """See _Chunked."""
@@ -100,13 +107,15 @@ class TextJob(_Chunked):
     kind = "text_completion"
     thinks = False
 
-    def choice(self) -> dict[str, Any]:
-        """See _Chunked."""
-        return {"index": 0, "text": self.texts()[1], "finish_reason": "stop"}
+    def choices(self) -> list[dict[str, Any]]:
+        """See _Chunked. One a prompt."""
+        said = pieces(self.id, self.tokens)
+        texts = ("".join(said[index :: self.prompts]) for index in range(self.prompts))
+        return [{"index": index, "text": text, "finish_reason": "stop"} for index, text in enumerate(texts)]
 
     def delta(self, number: int) -> dict[str, Any]:
         """See _Chunked."""
-        return {"index": 0, "text": self.piece(number), "finish_reason": None}
+        return {"index": number % self.prompts, "text": self.piece(number), "finish_reason": None}
 
     def last(self) -> dict[str, Any]:
         """See _Chunked."""

@@ -12,6 +12,9 @@ Fault = Callable[[Connection, Job], Steps]
 
 STALL_SECONDS = 600.0
 SLOW_SECONDS = 0.01
+QUIET_SECONDS = 1.1
+"""Longer than the soak's `--keepalive-seconds`, shorter than its `--engine-timeout`."""
+PAGE = b"<!doctype html><html><head><title>a load balancer</title></head><body>\xff no JSON</body></html>"
 PACES = (0.0, 0.001, 0.004)
 """Seconds between the events of a sound stream, drawn by its number of tokens."""
 
@@ -61,6 +64,44 @@ def _stall_head(connection: Connection, job: Job) -> Steps:
 def _late_head(connection: Connection, job: Job) -> Steps:
     yield 0.2
     yield from answer(connection, job)
+
+
+def _quiet(then: Fault) -> Fault:
+    """Silent for so long that the gateway begins a stream's answer by itself."""
+
+    def fault(connection: Connection, job: Job) -> Steps:
+        yield QUIET_SECONDS
+        yield from then(connection, job)
+
+    return fault
+
+
+def _interim_flood(connection: Connection, job: Job) -> Steps:
+    for _ in range(300):
+        connection.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        yield 0.0005
+    yield from answer(connection, job)
+
+
+def _with_status(status: str) -> Fault:
+    """A sound answer under another status."""
+
+    def fault(connection: Connection, job: Job) -> Steps:
+        kind = "text/event-stream" if job.stream else "application/json"
+        body = b"".join(_stream_parts(job)) if job.stream else job.whole()
+        connection.write(head(status, kind, framing=f"content-length: {len(body)}") + body)
+        yield 0
+
+    return fault
+
+
+def _sized_events(connection: Connection, job: Job) -> Steps:
+    """A stream whose length the head tells."""
+    parts = _stream_parts(job)
+    connection.write(head(kind="text/event-stream", framing=f"content-length: {sum(map(len, parts))}"))
+    for part in parts:
+        connection.write(part)
+        yield 0.001
 
 
 def _endless_head(connection: Connection, job: Job) -> Steps:
@@ -183,6 +224,8 @@ def _error_event(connection: Connection, job: Job) -> Steps:
 FAULTS: dict[str, Fault] = {
     "stall_head": _stall_head,
     "late_head": _late_head,
+    "quiet_head": _quiet(answer),
+    "quiet_error": _quiet(_error("500 Internal Server Error", b'{"error": {"message": "CUDA error"}}')),
     "reset_head": _instead(end=Connection.reset),
     "close_head": _instead(end=Connection.close),
     "garbage_head": _instead(b"\x00\xff\x16garbage\r\n\r\n"),
@@ -191,6 +234,17 @@ FAULTS: dict[str, Fault] = {
     "close_next": _and_then(Connection.close_next),
     "close_after": _and_then(Connection.close),
     "interim": _interim,
+    "interim_only": _instead(b"HTTP/1.1 103 Early Hints\r\n\r\n", end=Connection.close),
+    "interim_flood": _interim_flood,
+    "switching": _instead(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"),
+    "status_299": _with_status("299 Odd"),
+    "status_401": _error("401 Unauthorized", b'{"error": "Unauthorized"}'),
+    "status_403": _error("403 Forbidden", PAGE, "text/html"),
+    "status_407": _error("407 Proxy Authentication Required", PAGE, "text/html"),
+    "status_460": _error("460 Client Closed", b"", "text/plain"),
+    "status_499": _error("499 Client Closed Request", b'{"detail": "gone"}'),
+    "status_502": _error("502 Bad Gateway", PAGE, "text/html"),
+    "status_599": _error("599 Network Connect Timeout", PAGE, "text/html"),
     "status_400": _error(
         "400 Bad Request", b'{"error": {"message": "too long", "type": "BadRequestError", "code": 400}}'
     ),
@@ -199,6 +253,7 @@ FAULTS: dict[str, Fault] = {
     "status_503": _error("503 Service Unavailable", b'{"error": "overloaded"}'),
     "status_html": _error("500 Internal Server Error", b"<html>\xff no JSON</html>", "text/html"),
     "redirect": _instead(head("302 Found", framing="location: http://127.0.0.1:1/\r\ncontent-length: 0")),
+    "redirect_html": _error("302 Found\r\nlocation: /login", PAGE, "text/html"),
     "no_content": _instead(b"HTTP/1.1 204 No Content\r\n\r\n"),
     "short_length": _whole(lambda body: sized(body, len(body) + 10), close=True),
     "long_length": _whole(lambda body: sized(body, len(body) - 10), close=False),
@@ -226,6 +281,7 @@ FAULTS: dict[str, Fault] = {
     "split": _stream(lambda job, event: _thirds(event), _done, 0.0005),
     "crlf": _stream(lambda job, event: [_crlf(event)], lambda job: _crlf(job.done), 0),
     "comments": _stream(lambda job, event: [b": still here\n\n", event], lambda job: b": the end\n\n" + job.done, 0),
+    "sized_events": _sized_events,
     "slow": _stream(_same, _done, SLOW_SECONDS),
     "bad_utf8": _stream(lambda job, event: [event, job.bad_event()], _done, 0),
 }

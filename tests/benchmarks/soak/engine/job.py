@@ -46,6 +46,8 @@ class Job(ABC):
         self.prompt = int(orders.get("prompt", 5))
         self.model = str(body.get("model"))
         self.stream = body.get("stream") is True
+        prompt = body.get("prompt")
+        self.prompts = len(prompt) if isinstance(prompt, list) else 1
 
     @property
     def odd(self) -> bool:
@@ -66,11 +68,12 @@ class Job(ABC):
         pieces = [self.piece(number) for number in range(self.tokens)]
         return "".join(pieces[: self.thoughts]), "".join(pieces[self.thoughts :])
 
-    def usage(self, completion: int) -> Any:
-        """Usage after so many tokens, or what this engine says instead."""
+    def usage(self, completion: int, prompt: int | None = None) -> Any:
+        """Usage after so many tokens, of all prompts or of one with so many, or what this engine says instead."""
         names = self.names
-        true: dict[str, Any] = {names.prompt: self.prompt, names.completion: completion}
-        true["total_tokens"] = self.prompt + completion
+        prompt = self.prompt if prompt is None else prompt
+        true: dict[str, Any] = {names.prompt: prompt, names.completion: completion}
+        true["total_tokens"] = prompt + completion
         if self.thinks:
             true[names.details] = {names.reasoning: min(completion, self.thoughts)}
         lies: dict[str, Any] = {
