@@ -13,6 +13,7 @@ from benchmarks.gateway.processes import BenchmarkError
 GATEWAY = "alphatier"
 PLAIN = "plain uvicorn"
 """The same application without the accelerator, as any ASGI server runs it."""
+OTHER_PYTHON = "alphatier, other Python"
 DIRECT = "direct"
 REPOSITORY = Path(__file__).resolve().parents[3]
 FAMILY = REPOSITORY / "models" / "tiny"
@@ -57,31 +58,41 @@ class Gateways:
     key: str
 
 
-def gateways(folder: Path) -> Gateways:
-    """`alphatier serve`, and plain uvicorn: keys and limits from a file, metrics, a log line a request in a file."""
+def gateways(folder: Path, *, other_python: Path | None = None, keyed: bool = True) -> Gateways:
+    """`alphatier serve`, and plain uvicorn: keys and limits from a file, metrics, a log line a request in a file.
+
+    `alphatier serve` under `other_python` as well, which must have the project; not `keyed`: everybody may ask.
+    """
     program = Path(sys.executable).parent / "alphatier"
     if not program.exists():
         raise BenchmarkError(f"{program} is not there: install the project into this Python (make install).")
-    keys = folder / "keys.toml"
-    key = _new_key(program, keys)
+    file = folder / "keys.toml"
+    key = _new_key(program, file)
+    keys = file if keyed else None
     version = _version()
-    served = Target(GATEWAY, version, lambda at: _serve(program, keys, at), decides=True)
+    served = Target(GATEWAY, version, lambda at: _serve([str(program)], keys, at), decides=True)
     config = folder / "plain.toml"
     plain = Target(
         PLAIN, version, lambda at: _uvicorn(config, keys, at), {"ALPHATIER_CONFIG": str(config)}, decides=True
     )
-    return Gateways((served, plain), key)
+    if other_python is None:
+        return Gateways((served, plain), key)
+    module = [str(other_python), "-m", "alphatier_models.cli"]
+    other = Target(OTHER_PYTHON, f"{version} on {other_python}", lambda at: _serve(module, keys, at), decides=True)
+    return Gateways((served, other, plain), key)
 
 
-def _serve(program: Path, keys: Path, at: Address) -> list[str]:
-    options = ["--family", str(FAMILY), "--keys", str(keys), "--engine", at.engine, "--port", str(at.port)]
-    return [str(program), "serve", *options, "--drain-delay", "0"]  # ends sooner; no figure depends on it
+def _serve(program: Sequence[str], keys: Path | None, at: Address) -> list[str]:
+    options = ["--family", str(FAMILY), "--engine", at.engine, "--port", str(at.port)]
+    options += ["--keys", str(keys)] if keys else []
+    return [*program, "serve", *options, "--drain-delay", "0"]  # ends sooner; no figure depends on it
 
 
-def _uvicorn(config: Path, keys: Path, at: Address) -> list[str]:
+def _uvicorn(config: Path, keys: Path | None, at: Address) -> list[str]:
     """The server as its own documentation starts it for speed; the gateway writes a line a request itself."""
     engine = f'[[engines]]\nurl = "{at.engine}"\n'
-    config.write_text(f'families = ["{FAMILY}"]\n[access]\nkeys_file = "{keys}"\n{engine}', encoding="utf-8")
+    access = f'[access]\nkeys_file = "{keys}"\n' if keys else ""
+    config.write_text(f'families = ["{FAMILY}"]\n{access}{engine}', encoding="utf-8")
     options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
     factory = ["--factory", "alphatier_server:create_app", "--host", "127.0.0.1", "--port", str(at.port)]
     return [sys.executable, "-m", "uvicorn", *factory, *options]
