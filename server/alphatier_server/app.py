@@ -47,6 +47,7 @@ from alphatier_server.keys.access import Access
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.queue import AdmissionQueue
 from alphatier_server.logs import RequestLog, standard_error
+from alphatier_server.messages import show_messages
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.bounds import BoundsMiddleware
@@ -150,6 +151,7 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
         problem = "names no engines by URL, or some to start"
         remedy = "Give each a url; `alphatier serve` is what starts engines"
         raise ConfigError("create_app", [ConfigProblem("engines", problem, remedy)])
+    show_messages(config.log)
     metrics = Metrics()
     access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
     control = ControlPlane(source, config, metrics, report=log.info, engine_api_key=None, on_failure=_cannot_go_on)

@@ -90,13 +90,29 @@ def test_a_full_disk_costs_log_lines_and_no_request(tmp_path: Path, engine: RawE
 
 
 def test_what_is_lost_under_plain_uvicorn_is_counted_as_well(tmp_path: Path, engine: RawEngine) -> None:
-    small_family(tmp_path / "toy")
-    (tmp_path / "gateway.toml").write_text(f'families = ["toy"]\n[[engines]]\nurl = "{engine.url}"\n')
-    port = str(free_port())
-    command = [sys.executable, "-m", "uvicorn", "--factory", "alphatier_server:create_app", "--port", port]
-    with Path("/dev/full").open("wb") as full, _running(command, port, tmp_path, full) as running:
+    with Path("/dev/full").open("wb") as full, _under_uvicorn(tmp_path, engine, full) as running:
         running.ask(20)
         until(lambda: running.dropped() >= 20, 10)
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up_under_plain_uvicorn(tmp_path: Path, engine: RawEngine) -> None:
+    engine.script = [whole(b'{"error": "no"}', "401 Unauthorized")]  # each is a message of the gateway's
+    reading, writing = os.pipe()
+    with _under_uvicorn(tmp_path, engine, writing) as running:
+        for _ in range(800):
+            assert running.http.post("/v1/chat/completions", json=BODY).status_code == 502
+        os.close(writing)
+        os.close(reading)
+
+
+@contextmanager
+def _under_uvicorn(folder: Path, engine: RawEngine, stderr: Any) -> Iterator[Gateway]:
+    small_family(folder / "toy")
+    (folder / "gateway.toml").write_text(f'families = ["toy"]\n[[engines]]\nurl = "{engine.url}"\n')
+    port = str(free_port())
+    command = [sys.executable, "-m", "uvicorn", "--factory", "alphatier_server:create_app", "--port", port]
+    with _running([*command, "--no-access-log"], port, folder, stderr) as running:
+        yield running
 
 
 @both

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from alphatier_server.logs import PIPE_BYTES, LogWriter, RequestLog, json_line
-from alphatier_server.process.messages import MessageHandler
+from alphatier_server.messages import MessageHandler
 
 
 class Pipe:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from alphatier_server.logs import LogWriter, message_line, standard_error
+from alphatier_server.logs import message_line, standard_error
+from alphatier_server.messages import MessageHandler, is_json
 from alphatier_server.settings.gateway import LogSettings
 
 OPERATOR = "alphatier.operator"
@@ -39,11 +40,6 @@ def configure_logging(settings: LogSettings) -> None:
     threading.excepthook = lambda it: _log_fault("a thread ended by a fault", it.exc_value)
 
 
-def is_json(form: str) -> bool:
-    """Whether messages are JSON: as the settings say, else unless a person reads them."""
-    return form == "json" or (form == "auto" and not os.isatty(2))
-
-
 def keep_standard_error() -> None:
     """Where standard error is closed, let no socket or file get its number: the log would be written into it.
 
@@ -60,17 +56,6 @@ def keep_standard_error() -> None:
         os.close(taken)
 
 
-class MessageHandler(logging.Handler):
-    def __init__(self, writer: LogWriter, *, as_json: bool) -> None:
-        super().__init__()
-        self._writer = writer
-        self._line = _json if as_json else _text
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write it; does not raise."""
-        self._writer.write(self._line(record), soon=True)
-
-
 class Refusal(click.ClickException):
     """The gateway cannot start, or had to stop; says why in the log's format and ends with status 1."""
 
@@ -81,30 +66,6 @@ class Refusal(click.ClickException):
     def show(self, file: Any = None) -> None:
         line = message_line("error", self.message) if is_json(self._form) else f"Error: {self.message}\n".encode()
         standard_error().write(line, soon=True)
-
-
-def _json(record: logging.LogRecord) -> bytes:
-    trace = _traceback(record)
-    more = {"traceback": trace} if trace else {}
-    return message_line(record.levelname.lower(), _message(record), logger=record.name, **more)
-
-
-def _text(record: logging.LogRecord) -> bytes:
-    text = "\n".join(filter(None, (_message(record), _traceback(record))))
-    return f"{text}\n".encode("utf-8", "backslashreplace")
-
-
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except (TypeError, ValueError, KeyError):  # its arguments do not fit
-        return f"{record.msg} {record.args}"
-
-
-def _traceback(record: logging.LogRecord) -> str:
-    if record.exc_info and record.exc_info[0] is not None:
-        return logging.Formatter().formatException(record.exc_info)
-    return record.stack_info or ""
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

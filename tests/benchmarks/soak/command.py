@@ -26,6 +26,7 @@ SHOWN_FAULTS = 20
 @click.option(
     "--gateway", multiple=True, metavar="OPTION", help="Given to `alphatier serve`; repeat: --gateway=--workers"
 )
+@click.option("--asgi", is_flag=True, help="The gateway as an ASGI application under plain uvicorn.")
 @click.option("--redis/--no-redis", default=True, help="Count limits in a redis-server. [default: redis]")
 @click.option("--log-faults/--no-log-faults", default=True, help="The log is stuck, and full. [default: log-faults]")
 @click.option("--scarcity/--no-scarcity", default=True, help="Run out of descriptors. [default: scarcity]")
@@ -39,6 +40,7 @@ def main(
     clients: int,
     users: int,
     gateway: tuple[str, ...],
+    asgi: bool,
     redis: bool,
     log_faults: bool,
     scarcity: bool,
@@ -47,7 +49,7 @@ def main(
     as_json: bool,
 ) -> None:
     """Ask the gateway very many requests while its engines break and its clients leave, then check the books."""
-    options = Options(requests, seed, engines, clients, users, gateway, redis, log_faults, scarcity, headers)
+    options = Options(requests, seed, engines, clients, users, gateway, asgi, redis, log_faults, scarcity, headers)
     columns = ("soak", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "ends in", TimeRemainingColumn())
     try:
         with work_folder(keep) as folder, Progress(*columns, console=Console(stderr=True)) as bar:

@@ -14,6 +14,8 @@ class Options:
     users: int = 64
     gateway: tuple[str, ...] = ()
     """More options for `alphatier serve`."""
+    asgi: bool = False
+    """Run it under plain uvicorn, not as `alphatier serve`."""
     redis: bool = True
     """Count limits in a Redis, which breaks; else in the gateway."""
     log_faults: bool = True

@@ -1,6 +1,7 @@
 """`alphatier serve` that tells, on SIGUSR2, how many objects of each kind live in it: leaks show as growth.
 
     python -m benchmarks.soak.gateway CENSUS_FILE serve --port 0 ...
+    python -m benchmarks.soak.gateway CENSUS_FILE asgi gateway.toml     # under plain uvicorn
 
 On SIGUSR1 it writes where it is to a file beside CENSUS_FILE, even when it is busy with one thing. On
 `log_pipe.TOGGLE_FULL` its standard error becomes a full disk, and next time what it was. The gateway's code is
@@ -18,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+
+import uvicorn
 
 from alphatier_models.cli import main as alphatier
 from benchmarks.soak.log_pipe import TOGGLE_FULL
@@ -65,7 +68,13 @@ def main() -> None:
     signal.signal(signal.SIGUSR2, tell)
     signal.signal(TOGGLE_FULL, _toggle_log())
     faulthandler.register(signal.SIGUSR1, file=file.with_suffix(".where").open("w"))
-    alphatier()
+    if sys.argv[1] == "asgi":
+        os.environ["ALPHATIER_CONFIG"] = sys.argv[2]
+        uvicorn.run(
+            "alphatier_server:create_app", factory=True, port=0, access_log=False, timeout_graceful_shutdown=20
+        )
+    else:
+        alphatier()
 
 
 if __name__ == "__main__":

@@ -148,18 +148,15 @@ class Chaos:
 class GatewayProcess:
     """The gateway under test, and what can be seen of it from outside."""
 
-    def __init__(self, folder: Path, family: Path, engines: Sequence[str], options: Sequence[str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
         self.log = folder / "gateway.log"
         self.pipe = LogPipe(self.log)
         self._census = folder / "census.json"
-        arguments = ["serve", "--port", "0", "--family", str(family)]
-        for url in engines:
-            arguments += ["--engine", url]
         writer = self.pipe.writer
-        self.process = start("gateway", str(self._census), *arguments, *options, stderr=writer, stdout=writer)
+        self.process = start("gateway", str(self._census), *command, stderr=writer, stdout=writer)
         os.close(writer)
         self.pipe.start()
-        self.url = self._wait_for(lambda: re.search(r"at (http://[^\s\"]+)", self.log.read_text()))[1]
+        self.url = self._wait_for(lambda: re.search(r"(?:at|running on) (http://[^\s\"]+)", self.log.read_text()))[1]
         self._wait_for(self._ready)
         self._psutil = psutil.Process(self.process.pid)
 

@@ -66,9 +66,9 @@ class Soak:
                 engine.start()
             if self._options.redis:
                 self._redis = stack.enter_context(redis_server(self._folder))
-            serve = ["--config", str(self._configuration()), *self._options.gateway]
+            command = self._command(self._configuration([engine.url for engine in engines]))
             self._serving_since = time.monotonic()
-            gateway = GatewayProcess(self._folder, self._folder / "toy", [e.url for e in engines], serve)
+            gateway = GatewayProcess(self._folder, command)
             stack.callback(gateway.process.kill)
             pulse = Pulse(gateway)
             pulse.start()
@@ -82,12 +82,17 @@ class Soak:
             self._judge_end(gateway)
         return self._figures
 
-    def _configuration(self) -> Path:
+    def _command(self, configuration: Path) -> list[str]:
+        if self._options.asgi:
+            return ["asgi", str(configuration)]
+        return ["serve", "--port", "0", "--config", str(configuration), *self._options.gateway]
+
+    def _configuration(self, engines: Sequence[str]) -> Path:
         write_keys(self._folder / "keys.toml")
         file = self._folder / "gateway.toml"
         users = self._options.clients * self._options.users
         url = None if self._redis is None else self._redis.url
-        write_configuration(file, url, max(1, int(users * SHARE_IN_FLIGHT)))
+        write_configuration(file, engines, url, max(1, int(users * SHARE_IN_FLIGHT)))
         return file
 
     def _rounds(
@@ -257,7 +262,8 @@ class Soak:
             figures.wrong.append(f"{after} descriptors are open in the end, {before} were at the start")
 
     def _judge_end(self, gateway: GatewayProcess) -> None:
-        if self._figures.exit_status != 0:
+        # Uvicorn ends by the signal that told it to.
+        if self._figures.exit_status != (-signal.SIGTERM if self._options.asgi else 0):
             self._figures.wrong.append(f"the gateway ended with status {self._figures.exit_status}")
         if MARK in gateway.log.read_text():
             self._figures.wrong.append("an API key stands in the gateway's log")
