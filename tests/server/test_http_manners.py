@@ -77,10 +77,10 @@ async def test_a_connection_is_kept_as_long_after_a_page_as_after_an_answer(
         writer.write(asked)
         await reader.readuntil(b"\r\n\r\n")
         assert [connection.timeout_keep_alive for connection in made] == [75]
-    async with running_gateway(families, clients=ClientLimits(keep_alive=0.2)) as gateway:
+    async with running_gateway(families, clients=ClientLimits(keep_alive=0.5)) as gateway:
         heard = await converse(gateway.url, [asked], limit=3)
         assert len(heard.answers) == 1
-        assert not heard.closed  # while `converse` listened on, for half of the time
+        assert not heard.closed  # while `converse` listened on
         async with connected(gateway) as (reader, writer):
             writer.write(asked)
             await reader.read()  # ends when the gateway closes it
