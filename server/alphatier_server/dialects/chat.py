@@ -30,10 +30,9 @@ class _Completions(Dialect):
         if values.get("stream") is True:
             options = values.get("stream_options")
             if options is None or isinstance(options, dict):
-                wanted = {"include_usage": True} | (
-                    {"continuous_usage_stats": True} if target.continuous_usage else {}
-                )
-                replace["stream_options"] = {**(options or {}), **wanted}
+                replace["stream_options"] = wanted = {**(options or {}), "include_usage": True}
+                if target.continuous_usage:
+                    wanted["continuous_usage_stats"] = True
         return body.edited(replace, remove) if replace or remove else body.raw
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
