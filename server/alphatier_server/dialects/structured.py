@@ -7,6 +7,7 @@ from alphatier_server.dialects.bodies import object_or_empty
 
 _FORMATS = (("response_format",), ("text", "format"), ("output_config", "format"), ("output_format",))
 _GRAMMARS = ("json", "json_object")
+_MEMBERS = frozenset({"structured_outputs", "tool_choice", *(path[0] for path in _FORMATS)})
 
 
 def json_demand(body: Mapping[str, Any]) -> str | None:
@@ -15,6 +16,8 @@ def json_demand(body: Mapping[str, Any]) -> str | None:
     >>> json_demand({"text": {"format": {"type": "json_schema"}}})
     'text.format'
     """
+    if _MEMBERS.isdisjoint(body):  # as most requests are
+        return None
     for path in _FORMATS:
         value: Any = body
         for name in path:
