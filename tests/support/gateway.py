@@ -69,6 +69,7 @@ async def running_gateway(
     keep_alive: float = 15.0,
     replicas: PoolSettings | None = None,
     request_log: RequestLog | None = None,
+    accelerated: bool = True,
     **more: Any,
 ) -> AsyncIterator[RunningGateway]:
     metrics = Metrics()
@@ -106,8 +107,9 @@ async def running_gateway(
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
+    served_by: Any = protocol if accelerated else "httptools"
     server = uvicorn.Server(
-        uvicorn.Config(application.app, http=protocol, ws="none", log_config=None, timeout_graceful_shutdown=2)
+        uvicorn.Config(application.app, http=served_by, ws="none", log_config=None, timeout_graceful_shutdown=2)
     )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     fleet.start()

@@ -74,6 +74,7 @@ class AsgiCycle:
         finally:
             if self._watch is not None:
                 self._watch.cancel()
+                self._watch = None  # its error knows this object: a circle that only the collector would end
         await task
 
     # -- the request
