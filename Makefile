@@ -12,6 +12,9 @@ CODE := models training server docker tests
 # The tests find prometheus and promtool in .venv/bin, where `make tools` puts them.
 TEST := PATH="$(CURDIR)/.venv/bin:$$PATH" $(RUN) -m pytest
 COVERAGE := --cov --cov-report=term
+# A file's tests stay together in one worker, and files start in their order: the end-to-end ones, few tests that take
+# minutes, come early. `make test ARGS=-n0` runs all in one process, as a debugger needs.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 help: ## List the targets
 	@echo "make demo and make test do all their set-up; a second run reuses .venv."
@@ -21,13 +24,13 @@ demo: install ## Serve the shipped family on a real engine and ask it the same q
 	@$(RUN) -m alphatier_server.demo
 
 test: lint $(if $(CI),tools-slow,tools) ## ruff, mypy, then the tests with coverage (in CI the slow ones too)
-	@$(TEST) $(COVERAGE) $(if $(CI),,-m "not slow") $(ARGS)
+	@$(TEST) $(PARALLEL) $(COVERAGE) $(if $(CI),,-m "not slow") $(ARGS)
 
 test-slow: install tools-slow ## Only the tests that run for minutes
-	@$(TEST) -m slow $(ARGS)
+	@$(TEST) $(PARALLEL) -m slow $(ARGS)
 
 test-all: lint tools-slow ## Every test, the slow ones too, with coverage
-	@$(TEST) $(COVERAGE) $(ARGS)
+	@$(TEST) $(PARALLEL) $(COVERAGE) $(ARGS)
 
 lint: install ## ruff check, ruff format --check, mypy --strict, who imports whom
 	@$(RUN) -m ruff check $(CODE)

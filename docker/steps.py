@@ -21,6 +21,11 @@ NOT_FOUND = "No matching distribution found"
 # What a failed command's log says -> what to do about it; the first that is found is shown.
 REMEDIES = (
     (
+        ("libnuma.so.1 is not to be had",),
+        "vLLM on the CPU needs this library. Install it (Debian, Ubuntu: apt-get install libnuma1; Fedora: "
+        "dnf install numactl-libs), or take the light engine: ALPHATIER_ENGINE=transformers make ...",
+    ),
+    (
         ("No space left on device",),
         "The disk is full. Free some space (the set-up names how much), then run it again.",
     ),

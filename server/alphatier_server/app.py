@@ -40,9 +40,10 @@ from alphatier_server.errors import (
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.handle import Gateway, HandleSettings
 from alphatier_server.gateway.record import Recorder
+from alphatier_server.gateway.request import Head
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
-from alphatier_server.keys.access import Access, OpenAccess
+from alphatier_server.keys.access import Access
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.queue import AdmissionQueue
 from alphatier_server.logs import RequestLog, standard_error
@@ -58,6 +59,7 @@ from alphatier_server.routes.health import health_router
 from alphatier_server.routes.metrics import metrics_router
 from alphatier_server.routes.models import models_router
 from alphatier_server.routes.openapi import describe_completions
+from alphatier_server.routes.openapi_schemas import RATE_LIMIT_HEADERS
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig, LogSettings
@@ -83,7 +85,15 @@ _DESCRIPTION = """OpenAI's API in front of a family of efficiency tiers.
 Choose a tier by model name (`family:tier`), the header `X-Efficiency-Tier`, the field `efficiency_tier`,
 or `reasoning_effort`; the answer's headers say what ran."""
 
-_EXPOSED = ("x-request-id", "x-alphatier-tier", "x-alphatier-alpha", "x-alphatier-decision", "retry-after")
+_EXPOSED = (
+    "x-request-id",
+    "x-alphatier-tier",
+    "x-alphatier-alpha",
+    "x-alphatier-decision",
+    "x-should-retry",
+    "retry-after",
+    *RATE_LIMIT_HEADERS,
+)
 """Headers that a web page may read, where CORS is on."""
 
 
@@ -111,7 +121,7 @@ class Parts:
     families: Mapping[str, Family]
     pool: Pool
     metrics: Metrics
-    access: Access = field(default_factory=OpenAccess)
+    access: Access = field(default_factory=Access)
     state: GatewayState = field(default_factory=GatewayState)
     log: RequestLog = field(default_factory=RequestLog)
     administer: Administer | None = None
@@ -128,14 +138,14 @@ class Application:
     """Close connections to engines, and write what is left of the log."""
 
 
-def create_app(config: GatewayConfig | Path | None = None) -> FastAPI:
+def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
     """A whole gateway in front of engines by URL; the settings are those of the file that ALPHATIER_CONFIG names.
 
     Raises ConfigError, KeyFileError or FamilyError.
     """
     source = Source(None, {})
     if not isinstance(config, GatewayConfig):
-        source = Source(config or _config_file(), {})
+        source = Source(Path(config or _config_file()), {})
         config = source.load()
     if not config.engines or any(engine.url is None for engine in config.engines):
         problem = "names no engines by URL, or some to start"
@@ -144,9 +154,7 @@ def create_app(config: GatewayConfig | Path | None = None) -> FastAPI:
     show_messages(config.log)
     metrics = Metrics()
     access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
-    control = ControlPlane(
-        source, config, metrics, report=log.info, engine_api_key=None, on_failure=lambda error: None
-    )
+    control = ControlPlane(source, config, metrics, report=log.info, engine_api_key=None, on_failure=_cannot_go_on)
     log_of_requests = request_log(config.log, metrics)
     parts = Parts(control.families, control.pool, metrics, access, log=log_of_requests, administer=control.administer)
     application = assemble(
@@ -159,6 +167,8 @@ def create_app(config: GatewayConfig | Path | None = None) -> FastAPI:
 async def _live(control: ControlPlane, access: Access, application: Application) -> AsyncIterator[None]:
     """What works beside the requests."""
     tasks = [asyncio.create_task(control.run()), asyncio.create_task(access.watch())]
+    for task in tasks:
+        task.add_done_callback(_ended)
     try:
         yield
     finally:
@@ -168,6 +178,16 @@ async def _live(control: ControlPlane, access: Access, application: Application)
         await access.close()
         application.close()
         control.tidy()
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    _cannot_go_on(None if task.cancelled() else task.exception())
+
+
+def _cannot_go_on(error: BaseException | None) -> None:
+    """The server is somebody else's to end; it stays, and is not ready."""
+    if error is not None:
+        log.error("the gateway cannot go on: %s", error)
 
 
 def request_log(settings: LogSettings, metrics: Metrics) -> RequestLog:
@@ -180,12 +200,13 @@ def request_log(settings: LogSettings, metrics: Metrics) -> RequestLog:
 def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSettings:
     """What the application needs of the settings; `hosts` are those that are served (`ClientLimits`)."""
     limits = config.limits
+    descriptors = raise_limit()
     return AppSettings(
         ClientLimits(
             limits.max_body_bytes,
             limits.max_header_bytes,
             limits.client_timeout,
-            connections=limits.max_connections or connections_within(raise_limit()),
+            connections=limits.max_connections or connections_within(descriptors),
             hosts=hosts,
         ),
         limits.upstream(),
@@ -209,7 +230,9 @@ def assemble(
     parts.pool.on_gone(upstream.forget)
     recorder = Recorder(parts.metrics, parts.log)
     sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
-    queue = AdmissionQueue(settings.overload, spare=parts.pool.spare)
+    queue = AdmissionQueue(
+        settings.overload, spare=parts.pool.spare if settings.overload.max_in_flight_per_replica else None
+    )
     parts.pool.on_change(queue.wake)
     admitter = Admitter(parts.access, queue, parts.metrics)
     gateway = Gateway(parts.families, admitter, sender, recorder, settings.requests, parts.state)
@@ -230,14 +253,14 @@ def assemble(
     app = _fastapi(settings, parts, dialects, lifespan or closing)
     for path, dialect in dialects.items():
         app.router.routes.append(Route(path, GeneratingPath(gateway, dialect, settings.clients)))
-    _add_pages(app, parts, lambda replica: replica.in_flight, private=settings.private)
+    _add_pages(app, parts, lambda replica: replica.in_flight, _administers(parts.access), private=settings.private)
     return Application(app, gateway, dialects, close)
 
 
 def operators_app(parts: Parts, settings: AppSettings, in_flight: Callable[[Replica], int]) -> FastAPI:
     """The pages of the second port, for operators: no generating path."""
     app = _fastapi(settings, parts, {}, None, private=True)
-    _add_pages(app, parts, in_flight, private=True)
+    _add_pages(app, parts, in_flight, lambda _request: True, private=True)
     return app
 
 
@@ -276,17 +299,30 @@ def _fastapi(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _wrong_request)
     app.add_exception_handler(GatewayError, _gateway_error)
+    app.add_exception_handler(Exception, _fault)
     describe_completions(app)
     return app
 
 
-def _add_pages(app: FastAPI, parts: Parts, in_flight: Callable[[Replica], int], *, private: bool) -> None:
-    app.include_router(health_router(parts.pool, parts.state, in_flight, detailed=private))
+def _add_pages(
+    app: FastAPI,
+    parts: Parts,
+    in_flight: Callable[[Replica], int],
+    details_for: Callable[[Request], bool],
+    *,
+    private: bool,
+) -> None:
+    app.include_router(health_router(parts.pool, parts.state, in_flight, details_for))
     app.include_router(models_router(parts.families, parts.access))
     if private:
         app.include_router(metrics_router(parts.metrics))
     if private and parts.administer is not None:
         app.include_router(admin_router(parts.administer, audit=parts.log.write))
+
+
+def _administers(access: Access) -> Callable[[Request], bool]:
+    """Whether a request carries an administrator's key."""
+    return lambda request: access.admin(*Head(request.scope["headers"]).credentials()) is not None
 
 
 def _config_file() -> Path:
@@ -313,6 +349,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _gateway_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
     return error_response(request.scope, error)
+
+
+async def _fault(request: Request, _error: Exception) -> Response:
+    """Starlette raises the error again, and the server logs it."""
+    return error_response(request.scope, GatewayError("The gateway failed.", code="gateway_error"))
 
 
 async def _wrong_request(request: Request, error: Exception) -> Response:

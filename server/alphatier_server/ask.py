@@ -38,15 +38,15 @@ class Answer:
 
 
 class Asker:
-    """A client of one gateway, for one family."""
+    """A client of one gateway, for one family. Raises AskError."""
 
-    def __init__(self, url: str, model: str | None = None, api_key: str | None = None) -> None:
+    def __init__(self, url: str, model: str | None = None, api_key: str | None = None, *, retries: int = 2) -> None:
         base = url.rstrip("/").removesuffix("/v1")
         self._client = openai.OpenAI(
             base_url=f"{base}/v1",
             api_key=api_key or "none",
             timeout=TIMEOUT_SECONDS,
-            max_retries=2,
+            max_retries=retries,
             # A proxy from the environment must not come between this machine and itself.
             http_client=openai.DefaultHttpxClient(trust_env=urlsplit(base).hostname not in LOCAL_HOSTS),
         )
@@ -54,23 +54,26 @@ class Asker:
         self._cards = self._fetch_cards()
         self._model = model or self._cards[0].id
 
-    def tiers(self) -> list[str]:
-        """The names of the family's tiers, in the family's order."""
-        family = self._model.partition(":")[0]
-        details = [(card.id, getattr(card, "alphatier", {})) for card in self._cards]
-        return [str(d["tier"]) for name, d in details if d and name == f"{family}:{d['tier']}"]
+    @property
+    def family(self) -> str:
+        return self._model.partition(":")[0]
 
-    def ask(self, question: str, *, tier: str | None = None, effort: str | None = None) -> Answer:
-        """Ask once. Raises AskError."""
-        extra: dict[str, Any] = {}
-        if tier is not None:
-            extra["efficiency_tier"] = tier
-        if effort is not None:
-            extra["reasoning_effort"] = effort
+    def cards(self) -> list[dict[str, Any]]:
+        """What /v1/models tells of the family's tiers, in the family's order."""
+        details = [(card.id, getattr(card, "alphatier", None)) for card in self._cards]
+        return [known for name, known in details if known and name == f"{self.family}:{known.get('tier')}"]
+
+    def tiers(self) -> list[str]:
+        return [str(card["tier"]) for card in self.cards()]
+
+    def ask(self, question: str, *, tier: str | None = None, effort: str | None = None, **more: Any) -> Answer:
+        """Ask once; `more` are further fields of the request."""
+        selectors = {"efficiency_tier": tier, "reasoning_effort": effort}
+        extra = {name: value for name, value in selectors.items() if value is not None}
         started = time.perf_counter()
         try:
             raw = self._client.chat.completions.with_raw_response.create(
-                model=self._model, messages=[{"role": "user", "content": question}], extra_body=extra
+                model=self._model, messages=[{"role": "user", "content": question}], extra_body={**extra, **more}
             )
             completion = raw.parse()
         except openai.APIError as error:
@@ -78,7 +81,6 @@ class Asker:
         return _answer(question, completion, raw.headers, time.perf_counter() - started)
 
     def close(self) -> None:
-        """Close its connections."""
         self._client.close()
 
     def _fetch_cards(self) -> list[Any]:

@@ -41,13 +41,12 @@ from typing import Any, Literal
 
 import orjson
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
 
 def reason_phrase(status: int) -> str:
     """The phrase that goes with a status; an engine may choose one that nobody has registered."""
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
+    return _PHRASES.get(status, "")
 
 
 class ClientGone(Exception):

@@ -37,8 +37,6 @@ PIPE_BYTES = 4096
 FILE_BYTES = 64 * 1024
 """What is written at a time to anything but a pipe."""
 
-_SOON = threading.Event()
-
 
 class LogWriter:
     """Writes whole lines to a file descriptor, in a thread that is started by the first line. For any thread."""
@@ -55,6 +53,7 @@ class LogWriter:
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._wake: SimpleQueue[threading.Event | None] = SimpleQueue()
+        """To the thread: None for lines that may wait for others, else what to set once all is written."""
         self._awake = False
         self._started = False
         self._torn = False
@@ -75,7 +74,7 @@ class LogWriter:
             if not self._started:
                 self._start()
         if asleep or soon:
-            self._wake.put(_SOON if soon else None)
+            self._wake.put(threading.Event() if soon else None)
 
     def flush(self, seconds: float = FLUSH_SECONDS) -> None:
         """Wait until what was said is written, but not longer than that."""
@@ -96,6 +95,12 @@ class LogWriter:
             threading.Thread(target=self._run, name="log", daemon=True).start()
             self._started = True
 
+    def _drop(self, count: int) -> None:
+        with self._lock:
+            self._dropped += count
+            self._untold += count
+            self._on_drop(count)
+
     # -- the thread
 
     def _run(self) -> None:
@@ -105,7 +110,10 @@ class LogWriter:
                 with contextlib.suppress(Empty):
                     done = self._wake.get(timeout=GATHER_SECONDS)
             while lines := self._next():
-                self._write(lines)
+                if not self._put(b"".join(lines)):
+                    self._drop(len(lines))
+                elif self._untold:
+                    self._tell_lost()
             if done is not None:
                 done.set()
 
@@ -121,16 +129,12 @@ class LogWriter:
             self._awake = bool(lines)
             return lines
 
-    def _write(self, lines: list[bytes]) -> None:
-        if not self._put(b"".join(lines)):
+    def _tell_lost(self) -> None:
+        with self._lock:
+            lost, self._untold = self._untold, 0
+        if not self._put(message_line("warning", f"{lost} log lines before this one were lost", lost=lost)):
             with self._lock:
-                self._drop(len(lines))
-        elif self._untold:
-            with self._lock:
-                lost, self._untold = self._untold, 0
-            if not self._put(message_line("warning", f"{lost} log lines before this one were lost", lost=lost)):
-                with self._lock:
-                    self._untold += lost
+                self._untold += lost
 
     def _put(self, data: bytes) -> bool:
         """Write all of it. Returns whether that worked."""
@@ -142,22 +146,12 @@ class LogWriter:
                 data = data[os.write(self._descriptor, data) :]
                 begun = True
             except BlockingIOError:  # somebody made it so
-                self._wait_for_room()
+                select.select((), (self._descriptor,), ())
             except OSError:
                 self._torn = self._torn or begun
                 return False
         self._torn = False
         return True
-
-    def _wait_for_room(self) -> None:
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        poll.poll()
-
-    def _drop(self, count: int) -> None:
-        self._dropped += count
-        self._untold += count
-        self._on_drop(count)
 
 
 class RequestLog:
@@ -202,19 +196,15 @@ def json_line(fields: dict[str, Any]) -> bytes:
         return text.encode("utf-8", "replace") + b"\n"
 
 
-_second: tuple[int, str] = (0, "")
-
-
 def now() -> str:
     """The time as RFC 3339 has it: UTC, to the millisecond."""
-    global _second
-    moment = time.time()
-    second, text = _second
-    if int(moment) != second:
-        second = int(moment)
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        _second = second, text
-    return f"{text}.{int((moment - second) * 1000):03d}Z"
+    second, millisecond = divmod(time.time_ns() // 1_000_000, 1000)
+    return f"{_to_the_second(second)}.{millisecond:03d}Z"
+
+
+@functools.lru_cache(1)
+def _to_the_second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _piece_bytes(descriptor: int) -> int:

@@ -48,8 +48,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(ROOT, *options, logs=tmp_path_factory.mktemp("serve")) as running:
 
         def both() -> bool:
-            replicas = httpx.get(f"{running.url}/health/ready", timeout=30).json()["replicas"].values()
-            return len(replicas) == 2 and all(replica["up"] for replica in replicas)
+            return bool(
+                httpx.get(f"{running.url}/health/ready", timeout=30).json()["replicas"] == {"up": 2, "all": 2}
+            )
 
         until(both, START_SECONDS, process=running.process, log=running.log)
         yield running

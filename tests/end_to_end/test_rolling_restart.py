@@ -115,7 +115,8 @@ async def use(url: str, http: aiohttp.ClientSession, load: Load, number: int) ->
 @asynccontextmanager
 async def loaded(url: str, load: Load) -> AsyncIterator[None]:
     """Users that ask from here to the end."""
-    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as group:
+    headers = {"content-type": "application/json"}
+    async with aiohttp.ClientSession(headers=headers) as http, asyncio.TaskGroup() as group:
         for number in range(USERS):
             group.create_task(use(url, http, load, number))
         try:

@@ -159,9 +159,11 @@ def served_engine_metric(served: Served, name: str, **labels: str) -> float:
 
 
 def test_a_second_gateway_finds_the_running_engine_by_url(served: Served, tmp_path: Path) -> None:
-    arguments = served.engine_main().cmdline()
+    engine = served.engine_main()
+    arguments = engine.cmdline()
     url = f"http://127.0.0.1:{arguments[arguments.index('--port') + 1]}"
-    with serving(ROOT, "--family", str(SHIPPED), "--engine", url, logs=tmp_path) as second:
+    options = ("--engine", url, "--engine-api-key", engine.environ()["VLLM_API_KEY"])
+    with serving(ROOT, "--family", str(SHIPPED), *options, logs=tmp_path) as second:
         assert second.descendants() == []
         answer = second.sdk().chat.completions.create(model="tiny:alpha-0.4", messages=MESSAGES)
         assert answer.usage is not None

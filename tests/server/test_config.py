@@ -135,6 +135,11 @@ def test_check_config_hides_secrets(folder: Path) -> None:
         printed = check("--config", str(written(folder, text)), *arguments)
         assert printed.exit_code == 0, printed.output
         assert "hunter2" not in printed.output
+    engine = ["--engine", "transformers", "--engine-arg=--proxy", "--engine-arg=http://me:hunter2@host"]
+    for arguments in ([], ["--json"]):
+        printed = check("--family", str(folder / "toy"), *engine, *arguments)
+        assert "://**********@host" in printed.output
+        assert "hunter2" not in printed.output
 
 
 def test_check_config_as_json_holds_every_setting(folder: Path) -> None:

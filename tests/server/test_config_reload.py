@@ -38,7 +38,8 @@ class Configured:
         new.replace(self.file)
 
     def replicas(self) -> int:
-        return len(httpx.get(f"{self.served.url}/health/ready").json()["replicas"])
+        count: int = httpx.get(f"{self.served.url}/health/ready").json()["replicas"]["all"]
+        return count
 
     def models(self) -> set[str]:
         return {card["id"] for card in httpx.get(f"{self.served.url}/v1/models").json()["data"]}

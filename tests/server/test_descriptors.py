@@ -1,81 +1,136 @@
-"""A gateway that may open no more files: its own trouble, which says nothing about its engines."""
+"""A gateway with few file descriptors: it takes all it may have, and running out is no engine's fault."""
 
+import json
+import os
 import resource
-import socketserver
-import threading
-import time
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
-import orjson
 import psutil
 import pytest
 
+from alphatier_server.engines.api import EngineApi, HealthCheck
+from alphatier_server.errors import NoDescriptors
+from alphatier_server.settings.replicas import PoolSettings
 from support.families import small_family
-from support.fuzzing import ANSWER, BODY
-from support.processes import serving, until
-from support.raw_engine import whole
+from support.fuzzing import ANSWER, request
+from support.gateway import metric_value
+from support.processes import free_port, until
+from support.raw_engine import RawEngine, raw_engine, whole
 
-CARDS = orjson.dumps({"object": "list", "data": [{"id": f"toy:{tier}"} for tier in ("base", "careful", "terse")]})
-CONFIGURATION = """
-families = ["toy"]
-[replicas]
-health_interval = 0.05
-[[engines]]
-url = "{url}"
-"""
+HARD = 128
 
 
-class _OneAnswer(socketserver.StreamRequestHandler):
-    """Answers one request on each connection, so that the next one needs another."""
+@pytest.fixture
+def engine() -> Iterator[RawEngine]:
+    with raw_engine() as made:
+        made.script = [whole(ANSWER)]
+        made.close = True
+        yield made
 
-    def handle(self) -> None:
+
+@contextmanager
+def gateway(folder: Path, engine: RawEngine, limits: str = "") -> Iterator[tuple[str, psutil.Process]]:
+    """A gateway that may have HARD descriptors and begins with half of them."""
+    small_family(folder / "toy")
+    port = free_port()
+    (folder / "gateway.toml").write_text(f'families = ["toy"]\nengines = [{{ url = "{engine.url}" }}]\n{limits}\n')
+    command = [sys.executable, "-m", "alphatier_models.cli", "serve", "--config", "gateway.toml"]
+    command += ["--port", str(port), "--drain-delay", "0"]
+    url = f"http://127.0.0.1:{port}"
+    log = folder / "log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            ["bash", "-c", f'ulimit -Sn {HARD // 2}; ulimit -Hn {HARD}; exec "$@"', "bash", *command],
+            cwd=folder, stderr=stream, stdout=stream, text=True,
+        )  # fmt: skip
+    try:
+        until(lambda: _ready(url), 60, process=process, log=log)
+        yield url, psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def connect(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
+def ask(client: socket.socket) -> tuple[int, str]:
+    client.sendall(request())
+    with client.makefile("rb") as answer:
+        status = int(answer.readline().split()[1])
         length = 0
-        line = first = self.rfile.readline()
-        while line.strip():
-            line = self.rfile.readline()
+        while (line := answer.readline()) != b"\r\n":
             name, _, value = line.partition(b":")
             length = int(value) if name.lower() == b"content-length" else length
-        self.rfile.read(length)
-        body = whole(ANSWER if first.startswith(b"POST") else CARDS)
-        self.wfile.write(body.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n", 1))
+        document = json.loads(answer.read(length))
+    return status, document.get("error", {}).get("code", "")
 
 
-@contextmanager
-def engine() -> Iterator[str]:
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _OneAnswer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+def test_the_soft_limit_is_raised_and_idle_connections_are_capped(tmp_path: Path, engine: RawEngine) -> None:
+    with gateway(tmp_path, engine) as (url, process), ExitStack() as stack:
+        assert process.rlimit(resource.RLIMIT_NOFILE) == (HARD, HARD)
+        first = stack.enter_context(connect(url))
+        assert ask(first)[0] == 200
+        idle = [stack.enter_context(connect(url)) for _ in range(HARD)]
+        refused = [client for client in idle if _was_refused(client)]
+        assert len(refused) > HARD - 20  # half of what is left beside those for itself, and 16 at least
+        assert ask(first)[0] == 200
+        for client in idle:
+            client.close()
+        until(lambda: _ready(url), 10)
 
 
-@contextmanager
-def no_more_files(pid: int) -> Iterator[None]:
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (psutil.Process(pid).num_fds(), before[1]))
+def _was_refused(client: socket.socket) -> bool:
+    client.settimeout(0.05)
     try:
-        yield
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        return b" 503 " in client.recv(100)
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit(2) is Linux'")
-def test_without_descriptors_no_engine_is_taken_for_dead(tmp_path: Path) -> None:
-    small_family(tmp_path / "toy")
-    with engine() as url:
-        (tmp_path / "gateway.toml").write_text(CONFIGURATION.format(url=url))
-        with (
-            serving(tmp_path, "--config", "gateway.toml", logs=tmp_path) as gateway,
-            httpx.Client(base_url=gateway.url, headers={"content-type": "application/json"}) as client,
-        ):
-            assert client.post("/v1/chat/completions", content=BODY).status_code == 200
-            with no_more_files(gateway.process.pid):
-                many_checks = time.monotonic() + 1.0
-                while time.monotonic() < many_checks:
-                    answer = client.post("/v1/chat/completions", content=BODY)
-                    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "too_many_connections")
-                assert f"engine {url} cannot be checked: no file descriptor is left" in gateway.said()
-            until(lambda: client.post("/v1/chat/completions", content=BODY).status_code == 200, 5)
-            assert gateway.metric("alphatier_health_check_failures_total") == 0
+def test_running_out_is_told_as_such_and_no_engine_is_taken_out(tmp_path: Path, engine: RawEngine) -> None:
+    with gateway(tmp_path, engine, "limits.max_connections = 10000") as (url, process), ExitStack() as stack:
+        assert process.rlimit(resource.RLIMIT_NOFILE) == (HARD, HARD)
+        first = stack.enter_context(connect(url))
+        assert ask(first)[0] == 200
+        idle = [stack.enter_context(connect(url)) for _ in range(HARD)]
+        until(lambda: process.num_fds() > HARD - 5, 10)
+        codes = {ask(first) for _ in range(20)}
+        assert codes <= {(503, "too_many_connections"), (200, "")}
+        assert (503, "too_many_connections") in codes
+        for client in idle:
+            client.close()
+        until(lambda: ask(first)[0] == 200, 10)
+        metrics = httpx.get(f"{url}/metrics").text
+        assert metric_value(metrics, "alphatier_replica_ejections_total") == 0
+        assert metric_value(metrics, "alphatier_errors_total", kind="no_engine") == 0
+
+
+async def test_a_health_check_without_a_descriptor_says_nothing_about_the_engine() -> None:
+    class Poor:
+        async def fetch(self, *_arguments: object, **_named: object) -> None:
+            raise NoDescriptors(os.strerror(24))
+
+    check = HealthCheck(EngineApi("engine", "http://engine", None, Poor()), PoolSettings())  # type: ignore[arg-type]
+    for healthy in (False, True):
+        check.healthy = healthy
+        assert await check.answers() is healthy

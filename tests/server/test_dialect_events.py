@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphatier_server.dialects import events
-from alphatier_server.dialects.dialect import Relay
+from alphatier_server.dialects.dialect import Relay, Target
 from alphatier_server.dialects.events import EventSplitter, read_event
 from alphatier_server.dialects.messages import MessagesRelay
-from alphatier_server.dialects.responses import ResponsePlan, ResponsesRelay
+from alphatier_server.dialects.responses import ResponsesRelay
 from alphatier_server.errors import EngineFailed
 
 # Two streams as vLLM 0.32 sent them for the shipped family.
@@ -32,7 +32,7 @@ def relay_of(name: str) -> Relay:
     """A relay that has something to change in the captured stream."""
     if name == "messages":
         return MessagesRelay("toy:careful", itertools.count(1.0).__next__)
-    return ResponsesRelay(ResponsePlan("toy:careful", "high", strip_metrics=True), itertools.count(1.0).__next__)
+    return ResponsesRelay(Target("toy:careful", "m", adds_metrics=True), "high", itertools.count(1.0).__next__)
 
 
 def relayed(relay: Relay, *pieces: bytes) -> bytes:

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.keys.access import Admission, Caller, OpenAccess
+from alphatier_server.keys.access import Access, Admission, Caller
 from support.fake_engine import break_connection, completion, error, events
 from support.families import small_family
 from support.gateway import RunningGateway, pair
@@ -229,7 +229,7 @@ async def test_an_engine_without_the_api_is_told_from_an_unknown_model(
             await sdk.messages.create(model="toy", max_tokens=50, messages=ASK)
 
 
-class NotingAccess(OpenAccess):
+class NotingAccess(Access):
     """Lets everybody in, and keeps what limits would have been asked for."""
 
     def __init__(self) -> None:

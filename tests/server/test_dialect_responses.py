@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 import pytest
 
-from alphatier_models import EFFORTS, Family
+from alphatier_models import EFFORTS, Family, Reasoning
 from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.events import read_event
 from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.dialects.responses import ResponsePlan, ResponsesDialect, ResponsesRelay
+from alphatier_server.dialects.responses import ResponsesDialect, ResponsesRelay
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed, EngineTimeout, InvalidRequest
 from alphatier_server.gateway.decide import decide
@@ -41,8 +41,9 @@ def documents(stream: bytes) -> list[dict[str, Any]]:
     return [orjson.loads(read_event(part)[1]) for part in stream.split(b"\n\n") if part]
 
 
-def relay(**plan: Any) -> ResponsesRelay:
-    return ResponsesRelay(ResponsePlan(**{"model": "toy:careful", **plan}), itertools.count(1.0).__next__)
+def relay(effort: str | None = None, **target: Any) -> ResponsesRelay:
+    made = Target(**{"model": "toy:careful", "engine_model": "m", **target})
+    return ResponsesRelay(made, effort, itertools.count(1.0).__next__)
 
 
 @pytest.mark.parametrize("effort", EFFORTS)
@@ -130,7 +131,7 @@ def test_a_stream_that_needs_no_change_passes_byte_for_byte() -> None:
 
 
 def test_a_real_stream_gets_the_public_name_the_effort_and_no_metrics() -> None:
-    changed = relay(effort="high", strip_metrics=True)
+    changed = relay(effort="high", adds_metrics=True)
     out = changed.feed(CAPTURED) + changed.finish()
     assert len(documents(out)) == len(documents(CAPTURED))
     told = [d["response"] for d in documents(out) if "response" in d]
@@ -154,7 +155,7 @@ def test_numbers_keep_their_spelling_where_the_model_is_changed() -> None:
 
 def test_thinking_that_the_engine_did_not_split_off_is_not_counted_as_none() -> None:
     # `transformers serve`: <think> in the text, 0 reasoning tokens, events without a name line
-    one = relay(mark="<think>")
+    one = relay(reasoning=Reasoning())
     out = one.feed(UNSPLIT) + one.finish()
     last = documents(out)[-1]["response"]
     assert last["model"] == "toy:careful"

@@ -322,11 +322,10 @@ async def test_an_engine_that_is_gone_is_503_with_retry_after(families: dict[str
 
 
 async def test_an_engine_that_comes_up_later_makes_the_gateway_ready(families: dict[str, Family]) -> None:
-    async with pair(families, completion()) as (gateway, engine):
+    async with pair(families, completion()) as (gateway, _):
         async with gateway.http.get(gateway.url + "/health/ready") as answer:
             assert answer.status == 200
-            replicas = (await answer.json())["replicas"]
-        assert replicas[f"toy@{engine.url.removeprefix('http://')}"]["tiers"] == ["base", "careful", "terse"]
+            assert (await answer.json())["replicas"] == {"up": 1, "all": 1}
         assert await gateway.metric("alphatier_replica_up") == 1
 
 

@@ -6,18 +6,17 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alphatier_server.errors import LimitsUnavailable
-from alphatier_server.limits.arithmetic import Account, Limits, Outcome, Rate, settle, take
+from alphatier_server.limits.arithmetic import Account, Call, Limits, Outcome, Rate
 from alphatier_server.limits.fallback import FallbackStore
-from alphatier_server.limits.memory import Reservation, Store, StoreFailed
-from alphatier_server.limits.redis_commands import End, RedisCommands
+from alphatier_server.limits.redis_commands import End, Lease, RedisCommands
 from alphatier_server.limits.redis_store import TIME_LIMIT_SECONDS, RedisStore
+from alphatier_server.limits.store import Reservation, Store, StoreFailed
 from alphatier_server.settings.access import RedisFailure
 from support.redis_server import RedisServer, redis_server
 
@@ -57,7 +56,7 @@ def gateway(server: RedisServer, closing: AsyncExitStack, **options: Any) -> Red
 
 
 async def ask(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Reservation | Outcome:
-    return await store.take("alice", limits, streamed=streamed, tokens=tokens)
+    return await store.take(limits.call("alice", streamed=streamed, tokens=tokens))
 
 
 async def place(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Reservation:
@@ -108,41 +107,29 @@ async def test_a_limit_is_exact_when_gateways_ask_at_once(server: RedisServer, c
     assert sum(isinstance(answer, Reservation) for answer in answers) == 40
 
 
-@dataclass
-class Hand:
-    """Settles nothing by itself: the test says when."""
-
-    def settle(self, call: Reservation, used: int) -> None:
-        raise NotImplementedError
-
-
 async def test_the_script_says_what_the_pure_arithmetic_says(server: RedisServer, closing: AsyncExitStack) -> None:
     """The same 400 random steps, with the same clock, in Redis and in arithmetic.py."""
     redis = RedisCommands(server.url, "test", lease_seconds=1e6, connection_seconds=5.0, patience=5.0)
     closing.push_async_callback(redis.close)
     limits = Limits(Rate(90, 7), Rate(5000, 900), 6, 3)
     account, now, draw = Account(), 5000.0, random.Random(7)
-    running: list[Reservation] = []
+    running: list[Lease] = []
     for number in range(400):
         now += draw.choice([0, 0, 0.1, 0.5, 2.0])
         if running and draw.random() < 0.4:
-            call = running.pop(draw.randrange(len(running)))
-            used = draw.randrange(2 * call.reservation)
-            held = {"requests": call.requests, "reservation": call.reservation}
-            settle(limits, account, streamed=call.streamed, **held, used=used, now=now)
-            assert await redis.settle([End(call, used, number, 0.0)], now) == []
+            lease = running.pop(draw.randrange(len(running)))
+            used = draw.randrange(2 * lease.call.tokens)
+            account.settle(lease.call, used, now)
+            assert await redis.settle([End(lease, used, number, 0.0)], now) == []
             continue
-        call = Reservation(
-            Hand(), "a", limits, draw.random() < 0.5, draw.randrange(1, 400), draw.choice([1, 1, 1, 2, 5])
-        )
-        call.tag = redis.lease(number, call)
-        held = {"requests": call.requests, "reservation": call.reservation}
-        expected = take(limits, account, streamed=call.streamed, **held, now=now)
-        said = await redis.take(call, now)
+        call = Call("a", limits, draw.random() < 0.5, draw.randrange(1, 400), draw.choice([1, 1, 1, 2, 5]))
+        lease = redis.lease(number, call)
+        expected = account.take(call, now)
+        said = await redis.take(lease, now)
         assert said.refused == expected.refused
         assert said[1:] == pytest.approx(expected[1:], abs=1e-4)
         if expected.refused is None:
-            running.append(call)
+            running.append(lease)
     with server.client() as client:
         assert int(client.hget(client.keys("*:usage")[0], "running") or 0) == account.in_flight
     assert account.streams == held_in(server, "streams")
@@ -160,7 +147,7 @@ async def test_places_of_a_dead_gateway_end_by_themselves(server: RedisServer, c
         while not isinstance(answer := await ask(living, limits, 10), Reservation):
             await living.upkeep()
             await asyncio.sleep(0.05)
-    assert answer.outcome.reserved == 10 + kept.reservation  # the dead gateway's 500 tokens are free again
+    assert answer.outcome.reserved == 10 + kept.call.tokens  # the dead gateway's 500 tokens are free again
     assert await refusal(living, limits) == "concurrent_requests"
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from alphatier_server.limits.arithmetic import Limits, Outcome, Rate
-from alphatier_server.limits.memory import Reservation, StoreFailed
 from alphatier_server.limits.shared import SharedStore
+from alphatier_server.limits.store import Reservation, StoreFailed
 
 WORKERS = 4
 
@@ -22,7 +22,7 @@ WORKER = """
 import asyncio, sys
 from pathlib import Path
 from alphatier_server.limits.arithmetic import Limits, Rate
-from alphatier_server.limits.memory import Reservation
+from alphatier_server.limits.store import Reservation
 from alphatier_server.limits.shared import SharedStore
 
 async def main():
@@ -33,7 +33,7 @@ async def main():
     sys.stdin.readline()
     places = []
     for _ in range(tries):
-        answer = await store.take("alice", limits, streamed=True, tokens=10)
+        answer = await store.take(limits.call("alice", streamed=True, tokens=10))
         if isinstance(answer, Reservation):
             places.append(answer)
     print(len(places), flush=True)
@@ -87,7 +87,7 @@ def observer(path: Path) -> SharedStore:
 
 
 def ask(store: SharedStore, limits: Limits, tokens: int = 1) -> Reservation | Outcome:
-    return asyncio.run(store.take("alice", limits, streamed=False, tokens=tokens))
+    return asyncio.run(store.take(limits.call("alice", streamed=False, tokens=tokens)))
 
 
 @pytest.mark.parametrize("workers", [("(Rate(1, 40_000), None, None, None)", 15_000)], indirect=True)
@@ -163,7 +163,7 @@ def test_keys_are_apart_and_a_full_file_reuses_idle_records(tmp_path: Path) -> N
     limits = Limits(concurrent_requests=1)
 
     async def take(store: SharedStore, name: str) -> Reservation:
-        answer = await store.take(name, limits, streamed=False, tokens=1)
+        answer = await store.take(limits.call(name, streamed=False, tokens=1))
         assert isinstance(answer, Reservation)
         return answer
 
@@ -211,11 +211,13 @@ def test_a_bucket_refills_between_processes(path: Path) -> None:
 
 def test_a_batch_holds_a_place_for_each_of_its_prompts(path: Path) -> None:
     store, limits = SharedStore(path, 1), Limits(None, None, 5)
-    batch = asyncio.run(store.take("alice", limits, streamed=False, tokens=1, requests=4))
+    batch = asyncio.run(store.take(limits.call("alice", streamed=False, tokens=1, requests=4)))
     assert isinstance(batch, Reservation)
     one = ask(store, limits)
     assert isinstance(ask(SharedStore(path, 2), limits), Outcome)
     batch.close(0)
     assert isinstance(one, Reservation)
     one.close(0)
-    assert isinstance(asyncio.run(store.take("alice", limits, streamed=False, tokens=1, requests=5)), Reservation)
+    assert isinstance(
+        asyncio.run(store.take(limits.call("alice", streamed=False, tokens=1, requests=5))), Reservation
+    )

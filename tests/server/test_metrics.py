@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 
 import prometheus_client
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from alphatier_server.metrics.collector import Counters, Gauges, Histograms, StoreCollector
+from alphatier_server.metrics.collector import StoreCollector
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.metrics.store import Store
 
@@ -40,13 +39,13 @@ def of_the_library(amounts: list[float]) -> str:
 
 
 def of_ours(amounts: list[float]) -> str:
-    store = Store()
-    counters = Counters("c", "C.", ("tier",), store, refuse=pytest.fail)
-    gauges = Gauges("g", "G.", ("tier",), store, refuse=pytest.fail)
-    histograms = Histograms("h", "H.", ("tier",), store, BUCKETS, refuse=pytest.fail)
+    new = StoreCollector(Store())
+    counters = new.counters("c", "C.", "tier")
+    gauges = new.gauges("g", "G.", "tier")
+    histograms = new.histograms("h", "H.", "tier", bounds=BUCKETS)
     observed(amounts, counters.labels("a"), gauges.labels("a"), histograms.labels("a"))
     registry = prometheus_client.CollectorRegistry()
-    registry.register(StoreCollector(store, [counters, gauges, histograms]))
+    registry.register(new)
     return shown(registry)
 
 
@@ -70,18 +69,12 @@ def test_a_removed_series_is_not_shown_and_who_still_counts_in_it_may() -> None:
     assert value("alphatier_engine_restarts_total", labels) == 3
 
 
-def test_a_gauge_may_ask_a_function() -> None:
-    metrics = Metrics()
-    assert metrics.show_replica("engine", lambda: 7) is None
-    assert metrics.registry.get_sample_value("alphatier_replica_requests_in_flight", {"replica": "engine"}) == 7
-
-
 def test_series_without_room_are_counted_and_counting_in_them_is_no_error() -> None:
-    metrics = Metrics(capacity=30)
+    metrics = Metrics(capacity=110)
     value = metrics.registry.get_sample_value
     for tier in range(4):
         metrics.in_flight.labels("toy", str(tier)).inc()
-    for tier in range(4):  # each with 19 doubles
+    for tier in range(4):  # each with 19 doubles and its key
         for _ in range(3):
             metrics.request_completion_tokens.labels("toy", str(tier)).observe(5)
     assert value("alphatier_requests_in_flight", {"family": "toy", "tier": "3"}) == 1

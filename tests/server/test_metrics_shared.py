@@ -1,5 +1,6 @@
 """Figures that several processes write and any of them reads: no death, restart or full file loses any."""
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -88,13 +89,15 @@ def test_a_process_that_died_before_it_wrote_anything_is_forgotten_without_fault
     parent.forget_process("worker7")
 
 
-def test_a_torn_or_foreign_line_breaks_no_scrape_and_is_dropped_by_the_successor(
+def test_what_a_killed_process_had_half_written_breaks_no_scrape_and_goes_to_its_successor(
     tmp_path: Path, parent: Metrics
 ) -> None:
     Metrics(tmp_path, "worker0").requests.labels("toy", "base", *OK).inc()
-    index = tmp_path / "worker0.index"
-    with index.open("ab") as file:
-        file.write(b'"a string"\n{}\n\xff\xfe\n["too", "few"]\n["alphatier_requests", "su')
+    numbers = tmp_path / "worker0.numbers"
+    written = numbers.read_bytes().rstrip(b"\0")
+    with numbers.open("r+b") as file:
+        file.seek(-(-len(written) // 8) * 8)
+        file.write(struct.pack("ddd", 1, 3, 0) + b'["alphatier_requests", "su')
     assert metric_value(scraped(parent), "alphatier_requests_total") == 1
     successor = Metrics(tmp_path, "worker0")
     successor.requests.labels("toy", "base", *OK).inc()
@@ -102,25 +105,24 @@ def test_a_torn_or_foreign_line_breaks_no_scrape_and_is_dropped_by_the_successor
     assert metric_value(scraped(parent), "alphatier_requests_total") == 1 + 1 + 5
 
 
-def test_a_file_that_is_just_being_made_breaks_no_scrape(tmp_path: Path, parent: Metrics) -> None:
+@pytest.mark.parametrize("size", [0, 5, 16])
+def test_a_file_that_is_just_being_made_breaks_no_scrape(tmp_path: Path, parent: Metrics, size: int) -> None:
     parent.retries.labels("toy", "base").inc()
-    (tmp_path / "worker0.numbers").touch()
-    index = (tmp_path / "parent.index").read_bytes()
-    (tmp_path / "worker0.index").write_bytes(index)
+    (tmp_path / "worker0.numbers").write_bytes(bytes(size))
     assert metric_value(scraped(parent), "alphatier_retries_total") == 1
 
 
 def test_a_removed_replicas_series_vanish_and_come_back_with_it(tmp_path: Path, parent: Metrics) -> None:
     worker, dead = Metrics(tmp_path, "worker0"), Metrics(tmp_path, "worker1")
     for process in (parent, worker, dead):
-        process.show_replica("engine", lambda: 0)
+        process.show_replica("engine")
         process.replica_ejections.labels("engine", "health").inc()
     parent.forget_process("worker1")  # it hears of the removal no more
     for process in (parent, worker):
         process.forget_replica("engine")
     assert 'replica="engine"' not in scraped(parent)
     for process in (parent, worker):
-        process.show_replica("engine", lambda: 0)
+        process.show_replica("engine")
     assert metric_value(scraped(worker), "alphatier_replica_ejections_total", by="health") == 3
 
 
@@ -133,12 +135,12 @@ def test_a_successor_removes_also_what_only_its_predecessor_showed(tmp_path: Pat
 
 
 def test_a_full_file_loses_series_but_no_count_of_the_others(tmp_path: Path) -> None:
-    metrics = Metrics(tmp_path, "parent", capacity=30)
+    metrics = Metrics(tmp_path, "parent", capacity=400)
     for number in range(100):
         metrics.engine_restarts.labels(f"engine-{number}").inc()
     text = scraped(metrics)
     shown = metric_value(text, "alphatier_engine_restarts_total")
-    assert 0 < shown < 30
+    assert 0 < shown < 40
     assert metric_value(text, "alphatier_metric_series_dropped_total") == 100 - shown
 
 
@@ -149,15 +151,15 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from alphatier_server.metrics.definitions import Metrics
 metrics = Metrics(Path({str(tmp_path)!r}), "parent")
-size = (Path({str(tmp_path)!r}) / "parent.index").stat().st_size
+size = (Path({str(tmp_path)!r}) / "parent.numbers").stat().st_size
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then it is EFBIG
-resource.setrlimit(resource.RLIMIT_FSIZE, (size + 200, size + 200))
-for number in range(50):
+resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+for number in range(1000):
     metrics.engine_restarts.labels(f"engine-{{number}}").inc()
 print(generate_latest(metrics.registry).decode())
 """
     done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, timeout=60, check=True)
     shown = metric_value(done.stdout, "alphatier_engine_restarts_total")
-    assert 0 < shown < 50
-    assert metric_value(done.stdout, "alphatier_metric_series_dropped_total") == 50 - shown
+    assert 0 < shown < 1000
+    assert metric_value(done.stdout, "alphatier_metric_series_dropped_total") == 1000 - shown

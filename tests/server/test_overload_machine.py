@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from alphatier_server.errors import Overloaded
-from alphatier_server.limits.queue import AdmissionQueue, Slot
-from alphatier_server.limits.waiting import CLASSES
+from alphatier_server.limits.queue import AdmissionQueue
+from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 from support.virtual_time import VirtualTimeLoop
 
@@ -20,11 +20,15 @@ TIERS = (("toy", "terse"), ("toy", "thorough"))
 class Request:
     """One client's request, as the request path makes it."""
 
-    def __init__(self, world: "Overload", key: str, tier: tuple[str, str], priority: PriorityClass) -> None:
+    def __init__(
+        self, world: "Overload", key: str, tier: tuple[str, str], priority: PriorityClass, prompts: int
+    ) -> None:
         self.world = world
         self.key = key
         self.tier = tier
         self.priority = priority
+        self.prompts = prompts
+        self.weight = min(prompts, MOST_PER_TIER)
         self.since = world.loop.time()
         self.slot: Slot | None = None
         self.shed: Overloaded | None = None
@@ -32,12 +36,16 @@ class Request:
 
     async def run(self) -> None:
         try:
-            self.slot = await self.world.queue.enter(tier=self.tier, key=self.key, priority=self.priority)
+            self.slot = await self.world.queue.enter(
+                tier=self.tier, key=self.key, priority=self.priority, requests=self.prompts
+            )
         except Overloaded as error:
             self.shed = error
         else:
-            assert self.world.leases[self.tier] < self.world.may_take[self.tier]
-            self.world.leases[self.tier] += 1
+            spare = self.world.spare(self.tier)
+            assert spare >= self.weight or (spare > 0 and self.world.leases[self.tier] == 0)
+            self.world.leases[self.tier] += self.weight
+            self.world.let_in.append(self)
 
     @property
     def waits(self) -> bool:
@@ -55,6 +63,7 @@ class Overload(RuleBasedStateMachine):
         self.leases: Counter[tuple[str, str]] = Counter()
         self.may_take = dict.fromkeys(TIERS, 3)
         self.all: list[Request] = []
+        self.let_in: list[Request] = []
         limits = OverloadSettings(
             max_in_flight=MOST,
             max_in_flight_per_tier=MOST_PER_TIER,
@@ -80,9 +89,10 @@ class Overload(RuleBasedStateMachine):
         keys=st.lists(st.sampled_from("abc"), min_size=1, max_size=4),
         tier=st.sampled_from(TIERS),
         priority=st.sampled_from(CLASSES),
+        prompts=st.sampled_from([1, 1, 1, 2, 9]),
     )
-    def ask(self, keys: list[str], tier: tuple[str, str], priority: PriorityClass) -> object:
-        made = [Request(self, key, tier, priority) for key in keys]
+    def ask(self, keys: list[str], tier: tuple[str, str], priority: PriorityClass, prompts: int) -> object:
+        made = [Request(self, key, tier, priority, prompts) for key in keys]
         self.all += made
         self.turn()
         return multiple(*made)
@@ -93,15 +103,19 @@ class Overload(RuleBasedStateMachine):
         if request.slot is None:
             return
         waiting = [other for other in self.all if other.waits]
-        held = Counter(other.key for other in self.all if other.slot is not None and other is not request)
+        held = Counter[str]()
+        for other in self.all:
+            if other.slot is not None and other is not request:
+                held[other.key] += other.weight
+        before = len(self.let_in)
         self.give_back(request)
         self.turn()
-        for chosen in (other for other in waiting if other.slot is not None):
+        for chosen in self.let_in[before:]:
             for other in waiting:
                 if other.waits and other.tier == chosen.tier:
                     higher = CLASSES.index(other.priority) - CLASSES.index(chosen.priority)
                     assert higher > 0 or (higher == 0 and held[other.key] >= held[chosen.key])
-            held[chosen.key] += 1
+            held[chosen.key] += chosen.weight
 
     @rule(request=consumes(requests))
     def leave(self, request: Request) -> None:
@@ -137,7 +151,7 @@ class Overload(RuleBasedStateMachine):
 
     def give_back(self, request: Request) -> None:
         if request.slot is not None:
-            self.leases[request.tier] -= 1
+            self.leases[request.tier] -= request.weight
             request.slot.close()
             self.queue.wake()
             request.slot = None
@@ -145,8 +159,8 @@ class Overload(RuleBasedStateMachine):
     @invariant()
     def caps_hold_and_nothing_is_lost(self) -> None:
         running = [request for request in self.all if request.slot is not None]
-        assert self.queue.in_flight == len(running) <= MOST
-        assert all(count <= MOST_PER_TIER for count in Counter(request.tier for request in running).values())
+        assert self.queue.in_flight == sum(request.weight for request in running) <= MOST
+        assert all(self.running(tier) <= MOST_PER_TIER for tier in TIERS)
         waiting = Counter(request.priority for request in self.all if request.waits)
         assert {each: self.queue.waiting(each) for each in CLASSES} == {each: waiting[each] for each in CLASSES}
         assert waiting.total() <= MOST_WAITING
@@ -156,11 +170,16 @@ class Overload(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_where_there_is_room(self) -> None:
-        if self.queue.in_flight == MOST:
-            return
         for tier in {request.tier for request in self.all if request.waits}:
-            running = sum(request.slot is not None and request.tier == tier for request in self.all)
-            assert running == MOST_PER_TIER or self.spare(tier) <= 0
+            lightest = min(request.weight for request in self.all if request.waits and request.tier == tier)
+            heaviest = max(request.weight for request in self.all if request.waits and request.tier == tier)
+            room = min(MOST - self.queue.in_flight, MOST_PER_TIER - self.running(tier))
+            room = min(room, self.spare(tier)) if self.running(tier) or self.spare(tier) <= 0 else room
+            # Where a batch is next, the tier's others wait with it.
+            assert room < (heaviest if heaviest > 1 else lightest)
+
+    def running(self, tier: tuple[str, str]) -> int:
+        return sum(request.weight for request in self.all if request.slot is not None and request.tier == tier)
 
     def teardown(self) -> None:
         for request in self.all:

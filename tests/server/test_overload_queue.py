@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from alphatier_server.errors import Overloaded
-from alphatier_server.limits.queue import AdmissionQueue, Slot
+from alphatier_server.limits.queue import AdmissionQueue
 from alphatier_server.limits.release_rate import ReleaseRate
-from alphatier_server.limits.waiting import CLASSES
+from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 from support.virtual_time import run_virtually
 
@@ -213,6 +213,89 @@ async def test_what_others_leave_a_greedy_key_may_have() -> None:
         clients.send(f"greedy-{number}", "greedy")
     await turns()
     assert len(clients.let_in) == 4
+
+
+@virtually
+async def test_a_batch_takes_as_many_places_as_it_has_prompts_and_is_not_passed_by_smaller_ones() -> None:
+    queue = queue_of(max_in_flight=4)
+    first, second = [await queue.enter(tier=TOY, key="a", requests=2) for _ in range(2)]
+    order: list[str] = []
+
+    async def request(name: str, requests: int, priority: PriorityClass = "normal") -> Slot:
+        slot = await queue.enter(tier=TOY, key=name, priority=priority, requests=requests)
+        order.append(name)
+        return slot
+
+    batch = asyncio.create_task(request("batch", 3))
+    await turns()
+    singles = [asyncio.create_task(request("single", 1)), asyncio.create_task(request("low", 1, "low"))]
+    await turns()
+    first.close()
+    await turns()
+    assert order == []
+    second.close()
+    await asyncio.wait([batch, singles[0]])
+    assert (order, queue.in_flight) == (["batch", "single"], 4)
+    batch.result().close()
+    await singles[1]
+
+
+@virtually
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_waited_with_a_batch_goes_on_when_that_leaves_or_is_shed(leaves: bool) -> None:
+    queue = queue_of(max_in_flight=2, max_queue_seconds=5.0)
+    clients = Clients(queue)
+    clients.send("first")
+    await turns()
+    batch = asyncio.create_task(queue.enter(tier=TOY, key="b", requests=2))
+    await turns()
+    await asyncio.sleep(1)
+    clients.send("second")
+    await turns()
+    assert clients.let_in == ["first"]
+    if leaves:
+        batch.cancel()
+    with pytest.raises((Overloaded, asyncio.CancelledError)):
+        await batch
+    await turns()
+    assert clients.let_in == ["first", "second"]
+
+
+@virtually
+async def test_a_batch_beyond_every_cap_runs_alone() -> None:
+    queue = queue_of(max_in_flight=4, max_in_flight_per_tier=3)
+    slot = await queue.enter(tier=TOY, key="a", requests=1000)
+    assert (slot.weight, queue.in_flight) == (3, 3)
+    slot.close()
+    slot = await asyncio.wait_for(queue.enter(tier=TOY, key="a", requests=1000), 1)
+    slot.close()
+    assert queue.in_flight == 0
+
+
+@virtually
+async def test_so_does_one_beyond_what_the_replicas_may_take() -> None:
+    queue = queue_of(lambda _: 2)
+    slot = await asyncio.wait_for(queue.enter(tier=TOY, key="a", requests=5), 1)
+    waiting = asyncio.create_task(queue.enter(tier=TOY, key="b", requests=5))
+    await turns()
+    assert not waiting.done()
+    slot.close()
+    await waiting
+
+
+@virtually
+async def test_a_key_that_sends_batches_gets_no_more_than_one_that_does_not() -> None:
+    queue = queue_of(max_in_flight=8)
+    held = [await queue.enter(tier=TOY, key="batches", requests=4), await queue.enter(tier=TOY, key="b", requests=4)]
+    clients = Clients(queue)
+    clients.send("of batches", "batches")
+    await turns()
+    for number in range(3):
+        clients.send(f"single-{number}", "singles")
+    await turns()
+    held[1].close()
+    await turns()
+    assert clients.let_in == ["single-0", "single-1", "single-2", "of batches"]
 
 
 @virtually

@@ -89,7 +89,20 @@ def test_an_engine_added_by_whichever_process_answers_is_known_to_all(tmp_path: 
 
 
 def replicas(served: Served) -> int:
-    return len(httpx.get(f"{served.url}/health/ready").json()["replicas"])
+    return len(httpx.get(f"{served.url}/health/ready", headers=ADMIN).json()["replicas"])
+
+
+@both
+def test_only_administrators_and_the_second_port_are_told_where_engines_are(tmp_path: Path, workers: int) -> None:
+    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+        address = urlsplit(engine.url).netloc
+        for path in ("/health/ready", "/health"):
+            for headers in ({}, {"authorization": "Bearer sk-team"}):
+                anybody = httpx.get(served.url + path, headers=headers)
+                assert anybody.json()["replicas"] == {"up": 1, "all": 1}
+            shown = httpx.get(served.url + path, headers=ADMIN).json()["replicas"]
+            assert shown == httpx.get(second_url(served) + path).json()["replicas"]
+            assert list(shown) == [f"toy@{address}"]
 
 
 @both

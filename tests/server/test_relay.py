@@ -221,7 +221,7 @@ def test_the_splitter_gives_the_same_parts_however_the_text_is_cut(text: str) ->
     def parts(*pieces: str) -> dict[str, str]:
         splitter = ReasoningSplitter(MARKS)
         got = {"reasoning": "", "content": ""}
-        for step in [*(splitter.feed(piece) for piece in pieces), splitter.flush()]:
+        for step in [*(splitter.feed(piece) for piece in pieces), splitter.feed("", last=True)]:
             for part, more in step.items():
                 got[part] += more
         return got

@@ -188,7 +188,7 @@ async def test_an_error_that_the_engine_sends_as_a_stream_is_an_error(families: 
 async def test_an_answer_nested_too_deeply_to_be_rewritten_is_the_engines_failure(
     families: dict[str, Family],
 ) -> None:
-    deep = b'{"model":"other","model\\u0020":' + b"[" * 1010 + b"]" * 1010 + b"}"
+    deep = b'{"model":"other","model\\u0020":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     async with fake_engine(error(200, deep)) as engine, running_gateway(families, engine.url) as gateway:
         status, text, _ = await post(gateway)
         assert (status, orjson.loads(text)["error"]["code"]) == (502, "engine_failed")

@@ -191,7 +191,7 @@ def test_a_ratio_is_taken_within_each_round_and_its_median_judged() -> None:
         {"alphatier": {"cpu_us_64": mine}, "vllm-router": {"cpu_us_64": its}}
         for mine, its in ((60.0, 50.0), (220.0, 200.0), (52.0, 40.0))
     ]
-    got = judged("CPU per request, 64 connections", *rounds)
+    got = judged("CPU a request, 64 connections", *rounds)
     assert got.values == pytest.approx((1.2, 1.1, 1.3))
     assert got.median == pytest.approx(1.2)
     assert got.verdict == "floor"
@@ -204,3 +204,10 @@ def test_limits_include_their_own_value(megabytes: float, verdict: str) -> None:
 
 def test_a_goal_without_its_peer_is_not_measured() -> None:
     assert judged("… against LiteLLM", {"alphatier": {"rps_64": 9999.0}}).verdict == "not measured"
+
+
+def test_each_way_of_running_the_gateway_is_judged_by_its_own_figures() -> None:
+    measured: Round = {"alphatier": {"memory_mb": 50.0}, "plain uvicorn": {"memory_mb": 90.0}}
+    lines = [judge(goal, [measured]) for goal in GOALS if goal.what == "resident memory after load"]
+    values = {line.goal.router: line.values for line in lines}
+    assert values == {"alphatier": (50.0,), "alphatier, other Python": (), "plain uvicorn": (90.0,)}

@@ -56,7 +56,13 @@ class Supervised:
 @asynccontextmanager
 async def supervised(folder: Path, program: str) -> AsyncIterator[Supervised]:
     spec = EngineSpec(
-        "toy-engine", "vllm", "toy", {"base": "toy:base"}, lambda port: [sys.executable, "-c", program, str(port)]
+        name="toy-engine",
+        kind="vllm",
+        family="toy",
+        models={"base": "toy:base"},
+        command=lambda port: [sys.executable, "-c", program, str(port)],
+        environment={},
+        shape=(),
     )
     metrics = Metrics()
     pool = Pool(metrics)
@@ -125,7 +131,7 @@ async def test_an_engine_that_never_comes_up_is_an_error_with_the_end_of_its_log
 async def test_an_engine_that_cannot_even_be_started_is_an_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the logs' folder should be")
     async with supervised(tmp_path / "logs", ENGINE) as running:
-        with pytest.raises(EngineError, match="ended 3 times before it could answer"):
+        with pytest.raises(EngineError, match="toy-engine does not start: engine toy-engine cannot be started: "):
             await asyncio.wait_for(running.task, 30)
         assert "engine toy-engine cannot be started: " in " ".join(running.reported)
 

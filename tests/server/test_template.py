@@ -99,8 +99,8 @@ def test_a_template_takes_other_texts_and_counts_but_no_other_structure() -> Non
     assert template is not None
     match = template.match(event(b"five \\n", count=123))
     assert match is not None
-    assert match.out == out.replace(b"four", b"five \\n")
-    assert match.usage == b'{"prompt_tokens":5,"completion_tokens":123}'
+    assert match[2] == out.replace(b"four", b"five \\n")
+    assert template.usage == b'{"prompt_tokens":5,"completion_tokens":123}'
     for strange in (
         event(b'four","tool_calls":[1],"x":"'),
         event(b"four", b'"finish_reason":"stop"}]'),
@@ -129,7 +129,7 @@ def test_each_choice_of_a_stream_has_its_template() -> None:
             event = said(index, word) + b"\n\n"
             match = templates.match(event)
             assert match is not None
-            assert match.out == event
+            assert match[2] == event
     assert templates.learns
 
 

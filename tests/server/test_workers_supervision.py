@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from alphatier_server.process.console import ServeError
+from alphatier_server.process.messages import ServeError
 from alphatier_server.process.workers import Workers, pause_after
 
 TOY = """
@@ -54,7 +54,7 @@ async def toys(count: int = 2, fault: str = "", silence: float = 30.0) -> AsyncI
     dead: list[int] = []
     workers = Workers(
         listeners,
-        lambda index: {"fault": fault},
+        {"fault": fault},
         lambda: {"replicas": ["a"]},
         announce=told.append,
         on_death=dead.append,

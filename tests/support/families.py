@@ -37,7 +37,7 @@ def small_family(folder: Path, name: str = "toy") -> Family:
     base.mkdir(parents=True)
     (base / "config.json").write_text('{"dtype": "float32"}')
     (base / "chat_template.jinja").write_text("template")
-    vocabulary = {"<think>": 0, "</think>": 1}
+    vocabulary = {"<think>": 0, "</think>": 1, '{"': 2, '":': 3, '"}': 4}
     (base / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
     tiers = [Tier(name="base", layout="base", evaluations=(evaluation(0.95, 100),))]
     for tier_name, alpha, accuracy, tokens in (("careful", 0.0, 0.97, 80), ("terse", 0.4, 0.96, 40)):

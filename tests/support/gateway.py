@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,15 @@ import aiohttp
 import openai
 import uvicorn
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.middleware.base import BaseHTTPMiddleware
 
 from alphatier_models import Family
-from alphatier_server.accelerator.protocol import accelerated_protocol
+from alphatier_server.accelerator.protocol import AcceleratedProtocol, accelerated_protocol
 from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.gateway.handle import HandleSettings
 from alphatier_server.gateway.state import GatewayState
-from alphatier_server.keys.access import Access, OpenAccess
+from alphatier_server.keys.access import Access
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
@@ -69,12 +70,15 @@ async def running_gateway(
     keep_alive: float = 15.0,
     replicas: PoolSettings | None = None,
     request_log: RequestLog | None = None,
-    accelerated: bool = True,
+    clients: ClientLimits | None = None,
+    protocol: Callable[[type[AcceleratedProtocol]], type] = lambda accelerated: accelerated,
+    around: Sequence[Any] = (),
     **more: Any,
 ) -> AsyncIterator[RunningGateway]:
+    """`around` are functions to be middleware of Starlette's own kind; `protocol` may replace the accelerator."""
     metrics = Metrics()
     pool = Pool(metrics, replicas)
-    clients = ClientLimits(body_bytes=max_body_bytes, timeout=client)
+    clients = clients or ClientLimits(body_bytes=max_body_bytes, timeout=client)
     settings = AppSettings(
         clients, UpstreamLimits(first_byte=idle, idle=idle), HandleSettings(keep_alive=keep_alive), **more
     )
@@ -98,18 +102,21 @@ async def running_gateway(
         fleet.families,
         pool,
         metrics,
-        access or OpenAccess(),
+        access or Access(),
         state or GatewayState(),
         request_log or RequestLog(),
     )
     application = assemble(settings, parts)
-    protocol = accelerated_protocol(application.gateway, application.dialects, clients)
+    for dispatch in around:
+        application.app.add_middleware(BaseHTTPMiddleware, dispatch=dispatch)
+    accelerated = accelerated_protocol(application.gateway, application.dialects, clients)
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen()
-    served_by: Any = protocol if accelerated else "httptools"
     server = uvicorn.Server(
-        uvicorn.Config(application.app, http=served_by, ws="none", log_config=None, timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            application.app, http=protocol(accelerated), ws="none", log_config=None, timeout_graceful_shutdown=2
+        )
     )
     running = asyncio.create_task(server.serve(sockets=[listener]))
     fleet.start()

@@ -62,9 +62,12 @@ class Served:
     def wait_for_tier(self, tier: str) -> None:
         """Wait until an engine that serves the tier is up."""
 
+        cards = httpx.get(f"{self.url}/v1/models").json()["data"]
+        model = next(card["id"] for card in cards if card["id"].endswith(f":{tier}"))
+        question = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "?"}]}
+
         def up() -> bool:
-            replicas = httpx.get(f"{self.url}/health/ready").json()["replicas"].values()
-            return any(replica["up"] and tier in replica["tiers"] for replica in replicas)
+            return httpx.post(f"{self.url}/v1/chat/completions", json=question, timeout=60).status_code == 200
 
         until(up, START_SECONDS, process=self.process, log=self.log)
 

@@ -25,6 +25,7 @@ log = logging.getLogger("alphatier")
 _LINGER_SECONDS = 2.0
 _LARGEST_READ = 256 * 1024
 """Bytes that uvloop reads at once: what of them is head and what is body shows when the head is complete."""
+_HASH = ord("#")
 _UPGRADE_HEADERS = (b"connection", b"upgrade", b"http2-settings")
 
 
@@ -54,6 +55,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """So many bytes may have been received before somebody must look at what they are."""
         self._trailers = 0
         self._paused_since = 0.0
+        self._closing_since = 0.0
+        self.timeout_keep_alive = self.limits.keep_alive  # type: ignore[assignment] # any number of seconds
         self._watch: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
         self._context = contextvars.copy_context()
@@ -146,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """The client sends no more. It may still listen (a half-closed connection), or be gone."""
         cycle = self.cycle
         waits = cycle is not None and not cycle.response_complete and self.request_since == 0.0
-        if not waits or self.pipeline or self.scheme == "https":
+        if not waits or self.scheme == "https":
             return False
         cycle.keep_alive = False
         self.refused = True
@@ -245,12 +248,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(self.limits.body_too_large())
 
     def _check_head(self, version: str) -> None:
-        names = [name for name, _ in self.headers]
-        if version not in ("1.1", "1.0") or (version == "1.0" and b"transfer-encoding" in names):
+        fields = dict(self.headers)
+        hosts = 1 if len(fields) == len(self.headers) else sum(name == b"host" for name, _ in self.headers)
+        if version not in ("1.1", "1.0") or (version == "1.0" and b"transfer-encoding" in fields):
             self.refuse(InvalidRequest("This is neither HTTP/1.1 nor HTTP/1.0.", code="invalid_http"))
-        elif b"#" in self.url:  # RFC 9112, 3.2: a target has no fragment
+        elif _HASH in self.url:  # RFC 9112, 3.2: a target has no fragment
             self.refuse(InvalidRequest("A request target has no fragment.", code="invalid_http"))
-        elif version == "1.1" and names.count(b"host") != 1:  # RFC 9112, 3.2
+        elif version == "1.1" and (b"host" not in fields or hosts != 1):  # RFC 9112, 3.2
             self.refuse(InvalidRequest("HTTP/1.1 needs one Host header.", code="invalid_http"))
         elif (fault := self.limits.wrong_host(self.headers)) is not None:
             self.refuse(fault)
@@ -277,10 +281,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Runs now and then for each connection, instead of a timer for each request."""
         now, limit = self.loop.time(), self.limits.timeout
         if self.transport.is_closing():
+            self._closing_since = self._closing_since or now
+        held = min(filter(None, (self._paused_since, self._closing_since)), default=now)
+        if now - held > limit:
+            self.transport.abort()  # the client holds the connection open but takes nothing
             return
-        if self._paused_since and now - self._paused_since > limit:
-            self.transport.abort()  # it holds the connection open but takes nothing
+        if self.transport.is_closing():
+            self._watch_again()
             return
+        if self.flow.read_paused:  # by the answer before, not by the client
+            self.request_since = now if self.request_since else 0.0
         if self.request_since and now - self.request_since > limit and not self.refused:
             self.refuse(RequestTimeout("The request did not arrive in time.", code="request_timeout"))
         idle = self.cycle is None or self.cycle.response_complete

@@ -20,31 +20,26 @@ if TYPE_CHECKING:
 class GatewayCycle:
     """A `gateway.request.Request` and its `ResponseWriter`. The protocol fills in the body."""
 
-    __slots__ = (
-        "_body",
-        "_chunked",
-        "_expects",
-        "_head",
-        "_http11",
-        "_protocol",
-        "_size",
-        "_stream",
-        "_waiter",
-        "arrived",
-        "begun",
-        "body_complete",
-        "client",
-        "dialect",
-        "disconnected",
-        "head",
-        "keep_alive",
-        "method",
-        "refusal",
-        "response_complete",
-        "started",
-        "task",
-        "wrote",
-    )
+    # What most requests never change stands on the class.
+    method = "POST"
+    refusal: Exception | None = None
+    """Why the body is not read to its end."""
+    body_complete = False
+    begun = False
+    """Whether the task has taken its first step: one that has not must not be cancelled, or nobody records it."""
+    started = False
+    wrote = False
+    task: asyncio.Task[None] | None = None
+    # What uvicorn's protocol reads and sets.
+    response_complete = False
+    disconnected = False
+    _chunked = False
+    _head = b""
+    """The head of a stream that waits for the first piece: one system call for both."""
+    _body: bytes | bytearray = b""
+    _size = 0
+    _waiter: asyncio.Future[None] | None = None
+    _stream: Paced | None = None
 
     def __init__(
         self,
@@ -59,30 +54,11 @@ class GatewayCycle:
         self._protocol = protocol
         self._http11 = http11
         self._expects = expects
-        self._chunked = False
-        self._head = b""
-        """The head of a stream that waits for the first piece: one system call for both."""
-        self._body: bytes | bytearray = b""
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._stream: Paced | None = None
         self.dialect = dialect
-        self.method = "POST"
         self.head = head
         self.client = protocol.client[0] if protocol.client else None
         self.arrived = time.perf_counter()
-        self.body_complete = False
-        self.refusal: Exception | None = None
-        """Why the body is not read to its end."""
-        self.task: asyncio.Task[None] | None = None
-        self.begun = False
-        """Whether the task has taken its first step: one that has not must not be cancelled, or nobody records it."""
-        self.started = False
-        self.wrote = False
-        # What uvicorn's protocol reads and sets.
         self.keep_alive = keep_alive
-        self.response_complete = False
-        self.disconnected = False
 
     @property
     def response_started(self) -> bool:
@@ -183,6 +159,13 @@ class GatewayCycle:
         if self._head or last:
             self._protocol.write(self._head + last)
             self._head = b""
+        self._complete()
+
+    def abort(self) -> None:
+        """See ResponseWriter."""
+        self.keep_alive = False
+        if self.started and not self._chunked:  # only a reset tells it from the end
+            self._protocol.transport.abort()
         self._complete()
 
     def follow_pace(self, stream: Paced | None) -> None:

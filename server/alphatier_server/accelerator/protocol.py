@@ -99,8 +99,10 @@ class AcceleratedProtocol(BoundedProtocol):
         super().connection_lost(exc)
 
     def probe(self) -> None:
-        if self._active is not None and self._active.started:
-            self._active.write(self._active.dialect.keep_alive)  # only a stream has begun and is not complete
+        cycle = self._active
+        if cycle is not None and cycle.started:  # only a stream has begun and is not complete
+            if cycle.dialect.keep_alive:
+                cycle.write(cycle.dialect.keep_alive)
         else:
             super().probe()
 

@@ -18,9 +18,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from alphatier_server.ask import Asker, AskError
 from alphatier_server.demo.counters import check_counters, read_metrics
 from alphatier_server.demo.gateway import DemoError, Gateway, wait_until_ready
-from alphatier_server.demo.questions import QUESTIONS, ask, ask_everywhere, find_tiers, sdk
+from alphatier_server.demo.questions import QUESTIONS, ask, ask_everywhere
 from alphatier_server.demo.tables import answers_table, metrics_table, show_reasoning
 
 START_SECONDS = 300.0
@@ -43,26 +44,24 @@ README.md tells the rest; server/README.md has every way to choose a tier and ev
 
 
 def run(gateway: Gateway, console: Console, limit: float) -> None:
-    """The demo itself. Raises DemoError."""
-    wait_until_ready(gateway, console, limit)
-    url = gateway.url()
-    assert url is not None
-    client = sdk(url)
-    family, tiers = find_tiers(client)
-    models = [f"{family}:{tier['tier']}" for tier in tiers]
+    """The demo itself. Raises DemoError or AskError."""
+    url = wait_until_ready(gateway, console, limit)
+    asker = Asker(url, retries=0)
+    tiers = asker.tiers()
     console.print("One uncounted question to every tier first: it loads the adapter.")
-    for model in models:
-        ask(client, model, QUESTIONS[0])
+    for tier in tiers:
+        ask(asker, tier, QUESTIONS[0])
     before = read_metrics(url)
-    replies = ask_everywhere(client, models, console)
+    answers = ask_everywhere(asker, console)
     moved = {key: value - before[key] for key, value in read_metrics(url).items()}
     console.print()
-    console.print(answers_table(replies, tiers))
-    show_reasoning(replies, console)
+    console.print(answers_table(answers, asker.cards()))
+    show_reasoning(answers, console)
     console.print()
-    console.print(metrics_table(moved, models))
-    check_counters(moved, replies, console)
-    sample = {"family": family, "tier": tiers[-1]["tier"], "model": models[-1], "question": QUESTIONS[1].text}
+    console.print(metrics_table(moved, list(answers)))
+    check_counters(moved, answers)
+    console.print("Tier by tier, these counters equal the sum of the `usage` that the client saw.")
+    sample = {"family": asker.family, "tier": tiers[-1], "model": list(answers)[-1], "question": QUESTIONS[1].text}
     console.print(GO_ON.format(**sample), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -84,7 +83,7 @@ def main(family: Path | None, engine: str | None, start_seconds: float) -> None:
     try:
         run(gateway, console, start_seconds)
         status = 0
-    except DemoError as error:
+    except (DemoError, AskError) as error:
         explain(error, gateway, console)
         status = 1
     except KeyboardInterrupt:
@@ -99,7 +98,7 @@ def main(family: Path | None, engine: str | None, start_seconds: float) -> None:
     sys.exit(status)
 
 
-def explain(error: DemoError, gateway: Gateway, console: Console) -> None:
+def explain(error: Exception, gateway: Gateway, console: Console) -> None:
     """Say what failed and what the gateway and its engine said last."""
     console.print(f"\nThe demo failed: {error}", style="red", markup=False)
     console.print("\n".join(gateway.last_lines()), markup=False, soft_wrap=True)

@@ -3,13 +3,13 @@
 from collections import defaultdict
 
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Console
 
 from alphatier_server.demo.gateway import DemoError, get
-from alphatier_server.demo.questions import Replies
+from alphatier_server.demo.questions import Answers
 
 # As /metrics names them between `alphatier_` and `_total`.
 METRICS = ("completion_tokens", "reasoning_tokens", "prompt_tokens")
+_READ = (*METRICS, "request_duration_seconds_sum", "request_duration_seconds_count")
 
 Counts = dict[tuple[str, str], float]
 """By metric and model name."""
@@ -21,18 +21,16 @@ def read_metrics(url: str) -> Counts:
     if text is None:
         raise DemoError("/metrics does not answer")
     counts: Counts = defaultdict(float)
-    for metric in text_string_to_metric_families(text):
-        for sample in metric.samples:
-            name = sample.name.removeprefix("alphatier_").removesuffix("_total")
-            if name in (*METRICS, "request_duration_seconds_sum", "request_duration_seconds_count"):
-                counts[name, f"{sample.labels['family']}:{sample.labels['tier']}"] += sample.value
+    for sample in (sample for metric in text_string_to_metric_families(text) for sample in metric.samples):
+        name = sample.name.removeprefix("alphatier_").removesuffix("_total")
+        if name in _READ:
+            counts[name, f"{sample.labels['family']}:{sample.labels['tier']}"] += sample.value
     return counts
 
 
-def check_counters(moved: Counts, replies: Replies, console: Console) -> None:
+def check_counters(moved: Counts, answers: Answers) -> None:
     """The gateway's counters equal what the client was told, tier by tier. Raises DemoError."""
-    for model, answers in replies.items():
-        told, counted = sum(reply.completion_tokens for reply in answers), moved["completion_tokens", model]
+    for model, given in answers.items():
+        told, counted = sum(answer.completion_tokens or 0 for answer in given), moved["completion_tokens", model]
         if told != counted:
             raise DemoError(f"{model}: the answers' usage adds up to {told} tokens, /metrics says {counted:.0f}")
-    console.print("Tier by tier, these counters equal the sum of the `usage` that the client saw.")

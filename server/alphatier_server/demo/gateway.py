@@ -41,7 +41,6 @@ class Gateway:
             )
 
     def url(self) -> str | None:
-        """Where it listens, once it has said so."""
         said = re.search(r"https?://[\w.:\[\]]+", self.log.read_text(errors="replace"))
         return said.group() if said else None
 
@@ -64,14 +63,13 @@ class Gateway:
         self._process.stdin.close()
 
     def last_lines(self, count: int = 15) -> Iterator[str]:
-        """The ends of the gateway's and the engines' logs."""
         for log in sorted(self.log.parent.glob("*.log")):
             yield f"{log}:"
             yield from (f"    {line[:300]}" for line in log.read_text(errors="replace").splitlines()[-count:])
 
 
-def wait_until_ready(gateway: Gateway, console: Console, limit: float) -> None:
-    """Wait for the engine, with the time that passes on display. Raises DemoError past the limit."""
+def wait_until_ready(gateway: Gateway, console: Console, limit: float) -> str:
+    """Wait for the engine, with the time that passes on display. Returns where the gateway is. Raises DemoError."""
     started = told = time.monotonic()
     with console.status("") as status:
         while not gateway.ready():
@@ -83,7 +81,10 @@ def wait_until_ready(gateway: Gateway, console: Console, limit: float) -> None:
                 told = time.monotonic()
                 console.print(f"the engine is loading · {seconds:.0f} s")
             time.sleep(0.2)
-    console.print(f"The engine is ready after {time.monotonic() - started:.0f} s, behind {gateway.url()}/v1")
+    url = gateway.url()
+    assert url is not None
+    console.print(f"The engine is ready after {time.monotonic() - started:.0f} s, behind {url}/v1")
+    return url
 
 
 def get(url: str) -> str | None:

@@ -7,43 +7,37 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from alphatier_server.ask import Answer
 from alphatier_server.demo.counters import METRICS, Counts
-from alphatier_server.demo.questions import QUESTIONS, Question, Replies, Reply
+from alphatier_server.demo.questions import QUESTIONS, Answers, Question, said
 
 
-def answers_table(replies: Replies, tiers: list[dict[str, Any]]) -> Table:
+def answers_table(answers: Answers, cards: list[dict[str, Any]]) -> Table:
     """Tiers down, questions across."""
     table = Table(title="The same questions at every tier (tok: reasoning + answer tokens)", show_lines=True)
     table.add_column("tier", no_wrap=True)
     for question in QUESTIONS:
         table.add_column(f"{question.kind}\n{question.text}", overflow="fold")
     table.add_column("all", justify="right")
-    for (model, answers), tier in zip(replies.items(), tiers, strict=True):
+    for (model, given), card in zip(answers.items(), cards, strict=True):
         cells = [
-            Text.assemble(_verdict(reply, question), f"\n{_cost(reply)}")
-            for question, reply in zip(QUESTIONS, answers, strict=True)
+            Text.assemble(_verdict(answer, question), f"\n{_cost(answer)}")
+            for question, answer in zip(QUESTIONS, given, strict=True)
         ]
-        total = f"{sum(reply.completion_tokens for reply in answers)} tok"
-        table.add_row(Text(f"{model}\n{_measured(tier)}"), *cells, total)
+        table.add_row(Text(f"{model}\n{_measured(card)}"), *cells, f"{_spent(given)} tok")
     return table
 
 
-def _measured(tier: dict[str, Any]) -> str:
-    if "accuracy" not in tier:
-        return ""
-    return f"measured:\n{tier['accuracy']['mean']:.1%} right,\n{tier['tokens']['mean']:.0f} tokens"
-
-
-def show_reasoning(replies: Replies, console: Console) -> None:
+def show_reasoning(answers: Answers, console: Console) -> None:
     """The hard question's whole reasoning, at the tier that spent most and at the one that spent least."""
-    index = max(range(len(QUESTIONS)), key=lambda at: QUESTIONS[at].answer is not None and len(QUESTIONS[at].text))
-    by_cost = sorted(replies, key=lambda model: sum(reply.completion_tokens for reply in replies[model]))
+    index = max(range(len(QUESTIONS)), key=lambda at: QUESTIONS[at].right is not None and len(QUESTIONS[at].text))
+    by_cost = sorted(answers, key=lambda model: _spent(answers[model]))
     console.print(f"\nWhat they thought about: {QUESTIONS[index].text}")
     for model in (by_cost[-1], by_cost[0]):
-        reply = replies[model][index]
-        thought = Text(reply.reasoning.strip() or "(no reasoning told apart)", style="dim")
-        thought.append(f"\n{reply.content.strip()}", style="bold not dim")
-        console.print(Panel(thought, title=f"{model} · {reply.completion_tokens} tokens", title_align="left"))
+        answer = answers[model][index]
+        thought = Text(answer.reasoning.strip() or "(no reasoning told apart)", style="dim")
+        thought.append(f"\n{answer.content.strip()}", style="bold not dim")
+        console.print(Panel(thought, title=f"{model} · {answer.completion_tokens} tokens", title_align="left"))
 
 
 def metrics_table(moved: Counts, models: list[str]) -> Table:
@@ -60,19 +54,28 @@ def metrics_table(moved: Counts, models: list[str]) -> Table:
     return table
 
 
-def _verdict(reply: Reply, question: Question) -> Text:
+def _spent(answers: list[Answer]) -> int:
+    return sum(answer.completion_tokens or 0 for answer in answers)
+
+
+def _measured(card: dict[str, Any]) -> str:
+    if "accuracy" not in card:
+        return ""
+    return f"measured:\n{card['accuracy']['mean']:.1%} right,\n{card['tokens']['mean']:.0f} tokens"
+
+
+def _verdict(answer: Answer, question: Question) -> Text:
     """The answer, marked right or wrong where that can be said."""
-    if question.answer is None:
-        return Text(reply.content.strip() or "(empty)")
-    shown = reply.answer if len(reply.answer) <= 24 else reply.answer[:23] + "…"
-    right = reply.answer == str(question.answer)
-    return Text(f"{shown or '(empty)'} {'right' if right else 'wrong'}", style="green" if right else "red")
+    if question.right is None:
+        return Text(answer.content.strip() or "(empty)")
+    shown = said(answer.content)
+    style = ("right", "green") if shown == question.right else ("wrong", "red")
+    shown = shown if len(shown) <= 24 else shown[:23] + "…"
+    return Text(f"{shown or '(empty)'} {style[0]}", style=style[1])
 
 
-def _cost(reply: Reply) -> str:
+def _cost(answer: Answer) -> str:
     """Tokens as reasoning + answer where the engine tells them apart, and seconds."""
-    if reply.reasoning_tokens is None:
-        tokens = f"{reply.completion_tokens}"
-    else:
-        tokens = f"{reply.reasoning_tokens} + {reply.completion_tokens - reply.reasoning_tokens}"
-    return f"{tokens} tok\n{reply.seconds:.2f} s"
+    tokens, reasoning = answer.completion_tokens or 0, answer.reasoning_tokens
+    shown = f"{tokens}" if reasoning is None else f"{reasoning} + {tokens - reasoning}"
+    return f"{shown} tok\n{answer.seconds:.2f} s"

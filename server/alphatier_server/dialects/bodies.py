@@ -35,6 +35,21 @@ def refuse_thinking_token_budget(body: Mapping[str, Any], remedy: str) -> None:
         )
 
 
+def take_member_out(body: Mapping[str, Any], outer: str, key: str, replace: dict[str, Any], remove: set[str]) -> None:
+    """Note the changes that take `key` out of a body's object `outer`, and all of `outer` if it is empty then."""
+    values = object_or_empty(body.get(outer))
+    if key in values:
+        if rest := without(values, key):
+            replace[outer] = rest
+        else:
+            remove.add(outer)
+
+
+def without(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The same without one member."""
+    return {name: value for name, value in values.items() if name != key}
+
+
 def object_or_empty(value: Any) -> Mapping[str, Any]:
     """The value where it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}

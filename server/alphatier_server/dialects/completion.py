@@ -8,11 +8,11 @@ from operator import is_not
 from typing import Any
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.bodies import edited_answer, read_answer
+from alphatier_server.dialects.bodies import edited_answer, object_or_empty, read_answer
 from alphatier_server.dialects.dialect import Observed
 from alphatier_server.dialects.reasoning import split_message, with_reasoning_content
 from alphatier_server.dialects.template import with_model
-from alphatier_server.dialects.usage import Usage
+from alphatier_server.dialects.usage import Usage, without_reasoning_tokens
 
 _MODEL_ALONE = frozenset({"model"})
 
@@ -58,7 +58,7 @@ def relay_response(raw: bytes, plan: RelayPlan) -> tuple[bytes, Observed]:
         split = [_split_choice(choice, plan) for choice in choices]
         if any(map(is_not, split, choices)):
             replace["choices"] = choices = split
-    if usage is not None and usage.reasoning == 0 and has_reasoning(choices, "message"):
+    if usage is not None and usage.reasoning == 0 and _has_reasoning(choices):
         observed.usage = usage.without_reasoning()
         replace["usage"] = without_reasoning_tokens(values["usage"])
     out = with_model(raw, plan.model) if replace.keys() == _MODEL_ALONE and not remove else None
@@ -75,33 +75,13 @@ def _split_choice(choice: Any, plan: RelayPlan) -> Any:
     return choice if split is message else {**choice, "message": split}
 
 
-def has_reasoning(choices: Any, place: str) -> bool:
-    """Whether any choice's part of that name carries reasoning."""
-    if not isinstance(choices, list):
-        return False
-    parts = (choice.get(place) for choice in choices if isinstance(choice, dict))
-    return any(isinstance(part, dict) and part.get("reasoning") for part in parts)
-
-
-def invented_zero(usage: Usage | None, saw_reasoning: bool) -> bool:
-    """Whether the engine reports 0 reasoning tokens although it reasoned.
-
-    vLLM counts between the marks in the output; a template that puts the start mark into the prompt
-    leaves it nothing to count from, and it reports 0.
-    """
-    return usage is not None and usage.reasoning == 0 and saw_reasoning
-
-
-def without_reasoning_tokens(usage: Any) -> Any:
-    """The `usage` object without its reasoning tokens."""
-    if not isinstance(usage, dict) or not isinstance(usage.get("completion_tokens_details"), dict):
-        return usage
-    details = {k: v for k, v in usage["completion_tokens_details"].items() if k != "reasoning_tokens"}
-    return {**usage, "completion_tokens_details": details}
+def _has_reasoning(choices: Any) -> bool:
+    """Whether any choice's message carries reasoning."""
+    messages = (object_or_empty(choice).get("message") for choice in (choices if isinstance(choices, list) else ()))
+    return any(object_or_empty(message).get("reasoning") for message in messages)
 
 
 def queue_seconds_of(document: dict[str, Any]) -> float | None:
     """Seconds in the engine's queue (vLLM, `--enable-per-request-metrics`)."""
-    metrics = document.get("metrics")
-    value = metrics.get("queue_time_ms") if isinstance(metrics, dict) else None
+    value = object_or_empty(document.get("metrics")).get("queue_time_ms")
     return value / 1000 if isinstance(value, int | float) else None

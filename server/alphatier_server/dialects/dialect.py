@@ -1,9 +1,10 @@
 """What one API is to the gateway: where the effort stands, what the engine is sent, how answers and errors look."""
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 from alphatier_models import Reasoning
 from alphatier_server.dialects.efforts import Effort
@@ -12,8 +13,7 @@ from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Who answers a request, as far as its API must know: names, marks, and what the engine can do."""
 
     model: str
@@ -31,6 +31,11 @@ class Target:
     priority: int | None = None
     """The `priority` that the engine is told, whatever the client says; None leaves the client's own."""
 
+    @property
+    def mark(self) -> str | None:
+        """What the family's thinking begins with."""
+        return None if self.reasoning is None else self.reasoning.start
+
 
 @dataclass(slots=True)
 class Observed:
@@ -45,7 +50,7 @@ class Observed:
     """The error object, when the engine ended the stream with an error event."""
 
 
-class Relay(Protocol):
+class Relay(ABC):
     """Server-sent events from the engine in, server-sent events for the client out. No I/O.
 
     `feed` takes bytes as they arrive, split anywhere, and returns the bytes to send; `finish` is called
@@ -53,23 +58,38 @@ class Relay(Protocol):
     is right at any moment, so that a cancelled request is accounted for as far as the engine told.
     """
 
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._seen = Observed()
+        self.done = False
+        """Whether the stream's last event has been seen."""
+
     @property
     def observed(self) -> Observed:
         """What was seen so far."""
-        ...
+        self._seen.usage = self.usage()
+        return self._seen
 
-    @property
-    def done(self) -> bool:
-        """Whether the stream's last event has been seen."""
-        ...
+    def usage(self) -> Usage | None:
+        """The tokens as far as the engine told."""
+        return None
 
+    @abstractmethod
     def feed(self, data: bytes) -> bytes:
-        """The client's bytes for the events that `data` completes."""
-        ...
+        """The client's bytes for the events that `data` completes. Raises EngineFailed."""
 
+    @abstractmethod
     def finish(self) -> bytes:
-        """The client's last bytes. Raises EngineFailed."""
-        ...
+        """The client's last bytes. Raises EngineFailed when the engine's stream broke off."""
+
+    def note_token(self, answer: bool) -> None:
+        """A token has come: of the answer, or of something before it."""
+        seen = self._seen
+        seen.last_token = now = self._clock()
+        if seen.first_token is None:
+            seen.first_token = now
+        if answer and seen.first_answer_token is None:
+            seen.first_answer_token = now
 
 
 class Dialect(ABC):

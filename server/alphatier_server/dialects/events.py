@@ -9,13 +9,13 @@ Not here: what the events mean (`responses`, `messages`), and chat chunks, which
 """
 
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ClassVar, Literal
 
 import orjson
 
-from alphatier_server.dialects.dialect import Observed
+from alphatier_server.dialects.dialect import Relay
 from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
@@ -23,6 +23,7 @@ from alphatier_server.errors import EngineFailed
 MAX_EVENT_BYTES = 64 * 2**20
 """The longest event that is held until it is complete."""
 
+BROKE_OFF = "The engine broke off in the middle of its answer."
 END = b"\n\n"
 _BOM = b"\xef\xbb\xbf"
 
@@ -37,11 +38,6 @@ class EventSplitter:
         self._size = 0
         self._ends_in_newline = False
         self._carriage_return = False
-
-    @property
-    def empty(self) -> bool:
-        """Whether no part of an event is held, so that a whole event need not go through here."""
-        return not self._parts and not self._carriage_return
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises EngineFailed when one is larger than MAX_EVENT_BYTES."""
@@ -62,7 +58,7 @@ class EventSplitter:
         return events
 
     def is_one_event(self, data: bytes) -> bool:
-        """Whether `data` is one whole event with its blank line, and nothing is held."""
+        """Whether `data` is one whole event with its blank line, and nothing is held: it need not go through here."""
         whole = data.find(END) == len(data) - 2 >= 0
         return whole and not self._parts and not self._carriage_return and b"\r" not in data
 
@@ -91,96 +87,63 @@ class EventSplitter:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-class EventRelay(ABC):
-    """The relay of a stream of named events (see `dialect.Relay`).
+class EventRelay(Relay):
+    """The relay of a stream of named events.
 
     `mark` begins the family's thinking. An answer that begins with it comes from an engine that does not
     tell thinking from answer: when the answer began is then unknown.
     """
 
+    reads: ClassVar[frozenset[str]]
+    """The names of events that must be read."""
+
     def __init__(self, clock: Callable[[], float] = time.perf_counter, mark: str | None = None) -> None:
-        self._clock = clock
+        super().__init__(clock)
         self._mark = mark.encode() if mark is not None else None
         self._splitter = EventSplitter()
-        self._seen = Observed()
-        self._ended = False
         self._tokens = 0
         self._unsplit = False
         self._usage: Usage | None = None
         self._last = b""
 
-    @property
-    def observed(self) -> Observed:
-        """What was seen so far."""
-        self._seen.usage = self.usage()
-        return self._seen
-
-    @property
-    def done(self) -> bool:
-        """Whether the stream's last event has been seen."""
-        return self._ended
+    def usage(self) -> Usage | None:
+        return self._usage
 
     def feed(self, data: bytes) -> bytes:
-        """The client's bytes for the events that `data` completes. Raises EngineFailed."""
-        if self._splitter.is_one_event(data) and not self._ended:
-            part = self.token(data)
-            if part is not None:
-                self._last = data
-                self._note(part, data)
-                return data
-        events = self._splitter.feed(data)
-        if not events:
-            return b""
-        out = [sent for event in events if (sent := self._event(event)) is not None]
+        if self._splitter.is_one_event(data) and not self.done and self._is_token(data):
+            self._last = data
+            return data
+        out = [sent for event in self._splitter.feed(data) if (sent := self._event(event)) is not None]
         return END.join((*out, b"")) if out else b""
 
     def finish(self) -> bytes:
-        """The client's last bytes. Raises EngineFailed when the engine's stream broke off."""
         rest = self._splitter.rest().strip(b"\n")
         out = self._event(rest) if rest else None
         last = b"" if out is None else out + END
-        if not self._ended:
-            last += self.complete()
-        return last
-
-    def usage(self) -> Usage | None:
-        """The tokens as far as the engine told."""
-        return self._usage
+        return last if self.done else last + self.complete()
 
     @abstractmethod
-    def token(self, event: bytes) -> Token | None:
-        """What an event's token is part of, from the event's first bytes; None when it has none or is unusual."""
+    def token(self, name: bytes, event: bytes) -> Token | None:
+        """What the token of an event (or its data alone) is part of; None when it has none."""
 
     @abstractmethod
-    def named_token(self, name: str, payload: bytes) -> Token | None:
-        """The same for an event in an unusual spelling."""
-
-    @abstractmethod
-    def reads(self, name: str) -> bool:
-        """Whether events of this name must be read."""
-
-    @abstractmethod
-    def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
-        """The event for the client. `document` is None when its data is no JSON object."""
+    def read(self, name: str, event: bytes, document: JsonObject) -> bytes:
+        """The event for the client. `document` is empty when its data is no JSON object. Raises JsonError."""
 
     def complete(self) -> bytes:
         """The events that a sound stream still lacks. Raises EngineFailed when it is not sound."""
-        raise EngineFailed("The engine broke off in the middle of its answer.", code="engine_failed")
+        raise EngineFailed(BROKE_OFF, code="engine_failed")
 
     def end(self, error: dict[str, Any] | None = None) -> None:
         """The last event was seen; `error` when the engine ended with one."""
-        self._ended = True
+        self.done = True
         self._seen.error = error
 
     def _event(self, event: bytes) -> bytes | None:
-        if self._ended:
-            return event if _is_done_mark(event) else None
+        if self.done:
+            return event if read_event(event)[1].strip() == b"[DONE]" else None
         self._last = event
-        part = self.token(event)
-        if part is not None:
-            self._note(part, event)
-            return event
-        return self._unusual(event)
+        return event if self._is_token(event) else self._unusual(event)
 
     def _unusual(self, event: bytes) -> bytes | None:
         name, payload = read_event(event)
@@ -188,33 +151,33 @@ class EventRelay(ABC):
             return event
         if payload.strip() == b"[DONE]":
             return None  # no end of these streams without the event that says so
-        document = None
-        if not name:
-            document = _document(payload)
-            name = _type_of(document)
-        part = self.named_token(name, payload)
+        name = name or _type_of(_document(payload))
+        part = self.token(name.encode(), payload)
         if part is not None:
             self._note(part, event)
             return event
-        if not self.reads(name):
+        if name not in self.reads:
             return event
         try:
-            return self.read(name, event, document or _document(payload))
+            return self.read(name, event, _document(payload))
         except JsonError:  # an event that cannot be changed goes on as it came
             return event
 
+    def _is_token(self, event: bytes) -> bool:
+        """Whether an event in the usual spelling has a token, which is noted then."""
+        if not event.startswith(b"event: "):
+            return False
+        part = self.token(event[7 : event.find(b"\n")], event)
+        if part is not None:
+            self._note(part, event)
+        return part is not None
+
     def _note(self, part: Token, event: bytes) -> None:
-        now = self._clock()
-        seen = self._seen
         self._tokens += 1
-        seen.last_token = now
-        if seen.first_token is None:
-            seen.first_token = now
-        if part == "answer" and seen.first_answer_token is None and not self._unsplit:
-            if self._mark is not None and self._mark in event:
-                self._unsplit = True
-            else:
-                seen.first_answer_token = now
+        answers = part == "answer" and not self._unsplit
+        if answers and self._seen.first_answer_token is None and self._mark is not None and self._mark in event:
+            self._unsplit, answers = True, False
+        self.note_token(answers)
 
 
 def read_event(event: bytes) -> tuple[str, bytes]:
@@ -236,27 +199,29 @@ def with_data(event: bytes, data: bytes) -> bytes:
     return b"\n".join((*kept, b"data: " + data.replace(b"\n", b"\ndata: ")))
 
 
+def with_member(
+    event: bytes, document: JsonObject, member: str, replace: Mapping[str, Any], remove: Collection[str] = ()
+) -> bytes:
+    """The event with members of one object in its data replaced or removed. Raises JsonError."""
+    edited = JsonObject(document.member(member)).edited(replace, remove)
+    return with_data(event, document.edited({member: orjson.Fragment(edited)}))
+
+
 def event_bytes(name: str, document: dict[str, Any]) -> bytes:
     """A whole event."""
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(document) + END
 
 
-def _document(payload: bytes) -> JsonObject | None:
+def _document(payload: bytes) -> JsonObject:
     try:
         return JsonObject(payload)
     except JsonError:
-        return None
+        return JsonObject(b"{}")
 
 
-def _type_of(document: JsonObject | None) -> str:
+def _type_of(document: JsonObject) -> str:
     """The name that the data gives; an object with nothing but an error is one, too."""
-    if document is None:
-        return ""
     name = document.values.get("type")
     if isinstance(name, str):
         return name
     return "error" if document.values.get("error") else ""
-
-
-def _is_done_mark(event: bytes) -> bool:
-    return read_event(event)[1].strip() == b"[DONE]"

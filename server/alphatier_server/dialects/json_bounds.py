@@ -16,6 +16,9 @@ MOST_CONTAINERS: Final = 100_000
 _SMALL: Final = 2 * MOST_CONTAINERS
 """Bytes of a text that has no room for so many of anything."""
 
+BACKSLASH: Final = ord("\\")
+"""A number: `bytes in bytes` first tries the other bytes as one, which costs a formatted error."""
+
 _STRING: Final = re.compile(rb'"[^"]*+"')
 _OTHER: Final = bytes(set(range(256)) - set(b'"[{,'))
 
@@ -29,7 +32,7 @@ def without_escapes(raw: bytes) -> bytes:
 
     As long as `raw`, so that a place in one is the same in the other.
     """
-    if b"\\" not in raw:
+    if BACKSLASH not in raw:
         return raw
     return raw.replace(b"\\\\", b"__").replace(b'\\"', b"__")
 

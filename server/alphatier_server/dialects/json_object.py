@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from alphatier_server.dialects.json_bounds import JsonError, refuse_costly, without_escapes
+from alphatier_server.dialects.json_bounds import BACKSLASH, JsonError, refuse_costly, without_escapes
 
 __all__ = ["JsonError", "JsonObject"]
 
@@ -81,22 +81,21 @@ class JsonObject:
         >>> JsonObject(b'{"a": 1.00, "b": 2}').edited({"b": 3, "c": 4})
         b'{"a": 1.00, "b":3,"c":4}'
         """
-        raw = self.raw
-        text, parts = memoryview(raw), list[bytes | memoryview]()
-        before = raw[: raw.index(b"{") + 1]
+        raw, slots = self.raw, list[bytes]()
+        begin = stop = 0  # of members one after the other that stay, with the commas between them
         for key, slot, start, _, end, after in self._scanned():
-            if key in replace:
-                parts += (before, text[slot:start], _member(key, replace[key]), text[end:after])
-            elif key not in remove:
-                parts += (before, text[slot:after])
-            else:
+            if key not in replace and key not in remove:
+                begin, stop = begin or slot, after
                 continue
-            before = b","
-        for key, value in replace.items():
-            if key not in self.values:
-                parts += (before, _member(key, value))
-                before = b","
-        return b"".join((*(parts or [before]), text[raw.rindex(b"}") :]))
+            if begin:
+                slots.append(raw[begin:stop])
+                begin = 0
+            if key in replace:
+                slots.append(b"%b%b%b" % (raw[slot:start], _member(key, replace[key]), raw[end:after]))
+        if begin:
+            slots.append(raw[begin:stop])
+        slots += [_member(key, value) for key, value in replace.items() if key not in self.values]
+        return b"%b%b%b" % (raw[: raw.index(b"{") + 1], b",".join(slots), raw[raw.rindex(b"}") :])
 
     def _scanned(self) -> list[_Member]:
         if self._members is None:
@@ -117,15 +116,13 @@ def _scan(raw: bytes, text: bytes, depth: int) -> list[_Member]:
         found = match(text, position)
         if found is None:
             raise JsonError(f"it is nested deeper than {min(depth, DEEPEST)} levels")
-        key_start, key_end = found.span(1)
-        start, end = found.span(2)
+        (_, after), (key_start, key_end), (start, end) = found.regs
         key = raw[key_start:key_end]
-        name = orjson.loads(b'"%b"' % key) if b"\\" in key else key.decode()
-        after = found.end()
-        last = text[after - 1] != _COMMA
-        members.append((name, position, key_start - 1, start, end, after if last else after - 1))
-        if last:
+        name = orjson.loads(b'"%b"' % key) if BACKSLASH in key else key.decode()
+        if text[after - 1] != _COMMA:
+            members.append((name, position, key_start - 1, start, end, after))
             return members
+        members.append((name, position, key_start - 1, start, end, after - 1))
         position = after
     raise JsonError(f"it has more than {MOST_MEMBERS} members")
 

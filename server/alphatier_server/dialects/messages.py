@@ -20,6 +20,7 @@ from alphatier_server.dialects.bodies import (
     object_or_empty,
     read_answer,
     refuse_thinking_token_budget,
+    take_member_out,
 )
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import (
@@ -31,7 +32,7 @@ from alphatier_server.dialects.efforts import (
     string_field,
 )
 from alphatier_server.dialects.engine_errors import message_of
-from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
+from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data, with_member
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.usage import Usage, token_count
 from alphatier_server.errors import GatewayError, InvalidRequest
@@ -50,9 +51,6 @@ _ERROR_TYPES = {
     529: "overloaded_error",
 }
 """By status, as in https://platform.claude.com/docs/en/api/errors; 503 is this gateway's 529."""
-
-_DELTA = b"event: content_block_delta\n"
-_READ = ("message_start", "message_delta", "message_stop", "error")
 
 
 class MessagesDialect(Dialect):
@@ -77,35 +75,24 @@ class MessagesDialect(Dialect):
         """
         replace: dict[str, Any] = {"model": target.engine_model}
         remove = {TIER_FIELD}
-        output = object_or_empty(body.values.get("output_config"))
-        if "effort" in output:
-            rest = {key: value for key, value in output.items() if key != "effort"}
-            if rest:
-                replace["output_config"] = rest
-            else:
-                remove.add("output_config")
+        take_member_out(body.values, "output_config", "effort", replace, remove)
         if object_or_empty(body.values.get("thinking")).get("type") == "disabled":
             remove.add("thinking")
         return body.edited(replace, remove)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
-        """The relay for the stream that answers this request."""
-        marks = target.reasoning
-        return MessagesRelay(target.model, mark=marks.start if marks is not None else None)
+        return MessagesRelay(target.model, mark=target.mark)
 
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        """The client's bytes for a whole answer. Raises EngineFailed when it cannot be read."""
         document = read_answer(raw)
         observed = Observed(usage=parse_usage(document.values.get("usage")))
         replace = {} if document.values.get("model") == target.model else {"model": target.model}
         return edited_answer(document, replace), observed
 
     def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
-        """The body of an error answer, in Anthropic's shape."""
         return orjson.dumps(_error(error) | ({"request_id": request_id} if request_id else {}))
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
-        """The API's `error` event."""
         return event_bytes("error", _error(error))
 
 
@@ -125,6 +112,8 @@ class CountTokensDialect(MessagesDialect):
 class MessagesRelay(EventRelay):
     """The relay of one stream of the Messages API."""
 
+    reads = frozenset({"message_start", "message_delta", "message_stop", "error"})
+
     def __init__(self, model: str, clock: Callable[[], float] = time.perf_counter, mark: str | None = None) -> None:
         super().__init__(clock, mark)
         self._model = model
@@ -143,21 +132,15 @@ class MessagesRelay(EventRelay):
             return usage
         return Usage(usage.prompt, self._tokens)
 
-    def token(self, event: bytes) -> Token | None:
-        """What a delta's token is part of."""
-        return _delta(event) if event.startswith(_DELTA) else None
+    def token(self, name: bytes, event: bytes) -> Token | None:
+        if name != b"content_block_delta":
+            return None
+        if b'"text_delta"' in event or b'"input_json_delta"' in event:
+            return "answer"
+        return "thinking" if b'"thinking_delta"' in event else None
 
-    def named_token(self, name: str, payload: bytes) -> Token | None:
-        """The same for an event in an unusual spelling."""
-        return _delta(payload) if name == "content_block_delta" else None
-
-    def reads(self, name: str) -> bool:
-        """Events that name the model, carry usage, or end the stream."""
-        return name in _READ
-
-    def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
-        """The event with the public model name, and errors in Anthropic's words."""
-        values = document.values if document is not None else {}
+    def read(self, name: str, event: bytes, document: JsonObject) -> bytes:
+        values = document.values
         if name == "message_stop":
             self.end()
         elif name == "error":
@@ -169,7 +152,7 @@ class MessagesRelay(EventRelay):
             if told is not None:
                 self._usage = told
                 self._counted = self._counted or stops
-        elif document is not None and isinstance(values.get("message"), dict):
+        elif isinstance(values.get("message"), dict):
             return self._start(event, document)
         return event
 
@@ -185,8 +168,7 @@ class MessagesRelay(EventRelay):
         self._usage = parse_usage(message.get("usage"))
         if message.get("model") == self._model:
             return event
-        edited = JsonObject(document.member("message")).edited({"model": self._model})
-        return with_data(event, document.edited({"message": orjson.Fragment(edited)}))
+        return with_member(event, document, "message", {"model": self._model})
 
     def _error(self, event: bytes, values: Mapping[str, Any]) -> bytes:
         error = dict(object_or_empty(values.get("error")))
@@ -206,16 +188,14 @@ def parse_usage(document: Any, before: Usage | None = None) -> Usage | None:
     A later `usage` may leave out the prompt, which `before` then tells.
     """
     values = object_or_empty(document)
-    prompt, completion = token_count(values.get("input_tokens")), token_count(values.get("output_tokens"))
-    if prompt is None and before is not None:
+    prompt = token_count(values.get("input_tokens"))
+    if prompt is not None:
+        caches = (values.get("cache_read_input_tokens"), values.get("cache_creation_input_tokens"))
+        prompt += sum(token_count(cached) or 0 for cached in caches)
+    elif before is not None:
         prompt = before.prompt
-    elif prompt is not None:
-        prompt += token_count(values.get("cache_read_input_tokens")) or 0
-        prompt += token_count(values.get("cache_creation_input_tokens")) or 0
-    if prompt is None or completion is None:
-        return None
-    thinking = token_count(object_or_empty(values.get("output_tokens_details")).get("thinking_tokens"))
-    return Usage(prompt, completion, thinking if thinking is None or thinking <= completion else None)
+    thinking = object_or_empty(values.get("output_tokens_details")).get("thinking_tokens")
+    return Usage.of(prompt, values.get("output_tokens"), thinking)
 
 
 def _output_effort(body: Mapping[str, Any]) -> list[Effort]:
@@ -237,12 +217,6 @@ def _thinking(body: Mapping[str, Any]) -> list[Effort]:
         place = "thinking.budget_tokens"
         raise InvalidRequest(f"{place} must be a whole number above 0", code="invalid_type", param=place)
     return [TokenBudget("thinking.budget_tokens", tokens)]
-
-
-def _delta(event: bytes) -> Token | None:
-    if b'"text_delta"' in event or b'"input_json_delta"' in event:
-        return "answer"
-    return "thinking" if b'"thinking_delta"' in event else None
 
 
 def _error(error: GatewayError) -> dict[str, Any]:

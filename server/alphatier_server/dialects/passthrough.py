@@ -5,8 +5,7 @@ as it came.
 """
 
 import re
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 import orjson
@@ -47,7 +46,6 @@ class PassthroughDialect(Dialect):
         return body.edited(replace, (TIER_FIELD,))
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
-        """A relay that passes all bytes."""
         return PassthroughRelay()
 
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
@@ -59,30 +57,15 @@ class PassthroughDialect(Dialect):
         return b""
 
 
-class PassthroughRelay:
-    """Bytes in, the same bytes out; the stream ends when the engine ends it (see `dialect.Relay`)."""
-
-    done = False
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
-        self._observed = Observed()
-
-    @property
-    def observed(self) -> Observed:
-        """When bytes came. What they were is not known."""
-        return self._observed
+class PassthroughRelay(Relay):
+    """Bytes in, the same bytes out; what they were is not known, and the stream ends when the engine ends it."""
 
     def feed(self, data: bytes) -> bytes:
-        """The same bytes."""
         if data:
-            self._observed.last_token = self._clock()
-            if self._observed.first_token is None:
-                self._observed.first_token = self._observed.last_token
+            self.note_token(answer=False)
         return data
 
     def finish(self) -> bytes:
-        """Nothing: the engine has said it all."""
         return b""
 
 
@@ -96,8 +79,7 @@ def usage_of(raw: bytes) -> Usage | None:
     except orjson.JSONDecodeError:
         return None
     completion = token_count(values.get("completion_tokens")) or 0
-    prompt = token_count(values.get("prompt_tokens"))
-    if prompt is None:
-        total = token_count(values.get("total_tokens"))
-        return None if total is None or total < completion else Usage(total - completion, completion)
-    return Usage(prompt, completion)
+    prompt, total = (token_count(values.get(name)) for name in ("prompt_tokens", "total_tokens"))
+    if prompt is None and total is not None:
+        prompt = total - completion
+    return Usage.of(prompt, completion)

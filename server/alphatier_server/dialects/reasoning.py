@@ -7,6 +7,7 @@ Same result as vLLM's reasoning parsers (docs.vllm.ai, "Reasoning Outputs"): the
 from typing import Any, Literal
 
 from alphatier_models import Reasoning
+from alphatier_server.dialects.bodies import without
 
 Part = Literal["reasoning", "content"]
 
@@ -28,8 +29,8 @@ class ReasoningSplitter:
         """Whether all that comes is the answer, and passes unchanged."""
         return self._state == "content"
 
-    def feed(self, text: str) -> dict[Part, str]:
-        """The parts that are certain after this piece; a part that is empty is left out."""
+    def feed(self, text: str, *, last: bool = False) -> dict[Part, str]:
+        """The parts that are certain after this piece, the last one or not; a part that is empty is left out."""
         self._held += text
         parts: dict[Part, str] = {}
         if self._state == "undecided":
@@ -45,13 +46,9 @@ class ReasoningSplitter:
         if self._state == "content":
             _add(parts, "content", self._held)
             self._held = ""
-        return parts
-
-    def flush(self) -> dict[Part, str]:
-        """What was held back, once the response is complete."""
-        parts: dict[Part, str] = {}
-        _add(parts, "reasoning" if self._state == "reasoning" else "content", self._held)
-        self._held = ""
+        if last:
+            _add(parts, "reasoning" if self._state == "reasoning" else "content", self._held)
+            self._held = ""
         return parts
 
     def _decide(self) -> None:
@@ -71,10 +68,7 @@ def split_message(message: dict[str, Any], marks: Reasoning) -> dict[str, Any]:
     content = message.get("content")
     if not isinstance(content, str) or not content.lstrip().startswith(marks.start):
         return message
-    splitter = ReasoningSplitter(marks)
-    parts = splitter.feed(content)
-    for part, text in splitter.flush().items():
-        parts[part] = parts.get(part, "") + text
+    parts = ReasoningSplitter(marks).feed(content, last=True)
     rest = without(message, "reasoning_content")
     return {**rest, "content": parts.get("content"), "reasoning": parts.get("reasoning", "")}
 
@@ -88,19 +82,14 @@ def renamed(part: dict[str, Any]) -> dict[str, Any]:
 def with_reasoning_content(part: dict[str, Any]) -> dict[str, Any]:
     """A message or delta with its thinking under both names; the same one without thinking."""
     thinking = part.get("reasoning")
-    return (
-        {**part, "reasoning_content": thinking} if thinking is not None and "reasoning_content" not in part else part
-    )
-
-
-def without(part: dict[str, Any], key: str) -> dict[str, Any]:
-    """The same without one member."""
-    return {name: value for name, value in part.items() if name != key}
+    if thinking is None or "reasoning_content" in part:
+        return part
+    return {**part, "reasoning_content": thinking}
 
 
 def _add(parts: dict[Part, str], part: Part, text: str) -> None:
     if text:
-        parts[part] = text
+        parts[part] = parts.get(part, "") + text
 
 
 def _overlap(text: str, mark: str) -> int:

@@ -10,7 +10,6 @@ nobody takes an answer without its context for one with it; `input` carries the 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -20,14 +19,15 @@ from alphatier_server.dialects.bodies import (
     object_or_empty,
     read_answer,
     refuse_thinking_token_budget,
+    take_member_out,
 )
 from alphatier_server.dialects.completion import queue_seconds_of
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import TIER_FIELD, Effort, openai_efforts
 from alphatier_server.dialects.engine_errors import message_of
-from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data
+from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_member
 from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.dialects.usage import Usage, token_count
+from alphatier_server.dialects.usage import RESPONSES, Usage, token_count, without_reasoning_tokens
 from alphatier_server.errors import GatewayError, InvalidRequest
 
 _TOKENS: dict[bytes, Token] = {
@@ -41,7 +41,6 @@ _TOKENS: dict[bytes, Token] = {
     b"response.code_interpreter_call_code.delta": "answer",
 }
 _LAST = ("response.completed", "response.incomplete", "response.failed")
-_READ = ("response.created", "response.queued", "response.in_progress", *_LAST, "error")
 
 _STORED = {
     "previous_response_id": "Responses are not stored here; send the conversation in input.",
@@ -49,20 +48,6 @@ _STORED = {
     "background": "Responses are not stored here, so none can be fetched later; leave background out.",
     "store": "Responses are not stored here; leave store out, or send false.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ResponsePlan:
-    """What to change in a response object."""
-
-    model: str
-    """The public model name."""
-    effort: str | None = None
-    """The client's effort, which the engine was not told and its answer therefore lacks."""
-    strip_metrics: bool = False
-    """The engine adds `metrics` because the gateway asked it to; the client did not."""
-    mark: str | None = None
-    """What the family's thinking begins with."""
 
 
 class ResponsesDialect(Dialect):
@@ -85,24 +70,16 @@ class ResponsesDialect(Dialect):
         remove = {TIER_FIELD, "reasoning_effort"}
         if target.priority is not None:
             replace["priority"] = target.priority
-        reasoning = body.values.get("reasoning")
-        if isinstance(reasoning, dict) and "effort" in reasoning:
-            rest = {key: value for key, value in reasoning.items() if key != "effort"}
-            if rest:
-                replace["reasoning"] = rest
-            else:
-                remove.add("reasoning")
+        take_member_out(body.values, "reasoning", "effort", replace, remove)
         return body.edited(replace, remove)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
-        """The relay for the stream that answers this request."""
-        return ResponsesRelay(_plan(body, target))
+        return ResponsesRelay(target, _effort(body))
 
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        """The client's bytes for a whole answer. Raises EngineFailed when it cannot be read."""
         document = read_answer(raw)
         observed = Observed(queue_seconds=queue_seconds_of(document.values))
-        changes, observed.usage = changes_of(document.values, _plan(body, target))
+        changes, observed.usage = _changes(document.values, target, _effort(body))
         return edited_answer(document, *changes), observed
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
@@ -114,11 +91,16 @@ class ResponsesDialect(Dialect):
 
 
 class ResponsesRelay(EventRelay):
-    """The relay of one stream of the Responses API."""
+    """The relay of one stream of the Responses API. `effort` is the client's; the engine was not told it."""
 
-    def __init__(self, plan: ResponsePlan, clock: Callable[[], float] = time.perf_counter) -> None:
-        super().__init__(clock, plan.mark)
-        self._plan = plan
+    reads = frozenset({"response.created", "response.queued", "response.in_progress", *_LAST, "error"})
+
+    def __init__(
+        self, target: Target, effort: str | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        super().__init__(clock, target.mark)
+        self._target = target
+        self._effort = effort
 
     @property
     def next_sequence_number(self) -> int:
@@ -130,78 +112,51 @@ class ResponsesRelay(EventRelay):
         number = token_count(object_or_empty(last).get("sequence_number"))
         return 0 if number is None else number + 1
 
-    def token(self, event: bytes) -> Token | None:
-        """What a delta's token is part of."""
-        part = _TOKENS.get(event[7 : event.find(b"\n")]) if event.startswith(b"event: ") else None
-        return None if part is None or _is_empty(event) else part
+    def token(self, name: bytes, event: bytes) -> Token | None:
+        part = _TOKENS.get(name)
+        return None if part is None or b'"delta":""' in event or b'"delta": ""' in event else part
 
-    def named_token(self, name: str, payload: bytes) -> Token | None:
-        """The same for an event in an unusual spelling."""
-        return None if _is_empty(payload) else _TOKENS.get(name.encode())
-
-    def reads(self, name: str) -> bool:
-        """Events that hold the response, and errors."""
-        return name in _READ
-
-    def read(self, name: str, event: bytes, document: JsonObject | None) -> bytes:
-        """The event with the response as the client shall see it."""
+    def read(self, name: str, event: bytes, document: JsonObject) -> bytes:
         if name == "error":
-            self.end(_error_of(document))
+            self.end(_error(object_or_empty(document.values.get("error")) or document.values))
             return event
-        response = document.values.get("response") if document is not None else None
+        response = document.values.get("response")
         if name in _LAST:
             failure = object_or_empty(object_or_empty(response).get("error"))
             self.end(_error(failure) if name == "response.failed" else None)
-        if document is None or not isinstance(response, dict):
-            return event
-        return self._response(event, document, response)
+        return self._response(event, document, response) if isinstance(response, dict) else event
 
     def _response(self, event: bytes, document: JsonObject, response: dict[str, Any]) -> bytes:
-        changes, usage = changes_of(response, self._plan)
+        changes, usage = _changes(response, self._target, self._effort)
         self._usage = usage or self._usage
         self._seen.queue_seconds = queue_seconds_of(response) or self._seen.queue_seconds
-        if not any(changes):
-            return event
-        edited = JsonObject(document.member("response")).edited(*changes)
-        return with_data(event, document.edited({"response": orjson.Fragment(edited)}))
+        return with_member(event, document, "response", *changes) if any(changes) else event
 
 
 Changes = tuple[dict[str, Any], tuple[str, ...]]
 """Members to replace, and members to remove."""
 
 
-def changes_of(response: dict[str, Any], plan: ResponsePlan) -> tuple[Changes, Usage | None]:
+def _changes(response: dict[str, Any], target: Target, effort: str | None) -> tuple[Changes, Usage | None]:
     """What to change in a response object, and its usage.
 
     An engine that counts no reasoning tokens although there is reasoning cannot know their number.
     """
-    replace: dict[str, Any] = {}
-    if response.get("model") != plan.model:
-        replace["model"] = plan.model
+    replace: dict[str, Any] = {} if response.get("model") == target.model else {"model": target.model}
     reasoning = object_or_empty(response.get("reasoning"))
-    if plan.effort is not None and reasoning.get("effort") != plan.effort:
-        replace["reasoning"] = {**reasoning, "effort": plan.effort}
-    usage = parse_usage(response.get("usage"))
-    if usage is not None and usage.reasoning == 0 and _has_thinking(response, plan.mark):
+    if effort is not None and reasoning.get("effort") != effort:
+        replace["reasoning"] = {**reasoning, "effort": effort}
+    usage = Usage.parse(response.get("usage"), RESPONSES)
+    if usage is not None and usage.reasoning == 0 and _has_thinking(response, target.mark):
         usage = usage.without_reasoning()
-        replace["usage"] = _without_reasoning_tokens(response["usage"])
-    return (replace, ("metrics",) if plan.strip_metrics and "metrics" in response else ()), usage
+        replace["usage"] = without_reasoning_tokens(response["usage"], RESPONSES[2])
+    return (replace, ("metrics",) if target.adds_metrics and "metrics" in response else ()), usage
 
 
-def parse_usage(document: Any) -> Usage | None:
-    """Read the API's `usage` object; None when it is absent or is no usage."""
-    values = object_or_empty(document)
-    prompt, completion = token_count(values.get("input_tokens")), token_count(values.get("output_tokens"))
-    if prompt is None or completion is None:
-        return None
-    reasoning = token_count(object_or_empty(values.get("output_tokens_details")).get("reasoning_tokens"))
-    return Usage(prompt, completion, reasoning if reasoning is None or reasoning <= completion else None)
-
-
-def _plan(body: Mapping[str, Any], target: Target) -> ResponsePlan:
-    effort = object_or_empty(body.get("reasoning")).get("effort")
-    marks = target.reasoning
-    return ResponsePlan(target.model, effort, target.adds_metrics, marks.start if marks is not None else None)
+def _effort(body: Mapping[str, Any]) -> str | None:
+    """The client's effort, which the engine is not told and its answer therefore lacks."""
+    effort: str | None = object_or_empty(body.get("reasoning")).get("effort")
+    return effort
 
 
 def _has_thinking(response: Mapping[str, Any], mark: str | None) -> bool:
@@ -216,21 +171,6 @@ def _has_thinking(response: Mapping[str, Any], mark: str | None) -> bool:
         if mark is not None and any(isinstance(text, str) and text.lstrip().startswith(mark) for text in texts):
             return True
     return False
-
-
-def _without_reasoning_tokens(usage: dict[str, Any]) -> dict[str, Any]:
-    details = {key: value for key, value in usage["output_tokens_details"].items() if key != "reasoning_tokens"}
-    return {**usage, "output_tokens_details": details}
-
-
-def _is_empty(event: bytes) -> bool:
-    return b'"delta":""' in event or b'"delta": ""' in event
-
-
-def _error_of(document: JsonObject | None) -> dict[str, Any]:
-    """The words of an `error` event, which stand in the event itself or in its `error`."""
-    values = document.values if document is not None else {}
-    return _error(object_or_empty(values.get("error")) or values)
 
 
 def _error(error: Mapping[str, Any]) -> dict[str, Any]:

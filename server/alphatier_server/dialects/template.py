@@ -8,7 +8,7 @@ read properly.
 """
 
 import re
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
@@ -25,39 +25,51 @@ _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _DIGITS: Final = b"0123456789"
 
 
-class Match(NamedTuple):
-    """What a chunk said: which text, whether any, its usage object's bytes, and the client's bytes."""
-
-    kind: bytes
-    """`content`, `reasoning` or `text`."""
-    says: bool
-    usage: bytes | None
-    out: bytes
+Match = tuple[bytes, bool, bytes]
+"""Which text a chunk has (`content`, `reasoning` or `text`), whether it says anything, and the client's bytes."""
 
 
 class Template:
-    """The bytes around the text. `prefix_out` is what the client gets instead of `prefix`."""
+    """The bytes around the text. `prefix_out` is what the client gets instead of `prefix`.
 
-    __slots__ = ("_after", "_doubles", "_tail_out", "_text_at", "_usage_shape", "prefix", "prefix_out")
+    `doubles`: the client gets `reasoning` once more as `reasoning_content`.
+    """
+
+    __slots__ = (
+        "_after",
+        "_doubles",
+        "_prefix",
+        "_prefix_out",
+        "_tail_out",
+        "_text_at",
+        "_usage_shape",
+        "choices",
+        "matches",
+        "usage",
+    )
 
     def __init__(
         self, prefix: bytes, prefix_out: bytes, tail: bytes, usage: bytes | None, *, doubles: bool = False
     ) -> None:
-        self.prefix = prefix
-        self.prefix_out = prefix_out
+        self._prefix = prefix
+        self._prefix_out = prefix_out
         self._doubles = doubles
-        """Whether the client gets `reasoning` once more as `reasoning_content`."""
         self._text_at = len(prefix)
         self._after = tail + (END if usage is None else _USAGE_KEY)
         self._tail_out = (tail if usage is None else tail + b"}") + END
         self._usage_shape = None if usage is None else usage.translate(None, _DIGITS)
+        self.choices: list[dict[str, Any]] = []
+        """Those of the chunk that it was learnt from."""
+        self.matches = 0
+        self.usage: bytes | None = None
+        """The usage object of the last chunk that matched."""
 
     def match(self, event: bytes) -> Match | None:
         """What the chunk says, where it fits; None where it must be read properly.
 
         `event` has its blank line, and nothing after that.
         """
-        if not event.startswith(self.prefix):
+        if not event.startswith(self._prefix):
             return None
         found = _TEXT.match(event, self._text_at)
         if found is None:
@@ -66,19 +78,21 @@ class Template:
         end = found.end()
         if not event.startswith(self._after, end) or not (text.isascii() or _is_utf8(text)):
             return None
-        if b"\\u" in text and _SURROGATE.search(text) is not None:
+        if text.find(b"\\u") >= 0 and _SURROGATE.search(text) is not None:
             return None
-        said = event[self._text_at : end]
-        if self._doubles and kind == b"reasoning":
-            said = b'%b,"reasoning_content":"%b"' % (said, text)
         if self._usage_shape is None:
             if len(event) != end + len(self._after):
                 return None
-            return Match(kind, text != b"", None, self.prefix_out + said + self._tail_out)
-        usage = event[end + len(self._after) : -3]
-        if usage.translate(None, _DIGITS) != self._usage_shape or not event.endswith(b"}\n\n"):
-            return None
-        return Match(kind, text != b"", usage, self.prefix_out + said + self._tail_out)
+        else:
+            usage = event[end + len(self._after) : -3]
+            if usage.translate(None, _DIGITS) != self._usage_shape or not event.endswith(b"}\n\n"):
+                return None
+            self.usage = usage
+        self.matches += 1
+        said = event[self._text_at : end]
+        if self._doubles and kind == b"reasoning":
+            said = b'%b,"reasoning_content":"%b"' % (said, text)
+        return kind, text != b"", self._prefix_out + said + self._tail_out
 
 
 def learn(event: bytes, out: bytes, *, doubles: bool = False) -> Template | None:
@@ -97,7 +111,8 @@ def learn(event: bytes, out: bytes, *, doubles: bool = False) -> Template | None
     prefix_out = prefix if out.startswith(prefix) else out[: out.find(text.group())]
     template = Template(prefix, prefix_out, tail, None if usage is None else usage.group(1), doubles=doubles)
     check = template.match(event)
-    return template if check is not None and check.out == out else None
+    template.matches, template.usage = 0, None
+    return template if check is not None and check[2] == out else None
 
 
 def with_model(chunk: bytes, model: str, *, without_usage: bool = False) -> bytes | None:

@@ -5,6 +5,7 @@ more than their text (log probabilities, for one) never match what was learnt fr
 templates no more are learnt, as learning costs as much as reading.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -23,30 +24,17 @@ _PAYS: Final = 2
 Choices = list[dict[str, Any]]
 
 
-class _Learnt:
-    """A template, the choices of the chunk that it is from, and what came past it."""
-
-    __slots__ = ("choices", "matches", "template", "usage")
-
-    def __init__(self, template: Template, choices: Choices) -> None:
-        self.template = template
-        self.choices = choices
-        self.matches = 0
-        self.usage: bytes | None = None
-        """The usage object of the last chunk that matched."""
-
-
 class Templates:
     """Matches chunks, learns from those that were read. `doubles`: see `Template`."""
 
-    __slots__ = ("_doubles", "_last", "_learnt", "_misses", "_unlearnt", "learns")
+    __slots__ = ("_by_choice", "_doubles", "_last", "_misses", "_unlearnt", "learns")
 
     def __init__(self, *, learns: bool, doubles: bool) -> None:
         self.learns = learns
         """Whether more are learnt."""
         self._doubles = doubles
-        self._learnt: dict[bytes, _Learnt] = {}
-        self._last: _Learnt | None = None
+        self._by_choice: dict[bytes, Template] = {}
+        self._last: Template | None = None
         """That of the last chunk, which the next one is likely to match as well."""
         self._misses = 0
         self._unlearnt: tuple[bytes, bytes, Choices] | None = None
@@ -55,20 +43,15 @@ class Templates:
         """What a chunk says that matches; None where it must be read. `event` has its blank line."""
         if self._unlearnt is not None:
             self._learn(*self._unlearnt)
-        learnt = self._last
-        if learnt is None:
+        template = self._last
+        if template is None:
             return None
-        match = learnt.template.match(event)
-        if match is None:
-            if len(self._learnt) == 1 or (other := self._learnt.get(_index(event))) is None or other is learnt:
-                return None
-            match, learnt = other.template.match(event), other
-            if match is None:
-                return None
-            self._last = learnt
-        learnt.matches += 1
-        if match.usage is not None:
-            learnt.usage = match.usage
+        match = template.match(event)
+        if match is None and len(self._by_choice) > 1:
+            other = self._by_choice.get(_index(event))
+            if other is not None and other is not template:
+                match = other.match(event)
+                self._last = template if match is None else other
         return match
 
     def may_learn(self, event: bytes, out: bytes, choices: Choices) -> None:
@@ -77,13 +60,11 @@ class Templates:
 
     def usages(self) -> Iterator[tuple[Choices, Any]]:
         """The choices and usage of chunks that went past the reader since this was last asked, the last of each."""
-        for learnt in self._learnt.values():
-            if learnt.usage is not None:
-                raw, learnt.usage = learnt.usage, None
-                try:
-                    yield learnt.choices, orjson.loads(raw)
-                except orjson.JSONDecodeError:
-                    continue
+        for template in self._by_choice.values():
+            if template.usage is not None:
+                raw, template.usage = template.usage, None
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    yield template.choices, orjson.loads(raw)
 
     def forget(self) -> None:
         """All that still comes is to be read."""
@@ -93,17 +74,18 @@ class Templates:
     def _learn(self, event: bytes, out: bytes, choices: Choices) -> None:
         self._unlearnt = None
         index = _index(event)
-        before = self._learnt.get(index)
+        before = self._by_choice.get(index)
         template = learn(event + END, out, doubles=self._doubles)
         if template is None or (before is not None and before.matches < _PAYS):
             self._misses += 1
         elif before is not None:
             self._misses = 0
         if template is not None:
-            self._learnt[index] = self._last = _Learnt(template, choices)
+            template.choices = choices
+            self._by_choice[index] = self._last = template
         if self._misses > _MOST_MISSES:
             self.forget()
-        elif len(self._learnt) == _MOST_CHOICES:
+        elif len(self._by_choice) == _MOST_CHOICES:
             self.learns = False
 
 

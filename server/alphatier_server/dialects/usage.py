@@ -2,6 +2,14 @@
 
 from typing import Any, NamedTuple
 
+from alphatier_server.dialects.bodies import object_or_empty, without
+
+CHAT = ("prompt_tokens", "completion_tokens", "completion_tokens_details")
+RESPONSES = ("input_tokens", "output_tokens", "output_tokens_details")
+"""What a `usage` object's members are called."""
+MOST_TOKENS = 2**53
+"""More than any engine counts. Beyond it JSON readers lose digits, and sums leave 64 bits."""
+
 
 class Usage(NamedTuple):
     """Tokens of one request. `reasoning` is the part of `completion` spent thinking; None if it cannot be known."""
@@ -11,19 +19,21 @@ class Usage(NamedTuple):
     reasoning: int | None = None
 
     @classmethod
-    def parse(cls, document: Any) -> "Usage | None":
+    def of(cls, prompt: Any, completion: Any, reasoning: Any = None) -> "Usage | None":
+        """The figures of an engine; None where it did not tell both sides."""
+        if (prompt := token_count(prompt)) is None or (completion := token_count(completion)) is None:
+            return None
+        known = token_count(reasoning)
+        return cls(prompt, completion, known if known is None or known <= completion else None)
+
+    @classmethod
+    def parse(cls, document: Any, names: tuple[str, str, str] = CHAT) -> "Usage | None":
         """Read a `usage` object; None when it is absent or is no usage."""
         if not isinstance(document, dict):
             return None
-        prompt, completion = (
-            token_count(document.get("prompt_tokens")),
-            token_count(document.get("completion_tokens")),
-        )
-        if prompt is None or completion is None:
-            return None
-        details = document.get("completion_tokens_details")
-        reasoning = token_count(details.get("reasoning_tokens")) if isinstance(details, dict) else None
-        return cls(prompt, completion, reasoning if reasoning is None or reasoning <= completion else None)
+        details = document.get(names[2])
+        reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+        return cls.of(document.get(names[0]), document.get(names[1]), reasoning)
 
     def document(self) -> dict[str, Any]:
         """The tokens as OpenAI's `usage` object; the split is left out when it is unknown."""
@@ -41,13 +51,20 @@ class Usage(NamedTuple):
         return self._replace(reasoning=None)
 
 
-MOST_TOKENS = 2**53
-"""More than any engine counts. Beyond it JSON readers lose digits, and sums leave 64 bits."""
-
-
 def token_count(value: Any) -> int | None:
     """A number of tokens; None for anything that is none."""
     return value if type(value) is int and 0 <= value < MOST_TOKENS else None
+
+
+def without_reasoning_tokens(usage: Any, details: str = CHAT[2]) -> Any:
+    """A `usage` object without its reasoning tokens, for an engine that reports 0 of them although it reasoned.
+
+    vLLM counts between the marks in the output; a template that puts the start mark into the prompt
+    leaves it nothing to count from, and it reports 0.
+    """
+    if not isinstance(object_or_empty(usage).get(details), dict):
+        return usage
+    return {**usage, details: without(usage[details], "reasoning_tokens")}
 
 
 class UsageTally:
@@ -72,7 +89,7 @@ class UsageTally:
         if not choices:
             self._total = usage
         for choice in choices or ():
-            self._by_choice[_index(choice)] = usage
+            self._by_choice[choice_index(choice)] = usage
 
     def result(self) -> Usage | None:
         """What the engine has told so far; None if it told nothing."""
@@ -93,6 +110,7 @@ class UsageTally:
         return sum({index // self._choices: usage.prompt for index, usage in self._by_choice.items()}.values())
 
 
-def _index(choice: Any) -> int:
+def choice_index(choice: Any) -> int:
+    """The number of a choice; 0 where it has none."""
     index = choice.get("index", 0) if isinstance(choice, dict) else 0
     return index if isinstance(index, int) else 0

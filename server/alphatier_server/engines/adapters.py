@@ -7,16 +7,15 @@ https://docs.vllm.ai/en/latest/features/lora/#dynamically-serving-lora-adapters
 """
 
 import asyncio
-import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alphatier_models import directory_sha256
+from alphatier_server.engines.api import EngineApi
 from alphatier_server.errors import EngineError
-from alphatier_server.upstream import UpstreamClient, UpstreamError
 
 LOAD_SECONDS = 300.0
 """An adapter from a slow disk takes seconds; past this, something hangs."""
@@ -26,12 +25,12 @@ _DIGITS = 8
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter on disk."""
+    """One adapter on disk; `public` is `<family>:<tier>`."""
 
-    tier: str
+    public: str
     sha256: str
     path: Path
-    rank: int
+    rank: int = 0
 
 
 def versioned(public: str, sha256: str) -> str:
@@ -42,11 +41,8 @@ def versioned(public: str, sha256: str) -> str:
 class RuntimeAdapters:
     """The adapters of one vLLM, from its start to its end."""
 
-    def __init__(self, engine: str, url: str, headers: Mapping[str, str], client: UpstreamClient) -> None:
-        self._engine = engine
-        self._url = url
-        self._headers = headers
-        self._client = client
+    def __init__(self, api: EngineApi) -> None:
+        self._api = api
         self.loaded: dict[str, str] = {}
         """Name -> checksum of what the engine has loaded."""
         self._seen: dict[str, str] = {}
@@ -69,67 +65,57 @@ class RuntimeAdapters:
         names = (public, versioned(public, sha256))
         return next((name for name in names if self.loaded.get(name) == sha256), None)
 
-    async def load(self, public: str, adapter: Adapter) -> str:
-        """Load it if it is not there yet. Returns the engine's name for it. Raises EngineError."""
-        known = self.name_of(public, adapter.sha256)
-        if known is not None:
-            return known
-        name = public if self._seen.get(public, adapter.sha256) == adapter.sha256 else None
-        name = name or versioned(public, adapter.sha256)
+    def lacks(self, adapter: Adapter) -> bool:
+        return self.name_of(adapter.public, adapter.sha256) is None
+
+    async def load(self, adapter: Adapter) -> str:
+        """Load what is not there yet. Returns the engine's name for it. Raises EngineError."""
+        fresh = self._seen.get(adapter.public, adapter.sha256) == adapter.sha256
+        name = adapter.public if fresh else versioned(adapter.public, adapter.sha256)
         document = {"lora_name": name, "lora_path": str(adapter.path)}
-        status, text = await self._post("/v1/load_lora_adapter", document, LOAD_SECONDS)
+        status, text = await self._api.post("/v1/load_lora_adapter", document, LOAD_SECONDS)
         if status != 200 and not (status == 400 and "already been loaded" in text):
             raise EngineError(self._refusal(name, status, text))
         self.found(name, adapter.sha256)
         return name
 
     async def unload(self, name: str) -> None:
-        """Let the engine forget it. Raises EngineError."""
-        status, text = await self._post("/v1/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
+        status, text = await self._api.post("/v1/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
         if status not in (200, 404):
-            raise EngineError(f"engine {self._engine} did not unload {name}: {status} {text}")
+            raise EngineError(f"engine {self._api.name} did not unload {name}: {status} {text:.500}")
         self.loaded.pop(name, None)
-
-    async def _post(self, path: str, document: dict[str, str], limit: float) -> tuple[int, str]:
-        headers = {**self._headers, "content-type": "application/json"}
-        try:
-            answer = await self._client.fetch(
-                "POST", self._url + path, headers=headers, body=json.dumps(document).encode(), timeout=limit
-            )
-        except UpstreamError as error:
-            raise EngineError(f"engine {self._engine} broke off at {path}: {error}. Look into its log.") from error
-        return answer.status, answer.body.decode("utf-8", "replace")[:500]
 
     def _refusal(self, name: str, status: int, text: str) -> str:
         if status in (404, 405) and "No adapter found" not in text:
             return (
-                f"engine {self._engine} takes no adapters while it runs. Start it with --enable-lora and the "
+                f"engine {self._api.name} takes no adapters while it runs. Start it with --enable-lora and the "
                 "environment variable VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
             )
-        return f"engine {self._engine} did not load {name}: {status} {text.strip()}"
+        return f"engine {self._api.name} did not load {name}: {status} {text:.500}"
 
 
+@dataclass(frozen=True)
 class AdapterStore:
     """Copies of adapters that were loaded while engines ran, so that a folder may change under them at any time."""
 
-    def __init__(self, folder: Path, *, checksums: bool = True) -> None:
-        self._folder = folder
-        self._checksums = checksums
+    folder: Path
+    checksums: bool = True
 
-    def path(self, family: str, tier: str, sha256: str) -> Path | None:
-        """The copy, if there is one."""
-        copy = self._copy_path(family, tier, sha256)
-        return copy if copy.is_dir() else None
+    def newest(self, adapter: Adapter) -> Adapter:
+        """The copy, if there is one; else the adapter itself."""
+        copy = self._copy_path(adapter)
+        return replace(adapter, path=copy) if copy.is_dir() else adapter
 
-    async def keep(self, family: str, adapter: Adapter) -> Adapter:
+    async def keep(self, adapter: Adapter) -> Adapter:
         """The same adapter, as a copy with the checksum that was promised. Raises EngineError."""
-        target = self._copy_path(family, adapter.tier, adapter.sha256)
+        target = self._copy_path(adapter)
         if not target.is_dir():
             await asyncio.to_thread(self._copy, adapter, target)
-        return Adapter(adapter.tier, adapter.sha256, target, adapter.rank)
+        return replace(adapter, path=target)
 
-    def _copy_path(self, family: str, tier: str, sha256: str) -> Path:
-        return self._folder / family / f"{tier}@{sha256}"
+    def _copy_path(self, adapter: Adapter) -> Path:
+        family, _, tier = adapter.public.partition(":")
+        return self.folder / family / f"{tier}@{adapter.sha256}"
 
     def _copy(self, adapter: Adapter, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +125,7 @@ class AdapterStore:
                 shutil.copytree(adapter.path, copy, ignore=shutil.ignore_patterns(".*"))
             except (OSError, shutil.Error) as error:
                 raise EngineError(f"{adapter.path} cannot be copied to {target.parent}: {error}") from error
-            if self._checksums and directory_sha256(copy) != adapter.sha256:
+            if self.checksums and directory_sha256(copy) != adapter.sha256:
                 raise EngineError(
                     f"{adapter.path} has another checksum than family.json says; it may still be being written. "
                     "Load the family again when it is complete."

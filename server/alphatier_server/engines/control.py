@@ -27,17 +27,18 @@ Administer = Callable[[str, dict[str, Any]], Awaitable[Answer]]
 
 async def administer(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
     """Do it. What is the caller's fault comes back as status and error document."""
+    refusal: GatewayError
     try:
-        return await _ACTIONS[action](fleet, **arguments)
+        return await _done(fleet, action, arguments)
     except GatewayError as error:
-        return error.status, error.document()
+        refusal = error
     except UnknownEngine as error:
-        missing = NotFound(f"There is no {error.args[0]!r}; GET /admin lists what there is.", code="not_found")
-        return missing.status, missing.document()
+        refusal = NotFound(f"There is no {error.args[0]!r}; GET /admin lists what there is.", code="not_found")
     except FamilyError as error:
-        return 400, InvalidRequest(str(error), code="invalid_family", param="path").document()
+        refusal = InvalidRequest(str(error), code="invalid_family", param="path")
     except EngineError as error:
-        return 409, Conflict(str(error), code="engine_error").document()
+        refusal = Conflict(str(error), code="engine_error")
+    return refusal.status, refusal.document()
 
 
 def invalid_value(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
@@ -47,29 +48,34 @@ def invalid_value(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
     return InvalidRequest(f"{field or 'the body'}: {message}", code="invalid_value", param=field or None)
 
 
-async def _list_engines(fleet: Fleet) -> Answer:
-    return 200, {"object": "list", "data": fleet.status()}
+async def _done(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
+    name = arguments.get("name", "")
+    match action:
+        case "list_engines":
+            return 200, {"object": "list", "data": fleet.status()}
+        case "add_engine":
+            return 201, _engine(fleet, await _add_engine(fleet, **arguments))
+        case "drain_engine":
+            return 202, _engine(fleet, fleet.drain(name))
+        case "remove_engine":
+            return 200, {"name": await fleet.remove(name), "state": "removed"}
+        case "list_families":
+            families = [_family(fleet, family) for family in fleet.families.values()]
+            return 200, {"object": "list", "data": families, "loading": fleet.loading()}
+        case "load_family":
+            return await _load_family(fleet, **arguments)
+        case "remove_family":
+            await fleet.remove_family(name)
+            return 200, {"name": name, "state": "removed"}
+    raise KeyError(action)
 
 
-async def _add_engine(fleet: Fleet, settings: dict[str, Any], api_key: str | None) -> Answer:
+async def _add_engine(fleet: Fleet, settings: dict[str, Any], api_key: str | None) -> str:
     try:
         validated = EngineSettings.model_validate(settings)
     except ValidationError as error:
         raise invalid_value(error.errors()) from None
-    return 201, _engine(fleet, await fleet.add(validated, api_key=api_key))
-
-
-async def _drain_engine(fleet: Fleet, name: str) -> Answer:
-    return 202, _engine(fleet, fleet.drain(name))
-
-
-async def _remove_engine(fleet: Fleet, name: str) -> Answer:
-    return 200, {"name": await fleet.remove(name), "state": "removed"}
-
-
-async def _list_families(fleet: Fleet) -> Answer:
-    data = [_family(fleet, family) for family in fleet.families.values()]
-    return 200, {"object": "list", "data": data, "loading": fleet.loading()}
+    return await fleet.add(validated, api_key=api_key)
 
 
 async def _load_family(fleet: Fleet, path: str) -> Answer:
@@ -79,11 +85,6 @@ async def _load_family(fleet: Fleet, path: str) -> Answer:
         fleet.follow(task)
         return 202, {"path": path, "state": "loading"}
     return 200, _family(fleet, task.result())
-
-
-async def _remove_family(fleet: Fleet, name: str) -> Answer:
-    await fleet.remove_family(name)
-    return 200, {"name": name, "state": "removed"}
 
 
 def _engine(fleet: Fleet, name: str) -> dict[str, Any]:
@@ -97,14 +98,3 @@ def _family(fleet: Fleet, family: Family) -> dict[str, Any]:
         "default_tier": family.default_tier,
         "tiers": [tier.model_dump(include={"name", "layout", "alpha", "sha256"}) for tier in family.tiers],
     }
-
-
-_ACTIONS: dict[str, Callable[..., Awaitable[Answer]]] = {
-    "list_engines": _list_engines,
-    "add_engine": _add_engine,
-    "drain_engine": _drain_engine,
-    "remove_engine": _remove_engine,
-    "list_families": _list_families,
-    "load_family": _load_family,
-    "remove_family": _remove_family,
-}

@@ -11,8 +11,8 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from alphatier_models import Family, FamilyError, load_family
 from alphatier_server.engines.control import administer
@@ -58,7 +58,7 @@ class ControlPlane:
         for family in self.families.values():
             metrics.declare(family)
         self.pool = Pool(metrics, config.replicas, most_per_replica=config.overload.max_in_flight_per_replica)
-        self.logs = config.engine_logs or Path(tempfile.mkdtemp(prefix="alphatier-"))
+        self._logs = config.engine_logs or Path(tempfile.mkdtemp(prefix="alphatier-"))
         try:
             self.fleet = Fleet(
                 self.families,
@@ -66,7 +66,7 @@ class ControlPlane:
                 self.pool,
                 metrics,
                 engines_of(config),
-                logs=self.logs,
+                logs=self._logs,
                 report=self._report,
                 on_failure=on_failure,
                 default_key=engine_api_key,
@@ -77,21 +77,24 @@ class ControlPlane:
         except EngineError:
             self.tidy()
             raise
+        self.administer = partial(administer, self.fleet)
 
     async def run(self) -> None:
         """Check the weights, start the engines, and follow the settings, until cancelled. Raises FamilyError."""
+        watch = FileWatch(*([self._source.file] if self._source.file is not None else []))
         try:
             if self._config.checksums:
                 for folder in self._folders.values():
                     await asyncio.to_thread(load_family, folder, checksums=True)
             self.fleet.start()
-            await self._follow()
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hangup.wait(), WATCH_SECONDS)
+                if watch.changed() or self._hangup.is_set():
+                    self._hangup.clear()
+                    await self._apply()
         finally:
             await self.fleet.close()
-
-    async def administer(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
-        """Do what the admin API was asked; the answer's status and document."""
-        return await administer(self.fleet, action, arguments)
 
     def reload(self) -> None:
         """Read the settings again soon, changed or not."""
@@ -100,17 +103,7 @@ class ControlPlane:
     def tidy(self) -> None:
         """Remove the engines' logs, if their folder was a temporary one."""
         if self._config.engine_logs is None:
-            shutil.rmtree(self.logs, ignore_errors=True)
-
-    async def _follow(self) -> None:
-        file = self._source.file
-        watch = FileWatch(*([file] if file is not None else []))
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hangup.wait(), WATCH_SECONDS)
-            if watch.changed() or self._hangup.is_set():
-                self._hangup.clear()
-                await self._apply()
+            shutil.rmtree(self._logs, ignore_errors=True)
 
     async def _apply(self) -> None:
         """Take over what the settings say now. Does not raise."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from itertools import pairwise
+from math import prod
 
 _SIZES = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 
@@ -28,14 +29,15 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(listing.stdout.split())
 
 
+def values_of(arguments: Sequence[str], *options: str) -> list[str]:
+    """The values of these options on a command line, be it `--option value` or `--option=value`."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    return [value for word, value in pairwise(words) if word in options]
+
+
 def gpus_per_engine(arguments: Sequence[str]) -> int:
     """How many GPUs a vLLM with these arguments takes."""
-    words = [word for argument in arguments for word in argument.split("=", 1)]
-    count = 1
-    for word, value in pairwise(words):
-        if word in _SIZES and value.isdecimal():
-            count *= int(value)
-    return count
+    return prod(int(size) for size in values_of(arguments, *_SIZES) if size.isdecimal())
 
 
 def engines_per_gpu(engines: int, each: int, gpus: int) -> int:
@@ -63,11 +65,14 @@ class Devices:
         if count < 1 or len(self._users) <= count:
             yield {}
             return
-        chosen = sorted(sorted(self._users, key=lambda gpu: self._users[gpu])[:count], key=list(self._users).index)
-        for gpu in chosen:
-            self._users[gpu] += 1
+        least_used = sorted(self._users, key=lambda gpu: self._users[gpu])[:count]
+        chosen = [gpu for gpu in self._users if gpu in least_used]
+        self._count(chosen, 1)
         try:
             yield {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
         finally:
-            for gpu in chosen:
-                self._users[gpu] -= 1
+            self._count(chosen, -1)
+
+    def _count(self, gpus: Sequence[str], change: int) -> None:
+        for gpu in gpus:
+            self._users[gpu] += change

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
 from alphatier_server.engines.devices import Devices
+from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.upstream import UpstreamClient
@@ -17,6 +18,9 @@ from alphatier_server.upstream import UpstreamClient
 Report = Callable[[str], None]
 """Takes a line for the operator."""
 Origin = Literal["config", "admin"]
+"""Who asked for an engine."""
+Key = tuple[Any, ...]
+"""Engines of one key are the same engine; the weights are no part of it, as they may change under it."""
 Busy = Callable[[str, str | None], int]
 """Requests that all processes have open on a replica (first argument), or on one of its models (second)."""
 
@@ -46,6 +50,10 @@ class FamilyChange:
     new: Family | None
     folder: Path
 
+    @property
+    def verb(self) -> str:
+        return "removed" if self.new is None else "added" if self.old is None else "changed"
+
 
 class Engine(ABC):
     """One engine. `run` works until it is cancelled; the fleet decides when it comes and goes."""
@@ -53,10 +61,9 @@ class Engine(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self.origin: Origin = "config"
-        """Who asked for it."""
-        self.key: tuple[Any, ...] = ()
-        """What tells it from other engines, whatever weights it has."""
+        self.key: Key = ()
         self.draining = False
+        self.removed = False
         self.held = False
         """Whether it gets no requests until `release`."""
         self.error: str | None = None
@@ -78,20 +85,18 @@ class Engine(ABC):
         """Keep the pool up to date about it. Raises EngineError when it has to be given up."""
 
     @abstractmethod
-    async def prepare(self, change: FamilyChange) -> None:
-        """Get what the new family needs, so that `commit` can switch at once. Raises EngineError; nothing changed."""
+    async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None:
+        """Get what the new family needs, so that `commit` can switch at once. Raises EngineError; nothing changed.
+
+        `spec` is the plan of an engine that runs here for the new family.
+        """
 
     @abstractmethod
-    def commit(self, change: FamilyChange) -> None:
+    def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
         """Switch to the new family, for requests from now on."""
 
     def release(self) -> None:
-        """Give it requests, from now on."""
         self.held = False
-
-    def abandon(self) -> None:
-        """The change for which `prepare` was called does not happen."""
-        return
 
     @abstractmethod
     def unused(self) -> list[tuple[str, str]]:

@@ -1,35 +1,36 @@
 """The engines of one gateway and the families they serve, while both come, change and go.
 
-The fleet owns the engines' tasks. What it promises:
+What the fleet promises:
 
 - A change is prepared first and then switched in one step: the family that the endpoints look up, the tiers
   that each replica serves, and which engines get requests. What cannot be prepared changes nothing.
 - Requests under way keep the engine and the weights that they began on. These go when their last request
   has ended, or when the drain limit is over.
 
-Changes happen one after another. With worker processes the fleet lives in the parent; the workers' pools
-mirror its own, and `busy` tells what all of them have open.
+An engine that can take a changed family over as it is (adapters come and go) stays; one that cannot is
+replaced by a new one, which gets no requests before the switch, and drains after it. Changes happen one after
+another. With worker processes the fleet lives in the parent; the workers' pools mirror its own, and `busy` tells
+what all of them have open.
 """
 
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from alphatier_models import Family, FamilyError, load_family
+from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan
+from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan, affected
 from alphatier_server.engines.devices import Devices
-from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Origin, Report
-from alphatier_server.engines.family_changes import FamilyChanges
+from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Key, Origin, Report
 from alphatier_server.engines.keys import EngineKeys, checked
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.registry import EngineRegistry, UnknownEngine
 from alphatier_server.engines.remote import RemoteEngine
+from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.errors import EngineError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
@@ -68,64 +69,44 @@ class Fleet:
         """
         self.families = families
         self.folders = {name: folder.resolve() for name, folder in folders.items()}
-        self._report = report
         self._checksums = checksums
-        store = AdapterStore(logs / "work" / "adapters", checksums=checksums)
+        store = AdapterStore(logs / "work" / "adapters", checksums)
         self._keys = EngineKeys(default_key, environment)
         self._plan = DesiredEngines(planner, logs / "work", store, self._keys)
-        self._client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
+        client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
         self._context = EngineContext(
-            pool,
-            metrics,
-            self._client,
-            report,
-            busy or pool.in_flight,
-            logs,
-            store,
-            Devices(),
-            self._keys.environment,
+            pool, metrics, client, report, busy or pool.in_flight, logs, store, Devices(), self._keys.environment
         )
         self._registry = EngineRegistry(self._context, on_failure)
         self._lock = asyncio.Lock()
         self._loading: list[str] = []
         self._applied = 0
-        self._changes = FamilyChanges(
-            self.families,
-            self.folders,
-            self._context,
-            self._registry,
-            lambda desired: self._begin(desired, "config", held=True),
-            self._lock,
-        )
         self._settings = list(engines)
-        self._dismissed: set[tuple[Any, ...]] = set()
+        self._dismissed: set[Key] = set()
         """What an administrator has removed; it comes back with the next change of the settings."""
         self._first = self._desired(engines)
 
     # --- start and end ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the engines' tasks."""
         for one in self._first:
             self._begin(one, "config")
 
     async def close(self) -> None:
-        """End all engines that run here, and forget the others."""
         await self._registry.close()
-        self._client.close()
+        self._context.client.close()
 
     # --- engines ----------------------------------------------------------------------------------
 
     def status(self) -> list[dict[str, Any]]:
-        """Every engine: name, URL, origin, state, tiers, requests in flight, breaker."""
-        return [self._registry.status(engine) for engine in self._registry]
+        return self._registry.status()
 
     async def add(self, settings: EngineSettings, *, api_key: str | None = None) -> str:
         """Add an engine by URL. Returns its name. Raises EngineError."""
         if settings.url is None:
             raise EngineError("Engines that run here are set by the configuration; add one by its URL.")
         async with self._lock:
-            if settings.label() in self._registry:
+            if any(settings.label() == engine.name for engine in self._registry):
                 raise EngineError(f"There is an engine called {settings.label()!r}; give this one another name.")
             key = checked(api_key, "api_key") if api_key is not None else None
             (desired,) = self._desired([settings])
@@ -172,7 +153,7 @@ class Fleet:
         try:
             await self._registry.all_settled(new)
         except EngineError as error:
-            self._report(f"The engines from before stay. {error}")
+            self._context.report(f"The engines from before stay. {error}")
             return
         if number == self._applied:
             for engine in gone:
@@ -198,19 +179,11 @@ class Fleet:
         return family
 
     def loading(self) -> list[str]:
-        """Folders of families that are being loaded."""
         return list(self._loading)
 
     def follow(self, task: "asyncio.Task[Family]") -> None:
-        """Report how a change ends that nobody waits for any more."""
-
-        async def ended() -> None:
-            try:
-                await task
-            except (FamilyError, EngineError) as error:
-                self._report(str(error))
-
-        self._registry.job(ended())
+        """Report how a change fails that nobody waits for any more."""
+        self._registry.follow(task)
 
     async def remove_family(self, name: str) -> None:
         """Serve the family no more: 404 for new requests, and its engines drain. Raises UnknownEngine."""
@@ -226,14 +199,65 @@ class Fleet:
             await self.remove_family(name)
 
     async def _change(self, change: FamilyChange) -> None:
-        await self._changes.make(change, await asyncio.to_thread(self._desired_after, change))
+        """Prepare it, then switch. `_lock` is held, and what is old is unloaded once it is free."""
+        coming = {one.key: one for one in await asyncio.to_thread(self._desired_after, change)}
+        staying, going = affected(self._registry, change, coming)
+        new = [self._begin(one, "config", held=True) for one in coming.values()]
+        try:
+            await self._registry.all_settled(new)
+            for engine, spec in staying.items():
+                await engine.prepare(change, spec)
+        except BaseException:
+            for engine in new:
+                self._registry.job(self._registry.remove(engine))
+            raise
+        else:
+            self._switch(change, staying, going, new)
+        finally:
+            self._registry.job(self._registry.unload_unused(self._lock))
+
+    def _switch(
+        self,
+        change: FamilyChange,
+        staying: Mapping[Engine, EngineSpec | None],
+        going: Iterable[Engine],
+        new: Iterable[Engine],
+    ) -> None:
+        """One step, without waiting: no request sees a half of it."""
+        with self._context.pool.batch():
+            if change.new is None:
+                del self.families[change.name], self.folders[change.name]
+            else:
+                self.families[change.name] = change.new
+                self.folders[change.name] = change.folder
+                self._context.metrics.declare(change.new)
+            for engine, spec in staying.items():
+                engine.commit(change, spec)
+            for engine in new:
+                engine.release()
+            for engine in going:
+                self._registry.drain(engine)
+            self._context.pool.touch()
+        if change.new is None:
+            self._registry.job(self._forget_family_when_idle(change.name))
+        self._context.report(f"family {change.name} was {change.verb}")
+
+    async def _forget_family_when_idle(self, family: str) -> None:
+        """What engines by URL have of it; they themselves stay."""
+        pool = self._context.pool
+        names = [replica.name for replica in pool.replicas if replica.family == family and replica.draining]
+        await self._registry.idle(names)
+        if family not in self.families:
+            for name in names:
+                pool.remove(name)
+
+    # --- plans ------------------------------------------------------------------------------------
 
     def _desired_after(self, change: FamilyChange) -> list[DesiredEngine]:
         if change.new is None:
             return []
-        families, folders = {change.name: change.new}, {change.name: change.folder}
         managed = [settings for settings in self._settings if settings.url is None]
-        desired = self._plan.all(managed, families, folders)
+        desired = self._plan.all(managed, {change.name: change.new}, {change.name: change.folder})
         return [one for one in desired if one.key not in self._dismissed]
 
     def _desired(self, engines: Iterable[EngineSettings]) -> list[DesiredEngine]:
@@ -245,10 +269,9 @@ class Fleet:
         engine: Engine
         if desired.spec is None:
             key = api_key or self._keys.of(desired.settings)
-            engine = RemoteEngine(desired.settings, self.families, self.folders, self._context, api_key=key)
+            engine = RemoteEngine(desired.settings, self.families, self.folders, self._context, key)
         else:
-            planner = partial(self._plan.spec, desired)
-            engine = ManagedEngine(desired.spec, self._context, name=desired.name, planner=planner)
+            engine = ManagedEngine(desired.spec, self._context, desired.name)
         engine.origin, engine.key, engine.held = origin, desired.key, held
         self._registry.begin(engine)
         return engine

@@ -7,13 +7,13 @@ there means that the gateway is gone, even by SIGKILL. Then, on SIGTERM, or once
 ended, every process that the engine started is ended as well. Exits with the engine's status.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 
 import psutil
 
@@ -49,19 +49,11 @@ def _end_with_gateway(engine: subprocess.Popen[bytes]) -> None:
 
 
 def _end_all(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        _quietly(process.terminate)
-    _, alive = psutil.wait_procs(processes, timeout=2)
-    for process in alive:
-        _quietly(process.kill)
-    psutil.wait_procs(alive, timeout=2)
-
-
-def _quietly(action: Callable[[], object]) -> None:
-    try:
-        action()
-    except psutil.NoSuchProcess:
-        return
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(process)
+        _, processes = psutil.wait_procs(processes, timeout=2)
 
 
 def _die_with_parent() -> None:

@@ -20,7 +20,6 @@ class EngineKeys:
         self._variables: set[str] = set()
 
     def of(self, settings: EngineSettings) -> str | None:
-        """The key of an engine by URL. Raises EngineError."""
         variable = settings.api_key_env
         if variable is None:
             return self._default
@@ -52,13 +51,3 @@ def checked(key: str, source: str) -> str:
             "Give the key alone, without quotes, spaces or line breaks."
         )
     return key
-
-
-def bearer(key: str | None) -> dict[str, str]:
-    """The header that carries the key, if there is one."""
-    return {} if key is None else {"authorization": f"Bearer {key}"}
-
-
-def header_lines(headers: Mapping[str, str]) -> bytes:
-    """The headers as HTTP/1.1 writes them, each with its CR LF."""
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("ascii")

@@ -7,20 +7,17 @@ was started again has those that the family has by then.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from alphatier_models import Family
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess
+from alphatier_server.engines.root_cause import root_cause
 from alphatier_server.engines.spec import EngineSpec
-from alphatier_server.errors import EngineError, NoDescriptors
+from alphatier_server.errors import EngineError
 
 STARTS_WITHOUT_SUCCESS = 3
 LONGEST_BACKOFF_SECONDS = 30.0
-
-Planner = Callable[[Family, Path], EngineSpec | None]
-"""The spec of this engine for a family in a folder; None where the family has no use for it."""
 
 
 class ManagedEngine(Engine):
@@ -29,21 +26,16 @@ class ManagedEngine(Engine):
     `run` works until it is cancelled, then leaves no process behind.
     """
 
-    def __init__(
-        self,
-        spec: EngineSpec,
-        context: EngineContext,
-        *,
-        name: str | None = None,
-        planner: Planner = lambda family, folder: None,
-    ) -> None:
+    def __init__(self, spec: EngineSpec, context: EngineContext, name: str | None = None) -> None:
         super().__init__(name or spec.name)
         self.spec = spec
-        self._planner = planner
         self._context = context
         self._process: EngineProcess | None = None
-        self._next_spec: EngineSpec | None = None
         self._has_answered = False
+        self._status: int | None = None
+        """How the last process ended."""
+        self._fault = ""
+        """Why it was not used, where that is not in its log."""
 
     @property
     def _log_file(self) -> Path:
@@ -51,16 +43,13 @@ class ManagedEngine(Engine):
 
     @property
     def _answering(self) -> EngineProcess | None:
-        """The process that runs, if it has come up."""
         return self._process if self._process is not None and self._process.answers else None
 
     @property
     def url(self) -> str:
-        """Where it listens, while it runs."""
-        return self._process.url if self._process is not None else ""
+        return self._process.api.url if self._process is not None else ""
 
     def replicas(self) -> list[str]:
-        """The one that bears its name."""
         return [self.name]
 
     async def run(self) -> None:
@@ -73,7 +62,8 @@ class ManagedEngine(Engine):
             while True:
                 failures = 0 if await self._run_once(devices) else failures + 1
                 if failures >= STARTS_WITHOUT_SUCCESS and not self._has_answered:
-                    raise EngineError(self._failure())
+                    cause = self._fault or root_cause(self._log_file, self._status)
+                    raise EngineError(f"Engine {self.name} does not start: {cause} (log: {self._log_file})")
                 self._context.metrics.engine_restarts.labels(self.name).inc()
                 pause = min(LONGEST_BACKOFF_SECONDS, 2.0**failures - 1.0)
                 again = f"in {pause:g} s" if pause else "now"
@@ -82,56 +72,42 @@ class ManagedEngine(Engine):
 
     # --- changes while it runs --------------------------------------------------------------------
 
-    async def prepare(self, change: FamilyChange) -> None:
-        """Load the new family's adapters beside those that are there."""
-        assert change.new is not None
-        spec = await asyncio.to_thread(self._planner, change.new, change.folder)
-        if spec is None or spec.shape != self.spec.shape:
-            raise EngineError(f"engine {self.name} cannot take over {change.name} while it runs.")
-        if (process := self._process) is not None:
+    async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None:
+        if spec is not None and (process := self._process) is not None:
             self._check_ranks(process, spec)
             if process.answers:
                 await self._load(process, spec)
-        # once more, as what was loaded is read from its copy from now on
-        self._next_spec = await asyncio.to_thread(self._planner, change.new, change.folder)
 
-    def commit(self, change: FamilyChange) -> None:
-        """Serve the new family's tiers from now on."""
-        if self._next_spec is None:
-            return
-        self.spec, self._next_spec = self._next_spec, None
-        if (process := self._answering) is not None:
-            self._context.pool.set_models(self.name, process.models(self.spec))
-
-    def abandon(self) -> None:
-        """Stay with the family of now."""
-        self._next_spec = None
+    def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
+        if spec is not None:
+            self.spec = spec
+            self._show_models()
 
     def release(self) -> None:
-        """Give it requests, from now on."""
         super().release()
         if (process := self._answering) is not None:
             self._context.pool.set_up(self.name, process.health.healthy)
 
     def unused(self) -> list[tuple[str, str]]:
-        """Adapters that are loaded and no tier needs."""
-        process = self._answering
-        if process is None or self._next_spec is not None:
+        if (process := self._answering) is None:
             return []
         served = set(process.models(self.spec).values())
         return [(self.name, model) for model in process.adapters.loaded if model not in served]
 
     async def unload(self, model: str) -> None:
-        """Let go of an adapter."""
         if self._process is not None and model in self._process.adapters.loaded:
             await self._process.adapters.unload(model)
+
+    def _show_models(self) -> None:
+        if (process := self._answering) is not None:
+            self._context.pool.set_models(self.name, process.models(self.spec))
 
     def _check_ranks(self, process: EngineProcess, spec: EngineSpec) -> None:
         highest = process.spec.max_lora_rank
         for adapter in spec.adapters:
             if highest is not None and adapter.rank > highest:
                 raise EngineError(
-                    f"The adapter of {spec.family}:{adapter.tier} has rank {adapter.rank}, and engine {self.name} "
+                    f"The adapter of {adapter.public} has rank {adapter.rank}, and engine {self.name} "
                     f"was started for rank {highest} at most. Nothing was changed. Restart the "
                     f"gateway, or run engines with --engine-arg=--max-lora-rank={adapter.rank} from the start."
                 )
@@ -141,10 +117,9 @@ class ManagedEngine(Engine):
         new: list[str] = []
         try:
             for adapter in spec.adapters:
-                public = spec.models[adapter.tier]
-                if process.adapters.name_of(public, adapter.sha256) is None:
-                    copy = await self._context.adapters.keep(spec.family, adapter)
-                    new.append(await process.adapters.load(public, copy))
+                if process.adapters.lacks(adapter):
+                    copy = await self._context.adapters.keep(adapter)
+                    new.append(await process.adapters.load(copy))
         except EngineError:
             if self._process is not process:
                 return
@@ -157,101 +132,85 @@ class ManagedEngine(Engine):
 
     async def _run_once(self, devices: Mapping[str, str]) -> bool:
         """The engine from start to end. Returns whether it ever could answer."""
+        self._status, self._fault = None, ""
         process = EngineProcess(self.spec, self._context, self.name)
         self._context.report(f"engine {self.name} is loading (log: {self._log_file})")
         try:
             await process.start(self._log_file, devices)
             self._process = process
             self._context.pool.put(process.replica(self.draining))
-            return await self._watch_over(process)
+            await self._until_useless(process)
         except EngineError as error:
-            self._context.report(str(error))
-            return False
+            self._fault = str(error)
+            self._context.report(self._fault)
         finally:
             self._process = None
             self._context.pool.set_up(self.name, False)
-            self._context.client.forget(process.url)
+            self._context.client.forget(process.api.url)
             await process.stop()
+        return process.answers
 
-    async def _watch_over(self, process: EngineProcess) -> bool:
-        """Until the process has ended, or is of no use. Returns whether it ever could answer. Raises EngineError."""
-        started = time.monotonic()
+    async def _until_useless(self, process: EngineProcess) -> None:
+        """Until the process has ended, does not come up, or has not answered for too long. Raises EngineError."""
         ended = asyncio.ensure_future(process.ended())
-        ready = asyncio.ensure_future(self._wait_until_ready(process))
+        attended = asyncio.ensure_future(self._attend(process))
         try:
-            await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=START_LIMIT_SECONDS)
-            if not ready.done():
-                return False
-            ready.result()
-            self._came_up(process, time.monotonic() - started)
-            await self._watch(process, ended)
-            return True
+            await asyncio.wait({ended, attended}, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                self._status = ended.result()
+            if attended.done():
+                attended.result()
         finally:
-            ready.cancel()
             ended.cancel()
+            attended.cancel()
+
+    async def _attend(self, process: EngineProcess) -> None:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(START_LIMIT_SECONDS):
+                await process.until_ready()
+                # The family may have changed since the command line was written.
+                while process.missing(self.spec):
+                    await self._load(process, self.spec)
+        except TimeoutError:
+            return
+        self._came_up(process, time.monotonic() - started)
+        await self._watch(process)
 
     def _came_up(self, process: EngineProcess, seconds: float) -> None:
-        self._has_answered = True
-        process.answers = True
-        self._context.pool.set_models(self.name, process.models(self.spec))
+        self._has_answered = process.answers = True
+        self._show_models()
         if not self.held:
             self._context.pool.set_up(self.name, True)
         self._context.report(f"engine {self.name} is ready after {seconds:.0f} s")
         self.settled.set()
 
-    async def _wait_until_ready(self, process: EngineProcess) -> None:
-        await process.until_ready()
-        # The family may have changed since the command line was written.
-        while process.missing(self.spec):
-            await self._load(process, self.spec)
-
-    async def _watch(self, process: EngineProcess, ended: "asyncio.Future[None]") -> None:
-        """Until the process has ended, or has been of no use for too long."""
+    async def _watch(self, process: EngineProcess) -> None:
         settings = self._context.pool.settings
         well = time.monotonic()
-        while True:
-            done, _ = await asyncio.wait({ended}, timeout=settings.health_interval)
-            if done:
-                return
-            try:
-                good = await process.health.answers()
-            except NoDescriptors:  # the gateway's own trouble; it says nothing about the engine
-                well = time.monotonic()
-                continue
-            changed = process.health.judge(good)
+        while settings.restart_after is None or time.monotonic() - well <= settings.restart_after:
+            await asyncio.sleep(settings.health_interval)
+            good = await process.health.answers()
             if not good:
                 self._context.metrics.health_check_failures.labels(self.name).inc()
-            if changed:
+            if process.health.judge(good):
                 self._verdict(process.health.healthy)
-            await self._complete(process)
-            well = time.monotonic() if process.health.healthy else well
-            if settings.restart_after is not None and time.monotonic() - well > settings.restart_after:
-                self._context.report(f"engine {self.name} runs but does not answer; ending it")
-                return
+            if process.health.healthy:
+                well = time.monotonic()
+                await self._complete(process)
+        self._context.report(f"engine {self.name} runs but does not answer; ending it")
 
     async def _complete(self, process: EngineProcess) -> None:
         """An engine that was started again in the middle of a change may lack what the others have loaded."""
-        if process.health.healthy and process.missing(self.spec):
+        if process.missing(self.spec):
             try:
                 await self._load(process, self.spec)
             except EngineError as error:
                 self._context.report(str(error))
-            self._context.pool.set_models(self.name, process.models(self.spec))
+            self._show_models()
 
     def _verdict(self, healthy: bool) -> None:
         if not healthy:
             self._context.metrics.replica_ejections.labels(self.name, "health").inc()
         self._context.report(f"engine {self.name} is {'healthy again' if healthy else 'not healthy'}")
         self._context.pool.set_up(self.name, healthy and not self.held)
-
-    def _failure(self) -> str:
-        tail = _tail(self._log_file, lines=15)
-        return (
-            f"Engine {self.name} ended {STARTS_WITHOUT_SUCCESS} times before it could answer. "
-            f"The end of {self._log_file}:\n{tail}"
-        )
-
-
-def _tail(file: Path, lines: int) -> str:
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else "(empty)"
-    return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.spec import EngineKind, EngineSpec
+from alphatier_server.engines.spec import EngineKind, EngineSpec, writes_json
 from alphatier_server.engines.transformers_serve import transformers_engine
-from alphatier_server.engines.vllm import adapters_engine, checkpoint_engine
+from alphatier_server.engines.vllm import VllmPlanner
 from alphatier_server.errors import EngineError
 
 
@@ -47,13 +47,15 @@ def plan_engines(
     read from `store` where it has them. With `engine_priority` vLLM heeds the priority of each request.
     Raises EngineError when a file cannot be used.
     """
+    json = writes_json(family, folder)
     if kind == "transformers":
-        return [transformers_engine(family, folder, work, arguments)]
+        return [replace(transformers_engine(family, folder, work, arguments), writes_json=json)]
     if engine_priority:
         arguments = ["--scheduling-policy", "priority", *arguments]
     sharing = [tier for tier in family.tiers if tier.layout != "checkpoint"]
     checkpoints = [tier for tier in family.tiers if tier.layout == "checkpoint"]
     count = (len(checkpoints) + bool(sharing)) * replicas
-    specs = [adapters_engine(family, folder, sharing, count, arguments, store)] if sharing else []
-    specs += [checkpoint_engine(family, folder, tier, count, arguments) for tier in checkpoints]
-    return [replace(spec, by_priority=engine_priority) for spec in specs]
+    planner = VllmPlanner(family, folder, arguments, count, store or AdapterStore(work / "adapters"))
+    specs = [planner.shared(sharing)] if sharing else []
+    specs += [planner.checkpoint(tier) for tier in checkpoints]
+    return [replace(spec, by_priority=engine_priority, writes_json=json) for spec in specs]

@@ -8,14 +8,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import orjson
-
 from alphatier_server.engines.adapters import RuntimeAdapters
+from alphatier_server.engines.api import EngineApi, HealthCheck
 from alphatier_server.engines.engine import EngineContext
-from alphatier_server.engines.health import HealthCheck
-from alphatier_server.engines.keys import bearer, header_lines
 from alphatier_server.engines.spec import EngineSpec
-from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
+from alphatier_server.errors import EngineError
 from alphatier_server.replicas.replica import Replica
 
 START_LIMIT_SECONDS = 1800.0
@@ -33,20 +30,18 @@ class EngineProcess:
 
     def __init__(self, spec: EngineSpec, context: EngineContext, name: str) -> None:
         self.spec = spec
-        self.name = name
         self.answers = False
         """Whether it has come up; what it can do now is `health`'s to say."""
         self._context = context
         self._port_holder = _hold_free_port()
         self._port: int = self._port_holder.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        self._key = secrets.token_urlsafe(32) if spec.key_variable is not None else None
+        self._key = secrets.token_urlsafe(32) if spec.kind == "vllm" else None
         self._process: asyncio.subprocess.Process | None = None
-        headers = bearer(self._key)
-        self.health = HealthCheck(self.url, headers, context.client, context.pool.settings)
-        self.adapters = RuntimeAdapters(name, self.url, headers, context.client)
+        self.api = EngineApi(name, f"http://127.0.0.1:{self._port}", self._key, context.client)
+        self.health = HealthCheck(self.api, context.pool.settings)
+        self.adapters = RuntimeAdapters(self.api)
         for adapter in spec.adapters:
-            self.adapters.found(spec.models[adapter.tier], adapter.sha256)
+            self.adapters.found(adapter.public, adapter.sha256)
 
     async def start(self, log_file: Path, devices: Mapping[str, str]) -> None:
         """Start the process. One that is being started when this is cancelled is ended too. Raises EngineError."""
@@ -61,10 +56,10 @@ class EngineProcess:
             await self.stop()
             raise
 
-    async def ended(self) -> None:
-        """Wait until the process has ended."""
+    async def ended(self) -> int:
+        """Wait until the process has ended. Returns its status."""
         assert self._process is not None
-        await self._process.wait()
+        return await self._process.wait()
 
     async def stop(self) -> None:
         """End the guard, which ends the engine. Also when this task is being cancelled."""
@@ -81,56 +76,47 @@ class EngineProcess:
 
     async def until_ready(self) -> None:
         """Wait until it answers, and has loaded what it loads only when asked to. Raises EngineError."""
-        while not await self._answers():  # noqa: ASYNC110 - another process's state, nothing to wait on
+        while not await self.health.answers():  # noqa: ASYNC110 - another process's state, nothing to wait on
             await asyncio.sleep(_POLL_SECONDS)
         self.health.judge(True)
         for model in self.spec.preload:
-            await self._preload(model)
-
-    async def _answers(self) -> bool:
-        try:
-            return await self.health.answers()
-        except NoDescriptors:
-            return False
+            status, text = await self.api.post("/load_model", {"model": model}, START_LIMIT_SECONDS)
+            if status >= 400 or '"status": "error"' in text:  # an event of the answer says that it cannot
+                raise EngineError(f"engine {self.api.name} cannot load {model}: {text[-500:]}")
 
     def missing(self, spec: EngineSpec) -> bool:
-        """Whether the process lacks an adapter of `spec`."""
-        return any(
-            self.adapters.name_of(spec.models[adapter.tier], adapter.sha256) is None for adapter in spec.adapters
-        )
+        return any(self.adapters.lacks(adapter) for adapter in spec.adapters)
 
     def models(self, spec: EngineSpec) -> dict[str, str]:
         """The tiers of `spec` under the names that this process has for them."""
-        checksums = {adapter.tier: adapter.sha256 for adapter in spec.adapters}
-        names: dict[str, str] = {}
+        checksums = {adapter.public: adapter.sha256 for adapter in spec.adapters}
+        names: dict[str, str | None] = {}
         for tier, public in spec.models.items():
-            if tier in checksums:
-                name = self.adapters.name_of(public, checksums[tier])
+            if public in checksums:
+                names[tier] = self.adapters.name_of(public, checksums[public])
             else:
-                name = self.spec.base_name if spec.base_name == public else public
-            if name is not None:
-                names[tier] = name
-        return names
+                names[tier] = self.spec.base_name if spec.base_name == public else public
+        return {tier: name for tier, name in names.items() if name is not None}
 
     def replica(self, draining: bool) -> Replica:
-        """Its replica, before it is up."""
         is_vllm = self.spec.kind == "vllm"
         return Replica(
-            name=self.name,
-            url=self.url,
+            name=self.api.name,
+            url=self.api.url,
             family=self.spec.family,
             models=self.models(self.spec),
             continuous_usage=is_vllm,
             adds_metrics=is_vllm,
             by_priority=self.spec.by_priority,
-            headers=header_lines(bearer(self._key)),
+            writes_json=self.spec.writes_json,
+            headers=self.api.header_lines,
             draining=draining,
         )
 
     async def _spawn(self, log_file: Path, devices: Mapping[str, str]) -> asyncio.subprocess.Process:
         guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
         # in the environment, as everybody on the machine may read a command line
-        key = {self.spec.key_variable: self._key} if self.spec.key_variable and self._key else {}
+        key = {"VLLM_API_KEY": self._key} if self._key is not None else {}
         try:
             log_file.parent.mkdir(parents=True, exist_ok=True)
             with log_file.open("ab") as log:
@@ -144,20 +130,7 @@ class EngineProcess:
                     start_new_session=True,  # Ctrl-C is the gateway's to handle
                 )
         except OSError as error:
-            raise EngineError(f"engine {self.name} cannot be started: {error}") from error
-
-    async def _preload(self, model: str) -> None:
-        """Have the engine load a model now. It says so by an event of its answer, not by status, when it cannot."""
-        document = orjson.dumps({"model": model})
-        try:
-            answer = await self._context.client.fetch(
-                "POST", f"{self.url}/load_model", body=document, timeout=START_LIMIT_SECONDS
-            )
-        except UpstreamError as error:
-            raise EngineError(f"engine {self.name} broke off while it loaded {model}: {error}") from error
-        text = answer.body.decode("utf-8", "replace")
-        if answer.status >= 400 or '"status": "error"' in text:
-            raise EngineError(f"engine {self.name} cannot load {model}: {text.strip()[-500:]}")
+            raise EngineError(f"engine {self.api.name} cannot be started: {error}") from error
 
 
 def _hold_free_port() -> socket.socket:

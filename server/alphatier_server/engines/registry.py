@@ -5,11 +5,13 @@ Which engines there should be is decided elsewhere (`fleet`).
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
+from alphatier_models import FamilyError
 from alphatier_server.engines.engine import Engine, EngineContext
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.errors import EngineError
@@ -30,65 +32,61 @@ class EngineRegistry:
 
     def __init__(self, context: EngineContext, on_failure: Callable[[BaseException], None]) -> None:
         self._context = context
+        self._pool = context.pool
         self._on_failure = on_failure
-        self._engines: dict[str, Engine] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._tasks: dict[Engine, asyncio.Task[None]] = {}
+        self._jobs: set[asyncio.Task[Any]] = set()
 
     def __iter__(self) -> Iterator[Engine]:
-        return iter(list(self._engines.values()))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._engines
+        return iter([engine for engine in self._tasks if not engine.removed])
 
     def find(self, name: str) -> Engine:
         """The engine of that name or at that URL. Raises UnknownEngine."""
-        for engine in self._engines.values():
+        for engine in self:
             if name in (engine.name, engine.url):
                 return engine
         raise UnknownEngine(name)
 
     def begin(self, engine: Engine) -> None:
-        """Start its task."""
+        """Start its task. One that replaces another of its name gets a new one: both are there for a while."""
         for known in self:
             if known.error is not None and known.key == engine.key:  # given up; this is the next attempt
-                del self._engines[known.name], self._tasks[known.name]
-        engine.name = self._unique(engine.name)
-        self._engines[engine.name] = engine
-        self._tasks[engine.name] = asyncio.create_task(self._run(engine))
+                known.removed = True
+                del self._tasks[known]
+        taken = {known.name for known in self._tasks}
+        names = itertools.chain([engine.name], (f"{engine.name}~{number}" for number in itertools.count(2)))
+        engine.name = next(name for name in names if name not in taken)
+        self._tasks[engine] = asyncio.create_task(self._run(engine))
 
     def drain(self, engine: Engine) -> None:
         """Give it no new requests, and remove it when its last one has ended."""
         if engine.draining:
             return
         engine.draining = True
-        with self._context.pool.batch():
+        with self._pool.batch():
             for name in engine.replicas():
-                self._context.pool.drain(name)
+                self._pool.drain(name)
         self.job(self._remove_when_idle(engine))
 
     async def remove(self, engine: Engine) -> None:
         """End it if it runs here, and forget it."""
-        if self._engines.get(engine.name) is not engine:
+        if engine.removed:
             return
-        del self._engines[engine.name]
+        engine.removed = True
         engine.error = engine.error or f"engine {engine.name} was removed"
         engine.settled.set()
-        names, task = engine.replicas(), self._tasks[engine.name]
-        with self._context.pool.batch():
-            for name in names:
-                self._context.pool.remove(name)
+        names, task = engine.replicas(), self._tasks[engine]
+        self._forget_replicas(names)
         task.cancel()
         await asyncio.wait({task})
-        for name in names:  # the engine's task may have said something more
-            self._context.pool.remove(name)
-        del self._tasks[engine.name]
+        self._forget_replicas(names)  # the engine's task may have said something more
+        del self._tasks[engine]
         self._context.report(f"engine {engine.name} was removed")
 
     async def idle(self, names: Sequence[str]) -> None:
         """Wait until no request is open on these replicas, or the drain limit is over."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._context.pool.settings.drain_limit):
+            async with asyncio.timeout(self._pool.settings.drain_limit):
                 while any(self._context.busy(name, None) for name in names):  # noqa: ASYNC110 - other processes count too
                     await asyncio.sleep(POLL_SECONDS)
 
@@ -100,40 +98,43 @@ class EngineRegistry:
         if failed:
             raise EngineError(f"Nothing was changed, as a new engine does not start. {failed[0]}")
 
-    async def unload_unused(self) -> bool:
-        """Unload what no tier needs and no request uses. Returns whether anything is left to be unloaded."""
-        left = [(engine, replica, model) for engine in self for replica, model in engine.unused()]
-        for engine, replica, model in left:
-            if not self._context.busy(replica, model):
-                await self._unload(engine, model)
-        return bool(left)
+    async def unload_unused(self, lock: asyncio.Lock) -> None:
+        """Unload what no tier needs, each when its last request has ended; holding `lock` for each attempt."""
+        left = True
+        while left:
+            async with lock:
+                left = await self._unload_idle()
+            await asyncio.sleep(POLL_SECONDS)
 
-    def job(self, work: Coroutine[Any, Any, None]) -> None:
+    def job(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Do it beside everything else; `close` ends it."""
-        task = asyncio.create_task(work)
+        self.follow(asyncio.create_task(coroutine))
+
+    def follow(self, task: "asyncio.Task[Any]") -> None:
+        """Nobody else waits for it: report how it fails."""
         self._jobs.add(task)
         task.add_done_callback(self._job_done)
 
     async def close(self) -> None:
-        """End all engines that run here, and forget the others."""
         tasks = [*self._jobs, *self._tasks.values()]
         for task in tasks:
             if not task.cancelling():  # a second time would cut short how an engine is ended
                 task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def status(self, engine: Engine) -> dict[str, Any]:
-        """What the admin API shows of it."""
-        replicas = [replica for replica in self._context.pool.replicas if replica.name in engine.replicas()]
+    def status(self) -> list[dict[str, Any]]:
+        return [self._status(engine) for engine in self]
+
+    def _status(self, engine: Engine) -> dict[str, Any]:
+        replicas = [replica for replica in self._pool.replicas if replica.name in engine.replicas()]
         up = any(replica.up for replica in replicas)
         state = "up" if up else "down" if engine.settled.is_set() else "loading"
-        state = "failed" if engine.error else "draining" if engine.draining else state
         return {
             "name": engine.name,
             "url": engine.url,
             "managed": isinstance(engine, ManagedEngine),
             "origin": engine.origin,
-            "state": state,
+            "state": "failed" if engine.error else "draining" if engine.draining else state,
             "error": engine.error,
             "replicas": [
                 {
@@ -161,20 +162,17 @@ class EngineRegistry:
                 log.exception("the supervision of engine %s failed", engine.name)
                 faults = 1 if time.monotonic() - began > LONGEST_PAUSE_SECONDS else faults + 1
                 pause = min(LONGEST_PAUSE_SECONDS, 2.0 ** (faults - 1))
-                self._take_out(engine, f"failed ({type(error).__name__}, see the log); trying again in {pause:g} s")
+                why = f"failed ({type(error).__name__}, see the log); trying again in {pause:g} s"
+                self._context.report(f"the supervision of engine {engine.name} {why}")
+                with self._pool.batch():
+                    for name in engine.replicas():
+                        self._pool.set_up(name, False)
                 await asyncio.sleep(pause)
-
-    def _take_out(self, engine: Engine, why: str) -> None:
-        with self._context.pool.batch():
-            for name in engine.replicas():
-                self._context.pool.set_up(name, False)
-        self._context.report(f"the supervision of engine {engine.name} {why}")
 
     def _give_up(self, engine: Engine, error: EngineError) -> None:
         engine.error = str(error)
         engine.settled.set()
-        for name in engine.replicas():
-            self._context.pool.remove(name)
+        self._forget_replicas(engine.replicas())
         if engine.origin == "config" and not engine.held and not self._replaceable(engine):
             self._on_failure(error)
         else:
@@ -184,32 +182,35 @@ class EngineRegistry:
         """Whether others serve all that this engine should have served."""
         if not isinstance(engine, ManagedEngine):
             return True
-        up = [
-            replica for replica in self._context.pool.replicas if replica.up and replica.family == engine.spec.family
-        ]
+        up = [replica for replica in self._pool.replicas if replica.up and replica.family == engine.spec.family]
         return all(any(tier in replica.models for replica in up) for tier in engine.spec.models)
+
+    def _forget_replicas(self, names: Sequence[str]) -> None:
+        with self._pool.batch():
+            for name in names:
+                self._pool.remove(name)
 
     async def _remove_when_idle(self, engine: Engine) -> None:
         self._context.report(f"engine {engine.name} is draining")
         await self.idle(engine.replicas())
         await self.remove(engine)
 
-    async def _unload(self, engine: Engine, model: str) -> None:
-        try:
-            await engine.unload(model)
-            self._context.report(f"engine {engine.name} has unloaded {model}")
-        except EngineError as error:
-            self._context.report(str(error))
+    async def _unload_idle(self) -> bool:
+        """Returns whether anything is left to be unloaded."""
+        left = [(engine, replica, model) for engine in self for replica, model in engine.unused()]
+        for engine, replica, model in left:
+            if not self._context.busy(replica, model):
+                try:
+                    await engine.unload(model)
+                    self._context.report(f"engine {engine.name} has unloaded {model}")
+                except EngineError as error:
+                    self._context.report(str(error))
+        return bool(left)
 
-    def _job_done(self, task: asyncio.Task[None]) -> None:
+    def _job_done(self, task: asyncio.Task[Any]) -> None:
         self._jobs.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, EngineError | FamilyError):
+            self._context.report(str(error))
+        elif error is not None:
             log.error("a change of the engines failed", exc_info=error)
-
-    def _unique(self, name: str) -> str:
-        """An engine that replaces one of its name gets another: both are there for a while."""
-        number = 2
-        unique = name
-        while unique in self._engines or unique in self._tasks:
-            unique, number = f"{name}~{number}", number + 1
-        return unique

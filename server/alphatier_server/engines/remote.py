@@ -9,9 +9,9 @@ import orjson
 
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versioned
+from alphatier_server.engines.api import EngineApi, HealthCheck
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
-from alphatier_server.engines.health import HealthCheck
-from alphatier_server.engines.keys import bearer, header_lines
+from alphatier_server.engines.spec import EngineSpec, writes_json
 from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
@@ -33,26 +33,27 @@ class RemoteEngine(Engine):
         families: Mapping[str, Family],
         folders: Mapping[str, Path],
         context: EngineContext,
-        *,
         api_key: str | None = None,
     ) -> None:
         super().__init__(settings.label())
         assert settings.url is not None
         self._settings = settings
-        self._url = settings.url
         self._families = families
         self._folders = folders
         self._context = context
-        self._headers = bearer(api_key)
-        self._health = HealthCheck(self._url, self._headers, context.client, context.pool.settings)
-        self._adapters = RuntimeAdapters(self.name, self._url, self._headers, context.client)
+        self._api = EngineApi(self.name, settings.url, api_key, context.client)
+        self._health = HealthCheck(self._api, context.pool.settings)
+        self._adapters = RuntimeAdapters(self._api)
         self._cards: Cards = []
         self._reported: dict[str, str] = {}
 
     @property
     def url(self) -> str:
-        """Its URL."""
-        return self._url
+        return self._api.url
+
+    @property
+    def _listed(self) -> set[str]:
+        return {str(card.get("id")) for card in self._cards}
 
     def replicas(self) -> list[str]:
         """One for each family that it was seen to serve."""
@@ -61,7 +62,6 @@ class RemoteEngine(Engine):
         ]
 
     async def run(self) -> None:
-        """Check its health and its list of models again and again."""
         try:
             while True:
                 await self._check()
@@ -71,37 +71,29 @@ class RemoteEngine(Engine):
 
     async def _check(self) -> None:
         loaded = set(self._adapters.loaded)
-        try:
-            cards = await self._ask()
-        except NoDescriptors:  # the gateway's own trouble; it says nothing about the engine
-            self._report(_HEALTH, f"engine {self._url} cannot be checked: no file descriptor is left")
-            return
+        cards = await self._ask()
         changed = self._health.judge(cards is not None)
         if cards is None:
             self._failed(changed)
             return
         self._cards = cards
-        self._adapters.lost(loaded - {str(card.get("id")) for card in cards})
+        self._adapters.lost(loaded - self._listed)
         if self._settings.load_adapters:
             await self._load_missing()
         self._publish()
         self.settled.set()
 
-    async def prepare(self, change: FamilyChange) -> None:
-        """Load the new family's adapters, where the engine takes orders."""
+    async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None:
         if self._settings.load_adapters and self._health.healthy and change.new is not None:
             await self._load(change.new, change.folder)
 
-    def commit(self, change: FamilyChange) -> None:
-        """Serve the tiers of the new family, as far as the engine lists them."""
-        name = self._replica(change.name)
+    def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
         if change.new is None:
-            self._context.pool.drain(name)
+            self._context.pool.drain(self._replica(change.name))
         elif self._health.healthy:
             self._publish_family(change.new)
 
     def unused(self) -> list[tuple[str, str]]:
-        """Adapters that this gateway has loaded and no tier needs."""
         wanted = {
             versioned(f"{family.name}:{tier.name}", tier.sha256)
             for family in self._families.values()
@@ -113,38 +105,34 @@ class RemoteEngine(Engine):
         ]
 
     async def unload(self, model: str) -> None:
-        """Let go of an adapter."""
         await self._adapters.unload(model)
         self._cards = [card for card in self._cards if card.get("id") != model]
 
     async def _ask(self) -> Cards | None:
         if not await self._health.answers():
-            self._report(_HEALTH, f"engine {self._url} does not answer yet; asking again")
+            self._report(_HEALTH, f"engine {self.url} does not answer yet; asking again")
             return None
-        limit = self._context.pool.settings.health_timeout
         try:
-            answer = await self._context.client.fetch(
-                "GET", f"{self._url}/v1/models", headers=self._headers, timeout=limit
-            )
+            answer = await self._api.get("/v1/models", self._context.pool.settings.health_timeout)
             if answer.status != 200:
                 raise ValueError(f"HTTP status {answer.status}")
             return [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
         except NoDescriptors:
-            raise
+            return self._cards if self._health.healthy else None
         except (UpstreamError, ValueError, KeyError, TypeError) as error:
             text = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
-            self._report(_HEALTH, f"engine {self._url} does not list its models yet ({text:.100}); asking again")
+            self._report(_HEALTH, f"engine {self.url} does not list its models yet ({text:.100}); asking again")
             return None
 
     def _failed(self, changed: bool) -> None:
-        pool = self._context.pool
+        context = self._context
         for name in self.replicas():
-            self._context.metrics.health_check_failures.labels(name).inc()
+            context.metrics.health_check_failures.labels(name).inc()
             if changed:
-                self._context.metrics.replica_ejections.labels(name, "health").inc()
-                pool.set_up(name, False)
+                context.metrics.replica_ejections.labels(name, "health").inc()
+                context.pool.set_up(name, False)
         if changed:  # it may be another process when it comes back, with nothing loaded
-            self._adapters = RuntimeAdapters(self.name, self._url, self._headers, self._context.client)
+            self._adapters = RuntimeAdapters(self._api)
 
     def _publish(self) -> None:
         if not self._health.healthy:
@@ -156,21 +144,22 @@ class RemoteEngine(Engine):
                     self._publish_family(family)
 
     def _publish_family(self, family: Family) -> None:
-        offered = [*(str(card.get("id")) for card in self._cards), *self._adapters.loaded]
-        models = served_tiers(family, offered)
+        models = served_tiers(family, self._listed.union(self._adapters.loaded))
+        folder = self._folders.get(family.name)
         wanted = Replica(
             self._replica(family.name),
-            self._url,
+            self.url,
             family.name,
             models,
             continuous_usage=any(card.get("owned_by") == "vllm" for card in self._cards),
             by_priority=self._settings.priority,
-            headers=header_lines(self._headers),
+            writes_json=folder is None or writes_json(family, folder),
+            headers=self._api.header_lines,
             up=bool(models),
             draining=self.draining,
         )
         self._context.pool.put(wanted)
-        self._report(f"tiers of {family.name}", _summary(self._url, family, models, self._cards))
+        self._report(f"tiers of {family.name}", self._summary(family, models))
 
     async def _load_missing(self) -> None:
         for family in list(self._families.values()):
@@ -180,21 +169,18 @@ class RemoteEngine(Engine):
                 self._report(f"adapters of {family.name}", str(error))
 
     async def _load(self, family: Family, folder: Path) -> None:
-        listed = {str(card.get("id")) for card in self._cards}
+        listed = self._listed
         for tier in family.tiers:
             if tier.layout != "adapter" or tier.path is None or tier.sha256 is None:
                 continue
-            public = f"{family.name}:{tier.name}"
-            name = versioned(public, tier.sha256)
+            adapter = Adapter(f"{family.name}:{tier.name}", tier.sha256, (folder / tier.path).resolve())
+            name = versioned(adapter.public, adapter.sha256)
             if name in listed:
-                self._adapters.found(name, tier.sha256)
-            elif self._adapters.name_of(public, tier.sha256) is None:
+                self._adapters.found(name, adapter.sha256)
+            elif self._adapters.lacks(adapter):
                 # whose weights the engine has under the plain name is not known
-                self._adapters.forbid(public)
-                path = (folder / tier.path).resolve()
-                self._cards.append(
-                    {"id": await self._adapters.load(public, Adapter(tier.name, tier.sha256, path, 0))}
-                )
+                self._adapters.forbid(adapter.public)
+                self._cards.append({"id": await self._adapters.load(adapter)})
 
     def _replica(self, family: str) -> str:
         return f"{family}@{self.name}"
@@ -205,6 +191,16 @@ class RemoteEngine(Engine):
             self._reported[about] = text
             self._context.report(text)
 
+    def _summary(self, family: Family, models: Mapping[str, str]) -> str:
+        if models:
+            return f"engine {self.url} serves {len(models)} of {len(family.tiers)} tiers of {family.name}"
+        offered = ", ".join(str(card.get("id")) for card in self._cards) or "nothing"
+        return (
+            f"engine {self.url} serves no tier of {family.name} (it offers {offered}); "
+            f"let it serve the names {family.name}:<tier>, e.g. "
+            f"--lora-modules '{family.name}:{family.default_tier}=PATH'"
+        )
+
 
 def served_tiers(family: Family, ids: Iterable[str]) -> dict[str, str]:
     """Which tiers the engine serves: tier name -> the engine's model name.
@@ -213,12 +209,8 @@ def served_tiers(family: Family, ids: Iterable[str]) -> dict[str, str]:
     `<family>:<tier>` or `<tier>`; the base tier also under the base's own name.
     """
     offered = set(ids)
-    served: dict[str, str] = {}
-    for tier in family.tiers:
-        match = next((name for name in _names(family, tier) if name in offered), None)
-        if match is not None:
-            served[tier.name] = match
-    return served
+    matches = {tier.name: [name for name in _names(family, tier) if name in offered] for tier in family.tiers}
+    return {tier: names[0] for tier, names in matches.items() if names}
 
 
 def _names(family: Family, tier: Tier) -> Iterable[str]:
@@ -229,14 +221,3 @@ def _names(family: Family, tier: Tier) -> Iterable[str]:
     yield tier.name
     if tier.layout == "base":
         yield family.base.model
-
-
-def _summary(url: str, family: Family, models: Mapping[str, str], cards: Cards) -> str:
-    if models:
-        return f"engine {url} serves {len(models)} of {len(family.tiers)} tiers of {family.name}"
-    offered = ", ".join(str(card.get("id")) for card in cards) or "nothing"
-    return (
-        f"engine {url} serves no tier of {family.name} (it offers {offered}); "
-        f"let it serve the names {family.name}:<tier>, e.g. "
-        f"--lora-modules '{family.name}:{family.default_tier}=PATH'"
-    )

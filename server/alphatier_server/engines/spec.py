@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from alphatier_models import Family, Tier
 from alphatier_models.files import base_folder
+from alphatier_models.vocabulary import can_write_json
 from alphatier_server.engines.adapters import Adapter
 from alphatier_server.errors import EngineError
 
@@ -17,7 +19,7 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_DO_NOT_TRACK": "
 """Engines tell nobody what they do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EngineSpec:
     """One engine to run: the command (given a port), its environment, and what it will serve."""
 
@@ -27,9 +29,9 @@ class EngineSpec:
     models: dict[str, str]
     """Tier name -> the model name under which the engine serves it."""
     command: Callable[[int], list[str]]
-    environment: dict[str, str] = field(default_factory=dict)
-    key_variable: str | None = None
-    """The environment variable with the API key that the engine demands; None where it demands none."""
+    environment: dict[str, str]
+    shape: tuple[str, ...]
+    """What cannot be changed while the engine runs. Two specs of one shape differ in their adapters only."""
     preload: tuple[str, ...] = ()
     """Models that the engine loads only when asked to (`transformers serve`)."""
     adapters: tuple[Adapter, ...] = ()
@@ -42,14 +44,24 @@ class EngineSpec:
     """How many GPUs it takes; 0 where it runs without one."""
     by_priority: bool = False
     """Whether it heeds the priority of each request."""
-    shape: tuple[str, ...] = ()
-    """What cannot be changed while the engine runs. Two specs of one shape differ in their adapters only."""
+    writes_json: bool = True
+    """Whether the vocabulary holds what a JSON object needs."""
 
 
 def model_location(family: Family, folder: Path) -> str:
     """What an engine is told to load: the base's folder if it is one, else its hub id."""
     local = base_folder(family, folder)
     return str(local.resolve()) if local is not None else family.base.model
+
+
+def writes_json(family: Family, folder: Path) -> bool:
+    """Whether the family's models can write a JSON object; true where that cannot be told."""
+    local = base_folder(family, folder)
+    return local is None or _can_write_json(local) is not False
+
+
+_can_write_json = cache(can_write_json)
+"""Of a folder, looked at once: engines are shown again every few seconds."""
 
 
 def tier_folder(tier: Tier, folder: Path) -> Path:

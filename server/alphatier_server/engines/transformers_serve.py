@@ -22,11 +22,17 @@ def transformers_engine(family: Family, folder: Path, work: Path, arguments: Seq
         keep = ["--model-timeout", str(10**9)]
         return [sys.executable, "-m", "transformers.cli.transformers", "serve", *address, *keep, *arguments]
 
-    name = f"{family.name}-transformers"
     weights = [family.base.identity, *(f"{tier.name}={tier.sha256}" for tier in family.tiers)]
-    shape = ("transformers", *arguments, *weights)
-    preload = tuple(models.values())
-    return EngineSpec(name, "transformers", family.name, models, command, dict(QUIET), preload=preload, shape=shape)
+    return EngineSpec(
+        name=f"{family.name}-transformers",
+        kind="transformers",
+        family=family.name,
+        models=models,
+        command=command,
+        environment=dict(QUIET),
+        preload=tuple(models.values()),
+        shape=("transformers", *arguments, *weights),
+    )
 
 
 def _loadable(family: Family, tier: Tier, folder: Path, work: Path) -> str:

@@ -4,18 +4,19 @@ https://docs.vllm.ai/en/latest/cli/serve.html
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
-from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, visible_gpus
+from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, values_of, visible_gpus
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
+from alphatier_server.engines.vllm_cpu import cpu_environment
 from alphatier_server.errors import EngineError
 
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
@@ -26,112 +27,111 @@ _MAX_ADAPTERS_IN_BATCH = 8
 _SPARE_ADAPTERS = 8
 
 
-def adapters_engine(
-    family: Family,
-    folder: Path,
-    tiers: list[Tier],
-    engines: int,
-    arguments: Sequence[str],
-    store: AdapterStore | None,
-) -> EngineSpec:
-    """The vLLM of the base and all adapters, `tiers`; `engines` share the machine."""
-    models = {tier.name: f"{family.name}:{tier.name}" for tier in tiers}
-    adapters = [_adapter(family, tier, folder, store) for tier in tiers if tier.layout == "adapter"]
-    base_tiers = [tier.name for tier in tiers if tier.layout == "base"]
-    served = [models[name] for name in base_tiers] or [f"{family.name}:base-weights"]
-    model = model_location(family, folder)
-    options = ["--served-model-name", *served]
-    if family.base.revision:
-        options += ["--revision", family.base.revision]
-    spec = _vllm(f"{family.name}-vllm", family, model, models, options, engines, arguments)
-    spec = replace(spec, base_name=served[0], shape=(*spec.shape, family.base.identity))
-    return _with_adapters(spec, adapters, arguments) if adapters else spec
+@dataclass(frozen=True)
+class VllmPlanner:
+    """Plans the vLLMs of one family. Raises EngineError."""
 
+    family: Family
+    folder: Path
+    arguments: Sequence[str]
+    """They end each command line, so that the operator's win."""
+    engines: int
+    """How many share the machine."""
+    store: AdapterStore
+    """Adapters are read from here where it has them."""
 
-def _with_adapters(spec: EngineSpec, adapters: list[Adapter], arguments: Sequence[str]) -> EngineSpec:
-    rank = _asked_rank(arguments) or _lora_rank(adapters)
-    modules = [json.dumps({"name": spec.models[a.tier], "path": str(a.path)}) for a in adapters]
-    # one slot more than there are adapters, so that new weights need not wait for the last request on old ones
-    slots = min(len(adapters) + 1, _MAX_ADAPTERS_IN_BATCH)
-    options = ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(slots)]
-    options += ["--max-cpu-loras", str(len(adapters) + _SPARE_ADAPTERS), "--lora-modules", *modules]
+    def shared(self, tiers: list[Tier]) -> EngineSpec:
+        """The vLLM of the base and all adapters, `tiers`."""
+        family = self.family
+        models = {tier.name: f"{family.name}:{tier.name}" for tier in tiers}
+        served = [models[tier.name] for tier in tiers if tier.layout == "base"] or [f"{family.name}:base-weights"]
+        revision = ["--revision", family.base.revision] if family.base.revision else []
+        adapters = [self._adapter(tier) for tier in tiers if tier.layout == "adapter"]
+        rank = (_asked_rank(self.arguments) or _lora_rank(adapters)) if adapters else None
+        return self._spec(
+            f"{family.name}-vllm",
+            model_location(family, self.folder),
+            ["--served-model-name", *served, *revision],
+            adapters,
+            rank,
+            models=models,
+            base_name=served[0],
+            weights=(family.base.identity, *(["adapters"] if adapters else [])),
+        )
 
-    def command(port: int) -> list[str]:
-        plain = spec.command(port)
-        end = len(plain) - len(arguments)
-        return [*plain[:end], *options, *plain[end:]]
+    def checkpoint(self, tier: Tier) -> EngineSpec:
+        """The vLLM of one checkpoint."""
+        name = f"{self.family.name}:{tier.name}"
+        return self._spec(
+            f"{self.family.name}-{tier.name}-vllm",
+            str(tier_folder(tier, self.folder)),
+            ["--served-model-name", name],
+            models={tier.name: name},
+            weights=(str(tier.sha256),),
+        )
 
-    return replace(
-        spec,
-        command=command,
-        environment={**spec.environment, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"},
-        adapters=tuple(adapters),
-        max_lora_rank=rank,
-        shape=(*spec.shape, "adapters"),
-    )
+    def _spec(
+        self,
+        name: str,
+        model: str,
+        options: list[str],
+        adapters: Sequence[Adapter] = (),
+        rank: int | None = None,
+        *,
+        weights: tuple[str, ...],
+        **more: Any,
+    ) -> EngineSpec:
+        if any(argument.partition("=")[0] == "--api-key" for argument in self.arguments):
+            raise EngineError(
+                "--api-key is no argument to add: every vLLM that is started here gets a key of its own."
+            )
+        gpus = 0 if _vllm_runs_on_cpu() else gpus_per_engine(self.arguments)
+        reasoning = _reasoning_options(self.family, Path(model))
+        options = [*options, "--enable-per-request-metrics", *reasoning, *self._machine_options(Path(model), gpus)]
+        environment = {**QUIET, **(cpu_environment(self.engines) if _vllm_runs_on_cpu() else {})}
+        if adapters:
+            environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
 
+        def command(port: int) -> list[str]:
+            # The console script `vllm` does not start where the distribution is called vllm-cpu.
+            entry = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", model]
+            address = ["--host", "127.0.0.1", "--port", str(port)]
+            return [*entry, *address, *options, *self._adapter_options(adapters, rank), *self.arguments]
 
-def _adapter(family: Family, tier: Tier, folder: Path, store: AdapterStore | None) -> Adapter:
-    assert tier.sha256 is not None
-    copy = store.path(family.name, tier.name, tier.sha256) if store is not None else None
-    path = copy or tier_folder(tier, folder)
-    return Adapter(tier.name, tier.sha256, path, _rank(path))
+        return EngineSpec(
+            name=name,
+            kind="vllm",
+            family=self.family.name,
+            command=command,
+            environment=environment,
+            shape=("vllm", *reasoning, *self.arguments, *weights),
+            adapters=tuple(adapters),
+            max_lora_rank=rank,
+            gpus=gpus,
+            **more,
+        )
 
+    def _adapter(self, tier: Tier) -> Adapter:
+        assert tier.sha256 is not None
+        public = f"{self.family.name}:{tier.name}"
+        adapter = self.store.newest(Adapter(public, tier.sha256, tier_folder(tier, self.folder)))
+        return replace(adapter, rank=_rank(adapter.path))
 
-def checkpoint_engine(family: Family, folder: Path, tier: Tier, engines: int, arguments: Sequence[str]) -> EngineSpec:
-    """The vLLM of one checkpoint; `engines` share the machine."""
-    name = f"{family.name}:{tier.name}"
-    spec = _vllm(
-        f"{family.name}-{tier.name}-vllm",
-        family,
-        str(tier_folder(tier, folder)),
-        {tier.name: name},
-        ["--served-model-name", name],
-        engines,
-        arguments,
-    )
-    return replace(spec, shape=(*spec.shape, str(tier.sha256)))
+    def _machine_options(self, model: Path, gpus: int) -> list[str]:
+        if _vllm_runs_on_cpu():
+            return ["--enforce-eager", "--dtype", _dtype(model)]
+        sharing = engines_per_gpu(self.engines, gpus, len(visible_gpus()))
+        return ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"] if sharing > 1 else []
 
-
-def _vllm(
-    name: str,
-    family: Family,
-    model: str,
-    models: dict[str, str],
-    options: list[str],
-    engines: int,
-    arguments: Sequence[str],
-) -> EngineSpec:
-    if any(argument.partition("=")[0] == "--api-key" for argument in arguments):
-        raise EngineError("--api-key is no argument to add: every vLLM that is started here gets a key of its own.")
-    options = [*options, "--enable-per-request-metrics"]
-    options += _reasoning_options(family, Path(model))
-    on_cpu = _vllm_runs_on_cpu()
-    gpus = 0 if on_cpu else gpus_per_engine(arguments)
-    if on_cpu:
-        options += ["--enforce-eager", "--dtype", _dtype(Path(model))]
-    elif (sharing := engines_per_gpu(engines, gpus, len(visible_gpus()))) > 1:
-        options += ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"]
-
-    def command(port: int) -> list[str]:
-        # The console script `vllm` does not start where the distribution is called vllm-cpu.
-        entry = "vllm.entrypoints.launchers.api_server.entry"
-        address = ["--host", "127.0.0.1", "--port", str(port)]
-        return [sys.executable, "-m", entry, "--model", model, *address, *options, *arguments]
-
-    environment = {**QUIET, **(_cpu_environment(engines) if on_cpu else {})}
-    shape = ("vllm", *_reasoning_options(family, Path(model)), *arguments)
-    return EngineSpec(
-        name,
-        "vllm",
-        family.name,
-        models,
-        command,
-        environment,
-        key_variable="VLLM_API_KEY",
-        gpus=gpus,
-        shape=shape,
-    )
+    def _adapter_options(self, adapters: Sequence[Adapter], rank: int | None) -> list[str]:
+        """Those of the moment: what was loaded since is read from its copy."""
+        if not adapters:
+            return []
+        modules = [json.dumps({"name": a.public, "path": str(self.store.newest(a).path)}) for a in adapters]
+        # one slot more than there are adapters, so that new weights need not wait for the last request on old ones
+        slots = min(len(adapters) + 1, _MAX_ADAPTERS_IN_BATCH)
+        options = ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(slots)]
+        return [*options, "--max-cpu-loras", str(len(adapters) + _SPARE_ADAPTERS), "--lora-modules", *modules]
 
 
 def _reasoning_options(family: Family, model: Path) -> list[str]:
@@ -165,7 +165,7 @@ def _rank(adapter: Path) -> int:
         raise EngineError(f"{file}: the rank r is no number. Restore it from training.") from error
 
 
-def _lora_rank(adapters: list[Adapter]) -> int:
+def _lora_rank(adapters: Sequence[Adapter]) -> int:
     highest = max(adapter.rank for adapter in adapters)
     for allowed in _VLLM_LORA_RANKS:
         if allowed >= highest:
@@ -175,8 +175,7 @@ def _lora_rank(adapters: list[Adapter]) -> int:
 
 def _asked_rank(arguments: Sequence[str]) -> int | None:
     """`--max-lora-rank` among the operator's own arguments, which win over the gateway's."""
-    words = [word for argument in arguments for word in argument.split("=", 1)]
-    asked = [value for word, value in pairwise(words) if word == "--max-lora-rank"]
+    asked = values_of(arguments, "--max-lora-rank")
     return int(asked[-1]) if asked and asked[-1].isdecimal() else None
 
 
@@ -188,17 +187,10 @@ def _dtype(model: Path) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "auto")
 
 
+@cache
 def _vllm_runs_on_cpu() -> bool:
     try:
         version("vllm-cpu")
     except PackageNotFoundError:
         return False
     return True
-
-
-def _cpu_environment(engines: int) -> dict[str, str]:
-    """Modest defaults; what the operator has set stays."""
-    defaults = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    if engines > 1:
-        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    return {name: value for name, value in defaults.items() if name not in os.environ}

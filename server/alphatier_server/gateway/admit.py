@@ -7,21 +7,23 @@ from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.request import Head
 from alphatier_server.keys.access import Access, Admission, Caller
 from alphatier_server.limits.estimate import estimate
-from alphatier_server.limits.queue import AdmissionQueue, Slot
-from alphatier_server.limits.waiting import CLASSES
+from alphatier_server.limits.queue import AdmissionQueue
+from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.metrics.definitions import Metrics
 
 
 class Admitted:
     """What a request that was let in holds: its place within the key's limits, and its slot."""
 
-    __slots__ = ("_reservation", "_slot", "lines")
+    __slots__ = ("_reservation", "_slot", "lines", "weight")
 
     def __init__(self, reservation: Admission, slot: Slot) -> None:
         self._reservation = reservation
         self._slot = slot
         self.lines = reservation.lines
         """`x-ratelimit-*` headers for the answer, each with its CR LF; empty without limits."""
+        self.weight = slot.weight
+        """As many requests it counts for: the prompts of a batch."""
 
     def close(self, tokens: int | None) -> None:
         """Give both back; `tokens` were used (see Admission)."""
@@ -59,7 +61,9 @@ class Admitter:
         queued = self._queued[caller.priority]
         queued.inc()
         try:
-            slot = await self._queue.enter(tier=(family, tier), key=caller.name, priority=caller.priority)
+            slot = await self._queue.enter(
+                tier=(family, tier), key=caller.name, priority=caller.priority, requests=requests
+            )
         except BaseException as error:
             reservation.close(0)
             if isinstance(error, Overloaded):

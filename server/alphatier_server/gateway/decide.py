@@ -9,9 +9,8 @@ tier wins over an effort, and the answer's headers say so.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 from alphatier_models import EFFORTS, Family, Tier
 from alphatier_server.dialects.efforts import TIER_FIELD, Effort, Selector, TokenBudget, effort_field, string_field
@@ -22,33 +21,28 @@ AUTO = "auto"
 Reason = Literal["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"]
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """The tier that answers a request, and the rule that chose it."""
 
     family: Family
     tier: Tier
     reason: Reason
 
-    @cached_property
+    @property
     def model(self) -> str:
         """The public model name, `<family>:<tier>`."""
         return f"{self.family.name}:{self.tier.name}"
 
-    def headers(self) -> dict[str, str]:
-        """The headers that tell the client what ran."""
-        headers = {
-            "x-alphatier-tier": self.tier.name,
-            "x-alphatier-decision": self.reason,
-        }
-        if self.tier.alpha is not None:
-            headers["x-alphatier-alpha"] = f"{self.tier.alpha:g}"
-        return headers
-
-    @cached_property
+    @property
     def lines(self) -> bytes:
-        """The same as bytes to send, each with its CR LF."""
-        return "".join(f"{name}: {value}\r\n" for name, value in self.headers().items()).encode("latin-1")
+        """Header lines that tell the client what ran, each with its CR LF."""
+        return _lines(self.tier.name, self.tier.alpha, self.reason)
+
+
+@lru_cache
+def _lines(tier: str, alpha: float | None, reason: Reason) -> bytes:
+    told = "" if alpha is None else f"x-alphatier-alpha: {alpha:g}\r\n"
+    return f"x-alphatier-tier: {tier}\r\nx-alphatier-decision: {reason}\r\n{told}".encode("latin-1")
 
 
 def decide(
@@ -123,7 +117,7 @@ def _family(model: Any, families: Mapping[str, Family]) -> tuple[Family, str | N
     name, colon, suffix = model.partition(":")
     if name not in families:
         raise NotFound(
-            f"The model {model!r} does not exist; there are {_listed(_model_names(families))}.",
+            f"The model {model[:80]!r} does not exist; there are {_listed(_model_names(families))}.",
             code="model_not_found",
             param="model",
         )
@@ -165,7 +159,7 @@ def _named_decision(family: Family, selector: Selector) -> Decision:
     except KeyError:
         names = [*(tier.name for tier in family.tiers), AUTO]
         raise NotFound(
-            f"The family {family.name!r} has no tier {selector.value!r} ({selector.place}); "
+            f"The family {family.name!r} has no tier {selector.value[:80]!r} ({selector.place}); "
             f"there are {_listed(names)}.",
             code="model_not_found" if selector.place == "model" else "tier_not_found",
             param=selector.place,

@@ -104,7 +104,7 @@ class Gateway:
         finally:
             self._recorder.close(record)
             if last is not None and not response.disconnected:
-                last()
+                _say_last(last, response, record)
 
     async def _answer(
         self, dialect: Dialect, request: Request, response: ResponseWriter, record: RequestRecord
@@ -124,7 +124,7 @@ class Gateway:
         self._recorder.decided(record, decision)
         refuse_remote_media(body.raw, values, settings.media_hosts)
         record.streamed = _wants_stream(values)
-        if record.streamed and settings.keep_alive:
+        if record.streamed and settings.keep_alive and dialect.keep_alive:
             start = partial(_start, response, dialect, record)
             record.keep_alive = KeepAlive(dialect, response, settings.keep_alive, start)
         record.priority = ENGINE_PRIORITIES[caller.priority]
@@ -155,14 +155,22 @@ async def _within(request: Request, answer: Coroutine[Any, Any, LastBytes]) -> L
         raise
     if seconds is None:
         return await answer
+    left = seconds - (time.perf_counter() - request.arrived)
+    if left <= 0:  # it waited behind another one on its connection
+        answer.close()
+        raise _deadline_exceeded(seconds)
     try:
-        async with asyncio.timeout(seconds - (time.perf_counter() - request.arrived)) as limit:
+        async with asyncio.timeout(left) as limit:
             return await answer
     except TimeoutError:
         if not limit.expired():
             raise
-        words = f"The answer was not complete within the {seconds:g} seconds of X-Request-Timeout."
-        raise DeadlineExceeded(words, code="deadline_exceeded").never_again() from None
+        raise _deadline_exceeded(seconds) from None
+
+
+def _deadline_exceeded(seconds: float) -> GatewayError:
+    words = f"The answer was not complete within the {seconds:g} seconds of X-Request-Timeout."
+    return DeadlineExceeded(words, code="deadline_exceeded").never_again()
 
 
 async def _stream(
@@ -216,6 +224,15 @@ def _whole(
     return partial(response.answer, answer.status, _head(_kind(answer, dialect), dialect, record), client_bytes)
 
 
+def _say_last(last: LastBytes, response: ResponseWriter, record: RequestRecord) -> None:
+    try:
+        last()
+    except Exception:  # the process edge, as in `handle`: what cannot be written must not hang
+        if record.outcome != "gateway_error":  # else it was told of
+            log.exception("the answer to request %s could not be written", record.request_id)
+        response.abort()
+
+
 def _refusal(answer: Answer, answered: bytes, record: RequestRecord) -> GatewayError:
     """The engine's error. Not kept where it is raised: its traceback would hold the frame that holds it."""
     error = engine_error(answer.status, answer.headers, answered)
@@ -242,7 +259,8 @@ def _failed(error: GatewayError, dialect: Dialect, response: ResponseWriter, rec
     if isinstance(error, SentError):
         return response.finish
     if response.started:
-        return partial(response.finish, dialect.error_event(error, record.relay))
+        event = dialect.error_event(error, record.relay)
+        return partial(response.finish, event) if event else response.abort
     record.status = error.status
     head = _head(_JSON, dialect, record) + lines(error.headers)
     return partial(response.answer, error.status, head, dialect.error_body(error, record.request_id))

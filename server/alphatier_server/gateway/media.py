@@ -33,7 +33,8 @@ def refuse_remote_media(raw: bytes, values: Mapping[str, Any], allowed_hosts: Co
     `allowed_hosts` are hosts (`example.org`) or all below one (`*.example.org`), in lower case. A body without
     any such field costs three searches in its bytes.
     """
-    if not (_HINTS[0] in raw or _HINTS[1] in raw or _HINTS[2] in raw):
+    find = raw.find  # cheaper than `in`, which first tries bytes as a number
+    if find(_HINTS[0]) < 0 and find(_HINTS[1]) < 0 and find(_HINTS[2]) < 0:
         return
     extra = values.get("vllm_xargs")
     for name in _TRANSFERS:

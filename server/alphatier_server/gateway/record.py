@@ -8,7 +8,6 @@ import logging
 import time
 from typing import Any, Literal
 
-from alphatier_models import Evaluation, Tier
 from alphatier_server.dialects.dialect import Observed, Relay
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError
@@ -16,8 +15,8 @@ from alphatier_server.gateway.admit import Admitted
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.relay import KeepAlive
 from alphatier_server.gateway.request import Request
+from alphatier_server.gateway.tier_metrics import EndpointMetrics, TierMetrics
 from alphatier_server.logs import RequestLog
-from alphatier_server.metrics.collector import Counter
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Lease, Result
 
@@ -36,7 +35,7 @@ class RequestRecord:
 
     # What most requests never change stands on the class.
     decision: Decision | None = None
-    tier_metrics: "_TierMetrics | None" = None
+    tier_metrics: "TierMetrics | None" = None
     """Where the decided tier is counted."""
     replica: str | None = None
     streamed: bool = False
@@ -118,7 +117,7 @@ class Recorder:
     def __init__(self, metrics: Metrics, log: RequestLog) -> None:
         self._metrics = metrics
         self._log = log
-        self._tiers: dict[tuple[str, str], _TierMetrics] = {}
+        self._tiers: dict[tuple[str, str], TierMetrics] = {}
 
     def decided(self, record: RequestRecord, decision: Decision) -> None:
         """The tier is known: the request counts as in flight for it."""
@@ -166,15 +165,15 @@ class Recorder:
         if record.tier_metrics is not None:
             record.tier_metrics.retries.inc()
 
-    def _tier(self, family: str, tier: str) -> "_TierMetrics":
+    def _tier(self, family: str, tier: str) -> "TierMetrics":
         known = self._tiers.get((family, tier))
         if known is None:
-            known = self._tiers[family, tier] = _TierMetrics(self._metrics, family, tier)
+            known = self._tiers[family, tier] = TierMetrics(self._metrics, family, tier)
         return known
 
     @staticmethod
     def _observe_tokens(
-        record: RequestRecord, usage: Usage, tier: "_TierMetrics", endpoint: "_EndpointMetrics"
+        record: RequestRecord, usage: Usage, tier: "TierMetrics", endpoint: "EndpointMetrics"
     ) -> None:
         endpoint.prompt_tokens.inc(usage.prompt)
         endpoint.completion_tokens.inc(usage.completion)
@@ -187,7 +186,7 @@ class Recorder:
             tier.saved_tokens.inc(usage.completion * tier.saved_share(record.decision))
 
     @staticmethod
-    def _observe_latencies(record: RequestRecord, tier: "_TierMetrics", exemplar: dict[str, str]) -> None:
+    def _observe_latencies(record: RequestRecord, tier: "TierMetrics", exemplar: dict[str, str]) -> None:
         if record.sent_upstream is not None:
             tier.overhead.observe(record.sent_upstream - record.arrived)
         if record.first_token is not None:
@@ -199,86 +198,6 @@ class Recorder:
         gap = _seconds_per_token(record)
         if gap is not None:
             tier.output_token.observe(gap)
-
-
-class _TierMetrics:
-    """The metrics of one tier, found once: looking a series up by its labels costs as much as counting."""
-
-    def __init__(self, metrics: Metrics, family: str, tier: str) -> None:
-        self._metrics = metrics
-        self._labels = (family, tier)
-        self._decisions: dict[str, Counter] = {}
-        self._endpoints: dict[str, _EndpointMetrics] = {}
-        self._saved: tuple[Decision, float] | None = None
-        self.in_flight = metrics.in_flight.labels(family, tier)
-        self.disconnects = metrics.disconnects.labels(family, tier)
-        self.retries = metrics.retries.labels(family, tier)
-        self.saved_tokens = metrics.saved_tokens.labels(family, tier)
-        self.prompt_tokens = metrics.request_prompt_tokens.labels(family, tier)
-        self.completion_tokens = metrics.request_completion_tokens.labels(family, tier)
-        self.reasoning_tokens = metrics.request_reasoning_tokens.labels(family, tier)
-        self.overhead = metrics.overhead.labels(family, tier)
-        self.first_token = metrics.first_token.labels(family, tier)
-        self.first_answer_token = metrics.first_answer_token.labels(family, tier)
-        self.output_token = metrics.output_token.labels(family, tier)
-        self.queue = metrics.queue.labels(family, tier)
-
-    def decision(self, reason: str) -> Counter:
-        counter = self._decisions.get(reason)
-        if counter is None:
-            counter = self._decisions[reason] = self._metrics.decisions.labels(*self._labels, reason)
-        return counter
-
-    def endpoint(self, name: str) -> "_EndpointMetrics":
-        endpoint = self._endpoints.get(name)
-        if endpoint is None:
-            endpoint = self._endpoints[name] = _EndpointMetrics(self._metrics, (*self._labels, name))
-        return endpoint
-
-    def saved_share(self, decision: Decision) -> float:
-        """`saved_share` of the family as it is, which may be replaced while the gateway runs."""
-        if self._saved is None or self._saved[0].family is not decision.family:
-            self._saved = (decision, saved_share(decision))
-        return self._saved[1]
-
-
-class _EndpointMetrics:
-    def __init__(self, metrics: Metrics, labels: tuple[str, str, str]) -> None:
-        self._metrics = metrics
-        self._labels = labels
-        self._requests: dict[tuple[str, str], Counter] = {}
-        self.prompt_tokens = metrics.prompt_tokens.labels(*labels)
-        self.completion_tokens = metrics.completion_tokens.labels(*labels)
-        self.reasoning_tokens = metrics.reasoning_tokens.labels(*labels)
-        self.duration = metrics.duration.labels(*labels)
-
-    def requests(self, reason: str, outcome: str) -> Counter:
-        counter = self._requests.get((reason, outcome))
-        if counter is None:
-            family, tier, endpoint = self._labels
-            counter = self._metrics.requests.labels(family, tier, reason, endpoint, outcome)
-            self._requests[reason, outcome] = counter
-        return counter
-
-
-def saved_share(decision: Decision) -> float:
-    """Tokens saved for each token generated, from the family's measured means; 0 where it is not known.
-
-    (mean tokens of the reference tier / mean tokens of this tier) - 1, on the first data set measured for both.
-    """
-    reference = decision.family.tier(decision.family.reference_tier)
-    pair = _comparable(decision.tier, reference)
-    if pair is None or pair[0].tokens.mean <= 0:
-        return 0.0
-    return max(0.0, pair[1].tokens.mean / pair[0].tokens.mean - 1.0)
-
-
-def _comparable(tier: Tier, reference: Tier) -> tuple[Evaluation, Evaluation] | None:
-    for mine in tier.evaluations:
-        theirs = reference.evaluation(mine.dataset)
-        if theirs is not None:
-            return mine, theirs
-    return None
 
 
 def _seconds_per_token(record: RequestRecord) -> float | None:

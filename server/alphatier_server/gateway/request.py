@@ -40,10 +40,14 @@ class Head:
 
         Raises InvalidRequest for one that is there twice: two readers might take different ones.
         """
-        for name in (b"authorization", b"x-api-key"):
-            if name in self._fields and sum(name == other for other, _ in self._pairs) > 1:
-                raise InvalidRequest(f"The header {name.decode()} is there twice.", code="invalid_header")
+        if len(self._fields) < len(self._pairs):
+            self._refuse_twice(b"authorization")
+            self._refuse_twice(b"x-api-key")
         return _text(self._fields, b"authorization"), _text(self._fields, b"x-api-key")
+
+    def _refuse_twice(self, name: bytes) -> None:
+        if sum(name == other for other, _ in self._pairs) > 1:
+            raise InvalidRequest(f"The header {name.decode()} is there twice.", code="invalid_header")
 
     def require_json(self) -> None:
         """Refuse a body that is not said to be JSON: a web page can send any other without asking (CORS).
@@ -118,7 +122,8 @@ class Request(Protocol):
 class ResponseWriter(Protocol):
     """The answer to one request. Nothing here waits: what the client cannot take yet is held for it.
 
-    Either `answer` once, or `start`, any number of `write`, and `finish`. Header lines end with CR LF each.
+    Either `answer` once, or `start`, any number of `write`, and `finish` or `abort`. Header lines end with CR LF
+    each.
     """
 
     started: bool
@@ -148,6 +153,10 @@ class ResponseWriter(Protocol):
 
     def finish(self, data: bytes = b"") -> None:
         """The last piece of the body; may be empty."""
+        ...
+
+    def abort(self) -> None:
+        """Break a started answer off, so that the client cannot take it for a whole one."""
         ...
 
     def follow_pace(self, stream: "Paced | None") -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from alphatier_server.dialects.dialect import Dialect, Target
 from alphatier_server.dialects.json_object import JsonError, JsonObject
+from alphatier_server.dialects.structured import json_demand
 from alphatier_server.errors import (
     Broken,
     EngineFailed,
@@ -105,8 +106,9 @@ class Sender:
         record: RequestRecord,
     ) -> Replica:
         try:
+            assert record.admission is not None
             record.lease = lease = self._pool.lease(
-                decision.family.name, decision.tier.name, body.values, attempts.avoid
+                decision.family.name, decision.tier.name, body.values, attempts.avoid, record.admission.weight
             )
         except NoEngine:
             if failed is not None:
@@ -137,6 +139,9 @@ class Sender:
         *,
         fresh: bool,
     ) -> Answer:
+        if not replica.writes_json and (field := json_demand(body.values)) is not None:
+            words = "This family cannot write JSON: its vocabulary lacks the signs. Leave the field out."
+            raise InvalidRequest(f"{field} is not supported. {words}", code="json_not_supported", param=field)
         try:
             sent = b"" if request.method == "GET" else dialect.engine_body(body, target)
         except JsonError as error:

@@ -34,46 +34,6 @@ class Admission(Protocol):
         ...
 
 
-class Access(Protocol):
-    """Access control."""
-
-    def caller(self, authorization: str | None, api_key: str | None) -> Caller:
-        """Who sends these headers (`Authorization: Bearer KEY`; Anthropic's `x-api-key: KEY`).
-
-        Raises Unauthorized.
-        """
-        ...
-
-    def admin(self, authorization: str | None, api_key: str | None) -> str | None:
-        """The name of the administrator whose key these headers carry; None where it is none. Never raises."""
-        ...
-
-    def allow(self, caller: Caller, family: str, tier: str) -> None:
-        """Raises Forbidden when the caller may not use the tier."""
-        ...
-
-    def may_use(self, caller: Caller, family: str, tier: str) -> bool:
-        """Whether the caller may use the tier: what a list of models shows. Never raises."""
-        ...
-
-    async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
-        """Let a call in within the caller's limits. `tokens` and `requests` are what `limits.estimate` says of it.
-
-        Raises RateLimited; InvalidRequest for a batch that no state of the limits would let in; LimitsUnavailable
-        where a shared store is gone and the operator chose to refuse. A cancelled call holds nothing; await this
-        directly, not as a task.
-        """
-        ...
-
-    async def watch(self) -> None:
-        """Follow changes of the keys and keep the store of limits in order; runs until it is cancelled."""
-        ...
-
-    async def close(self) -> None:
-        """Send what is not sent yet, within a limit of time; after the last admission was closed."""
-        ...
-
-
 class Free:
     """An admission without limits."""
 
@@ -84,34 +44,41 @@ class Free:
 
 
 FREE = Free()
+ANYONE = Caller()
 
 
-class OpenAccess:
-    """Everybody may do everything but administer: no keys are configured."""
-
-    _ANYONE = Caller()
+class Access:
+    """Access control. By itself it is open, as where no keys are configured: everybody may do all but administer."""
 
     def caller(self, authorization: str | None, api_key: str | None) -> Caller:
-        """Anyone."""
-        return self._ANYONE
+        """Who sends these headers (`Authorization: Bearer KEY`; Anthropic's `x-api-key: KEY`).
+
+        Raises Unauthorized.
+        """
+        return ANYONE
 
     def admin(self, authorization: str | None, api_key: str | None) -> str | None:
-        """Nobody."""
+        """The name of the administrator whose key these headers carry; None where it is none. Never raises."""
         return None
 
     def allow(self, caller: Caller, family: str, tier: str) -> None:
-        """All tiers."""
+        """Raises Forbidden when the caller may not use the tier."""
 
     def may_use(self, caller: Caller, family: str, tier: str) -> bool:
-        """All tiers."""
+        """Whether the caller may use the tier: what a list of models shows. Never raises."""
         return True
 
     async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
-        """No limits."""
+        """Let a call in within the caller's limits. `tokens` and `requests` are what `limits.estimate` says of it.
+
+        Raises RateLimited; InvalidRequest for a batch that no state of the limits would let in; LimitsUnavailable
+        where a shared store is gone and the operator chose to refuse. A cancelled call holds nothing; await this
+        directly, not as a task.
+        """
         return FREE
 
     async def watch(self) -> None:
-        """Nothing changes."""
+        """Follow changes of the keys and keep the store of limits in order; runs until it is cancelled."""
 
     async def close(self) -> None:
-        """Nothing to send."""
+        """Send what is not sent yet, within a limit of time; after the last admission was closed."""

@@ -8,20 +8,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from alphatier_server.errors import Forbidden, InvalidRequest, LimitsUnavailable, RateLimited, Unauthorized
-from alphatier_server.keys.access import FREE, Access, Admission, Caller, OpenAccess
+from alphatier_server.keys.access import FREE, Access, Admission, Caller
 from alphatier_server.keys.ring import KeyCaller, KeyFileError
 from alphatier_server.keys.source import KeySource
-from alphatier_server.limits.arithmetic import Limits, Outcome, rate_headers
+from alphatier_server.limits.arithmetic import UNLIMITED, Limits, Outcome, rate_headers
 from alphatier_server.limits.configured import limits_of
 from alphatier_server.limits.fallback import FallbackStore
-from alphatier_server.limits.memory import MemoryStore, Reservation, Store, StoreFailed
 from alphatier_server.limits.shared import SharedStore
+from alphatier_server.limits.store import MemoryStore, Reservation, Store, StoreFailed
 from alphatier_server.settings.access import AccessSettings
 
 WATCH_SECONDS = 1.0
 
 
-class KeyedAccess:
+class KeyedAccess(Access):
     """Everybody needs a key of `source`; limits are counted in `store`."""
 
     def __init__(self, source: KeySource, store: Store, clock: Callable[[], float] = time.time) -> None:
@@ -30,11 +30,9 @@ class KeyedAccess:
         self._clock = clock
 
     def caller(self, authorization: str | None, api_key: str | None) -> Caller:
-        """See Access."""
         return self._source.ring.find(authorization, api_key, self._clock())
 
     def admin(self, authorization: str | None, api_key: str | None) -> str | None:
-        """See Access."""
         try:
             caller = self._source.ring.find(authorization, api_key, self._clock())
         except Unauthorized:
@@ -42,7 +40,6 @@ class KeyedAccess:
         return caller.name if caller.admin else None
 
     def allow(self, caller: Caller, family: str, tier: str) -> None:
-        """See Access."""
         assert isinstance(caller, KeyCaller)
         if not caller.may_use(family, tier):
             raise Forbidden(
@@ -52,20 +49,19 @@ class KeyedAccess:
             )
 
     def may_use(self, caller: Caller, family: str, tier: str) -> bool:
-        """See Access."""
         return isinstance(caller, KeyCaller) and caller.may_use(family, tier)
 
     async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
-        """See Access."""
         assert isinstance(caller, KeyCaller)
-        limits = caller.limits
-        if not caller.limited:
-            return FREE
         assert caller.name is not None
+        limits = caller.limits
+        if limits is UNLIMITED:
+            return FREE
         if requests > 1:
             _refuse_too_large(limits, requests)
         try:
-            answer = await self._store.take(caller.name, limits, streamed=streamed, tokens=tokens, requests=requests)
+            call = limits.call(caller.name, streamed=streamed, tokens=tokens, requests=requests)
+            answer = await self._store.take(call)
         except StoreFailed as error:
             raise LimitsUnavailable(f"Limits cannot be checked now: {error}", retry_after=1) from error
         if isinstance(answer, Reservation):
@@ -73,7 +69,6 @@ class KeyedAccess:
         raise _rate_limited(limits, answer, tokens, requests)
 
     async def watch(self) -> None:
-        """See Access."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if await self._source.refresh():
@@ -81,22 +76,19 @@ class KeyedAccess:
             await self._store.upkeep()
 
     async def close(self) -> None:
-        """See Access."""
         await self._store.close()
 
 
-class OpenToAllButAdmins(OpenAccess):
+class OpenToAllButAdmins(Access):
     """Everybody may generate; the admin API needs a key of `source`."""
 
     def __init__(self, source: KeySource) -> None:
         self._admins = KeyedAccess(source, MemoryStore())
 
     def admin(self, authorization: str | None, api_key: str | None) -> str | None:
-        """See Access."""
         return self._admins.admin(authorization, api_key)
 
     async def watch(self) -> None:
-        """See Access."""
         await self._admins.watch()
 
 
@@ -119,7 +111,7 @@ def build_access(
     if only_admins and limits_of(settings.limits):
         raise KeyFileError("Limits need API keys: set keys_file or ALPHATIER_API_KEYS.")
     if only_admins:
-        return OpenToAllButAdmins(source) if source.ring.names else OpenAccess()
+        return OpenToAllButAdmins(source) if source.ring.names else Access()
     local: Store = MemoryStore() if shared is None else SharedStore(*shared)
     url = settings.redis_url.get_secret_value() if settings.redis_url else environment.get("ALPHATIER_REDIS_URL")
     if not url:

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -77,16 +77,12 @@ class KeyCaller(Caller):
 
     tiers: frozenset[str] | None = None
     limits: Limits = UNLIMITED
+    """That very object where there are none."""
     expires: float = float("inf")
     """Seconds since 1970."""
     disabled: bool = False
     admin: bool = False
     digest: bytes = field(default=b"", repr=False)
-    limited: bool = field(init=False)
-    """Whether there is any limit to count."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "limited", bool(self.limits))
 
     def may_use(self, family: str, tier: str) -> bool:
         """Whether the key's `tiers` allow this tier."""
@@ -173,11 +169,13 @@ def check_keys(keys: Sequence[ApiKey]) -> None:
     """Refuse a name or a key that stands twice, and more than MAX_KEYS of them. Raises KeyFileError."""
     if len(keys) > MAX_KEYS:
         raise KeyFileError(f"There are {len(keys)} keys; {MAX_KEYS} are the most.")
-    for what, values in (("name", [key.name for key in keys]), ("hash", [key.hash for key in keys])):
-        twice = _first_repeated(values)
+    for what in ("name", "hash"):
+        names: dict[str, list[str]] = {}
+        for key in keys:
+            names.setdefault(getattr(key, what), []).append(key.name)
+        twice = next((same for same in names.values() if len(same) > 1), None)
         if twice is not None:
-            names = [key.name for key in keys if getattr(key, what) == twice]
-            raise KeyFileError(f"Two keys have the same {what}: {' and '.join(names)}; remove one.")
+            raise KeyFileError(f"Two keys have the same {what}: {' and '.join(twice)}; remove one.")
 
 
 def load_keys(file: Path | None, environment: Mapping[str, str]) -> list[ApiKey]:
@@ -206,7 +204,7 @@ def _caller(key: ApiKey, defaults: KeyLimits | None) -> KeyCaller:
         default_tier=key.chosen_default(),
         priority=key.priority,
         tiers=None if key.tiers is None else frozenset(key.tiers),
-        limits=limits_of(key, defaults),
+        limits=limits_of(key, defaults) or UNLIMITED,
         expires=float("inf") if key.expires is None else key.expires.timestamp(),
         disabled=key.disabled,
         admin=key.admin,
@@ -250,12 +248,3 @@ def _entry(entry: dict[str, Any], number: int, place: str) -> ApiKey:
         name = entry.get("name")
         which = f"key {number}" + (f" ({name})" if isinstance(name, str) and len(name) <= 64 else "")
         raise KeyFileError(f"{place}: {which}: {first_fault(error)}") from None
-
-
-def _first_repeated(values: Iterable[str]) -> str | None:
-    seen: set[str] = set()
-    for value in values:
-        if value in seen:
-            return value
-        seen.add(value)
-    return None

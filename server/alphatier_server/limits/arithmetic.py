@@ -41,10 +41,6 @@ class Rate:
         """Units in a bucket that will be full in `behind` seconds; negative when it is overdrawn."""
         return self.burst - behind / self.interval
 
-    def spent(self, full_at: float, now: float, units: float) -> float:
-        """When the bucket will be full again after taking `units` out of it."""
-        return (full_at if full_at > now else now) + units * self.interval
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -58,13 +54,14 @@ class Limits:
     def __bool__(self) -> bool:
         return self != UNLIMITED
 
-    def reservation(self, tokens: int) -> int:
-        """The tokens to hold for a request that is estimated at `tokens`.
+    def call(self, key: str, *, streamed: bool, tokens: int, requests: int = 1) -> "Call":
+        """One call with this key, estimated at `tokens`.
 
-        At least one, so that an overdrawn bucket refuses; at most what a full bucket holds, so that a large
-        request is let in when nothing else is running, and its excess delays what follows.
+        It holds one token at least, so that an overdrawn bucket refuses; at most what a full bucket holds, so that a
+        large request is let in when nothing else is running, and its excess delays what follows.
         """
-        return 0 if self.tokens is None else max(1, min(tokens, self.tokens.burst))
+        held = 0 if self.tokens is None else max(1, min(tokens, self.tokens.burst))
+        return Call(key, self, streamed, held, requests)
 
     def most_requests(self) -> int | None:
         """The largest number of requests that one call may ever count as; None where any may."""
@@ -75,24 +72,17 @@ class Limits:
 UNLIMITED = Limits()
 
 
-class Account:
-    """What a key has used. Moments are seconds of the store's clock; the state of a new key is all zero."""
+class Call(NamedTuple):
+    """What one call asks of its key's limits."""
 
-    __slots__ = ("in_flight", "requests_full_at", "reserved", "streams", "tokens_full_at")
-
-    def __init__(
-        self,
-        requests_full_at: float = 0.0,
-        tokens_full_at: float = 0.0,
-        in_flight: int = 0,
-        streams: int = 0,
-        reserved: int = 0,
-    ) -> None:
-        self.requests_full_at = requests_full_at
-        self.tokens_full_at = tokens_full_at
-        self.in_flight = in_flight
-        self.streams = streams
-        self.reserved = reserved
+    key: str
+    """The key's name."""
+    limits: Limits
+    streamed: bool
+    tokens: int
+    """Held while it runs."""
+    requests: int
+    """As how many it counts: the prompts of a batch."""
 
 
 class Outcome(NamedTuple):
@@ -108,59 +98,59 @@ class Outcome(NamedTuple):
     """Tokens held for running requests, this one among them."""
 
 
-def take(
-    limits: Limits, account: Account, *, streamed: bool, reservation: int, now: float, requests: int = 1
-) -> Outcome:
-    """Let a call in that counts as `requests`, or say which limit forbids it; a refusal changes nothing.
+@dataclass(slots=True)
+class Account:
+    """What a key has used. Moments are seconds of the store's clock; the state of a new key is all zero."""
 
-    >>> account, limits = Account(), Limits(requests=Rate(per_minute=60, burst=1))
-    >>> take(limits, account, streamed=False, reservation=0, now=100.0).refused
-    >>> take(limits, account, streamed=False, reservation=0, now=100.5)[:2]
-    ('requests_per_minute', 0.5)
-    """
-    rate = limits.requests
-    requests_full_at = account.requests_full_at
-    requests_behind = requests_full_at - now if requests_full_at > now else 0.0
-    tokens_behind = account.tokens_full_at - now if account.tokens_full_at > now else 0.0
-    refused: LimitName | None = None
-    wait = 0.0
-    if limits.concurrent_requests is not None and account.in_flight + requests > limits.concurrent_requests:
-        refused, wait = "concurrent_requests", CONCURRENCY_WAIT_SECONDS
-    elif streamed and limits.concurrent_streams is not None and account.streams >= limits.concurrent_streams:
-        refused, wait = "concurrent_streams", CONCURRENCY_WAIT_SECONDS
-    elif rate is not None and (missing := requests - rate.burst + requests_behind / rate.interval) > SLACK:
-        refused, wait = "requests_per_minute", missing * rate.interval
-    elif limits.tokens is not None:
-        missing = reservation + account.reserved - limits.tokens.left(tokens_behind)
-        if missing > SLACK:
-            refused, wait = "tokens_per_minute", missing * limits.tokens.interval
-    if refused is not None:
-        return Outcome(refused, wait, requests_behind, tokens_behind, account.reserved)
-    if rate is not None:
-        requests_behind += requests * rate.interval
-        account.requests_full_at = now + requests_behind
-    account.in_flight += requests
-    account.streams += streamed
-    account.reserved += reservation
-    return Outcome(None, 0.0, requests_behind, tokens_behind, account.reserved)
+    requests_full_at: float = 0.0
+    tokens_full_at: float = 0.0
+    in_flight: int = 0
+    streams: int = 0
+    reserved: int = 0
 
+    def take(self, call: Call, now: float) -> Outcome:
+        """Let a call in, or say which limit forbids it; a refusal changes nothing.
 
-def settle(
-    limits: Limits,
-    account: Account,
-    *,
-    streamed: bool,
-    reservation: int,
-    used: int,
-    now: float,
-    requests: int = 1,
-) -> None:
-    """Give the places of a call back and book the tokens it used."""
-    account.in_flight -= requests
-    account.streams -= streamed
-    account.reserved -= reservation
-    if limits.tokens is not None and used > 0:
-        account.tokens_full_at = limits.tokens.spent(account.tokens_full_at, now, used)
+        >>> account, call = Account(), Limits(requests=Rate(60, burst=1)).call("alice", streamed=False, tokens=9)
+        >>> account.take(call, 100.0).refused
+        >>> account.take(call, 100.5)[:2]
+        ('requests_per_minute', 0.5)
+        """
+        requests_full_at, tokens_full_at = self.requests_full_at, self.tokens_full_at
+        requests_behind = requests_full_at - now if requests_full_at > now else 0.0
+        tokens_behind = tokens_full_at - now if tokens_full_at > now else 0.0
+        refused, wait = self._obstacle(call, requests_behind, tokens_behind)
+        if refused is None:
+            if (rate := call.limits.requests) is not None:
+                requests_behind += call.requests * rate.interval
+                self.requests_full_at = now + requests_behind
+            self.in_flight += call.requests
+            self.streams += call.streamed
+            self.reserved += call.tokens
+        return Outcome(refused, wait, requests_behind, tokens_behind, self.reserved)
+
+    def settle(self, call: Call, used: int, now: float) -> None:
+        """Give the places of a call back and book the tokens it used."""
+        self.in_flight -= call.requests
+        self.streams -= call.streamed
+        self.reserved -= call.tokens
+        if call.limits.tokens is not None and used > 0:
+            self.tokens_full_at = max(self.tokens_full_at, now) + used * call.limits.tokens.interval
+
+    def _obstacle(self, call: Call, requests_behind: float, tokens_behind: float) -> tuple[LimitName | None, float]:
+        """The limit that forbids the call, and after how many seconds that may be over."""
+        _, limits, streamed, held, requests = call
+        if limits.concurrent_requests is not None and self.in_flight + requests > limits.concurrent_requests:
+            return "concurrent_requests", CONCURRENCY_WAIT_SECONDS
+        if streamed and limits.concurrent_streams is not None and self.streams >= limits.concurrent_streams:
+            return "concurrent_streams", CONCURRENCY_WAIT_SECONDS
+        rate = limits.requests
+        if rate is not None and (missing := requests - rate.left(requests_behind)) > SLACK:
+            return "requests_per_minute", missing * rate.interval
+        rate = limits.tokens
+        if rate is not None and (missing := held + self.reserved - rate.left(tokens_behind)) > SLACK:
+            return "tokens_per_minute", missing * rate.interval
+        return None, 0.0
 
 
 def rate_headers(limits: Limits, outcome: Outcome) -> dict[str, str]:

@@ -54,11 +54,15 @@ def _prompts(values: Mapping[str, Any]) -> tuple[int, int]:
 
 def _answer_tokens(values: Mapping[str, Any], tier: Tier) -> int:
     """Of all the answers to one prompt."""
-    evaluation = tier.evaluation()
-    answer = ANSWER_TOKENS if evaluation is None else int(evaluation.token_percentiles.p90)
-    given = [count for name in _MAXIMA if (count := _count(values.get(name)))]
-    choices = max(1, *(_count(values.get(name)) for name in _CHOICES))
-    return min(answer, *given) * choices if given else answer * choices
+    answer = int(tier.evaluations[0].token_percentiles.p90) if tier.evaluations else ANSWER_TOKENS
+    for name in _MAXIMA:
+        if name in values:
+            answer = min(answer, _count(values[name]) or answer)
+    choices = 1
+    for name in _CHOICES:
+        if name in values:
+            choices = max(choices, _count(values[name]))
+    return answer * choices
 
 
 def _count(value: Any) -> int:

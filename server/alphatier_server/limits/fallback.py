@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Collection
 
 from alphatier_server.errors import LimitsUnavailable
-from alphatier_server.limits.arithmetic import Limits, Outcome
-from alphatier_server.limits.memory import MemoryStore, Reservation, Store, StoreFailed
+from alphatier_server.limits.arithmetic import UNLIMITED, Call, Outcome
+from alphatier_server.limits.store import MemoryStore, Reservation, Store, StoreFailed
 from alphatier_server.settings.access import RedisFailure
 
 log = logging.getLogger("alphatier")
@@ -28,7 +28,7 @@ _WORDS = {
 }
 
 
-class FallbackStore:
+class FallbackStore(Store):
     """Asks `shared`, and does what `on_failure` says when it fails. `told` is called once a failure."""
 
     def __init__(
@@ -47,46 +47,38 @@ class FallbackStore:
         self._down = False
         self._try_at = 0.0
 
-    async def take(
-        self, name: str, limits: Limits, *, streamed: bool, tokens: int, requests: int = 1
-    ) -> Reservation | Outcome:
+    async def take(self, call: Call) -> Reservation | Outcome:
         """See Store. Raises LimitsUnavailable where failures are to refuse."""
         now = self._clock()
         if not self._down or now >= self._try_at:
             self._try_at = now + RETRY_SECONDS
             try:
-                answer = await self._shared.take(name, limits, streamed=streamed, tokens=tokens, requests=requests)
+                answer = await self._shared.take(call)
             except StoreFailed as error:
                 self._fail(error)
             else:
                 self._succeed()
                 return answer
         if self._on_failure == "refuse":
-            raise LimitsUnavailable(
-                "The gateway cannot check the limits of this API key now; ask again shortly.",
-                code="limits_unavailable",
-                retry_after=1,
-            )
+            words = "The gateway cannot check the limits of this API key now; ask again shortly."
+            raise LimitsUnavailable(words, code="limits_unavailable", retry_after=1)
         if self._on_failure == "allow":
-            limits, tokens = Limits(), 0
-        return await self._local.take(name, limits, streamed=streamed, tokens=tokens, requests=requests)
+            call = call._replace(limits=UNLIMITED, tokens=0)
+        return await self._local.take(call)
 
-    def settle(self, call: Reservation, used: int) -> None:
+    def settle(self, reservation: Reservation, used: int) -> None:
         """Reservations know their own store."""
         raise NotImplementedError
 
     def keep(self, names: Collection[str]) -> None:
-        """See Store."""
         self._shared.keep(names)
         self._local.keep(names)
 
     async def upkeep(self) -> None:
-        """See Store."""
         await self._shared.upkeep()
         await self._local.upkeep()
 
     async def close(self) -> None:
-        """See Store."""
         await self._shared.close()
         await self._local.close()
 

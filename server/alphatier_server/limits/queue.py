@@ -1,10 +1,10 @@
 """How many requests are in flight, and the queue of those that wait for one of them to end.
 
 Caps hold for the process, for each tier and, where the pool tells how much its replicas may still take, for
-replicas. A request that finds no room waits, in a line of bounded length and for a bounded time. Of those
-that wait the highest class goes first, and within it the key with the fewest requests in flight: so each key gets its
-share, and what others leave. When the line is full the lowest class goes, and within it the newest request of the key
-that holds most.
+replicas; a batch counts as its prompts, but never as more than the smallest cap. A call that finds no room waits, in
+a line of bounded length and for a bounded time. Of those that wait the highest class goes first, and within it the
+key with the fewest requests in flight: so each key gets its share, and what others leave. When the line is full the
+lowest class goes, and within it the newest call of the key that holds most.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from alphatier_server.errors import Overloaded, ShedReason
 from alphatier_server.limits.release_rate import ReleaseRate
-from alphatier_server.limits.waiting import CLASSES, KeyUse, Tier, Waiter, WaitingRoom
+from alphatier_server.limits.waiting import CLASSES, KeyUse, Slot, Tier, WaitingRoom
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 
 LONGEST_RETRY_SECONDS = 60
@@ -23,27 +23,6 @@ _WORDS: dict[ShedReason, str] = {
     "displaced": "its queue is full and another request went first",
     "waited": "the request has waited in its queue for as long as it may",
 }
-
-
-class Slot:
-    """A request's right to be in flight. `close` once it has ended; closing it again does nothing."""
-
-    __slots__ = ("_open", "_queue", "key", "tier", "use", "waited")
-
-    def __init__(self, queue: "AdmissionQueue", tier: Tier, key: str | None, use: KeyUse, waited: float) -> None:
-        self._queue = queue
-        self._open = True
-        self.tier = tier
-        self.key = key
-        self.use = use
-        self.waited = waited
-        """Seconds in the queue."""
-
-    def close(self) -> None:
-        """Let the next one in."""
-        if self._open:
-            self._open = False
-            self._queue.released(self)
 
 
 class _TierUse:
@@ -57,9 +36,9 @@ class _TierUse:
 class AdmissionQueue:
     """For one event loop, not for threads.
 
-    `spare` tells how many more requests the replicas of a tier may take, as their leases stand; None where that is
-    not bounded, or where there is no replica at all (the pool's own error says so better). Who gets a slot must take
-    its lease before it awaits anything else.
+    `spare` tells how many more requests the replicas of a tier may take, as their leases stand (a lease counts as its
+    slot's `weight`); None where that is not bounded, or where there is no replica at all (the pool's own error says
+    so better). Who gets a slot must take its lease before it awaits anything else.
     """
 
     def __init__(
@@ -75,155 +54,162 @@ class AdmissionQueue:
         self._most = math.inf if settings.max_in_flight is None else settings.max_in_flight
         self._most_per_tier = math.inf if settings.max_in_flight_per_tier is None else settings.max_in_flight_per_tier
         self._longest_queue = math.inf if settings.max_queue is None else settings.max_queue
+        self._heaviest = min(self._most, self._most_per_tier, settings.max_in_flight_per_replica or math.inf)
         self._tiers: dict[Tier, _TierUse] = {}
         self._keys: dict[str | None, KeyUse] = {}
         self._room = WaitingRoom()
         self._served = 0
         self._handed = 0
-        """Slots given to requests that have not run since: their leases are not taken yet."""
+        """Requests of calls that were let in and have not run since: their leases are not taken yet."""
         self.in_flight = 0
+        """Requests."""
 
     def waiting(self, priority: PriorityClass) -> int:
         """How many of the class wait now."""
         return self._room.count(priority)
 
-    async def enter(self, *, tier: Tier, key: str | None, priority: PriorityClass = "normal") -> Slot:
+    async def enter(
+        self, *, tier: Tier, key: str | None, priority: PriorityClass = "normal", requests: int = 1
+    ) -> Slot:
         """Wait for a slot; does not suspend where one is free. Raises Overloaded.
 
         May be cancelled at any moment, and then holds nothing. Await it directly, not as a task.
         """
-        use = self._keys.get(key) or KeyUse()
+        use = self._keys.get(key) or KeyUse(key)
         self._keys[key] = use
-        if self._has_room(tier) and not (self._room and self._room.ahead(tier, CLASSES[-1])):
-            return self._slot(tier, key, use, 0.0)
-        waiter = Waiter(tier, key, use, priority, self._clock())
-        self._make_room_for(waiter)
+        weight = requests if requests <= self._heaviest else int(self._heaviest)
+        slot = Slot(tier, use, priority, weight, self._released)
+        if self._room_for(tier) >= weight and not (self._room and self._room.ahead(tier, CLASSES[-1])):
+            self._let_in(slot)
+            return slot
+        self._make_room_for(slot)
         self._keys[key] = use  # it may have been forgotten, where another of its requests made room
-        waiter.future = asyncio.get_running_loop().create_future()
-        self._room.join(waiter)
+        slot.since = self._clock()
+        slot.future = asyncio.get_running_loop().create_future()
+        self._room.join(slot)
         self._dispatch()
-        return await self._granted(waiter)
+        await self._turn_of(slot)
+        return slot
 
     def wake(self) -> None:
         """Something has changed for the better: a replica came, a lease was closed."""
         self._dispatch()
 
-    def released(self, slot: Slot) -> None:
-        """A slot was closed; for Slot alone."""
-        self.in_flight -= 1
-        use = self._tiers[slot.tier]
-        use.in_flight -= 1
-        use.releases.count(self._clock())
-        slot.use.in_flight -= 1
-        self._forget_idle(slot.key, slot.use)
-        self._dispatch()
-
     # --- inside -----------------------------------------------------------------------------------
 
-    async def _granted(self, waiter: Waiter) -> Slot:
-        """The waiter's slot, when it comes."""
-        future: asyncio.Future[Slot | Overloaded] = waiter.future
+    def _released(self, slot: Slot) -> None:
+        self.in_flight -= slot.weight
+        tier = self._tiers[slot.tier]
+        tier.in_flight -= slot.weight
+        tier.releases.count(self._clock())
+        slot.use.in_flight -= slot.weight
+        self._forget_idle(slot.use)
+        self._dispatch()
+
+    async def _turn_of(self, slot: Slot) -> None:
+        """Wait until it is let in."""
         timer: asyncio.TimerHandle | None = None
         try:
-            if not future.done() and self._settings.max_queue_seconds is not None:
+            if not slot.future.done() and self._settings.max_queue_seconds is not None:
                 loop = asyncio.get_running_loop()
-                timer = loop.call_later(self._settings.max_queue_seconds, self._shed, waiter, "waited")
-            answer = future.result() if future.done() else await future
+                timer = loop.call_later(self._settings.max_queue_seconds, self._shed, slot, "waited")
+            await slot.future
+        except Overloaded:
+            raise
         except BaseException:
-            self._abandon(waiter)
+            self._abandon(slot)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
-        if isinstance(answer, Overloaded):
-            raise answer
-        self._taken_up()
-        return answer
+        self._taken_up(slot)
 
-    def _abandon(self, waiter: Waiter) -> None:
+    def _abandon(self, slot: Slot) -> None:
         """Who waited has gone; perhaps in the very turn of the loop in which it was let in."""
-        if self._room.leave(waiter):
-            self._forget_idle(waiter.key, waiter.use)
-            return
-        future = waiter.future
-        if not future.cancelled() and isinstance(future.result(), Slot):
-            self._taken_up()
-            future.result().close()
+        if self._room.leave(slot):
+            self._forget_idle(slot.use)
+            self._dispatch()  # others may have waited with a batch
+        elif not slot.future.cancelled() and slot.future.exception() is None:
+            self._taken_up(slot)
+            slot.close()
 
-    def _taken_up(self) -> None:
-        self._handed -= 1
+    def _taken_up(self, slot: Slot) -> None:
+        self._handed -= slot.weight
         if not self._handed and self._room:
             asyncio.get_running_loop().call_soon(self._dispatch)  # when its lease is taken
 
     def _dispatch(self) -> None:
         while self._room and self.in_flight < self._most:
-            waiter = self._room.first(self._has_room)
-            if waiter is None:
+            slot = self._room.first(self._room_for)
+            if slot is None:
                 return
-            self._room.leave(waiter)
-            if waiter.future.done():  # cancelled, and has not run since
-                self._forget_idle(waiter.key, waiter.use)
+            self._room.leave(slot)
+            if slot.future.done():  # cancelled, and has not run since
+                self._forget_idle(slot.use)
                 continue
-            waited = self._clock() - waiter.since
-            self._handed += 1
-            waiter.future.set_result(self._slot(waiter.tier, waiter.key, waiter.use, waited))
+            slot.waited = self._clock() - slot.since
+            self._handed += slot.weight
+            self._let_in(slot)
+            slot.future.set_result(None)
 
-    def _slot(self, tier: Tier, key: str | None, use: KeyUse, waited: float) -> Slot:
-        self.in_flight += 1
-        self._tiers[tier].in_flight += 1
-        use.in_flight += 1
-        self._served = use.served = self._served + 1
-        return Slot(self, tier, key, use, waited)
+    def _let_in(self, slot: Slot) -> None:
+        self.in_flight += slot.weight
+        self._tiers[slot.tier].in_flight += slot.weight
+        slot.use.in_flight += slot.weight
+        self._served = slot.use.served = self._served + 1
 
-    def _has_room(self, tier: Tier) -> bool:
+    def _room_for(self, tier: Tier) -> float:
+        """How many more requests the tier may take now."""
         use = self._tiers.get(tier)
         if use is None:
             use = self._tiers[tier] = _TierUse(self._clock())
-        if self.in_flight >= self._most or use.in_flight >= self._most_per_tier:
-            return False
-        if self._spare is None:
-            return True
+        room = min(self._most - self.in_flight, self._most_per_tier - use.in_flight)
+        if self._spare is None or room <= 0:
+            return room
         spare = self._spare(tier)
-        return spare is None or spare > self._handed
+        if spare is None or (use.in_flight == 0 and spare > self._handed):
+            return room  # a batch that is too large for what replicas are up runs alone
+        return min(room, spare - self._handed)
 
-    def _make_room_for(self, newcomer: Waiter) -> None:
+    def _make_room_for(self, newcomer: Slot) -> None:
         if len(self._room) < self._longest_queue:
             return
         victim = self._room.victim(newcomer.priority, newcomer.use.held) if self._room else None
         if victim is None:
             error = self._overloaded(newcomer, "queue_full")
-            self._forget_idle(newcomer.key, newcomer.use)
+            self._forget_idle(newcomer.use)
             raise error
         self._shed(victim, "displaced")
 
-    def _shed(self, waiter: Waiter, reason: ShedReason) -> None:
-        error = self._overloaded(waiter, reason)
-        if self._room.leave(waiter):
-            self._forget_idle(waiter.key, waiter.use)
-            if not waiter.future.done():
-                waiter.future.set_result(error)
+    def _shed(self, slot: Slot, reason: ShedReason) -> None:
+        error = self._overloaded(slot, reason)
+        if self._room.leave(slot):
+            self._forget_idle(slot.use)
+            if not slot.future.done():
+                slot.future.set_exception(error)
+            self._dispatch()
 
-    def _overloaded(self, waiter: Waiter, reason: ShedReason) -> Overloaded:
-        held, keys = self.in_flight + len(self._room), len(self._keys)
-        greedy = waiter.use.held * keys > held
+    def _overloaded(self, slot: Slot, reason: ShedReason) -> Overloaded:
+        held = self.in_flight + self._room.weight
+        greedy = slot.use.held * len(self._keys) > held
         whose = "; this API key holds more than its share" if greedy else ""
-        seconds = self._retry_after(waiter)
+        seconds = self._retry_after(slot)
         return Overloaded(
             f"The gateway is overloaded: {_WORDS[reason]}{whose}. Ask again in {seconds} s.",
             greedy=greedy,
-            priority=waiter.priority,
+            priority=slot.priority,
             shed=reason,
             retry_after=seconds,
         )
 
-    def _retry_after(self, waiter: Waiter) -> int:
+    def _retry_after(self, slot: Slot) -> int:
         """When those that wait for the tier now will be through, at the rate at which requests end lately."""
-        use = self._tiers.get(waiter.tier)
+        use = self._tiers.get(slot.tier)
         rate = 0.0 if use is None else use.releases.per_second(self._clock())
-        ahead = self._room.ahead(waiter.tier, waiter.priority) + 1
+        ahead = self._room.ahead(slot.tier, slot.priority) + 1
         seconds = ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
         return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds)))
 
-    def _forget_idle(self, key: str | None, use: KeyUse) -> None:
-        if not use.held and self._keys.get(key) is use:
-            del self._keys[key]
+    def _forget_idle(self, use: KeyUse) -> None:
+        if not use.held and self._keys.get(use.key) is use:
+            del self._keys[use.key]

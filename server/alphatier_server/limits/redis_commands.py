@@ -1,6 +1,6 @@
 """What is said to Redis about limits: one script to take, one to settle, one to renew.
 
-A reservation's `tag` is its `Lease`. One Redis server (or a primary behind one address); the keys of an API key
+One Redis server (or a primary behind one address); the keys of an API key
 share a hash tag, but Redis Cluster's redirections and Sentinel are not followed.
 """
 
@@ -19,8 +19,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
-from alphatier_server.limits.arithmetic import Outcome, Rate
-from alphatier_server.limits.memory import Reservation
+from alphatier_server.limits.arithmetic import Call, Outcome, Rate
 
 FAILURES = (RedisError, OSError, TimeoutError)
 """What the commands raise. Whether Redis has run them, or ever will, is then not known."""
@@ -30,10 +29,11 @@ LAYOUT = 2
 _BATCH = 500
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lease:
-    """What Redis knows a running call by."""
+    """A running call, and what Redis knows it by."""
 
+    call: Call
     identity: str
     late: bool = False
     """Whether a command that enters it may reach Redis after its end: a closed connection's bytes still arrive."""
@@ -42,7 +42,7 @@ class Lease:
 class End(NamedTuple):
     """A call that has ended."""
 
-    call: Reservation
+    lease: Lease
     used: int
     number: int
     """Grows from one end of this process to the next; Redis books the tokens of each number once."""
@@ -72,37 +72,37 @@ class RedisCommands:
         self._patience = patience
         self._take, self._settle, self._renew = (self._script(name) for name in ("take", "settle", "renew"))
 
-    def lease(self, number: int, call: Reservation) -> Lease:
+    def lease(self, number: int, call: Call) -> Lease:
         """A new lease for the call; the scripts read its two last numbers."""
-        return Lease(f"{self._gateway}-{number}:{call.requests}:{call.reservation}")
+        return Lease(call, f"{self._gateway}-{number}:{call.requests}:{call.tokens}")
 
-    async def take(self, call: Reservation, now: float | None = None) -> Outcome:
-        """Enter the call's lease, or say what forbids it. `now` instead of Redis' own clock is for tests."""
-        limits = call.limits
-        arguments: list[Any] = [_text(now), self._lease_seconds, lease_of(call).identity, int(call.streamed)]
-        arguments += [call.requests, call.reservation, *_rate(limits.requests), *_rate(limits.tokens)]
+    async def take(self, lease: Lease, now: float | None = None) -> Outcome:
+        """Enter the lease, or say what forbids it. `now` instead of Redis' own clock is for tests."""
+        key, limits, streamed, tokens, requests = lease.call
+        arguments: list[Any] = [_text(now), self._lease_seconds, lease.identity, int(streamed), requests, tokens]
+        arguments += [*_rate(limits.requests), *_rate(limits.tokens)]
         arguments += [_text(limits.concurrent_requests), _text(limits.concurrent_streams)]
         async with asyncio.timeout(2 * self._patience):
-            return _outcome(await self._take(self._keys(call.name), arguments))
+            return _outcome(await self._take(self._keys(key), arguments))
 
     async def settle(self, ends: Sequence[End], now: float | None = None) -> list[End]:
         """Take the leases out and book the tokens; the ends that Redis refused, each by itself, are returned."""
         async with self._redis.pipeline(transaction=False) as pipe:
             for end in ends:
-                call, lease = end.call, lease_of(end.call)
-                arguments: list[Any] = [_text(now), lease.identity, call.requests, call.reservation, end.used]
+                call, lease = end.lease.call, end.lease
+                arguments: list[Any] = [_text(now), lease.identity, call.requests, call.tokens, end.used]
                 arguments += [_rate(call.limits.tokens)[0], end.number, int(lease.late)]
-                await self._settle(self._keys(call.name), arguments, pipe)
+                await self._settle(self._keys(call.key), arguments, pipe)
             answers = await self._execute(pipe)
         return [end for end, answer in zip(ends, answers, strict=True) if isinstance(answer, Exception)]
 
-    async def renew(self, calls: Iterable[Reservation]) -> None:
+    async def renew(self, leases: Iterable[Lease]) -> None:
         """Keep the leases of running calls."""
-        leases: dict[str, list[Any]] = {}
-        for call in calls:
-            leases.setdefault(call.name, []).extend((lease_of(call).identity, int(call.streamed)))
+        by_key: dict[str, list[Any]] = {}
+        for lease in leases:
+            by_key.setdefault(lease.call.key, []).extend((lease.identity, int(lease.call.streamed)))
         async with self._redis.pipeline(transaction=False) as pipe:
-            for name, arguments in leases.items():
+            for name, arguments in by_key.items():
                 for start in range(0, len(arguments), _BATCH):
                     part = arguments[start : start + _BATCH]
                     await self._renew(self._keys(name), ["", self._lease_seconds, *part], pipe)
@@ -128,13 +128,6 @@ class RedisCommands:
         return self._redis.register_script(text)
 
 
-def lease_of(call: Reservation) -> Lease:
-    """The lease of a reservation that was made here."""
-    lease = call.tag
-    assert isinstance(lease, Lease)
-    return lease
-
-
 def _rate(rate: Rate | None) -> tuple[float | str, int | str]:
     return ("", "") if rate is None else (rate.interval, rate.burst)
 
@@ -144,11 +137,5 @@ def _text(number: float | None) -> float | str:
 
 
 def _outcome(answer: Sequence[str]) -> Outcome:
-    refused, wait, requests_behind, tokens_behind, reserved = answer
-    return Outcome(
-        refused or None,  # type: ignore[arg-type]
-        float(wait),
-        float(requests_behind),
-        float(tokens_behind),
-        int(float(reserved)),
-    )
+    refused, *seconds, reserved = answer
+    return Outcome(refused or None, *map(float, seconds), int(float(reserved)))  # type: ignore[arg-type, call-arg]

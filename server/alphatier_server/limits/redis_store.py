@@ -15,11 +15,10 @@ import itertools
 import logging
 import weakref
 from collections import deque
-from collections.abc import Collection
 
-from alphatier_server.limits.arithmetic import Limits, Outcome
-from alphatier_server.limits.memory import Reservation, StoreFailed
-from alphatier_server.limits.redis_commands import FAILURES, End, RedisCommands, lease_of
+from alphatier_server.limits.arithmetic import Call, Outcome
+from alphatier_server.limits.redis_commands import FAILURES, End, Lease, RedisCommands
+from alphatier_server.limits.store import Reservation, Store, StoreFailed
 
 log = logging.getLogger("alphatier")
 
@@ -34,7 +33,7 @@ _RETRY_SECONDS = 0.25
 _BATCH = 500
 
 
-class RedisStore:
+class RedisStore(Store):
     """Counts in Redis at `url`; names there begin with `prefix`. Made inside a running event loop or before it."""
 
     def __init__(
@@ -61,13 +60,10 @@ class RedisStore:
         self._renewed = 0.0
         self._closed = False
 
-    async def take(
-        self, name: str, limits: Limits, *, streamed: bool, tokens: int, requests: int = 1
-    ) -> Reservation | Outcome:
+    async def take(self, call: Call) -> Reservation | Outcome:
         """See Store. May be cancelled at any moment."""
-        call = Reservation(self, name, limits, streamed, limits.reservation(tokens), requests)
-        call.tag = self._commands.lease(next(self._taken), call)
-        asking = asyncio.get_running_loop().create_task(self._ask(call))
+        lease = self._commands.lease(next(self._taken), call)
+        asking = asyncio.get_running_loop().create_task(self._ask(lease))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
         try:
@@ -76,21 +72,18 @@ class RedisStore:
                 raise StoreFailed(f"no answer within {self._time_limit:g} s")
             outcome = asking.result()
         except BaseException:
-            asking.add_done_callback(functools.partial(self._give_back, call))
+            asking.add_done_callback(functools.partial(self._give_back, lease))
             raise
         if outcome.refused is not None:
             return outcome
-        call.outcome = outcome
-        self._running.add(call)
-        return call
+        reservation = Reservation(self, call, outcome, lease)
+        self._running.add(reservation)
+        return reservation
 
-    def settle(self, call: Reservation, used: int) -> None:
-        """See Ledger. Sent to Redis in the background."""
-        self._running.discard(call)
-        self._end(call, used)
-
-    def keep(self, names: Collection[str]) -> None:
-        """Nothing to do: keys in Redis expire."""
+    def settle(self, reservation: Reservation, used: int) -> None:
+        """See Store. Sent to Redis in the background."""
+        self._running.discard(reservation)
+        self._end(reservation.tag, used)
 
     async def upkeep(self) -> None:
         """Renew leases three times in their length."""
@@ -111,24 +104,24 @@ class RedisStore:
         await asyncio.gather(*left, return_exceptions=True)
         await self._commands.close()
 
-    async def _ask(self, call: Reservation) -> Outcome:
+    async def _ask(self, lease: Lease) -> Outcome:
         try:
-            return await self._commands.take(call)
+            return await self._commands.take(lease)
         except BaseException as error:  # whether the script has run, or ever will, is not known
-            lease_of(call).late = True
-            self._end(call, 0)
+            lease.late = True
+            self._end(lease, 0)
             if isinstance(error, FAILURES):
                 raise StoreFailed(f"{type(error).__name__}: {error}") from error
             raise
 
-    def _give_back(self, call: Reservation, asking: asyncio.Task[Outcome]) -> None:
+    def _give_back(self, lease: Lease, asking: asyncio.Task[Outcome]) -> None:
         """Whoever asked has left. (Where asking failed, the end is sent already.)"""
         if not asking.cancelled() and asking.exception() is None and asking.result().refused is None:
-            self._end(call, 0)
+            self._end(lease, 0)
 
-    def _end(self, call: Reservation, used: int) -> None:
+    def _end(self, lease: Lease, used: int) -> None:
         loop = asyncio.get_running_loop()
-        self._ended.append(End(call, used, next(self._settled), loop.time()))
+        self._ended.append(End(lease, used, next(self._settled), loop.time()))
         if not self._closed and (self._sending is None or self._sending.done()):
             self._sending = loop.create_task(self._send())
 
@@ -157,12 +150,12 @@ class RedisStore:
 
     async def _renew_all(self) -> bool:
         async with self._one_writer:
-            calls = list(self._running)
-            sure = [lease for lease in map(lease_of, calls) if not lease.late]
+            leases: list[Lease] = [reservation.tag for reservation in self._running]
+            sure = [lease for lease in leases if not lease.late]
             for lease in sure:
                 lease.late = True
             try:
-                await self._commands.renew(calls)
+                await self._commands.renew(leases)
             except FAILURES:
                 return False
             for lease in sure:

@@ -15,11 +15,11 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from alphatier_server.limits.arithmetic import Account, Limits, Outcome, settle, take
-from alphatier_server.limits.memory import Reservation, StoreFailed
+from alphatier_server.limits.arithmetic import Account, Call, Outcome
+from alphatier_server.limits.store import Reservation, Store, StoreFailed
 
 log = logging.getLogger("alphatier")
 
@@ -36,7 +36,7 @@ _COLUMN = struct.Struct("<IIQ")
 _EMPTY = bytes(16)
 
 
-class SharedStore:
+class SharedStore(Store):
     """One worker's view of the file. Raises StoreFailed when the file is none of ours or has no such column.
 
     `worker` is this process's column; no two living processes may have the same one.
@@ -71,56 +71,37 @@ class SharedStore:
         finally:
             os.close(descriptor)
 
-    async def take(
-        self, name: str, limits: Limits, *, streamed: bool, tokens: int, requests: int = 1
-    ) -> Reservation | Outcome:
+    async def take(self, call: Call) -> Reservation | Outcome:
         """See Store. Does not suspend."""
-        reservation = limits.reservation(tokens)
-        offset = self._acquire(name)
+        offset = self._acquire(call.key)
         try:
             account = self._read(offset)
-            outcome = take(
-                limits, account, streamed=streamed, reservation=reservation, requests=requests, now=self._clock()
-            )
+            outcome = account.take(call, self._clock())
             if outcome.refused is not None:
                 return outcome
-            self._write(offset, account, requests, int(streamed), reservation)
+            self._write(offset, account, call.requests, int(call.streamed), call.tokens)
         finally:
             self._unlock(offset)
-        call = Reservation(self, name, limits, streamed, reservation, requests, outcome)
-        call.tag = offset
-        return call
+        return Reservation(self, call, outcome, offset)
 
-    def settle(self, call: Reservation, used: int) -> None:
-        """See Ledger."""
+    def settle(self, reservation: Reservation, used: int) -> None:
+        call = reservation.call
         try:
-            offset = self._acquire(call.name)
+            offset = self._acquire(call.key)
         except StoreFailed:  # the key's record went to another key, so nothing of it runs
             return
         try:
-            if offset == call.tag and self._column(offset)[0]:
-                self._settle(offset, call, used)
+            if offset == reservation.tag and self._column(offset)[0]:
+                account = self._read(offset)
+                account.settle(call, used, self._clock())
+                self._write(offset, account, -call.requests, -int(call.streamed), -call.tokens)
             # Else this worker was taken for dead, and its places are free already.
         finally:
             self._unlock(offset)
 
-    def _settle(self, offset: int, call: Reservation, used: int) -> None:
-        account = self._read(offset)
-        settle(
-            call.limits,
-            account,
-            streamed=call.streamed,
-            reservation=call.reservation,
-            requests=call.requests,
-            used=used,
-            now=self._clock(),
-        )
-        self._write(offset, account, -call.requests, -int(call.streamed), -call.reservation)
-
     def clear_worker(self, worker: int) -> None:
         """Free every place that a worker held which has ended."""
-        for slot in range(self._slots):
-            offset = _HEADER_BYTES + slot * self._size
+        for offset in self._offsets():
             if self._digest(offset) == _EMPTY:
                 continue
             self._lock(offset)
@@ -131,11 +112,7 @@ class SharedStore:
         """Forget where the records of other keys are; they are given away when the file is full."""
         self._places = {name: place for name, place in self._places.items() if name in names}
 
-    async def upkeep(self) -> None:
-        """Nothing to do."""
-
     async def close(self) -> None:
-        """Unmap the file."""
         self._map.close()
         os.close(self._file)
 
@@ -148,29 +125,30 @@ class SharedStore:
         # Buckets first: a worker killed between the two writes has spent a request but holds no place.
         _BUCKETS.pack_into(self._map, offset + 16, account.requests_full_at, account.tokens_full_at)
         had = self._column(offset)
-        _COLUMN.pack_into(
-            self._map,
-            offset + _RECORD.size + self._worker * _COLUMN.size,
-            max(0, had[0] + in_flight),
-            max(0, had[1] + streams),
-            max(0, had[2] + reserved),
-        )
+        has = (max(0, before + more) for before, more in zip(had, (in_flight, streams, reserved), strict=True))
+        _COLUMN.pack_into(self._map, self._column_at(offset), *has)
 
-    def _column(self, offset: int) -> tuple[int, int, int]:
-        in_flight, streams, reserved = _COLUMN.unpack_from(
-            self._map, offset + _RECORD.size + self._worker * _COLUMN.size
-        )
-        return in_flight, streams, reserved
+    def _column(self, offset: int) -> tuple[int, ...]:
+        """This worker's requests, streams and tokens."""
+        return _COLUMN.unpack_from(self._map, self._column_at(offset))
+
+    def _column_at(self, offset: int) -> int:
+        return offset + _RECORD.size + self._worker * _COLUMN.size
 
     def _digest(self, offset: int) -> bytes:
         return self._map[offset : offset + 16]
+
+    def _offsets(self, first: int = 0) -> Iterator[int]:
+        """Where all records are, beginning with that slot."""
+        for step in range(self._slots):
+            yield _HEADER_BYTES + (first + step) % self._slots * self._size
 
     def _acquire(self, name: str) -> int:
         """Find the key's record, or take one for a new key, and lock it."""
         for _ in range(8):
             offset, digest = self._places.get(name) or self._enter(name)
             self._lock(offset)
-            if self._map[offset : offset + 16] == digest:
+            if self._digest(offset) == digest:
                 return offset
             self._unlock(offset)  # another worker gave the idle record to another key
             del self._places[name]
@@ -186,9 +164,7 @@ class SharedStore:
         return place
 
     def _find(self, digest: bytes) -> int:
-        start = int.from_bytes(digest[:4], "little")
-        for step in range(self._slots):
-            offset: int = _HEADER_BYTES + (start + step) % self._slots * self._size
+        for offset in self._offsets(int.from_bytes(digest[:4], "little")):
             held = self._digest(offset)
             if held == digest:
                 return offset
@@ -200,8 +176,7 @@ class SharedStore:
     def _recycle(self, digest: bytes) -> int:
         """Give a record whose key has nothing running and full buckets to another key: nothing is lost with it."""
         now = self._clock()
-        for slot in range(self._slots):
-            offset = _HEADER_BYTES + slot * self._size
+        for offset in self._offsets():
             self._lock(offset)
             try:
                 account = self._read(offset)
@@ -222,17 +197,14 @@ class SharedStore:
             except OSError:
                 deadline = deadline or time.monotonic() + LOCK_SECONDS
             if time.monotonic() > deadline:
-                self._tell_stuck()
+                if not self._stuck:
+                    self._stuck = True
+                    log.warning("a worker holds a limit's record for over %g s; counting on without it", LOCK_SECONDS)
                 return
             os.sched_yield()
 
     def _unlock(self, offset: int) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_UN, 16, offset)
-
-    def _tell_stuck(self) -> None:
-        if not self._stuck:
-            self._stuck = True
-            log.warning("a worker holds a limit's record for more than %g s; counting on without it", LOCK_SECONDS)
 
 
 def _record_bytes(workers: int) -> int:

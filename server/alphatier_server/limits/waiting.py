@@ -4,8 +4,7 @@ Within a class each key has a line of its own for each tier. A choice looks at e
 request: a thousand requests of one key cost what one does.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from alphatier_server.settings.overload import PriorityClass
@@ -18,11 +17,12 @@ CLASSES: tuple[PriorityClass, ...] = ("high", "normal", "low")
 
 
 class KeyUse:
-    """What one key has in flight and in the queue."""
+    """What one key has in flight and in the queue, in requests: each prompt of a batch is one."""
 
-    __slots__ = ("in_flight", "served", "waiting")
+    __slots__ = ("in_flight", "key", "served", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, key: str | None) -> None:
+        self.key = key
         self.in_flight = 0
         self.waiting = 0
         self.served = 0
@@ -30,34 +30,47 @@ class KeyUse:
 
     @property
     def held(self) -> int:
-        """Requests of the key that the gateway has at all."""
+        """All that the gateway has of the key."""
         return self.in_flight + self.waiting
 
 
-class Waiter:
-    """One request that waits."""
+class Slot:
+    """One call that waits or is in flight. `close` once it has ended; closing it again does nothing."""
 
-    __slots__ = ("future", "key", "priority", "since", "tier", "use")
+    __slots__ = ("_release", "future", "priority", "since", "tier", "use", "waited", "weight")
 
-    def __init__(self, tier: Tier, key: str | None, use: KeyUse, priority: PriorityClass, since: float) -> None:
+    def __init__(
+        self, tier: Tier, use: KeyUse, priority: PriorityClass, weight: int, release: Callable[["Slot"], None]
+    ) -> None:
         self.tier = tier
-        self.key = key
         self.use = use
         self.priority: PriorityClass = priority
-        self.since = since
+        self.weight = weight
+        """As how many requests it counts."""
+        self._release: Callable[[Slot], None] | None = release
+        self.since = self.waited = 0.0
+        """When it began to wait, and for how many seconds it did."""
         self.future: Any = None
 
+    def close(self) -> None:
+        """Let the next one in."""
+        release, self._release = self._release, None
+        if release is not None:
+            release(self)
 
-_Line = OrderedDict[Waiter, None]
+
+_Line = dict[Slot, None]
 
 
 class WaitingRoom:
     """All that wait, by class, tier and key."""
 
     def __init__(self) -> None:
-        self._lines: dict[PriorityClass, dict[Tier, dict[str | None, _Line]]] = {each: {} for each in CLASSES}
+        self._lines: dict[PriorityClass, dict[tuple[Tier, str | None], _Line]] = {each: {} for each in CLASSES}
         self._counts: dict[PriorityClass, int] = dict.fromkeys(CLASSES, 0)
         self._total = 0
+        self.weight = 0
+        """Requests of all that wait."""
 
     def __len__(self) -> int:
         return self._total
@@ -69,48 +82,47 @@ class WaitingRoom:
     def ahead(self, tier: Tier, priority: PriorityClass) -> int:
         """How many wait for the tier in this class and those above it."""
         classes = CLASSES[: CLASSES.index(priority) + 1]
-        return sum(len(line) for each in classes for line in self._lines[each].get(tier, {}).values())
+        return sum(len(line) for each in classes for (where, _), line in self._lines[each].items() if where == tier)
 
-    def join(self, waiter: Waiter) -> None:
+    def join(self, slot: Slot) -> None:
         """Stand at the end of its key's line."""
-        lines = self._lines[waiter.priority].setdefault(waiter.tier, {})
-        lines.setdefault(waiter.key, OrderedDict())[waiter] = None
-        self._note(waiter, 1)
+        self._lines[slot.priority].setdefault((slot.tier, slot.use.key), {})[slot] = None
+        self._note(slot, 1)
 
-    def leave(self, waiter: Waiter) -> bool:
+    def leave(self, slot: Slot) -> bool:
         """Out of the line; whether it stood there."""
-        tiers = self._lines[waiter.priority]
-        lines = tiers.get(waiter.tier, {})
-        line = lines.get(waiter.key)
-        if line is None or waiter not in line:
+        lines, where = self._lines[slot.priority], (slot.tier, slot.use.key)
+        line = lines.get(where, {})
+        if slot not in line:
             return False
-        del line[waiter]
+        del line[slot]
         if not line:
-            del lines[waiter.key]
-        if not lines:
-            del tiers[waiter.tier]
-        self._note(waiter, -1)
+            del lines[where]
+        self._note(slot, -1)
         return True
 
-    def first(self, has_room: Callable[[Tier], bool]) -> Waiter | None:
-        """Who is next among those whose tier has room: of the highest class the key with the fewest in flight.
+    def first(self, room: Callable[[Tier], float]) -> Slot | None:
+        """Who is next, where each tier has room for so many requests: of the highest class the key with the fewest.
 
-        Of several such keys it is the one that was served longest ago; of one key's requests the eldest.
+        Of several such keys it is the one that was served longest ago; of one key's calls the eldest. Where the
+        next of a tier is a batch that does not fit yet, the tier's others wait with it, or it would for ever.
         """
+        rooms: dict[Tier, float] = {}
         for each in CLASSES:
-            best: Waiter | None = None
-            for tier, lines in self._lines[each].items():
-                if not has_room(tier):
-                    continue
-                for line in lines.values():
-                    eldest = next(iter(line))
-                    if best is None or _rank(eldest) < _rank(best):
-                        best = eldest
-            if best is not None:
-                return best
+            heads: dict[Tier, Slot] = {}
+            for (tier, _), line in self._lines[each].items():
+                if tier not in rooms:
+                    rooms[tier] = room(tier)
+                if rooms[tier] > 0:
+                    head = next(iter(line))
+                    heads[tier] = min(heads.get(tier, head), head, key=_rank)
+            rooms |= {tier: 0.0 for tier, head in heads.items() if head.weight > rooms[tier]}
+            fitting = [head for tier, head in heads.items() if rooms[tier] > 0]
+            if fitting:
+                return min(fitting, key=_rank)
         return None
 
-    def victim(self, priority: PriorityClass, held: int) -> Waiter | None:
+    def victim(self, priority: PriorityClass, held: int) -> Slot | None:
         """Who makes room for a newcomer of this class whose key holds so many requests already; None: nobody.
 
         In the lowest class the newest of the key that holds most; in the newcomer's own class only if that key
@@ -119,19 +131,16 @@ class WaitingRoom:
         lowest = next(each for each in reversed(CLASSES) if self._counts[each])
         if CLASSES.index(lowest) < CLASSES.index(priority):
             return None
-        newest = max(self._newest(lowest), key=lambda waiter: (waiter.use.held, waiter.since))
+        every_newest = (next(reversed(line)) for line in self._lines[lowest].values())
+        newest = max(every_newest, key=lambda slot: (slot.use.held, slot.since))
         return newest if lowest != priority or newest.use.held > held + 1 else None
 
-    def _newest(self, priority: PriorityClass) -> Iterator[Waiter]:
-        for lines in self._lines[priority].values():
-            for line in lines.values():
-                yield next(reversed(line))
-
-    def _note(self, waiter: Waiter, change: int) -> None:
-        waiter.use.waiting += change
-        self._counts[waiter.priority] += change
+    def _note(self, slot: Slot, change: int) -> None:
+        slot.use.waiting += change * slot.weight
+        self._counts[slot.priority] += change
         self._total += change
+        self.weight += change * slot.weight
 
 
-def _rank(waiter: Waiter) -> tuple[int, int, float]:
-    return waiter.use.in_flight, waiter.use.served, waiter.since
+def _rank(slot: Slot) -> tuple[int, int, float]:
+    return slot.use.in_flight, slot.use.served, slot.since

@@ -7,15 +7,15 @@ its interface for collectors.
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from alphatier_server.metrics.merge import Labels, Merge
-from alphatier_server.metrics.store import Store
+from alphatier_server.metrics.store import Labels, Merge, Series, Store
 
 
 class Counter:
@@ -32,20 +32,10 @@ class Counter:
         self._numbers[self._place] += amount
 
 
-class Gauge:
-    """One series that goes up and down."""
+class Gauge(Counter):
+    """One series that goes up and down: two doubles, the second is when it was set."""
 
-    __slots__ = ("_numbers", "_place", "_when", "function")
-
-    def __init__(self, numbers: Any, place: int, *, dated: bool = False) -> None:
-        self._numbers = numbers
-        self._place = place
-        self._when = place + 1 if dated else None
-        self.function: Callable[[], float] | None = None
-
-    def inc(self, amount: float = 1) -> None:
-        """Raise it."""
-        self._numbers[self._place] += amount
+    __slots__ = ()
 
     def dec(self, amount: float = 1) -> None:
         """Lower it."""
@@ -54,12 +44,7 @@ class Gauge:
     def set(self, value: float) -> None:
         """Let it be `value`."""
         self._numbers[self._place] = value
-        if self._when is not None:
-            self._numbers[self._when] = time.monotonic()
-
-    def set_function(self, function: Callable[[], float]) -> None:
-        """Let scrapes of this process ask for it."""
-        self.function = function
+        self._numbers[self._place + 1] = time.monotonic()
 
 
 class Histogram:
@@ -90,27 +75,17 @@ Child = TypeVar("Child", Counter, Gauge, Histogram)
 class _Labelled(Generic[Child]):
     """One metric: a series for each combination of label values that was asked for.
 
-    A series for which the store has no room is counted with `refuse`, and its numbers are shown nowhere.
+    The numbers of a series for which the store has no room are shown nowhere.
     """
 
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        labels: Sequence[str],
-        store: Store,
-        *,
-        merge: Merge = "sum",
-        size: int = 1,
-        refuse: Callable[[], None],
-    ) -> None:
+    _size = 1
+
+    def __init__(self, store: Store, name: str, text: str, labels: Labels, merge: Merge = "sum") -> None:
         self.name = name
         self._text = text
-        self._labels = tuple(labels)
+        self._labels = labels
         self._store = store
         self._merge = merge
-        self._size = size
-        self._refuse = refuse
         self._children: dict[Labels, Child] = {}
 
     def labels(self, *values: str) -> Child:
@@ -121,11 +96,11 @@ class _Labelled(Generic[Child]):
     def remove_by_labels(self, labels: Mapping[str, str]) -> None:
         """Show the series with these values no more. Who still counts in one may."""
         wanted = [(self._labels.index(name), _text(value)) for name, value in labels.items()]
-        known = {*self._children, *(values for metric, values in self._store.series if metric == self.name)}
+        known = {*self._children, *(series.labels for series in self._store.series if series.metric == self.name)}
         for values in known:
             if all(values[position] == value for position, value in wanted):
                 self._children.pop(values, None)
-                self._store.remove(self.name, values)
+                self._store.remove(Series(self.name, self._merge, values))
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
         """What a scrape shows."""
@@ -137,12 +112,8 @@ class _Labelled(Generic[Child]):
         clean = tuple(map(_text, values))
         if clean != values:
             return self.labels(*clean)
-        place = self._store.begin(self.name, self._merge, values, self._size)
-        if place is None:
-            self._refuse()
-            child = self._child([0.0] * self._size, 0)
-        else:
-            child = self._child(self._store.numbers, place)
+        place = self._store.begin(Series(self.name, self._merge, values), self._size)
+        child = self._child([0.0] * self._size, 0) if place is None else self._child(self._store.numbers, place)
         self._children[values] = child
         return child
 
@@ -154,7 +125,6 @@ class Counters(_Labelled[Counter]):
     """A metric of counters."""
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        """What a scrape shows."""
         shown = CounterMetricFamily(self.name, self._text, labels=self._labels)
         for labels, (value,) in series.items():
             shown.add_metric(labels, value)
@@ -167,34 +137,25 @@ class Counters(_Labelled[Counter]):
 class Gauges(_Labelled[Gauge]):
     """A metric of gauges."""
 
+    _size = 2
+
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        """What a scrape shows."""
         shown = GaugeMetricFamily(self.name, self._text, labels=self._labels)
-        for labels, values in series.items():
-            child = self._children.get(labels)
-            function = None if child is None else child.function
-            shown.add_metric(labels, values[0] if function is None else function())
+        for labels, (value, _) in series.items():
+            shown.add_metric(labels, value)
         return shown
 
     def _child(self, numbers: Any, place: int) -> Gauge:
-        return Gauge(numbers, place, dated=self._merge == "mostrecent")
+        return Gauge(numbers, place)
 
 
 class Histograms(_Labelled[Histogram]):
     """A metric of histograms with the same bounds."""
 
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        labels: Sequence[str],
-        store: Store,
-        bounds: Sequence[float],
-        *,
-        refuse: Callable[[], None],
-    ) -> None:
-        super().__init__(name, text, labels, store, size=len(bounds) + 2, refuse=refuse)
+    def __init__(self, store: Store, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
+        super().__init__(store, name, text, labels)
         self._bounds = tuple(map(float, bounds))
+        self._size = len(bounds) + 2
         self._names = [_name(bound) for bound in (*self._bounds, float("inf"))]
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
@@ -207,9 +168,8 @@ class Histograms(_Labelled[Histogram]):
         return shown
 
     def _buckets(self, values: Sequence[float], exemplars: Mapping[int, Any]) -> list[Any]:
-        buckets, below = [], 0.0
-        for number, name in enumerate(self._names):
-            below += values[number]
+        buckets = []
+        for number, (name, below) in enumerate(zip(self._names, accumulate(values[:-1]), strict=True)):
             last = exemplars.get(number)
             buckets.append((name, below, None if last is None else Exemplar(*last)))
         return buckets
@@ -218,17 +178,37 @@ class Histograms(_Labelled[Histogram]):
         return Histogram(numbers, place, self._bounds)
 
 
-class StoreCollector(Collector):
-    """Shows metrics with the numbers of a store."""
+_Kind = TypeVar("_Kind", Counters, Gauges, Histograms)
 
-    def __init__(self, store: Store, metrics: Sequence[Counters | Gauges | Histograms]) -> None:
+
+class StoreCollector(Collector):
+    """Makes metrics whose numbers are in a store, and shows them. `prefix` begins their names."""
+
+    def __init__(self, store: Store, prefix: str = "") -> None:
         self._store = store
-        self._metrics = metrics
+        self._prefix = prefix
+        self._metrics: list[Counters | Gauges | Histograms] = []
+
+    def counters(self, name: str, text: str, *labels: str) -> Counters:
+        """A new metric."""
+        return self._shown(Counters(self._store, self._prefix + name, text, labels))
+
+    def gauges(self, name: str, text: str, *labels: str, merge: Merge = "livesum") -> Gauges:
+        """A new metric."""
+        return self._shown(Gauges(self._store, self._prefix + name, text, labels, merge))
+
+    def histograms(self, name: str, text: str, *labels: str, bounds: Sequence[float]) -> Histograms:
+        """A new metric."""
+        return self._shown(Histograms(self._store, self._prefix + name, text, labels, bounds))
 
     def collect(self) -> Iterable[Metric]:
         """All of them, those without series too."""
         values = self._store.read()
         return [metric.family(values.get(metric.name, {})) for metric in self._metrics]
+
+    def _shown(self, metric: _Kind) -> _Kind:
+        self._metrics.append(metric)
+        return metric
 
 
 def _name(bound: float) -> str:

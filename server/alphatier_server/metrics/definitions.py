@@ -5,15 +5,14 @@ from fixed lists, never from a client's text, so the number of series is bounded
 describes each metric; a test fails when one is missing there.
 """
 
-from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from alphatier_models import Family
-from alphatier_server.metrics.collector import Counters, Gauge, Gauges, Histograms, StoreCollector
-from alphatier_server.metrics.merge import Merge, forget_gauges
-from alphatier_server.metrics.store import CAPACITY, SharedStore, Store
+from alphatier_server.metrics.collector import Gauge, StoreCollector
+from alphatier_server.metrics.store import CAPACITY, Store, forget_gauges
 
 TOKEN_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
@@ -36,24 +35,17 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None, process: str = "main", *, capacity: int = CAPACITY) -> None:
         self._folder = folder
-        self._store = Store(capacity) if folder is None else SharedStore(folder, process, capacity)
-        self._metrics: list[Counters | Gauges | Histograms] = []
-        self._refused = Counters(
-            "alphatier_metric_series_dropped",
-            "Metric series that had no room.",
-            (),
-            self._store,
-            refuse=lambda: None,
-        )
-        self.series_dropped = self._refused.labels()
-        self._requests_and_tokens()
-        self._latencies()
-        self._events()
-        self._engines()
-        self._metrics.append(self._refused)
+        store = Store(capacity, folder, process)
+        new = StoreCollector(store, "alphatier_")
+        dropped = new.counters("metric_series_dropped", "Metric series that had no room.")
+        store.on_full = dropped.labels().inc
+        self._tokens(new)
+        self._latencies(new)
+        self._requests(new)
+        self._replicas(new)
         self.registry = CollectorRegistry()
         """What a scrape shows."""
-        self.registry.register(StoreCollector(self._store, self._metrics))
+        self.registry.register(new)
 
     def forget_process(self, process: str) -> None:
         """The process of that name has died: what it had in flight is no more, what it counted stays."""
@@ -69,112 +61,12 @@ class Metrics:
                 for counter in (self.prompt_tokens, self.completion_tokens, self.reasoning_tokens):
                     counter.labels(family.name, tier.name, endpoint)
 
-    def _requests_and_tokens(self) -> None:
-        self.requests = self._counter(
-            "requests", "Requests by how they ended.", (*_TIER, "decision", "endpoint", "outcome")
-        )
-        self.decisions = self._counter("decisions", "Tier decisions by rule.", (*_TIER, "decision"))
-        self.in_flight = self._gauge("requests_in_flight", "Requests being answered now.", _TIER)
-        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens read.", _ENDPOINT)
-        self.completion_tokens = self._counter(
-            "completion_tokens", "Tokens generated, reasoning and answer together.", _ENDPOINT
-        )
-        self.reasoning_tokens = self._counter(
-            "reasoning_tokens", "Generated tokens spent on reasoning, where the engine told.", _ENDPOINT
-        )
-        self.request_prompt_tokens = self._histogram(
-            "request_prompt_tokens", "Prompt tokens a request.", _TIER, TOKEN_BUCKETS
-        )
-        self.request_completion_tokens = self._histogram(
-            "request_completion_tokens", "Generated tokens a request.", _TIER, TOKEN_BUCKETS
-        )
-        self.request_reasoning_tokens = self._histogram(
-            "request_reasoning_tokens", "Reasoning tokens a request, where the engine told.", _TIER, TOKEN_BUCKETS
-        )
-        self.saved_tokens = self._counter(
-            "estimated_saved_tokens",
-            "Estimate of tokens saved against the reference tier, from the family's measured mean tokens.",
-            _TIER,
-        )
-
-    def _latencies(self) -> None:
-        self.duration = self._histogram(
-            "request_duration_seconds", "From the request's arrival to its last byte.", _ENDPOINT, SECONDS_BUCKETS
-        )
-        self.first_token = self._histogram(
-            "time_to_first_token_seconds", "To the first generated token, streams only.", _TIER, SECONDS_BUCKETS
-        )
-        self.first_answer_token = self._histogram(
-            "time_to_first_answer_token_seconds",
-            "To the first token of the answer, after the thinking; streams only.",
-            _TIER,
-            SECONDS_BUCKETS,
-        )
-        self.output_token = self._histogram(
-            "time_per_output_token_seconds",
-            "Mean time between the tokens after the first one; streams only.",
-            _TIER,
-            TOKEN_TIME_BUCKETS,
-        )
-        self.queue = self._histogram(
-            "queue_time_seconds", "Waiting in the engine's queue, where the engine told.", _TIER, SECONDS_BUCKETS
-        )
-        self.overhead = self._histogram(
-            "gateway_overhead_seconds",
-            "The gateway's own time before the request went to the engine.",
-            _TIER,
-            OVERHEAD_BUCKETS,
-        )
-        self.admission_wait = self._histogram(
-            "admission_wait_seconds",
-            "Waiting in the gateway's own queue, of requests that were let in.",
-            _TIER,
-            SECONDS_BUCKETS,
-        )
-
-    def _events(self) -> None:
-        self.errors = self._counter("errors", "Error answers and broken streams by kind.", ("kind",))
-        self.retries = self._counter("retries", "Requests sent to an engine again.", _TIER)
-        self.disconnects = self._counter("client_disconnects", "Clients that left before the end.", _TIER)
-        self.shed = self._counter("requests_shed", "Requests that the queue shed.", ("priority", "reason"))
-        self.queued = self._gauge("queued_requests", "Requests that wait in the gateway's own queue.", ("priority",))
-        self.limits_hit = self._counter("limits_hit", "Requests refused by a limit.", ("limit",))
-        self.limit_store_failures = self._counter(
-            "limit_store_failures", "Admissions for which Redis, which counts limits, did not answer.", ()
-        ).labels()
-        self.log_lines_dropped = self._counter(
-            "log_lines_dropped", "Log lines that standard error did not take.", ()
-        ).labels()
-
-    def _engines(self) -> None:
-        self.replica_up = self._gauge("replica_up", "1 when the replica can answer.", ("replica",), "mostrecent")
-        self.replica_in_flight = self._gauge(
-            "replica_requests_in_flight", "Requests the replica is working on.", ("replica",)
-        )
-        self.replica_breaker_state = self._gauge(
-            "replica_breaker_state",
-            "The replica's circuit breaker: 0 closed, 1 half-open, 2 open.",
-            ("replica",),
-            "livemax",
-        )
-        self.replica_ejections = self._counter(
-            "replica_ejections", "Times that the replica was taken out, by what found it bad.", ("replica", "by")
-        )
-        self.health_check_failures = self._counter(
-            "health_check_failures", "Active health checks that failed.", ("replica",)
-        )
-        self.engine_restarts = self._counter("engine_restarts", "Restarts of a managed engine.", ("replica",))
-
-    def show_replica(self, name: str, in_flight: Callable[[], float]) -> Gauge | None:
-        """Begin the replica's series. Returns the gauge to write `in_flight` to; None when scrapes read it."""
+    def show_replica(self, name: str) -> Gauge:
+        """Begin the replica's series. Returns the gauge of its requests in flight."""
         for by in ("breaker", "health"):
             self.replica_ejections.labels(name, by)
         self.health_check_failures.labels(name)
-        gauge = self.replica_in_flight.labels(name)
-        if self._folder is not None:  # other processes cannot call a function of this one
-            return gauge
-        gauge.set_function(in_flight)
-        return None
+        return self.replica_in_flight.labels(name)
 
     def forget_replica(self, name: str) -> None:
         """End the series of a replica that is gone."""
@@ -188,19 +80,64 @@ class Metrics:
         ):
             metric.remove_by_labels({"replica": name})
 
-    def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counters:
-        metric = Counters(f"alphatier_{name}", text, labels, self._store, refuse=self.series_dropped.inc)
-        self._metrics.append(metric)
-        return metric
+    def _tokens(self, new: StoreCollector) -> None:
+        count, spread = new.counters, partial(new.histograms, bounds=TOKEN_BUCKETS)
+        self.prompt_tokens = count("prompt_tokens", "Prompt tokens read.", *_ENDPOINT)
+        text = "Tokens generated, reasoning and answer together."
+        self.completion_tokens = count("completion_tokens", text, *_ENDPOINT)
+        text = "Generated tokens spent on reasoning, where the engine told."
+        self.reasoning_tokens = count("reasoning_tokens", text, *_ENDPOINT)
+        text = "Estimate of tokens saved against the reference tier, from the family's measured mean tokens."
+        self.saved_tokens = count("estimated_saved_tokens", text, *_TIER)
+        self.request_prompt_tokens = spread("request_prompt_tokens", "Prompt tokens a request.", *_TIER)
+        self.request_completion_tokens = spread("request_completion_tokens", "Generated tokens a request.", *_TIER)
+        text = "Reasoning tokens a request, where the engine told."
+        self.request_reasoning_tokens = spread("request_reasoning_tokens", text, *_TIER)
 
-    def _gauge(self, name: str, text: str, labels: Sequence[str], over_workers: Merge = "livesum") -> Gauges:
-        size = 2 if over_workers == "mostrecent" else 1
-        refuse = self.series_dropped.inc
-        metric = Gauges(f"alphatier_{name}", text, labels, self._store, merge=over_workers, size=size, refuse=refuse)
-        self._metrics.append(metric)
-        return metric
+    def _latencies(self, new: StoreCollector) -> None:
+        seconds = partial(new.histograms, bounds=SECONDS_BUCKETS)
+        text = "From the request's arrival to its last byte."
+        self.duration = seconds("request_duration_seconds", text, *_ENDPOINT)
+        text = "To the first generated token, streams only."
+        self.first_token = seconds("time_to_first_token_seconds", text, *_TIER)
+        text = "To the first token of the answer, after the thinking; streams only."
+        self.first_answer_token = seconds("time_to_first_answer_token_seconds", text, *_TIER)
+        text = "Mean time between the tokens after the first one; streams only."
+        name = "time_per_output_token_seconds"
+        self.output_token = new.histograms(name, text, *_TIER, bounds=TOKEN_TIME_BUCKETS)
+        text = "Waiting in the engine's queue, where the engine told."
+        self.queue = seconds("queue_time_seconds", text, *_TIER)
+        text = "The gateway's own time before the request went to the engine."
+        self.overhead = new.histograms("gateway_overhead_seconds", text, *_TIER, bounds=OVERHEAD_BUCKETS)
+        text = "Waiting in the gateway's own queue, of requests that were let in."
+        self.admission_wait = seconds("admission_wait_seconds", text, *_TIER)
 
-    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histograms:
-        metric = Histograms(f"alphatier_{name}", text, labels, self._store, buckets, refuse=self.series_dropped.inc)
-        self._metrics.append(metric)
-        return metric
+    def _requests(self, new: StoreCollector) -> None:
+        count = new.counters
+        labels = (*_TIER, "decision", "endpoint", "outcome")
+        self.requests = count("requests", "Requests by how they ended.", *labels)
+        self.decisions = count("decisions", "Tier decisions by rule.", *_TIER, "decision")
+        self.in_flight = new.gauges("requests_in_flight", "Requests being answered now.", *_TIER)
+        self.errors = count("errors", "Error answers and broken streams by kind.", "kind")
+        self.retries = count("retries", "Requests sent to an engine again.", *_TIER)
+        self.disconnects = count("client_disconnects", "Clients that left before the end.", *_TIER)
+        self.shed = count("requests_shed", "Requests that the queue shed.", "priority", "reason")
+        self.queued = new.gauges("queued_requests", "Requests that wait in the gateway's own queue.", "priority")
+        self.limits_hit = count("limits_hit", "Requests refused by a limit.", "limit")
+        text = "Admissions for which Redis, which counts limits, did not answer."
+        self.limit_store_failures = count("limit_store_failures", text).labels()
+        text = "Log lines that standard error did not take."
+        self.log_lines_dropped = count("log_lines_dropped", text).labels()
+
+    def _replicas(self, new: StoreCollector) -> None:
+        count, gauges = new.counters, new.gauges
+        self.replica_up = gauges("replica_up", "1 when the replica can answer.", "replica", merge="mostrecent")
+        text = "Requests the replica is working on."
+        self.replica_in_flight = gauges("replica_requests_in_flight", text, "replica")
+        text = "The replica's circuit breaker: 0 closed, 1 half-open, 2 open."
+        self.replica_breaker_state = gauges("replica_breaker_state", text, "replica", merge="livemax")
+        text = "Times that the replica was taken out, by what found it bad."
+        self.replica_ejections = count("replica_ejections", text, "replica", "by")
+        text = "Active health checks that failed."
+        self.health_check_failures = count("health_check_failures", text, "replica")
+        self.engine_restarts = count("engine_restarts", "Restarts of a managed engine.", "replica")

@@ -13,4 +13,6 @@ def error_response(scope: Scope, error: GatewayError, headers: Mapping[str, str]
     """The answer that tells of `error`."""
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
     own = {"x-request-id": request_id(given), **(headers or {}), **error.headers}
+    if not scope.get("http_version", "1.1").startswith("1"):
+        own.pop("connection", None)  # HTTP/2 has no such header (RFC 9113, 8.2.2)
     return Response(error.body(), error.status, own, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Background tasks of a server: they end with it, and the first one that fails ends it."""
+"""What runs beside a server and ends with it."""
 
 import asyncio
 import contextlib
@@ -6,42 +6,33 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 
-class BackgroundTasks:
-    """Some tasks and the first failure among them."""
+class Background:
+    """Tasks beside a server. The first fault (theirs, or one told to `fail`) ends the server, by `end`."""
 
-    def __init__(self, on_failure: Callable[[], None]) -> None:
-        self.failure: BaseException | None = None
-        self._on_failure = on_failure
-        self._tasks: list[asyncio.Task[None]] = []
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self._fault: BaseException | None = None
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run it until `stop`."""
-        task = asyncio.create_task(work)
-        task.add_done_callback(self._done)
-        self._tasks.append(task)
-        return task
+    def fail(self, fault: BaseException) -> None:
+        if self._fault is None:
+            self._fault = fault
+            self._end()
 
-    async def stop(self) -> None:
-        """Cancel all of them and wait until they have tidied up."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    @contextlib.asynccontextmanager
+    async def running(self, *coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run them for the length of a block, and let them tidy up at its end. Raises the first fault then."""
+        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+        for task in tasks:
+            task.add_done_callback(self._done)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._fault is not None:
+            raise self._fault
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            error = task.exception()
-            if error is not None and self.failure is None:
-                self.failure = error
-                self._on_failure()
-
-
-@contextlib.asynccontextmanager
-async def background_tasks(on_failure: Callable[[], None]) -> AsyncIterator[BackgroundTasks]:
-    """Tasks for the length of a block. A failure is raised when the block ends."""
-    tasks = BackgroundTasks(on_failure)
-    try:
-        yield tasks
-    finally:
-        await tasks.stop()
-    if tasks.failure is not None:
-        raise tasks.failure
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self.fail(fault)

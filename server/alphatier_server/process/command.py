@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from alphatier_server.settings.options import KEYS, overrides, settings_options
+from alphatier_server.settings.options import overrides, settings_options
 
 SHIPPED_FAMILY = "models/tiny"
 _ENGINE_KEY_VARIABLE = "ALPHATIER_ENGINE_API_KEY"
@@ -73,8 +73,7 @@ def serve(
     from alphatier_models import FamilyError
     from alphatier_server.errors import ConfigError, EngineError
     from alphatier_server.keys.ring import KeyFileError
-    from alphatier_server.process.console import ServeError
-    from alphatier_server.process.messages import Refusal
+    from alphatier_server.process.messages import Refusal, ServeError
     from alphatier_server.settings.file import Source
 
     above = overrides(given)
@@ -83,7 +82,7 @@ def serve(
     if engines or arguments or replicas:
         above["engines"] = _engines(engines or ("auto",), arguments, replicas)
     form = above.get("log", {}).get("format", "auto")
-    source = Source(file, above, {key: option for option, key in KEYS.items()})
+    source = Source(file, above)
     try:
         if check_config:
             _check(source, as_json=as_json)
@@ -121,9 +120,10 @@ def _engines(given: Sequence[str], arguments: Sequence[str], replicas: int | Non
 def _check(source: Any, *, as_json: bool) -> None:
     """Check what can be checked without starting anything, and print the settings in effect."""
     from alphatier_server.process.serve import check
-    from alphatier_server.settings.show import effective, lines
+    from alphatier_server.settings.show import lines, without_passwords
 
     config = source.load()
     check(config)
-    document = effective(config)
-    click.echo(json.dumps(document, indent=2) if as_json else "\n".join(lines(document)).rstrip())
+    document = config.model_dump(mode="json")
+    text = json.dumps(document, indent=2) if as_json else "\n".join(lines(document)).rstrip()
+    click.echo(without_passwords(text))

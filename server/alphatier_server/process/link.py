@@ -4,6 +4,7 @@ Both ends send without waiting. The end of the stream means that the other proce
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -38,15 +39,10 @@ class Link:
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """The other end's messages, until it is gone."""
-        while True:
-            try:
-                line = await self._reader.readline()
-            except (ConnectionError, ValueError):
-                return
-            if not line.endswith(b"\n"):
-                return
-            yield orjson.loads(line)
+        with contextlib.suppress(ConnectionError, ValueError):
+            async for line in self._reader:
+                if line.endswith(b"\n"):
+                    yield orjson.loads(line)
 
     def close(self) -> None:
-        """Hang up."""
         self._writer.close()

@@ -2,9 +2,10 @@
 
 import asyncio
 import gc
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+
+import uvloop
 
 GEN_0_THRESHOLD = 50_000
 """Allocations between two looks of the garbage collector; Python's 700 are a few requests."""
@@ -15,7 +16,7 @@ Result = TypeVar("Result")
 def run_loop(main: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
     """Run it on the fastest loop there is, with a garbage collector that looks seldom."""
     gc.set_threshold(GEN_0_THRESHOLD, 20, 20)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main())
 
 
@@ -23,11 +24,3 @@ def freeze() -> None:
     """What is loaded now lives as long as the process; the collector need not look at it again."""
     gc.collect()
     gc.freeze()
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop
-
-    return uvloop.new_event_loop

@@ -19,6 +19,15 @@ OPERATOR = "alphatier.operator"
 log = logging.getLogger("alphatier")
 
 
+class ServeError(Exception):
+    """The gateway cannot start or had to stop; the message names the remedy."""
+
+
+def announce(text: str) -> None:
+    """A message for the operator, whatever the log's level."""
+    logging.getLogger(OPERATOR).info("%s", text)
+
+
 def configure_logging(settings: LogSettings) -> None:
     """Let all messages go to standard error. Uvicorn's own only where something is wrong, or at debug."""
     handler = MessageHandler(standard_error(), as_json=is_json(settings.format))
@@ -55,7 +64,6 @@ class Refusal(click.ClickException):
         self._form = form
 
     def show(self, file: Any = None) -> None:
-        """Say it."""
         line = message_line("error", self.message) if is_json(self._form) else f"Error: {self.message}\n".encode()
         standard_error().write(line, soon=True)
 

@@ -5,9 +5,6 @@
 Light to import: nothing that a check of the settings does not need.
 """
 
-import os
-
-from alphatier_server.errors import ConfigError, ConfigProblem
 from alphatier_server.process.messages import configure_logging, keep_standard_error
 from alphatier_server.settings.families import load_families
 from alphatier_server.settings.file import Source
@@ -23,17 +20,15 @@ def serve(source: Source, engine_api_key: str | None) -> None:
     config = source.load()
     configure_logging(config.log)
     if config.workers == 1:
-        from alphatier_server.process.single import serve_alone
-
-        serve_alone(source, config, engine_api_key)
+        from alphatier_server.process.single import serve_alone as run
     else:
-        from alphatier_server.process.parent import serve_with_workers
-
-        serve_with_workers(source, config, engine_api_key)
+        from alphatier_server.process.parent import serve_with_workers as run
+    run(source, config, engine_api_key)
 
 
 def check(config: GatewayConfig) -> None:
     """Everything that can be found wrong without starting anything. Raises what `serve` raises."""
+    from alphatier_server.engines.keys import EngineKeys
     from alphatier_server.engines.plan import installed_engine
     from alphatier_server.keys.keyed import build_access
     from alphatier_server.process.tls import certificate_of
@@ -41,19 +36,8 @@ def check(config: GatewayConfig) -> None:
     load_families(config.families, checksums=config.checksums)
     certificate_of(config.listen)
     build_access(config.access)
-    engine_keys(config)
+    keys = EngineKeys()
+    for engine in config.engines:
+        keys.of(engine)
     if any(engine.url is None and engine.kind == "auto" for engine in config.engines) or not config.engines:
         installed_engine()
-
-
-def engine_keys(config: GatewayConfig) -> dict[str, str]:
-    """Variable -> the engine's API key in it. Raises ConfigError when one is not set."""
-    names = [engine.api_key_env for engine in config.engines if engine.api_key_env is not None]
-    missing = [name for name in names if not os.environ.get(name)]
-    if missing:
-        problems = [
-            ConfigProblem(f"engines.api_key_env = {name!r}", "the variable is not set", "Set it to the engine's key")
-            for name in missing
-        ]
-        raise ConfigError("the environment", problems)
-    return {name: os.environ[name] for name in names}

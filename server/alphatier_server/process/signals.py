@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from alphatier_server.process.console import announce
+from alphatier_server.process.messages import announce
 
 
 @contextmanager

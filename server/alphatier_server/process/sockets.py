@@ -9,7 +9,7 @@ spread (anything but Linux), the workers share one listener all the same.
 import socket
 import sys
 
-from alphatier_server.process.console import ServeError
+from alphatier_server.process.messages import ServeError
 
 BACKLOG = 2048
 
@@ -29,33 +29,37 @@ def listen_for_workers(host: str, port: int, count: int) -> list[socket.socket]:
     return [_listening(_bound(host, taken, "--port", reuse_port=True)) for _ in range(count)]
 
 
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
+    """Where clients find it."""
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{shown}:{port}"
+
+
 def spreads_connections() -> bool:
     """Whether the kernel spreads connections over the sockets of a port (Linux' SO_REUSEPORT)."""
     return sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
-
-
-def _listening(bound: socket.socket) -> socket.socket:
-    bound.listen(BACKLOG)
-    return bound
 
 
 def _bound(host: str, port: int, option: str, *, reuse_port: bool) -> socket.socket:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
-        raise _refused(host, port, option, error) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise _refused(host, port, option, error) from error
+        reason = error.strerror or error
+        raise ServeError(f"Cannot listen on {host}:{port}: {reason}. Choose another {option}.") from error
     listener.setblocking(False)
     return listener
 
 
-def _refused(host: str, port: int, option: str, error: OSError) -> ServeError:
-    return ServeError(f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another {option}.")
+def _listening(bound: socket.socket) -> socket.socket:
+    bound.listen(BACKLOG)
+    return bound

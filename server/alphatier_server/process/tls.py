@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from alphatier_server.process.console import ServeError
+from alphatier_server.process.messages import ServeError
 from alphatier_server.settings.gateway import ListenSettings
 from alphatier_server.settings.watch import FileWatch
 
@@ -23,11 +23,6 @@ class Certificate:
         self._watch = FileWatch(*self._files)
         self.context = _context(*self._files)
 
-    def reload(self) -> None:
-        """Use the files as they are now. Raises ServeError, and then the old ones stay in use."""
-        _context(*self._files)  # a pair that does not fit would leave the live context half changed
-        self.context.load_cert_chain(*self._files)
-
     async def watch(self, announce: Callable[[str], None], seconds: float = 1.0) -> None:
         """Reload whenever a file changes, until cancelled."""
         while True:
@@ -36,9 +31,10 @@ class Certificate:
                 self.reload_and_announce(announce)
 
     def reload_and_announce(self, announce: Callable[[str], None]) -> None:
-        """Reload, and say how it went."""
+        """Use the files as they are now, and say how it went."""
         try:
-            self.reload()
+            _context(*self._files)  # a pair that does not fit would leave the live context half changed
+            self.context.load_cert_chain(*self._files)
         except ServeError as error:
             announce(f"{error} The certificate from before stays in use.")
         else:

@@ -10,21 +10,24 @@ import contextlib
 import shutil
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from alphatier_models import Family
+from alphatier_server.app import Parts, app_settings, request_log
 from alphatier_server.errors import EngineTimeout
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.process.background import background_tasks
+from alphatier_server.process.background import Background
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.link import Link
 from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.messages import configure_logging
 from alphatier_server.process.signals import signals
+from alphatier_server.process.tls import certificate_of
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.gateway import GatewayConfig
 
@@ -47,37 +50,34 @@ def main() -> int:
 async def _serve(
     index: int, config: GatewayConfig, settings: dict[str, Any], link_end: socket.socket, listener: socket.socket
 ) -> None:
+    limits = Path(settings["limits"])
     families: dict[str, Family] = {}
     metrics = Metrics(Path(settings["metrics"]), f"worker{index}")
     pool = Pool(metrics, config.replicas, most_per_replica=config.overload.max_in_flight_per_replica)
     snapshot = Snapshot(families, pool, metrics.declare)
     snapshot.take(settings["first"])
-    access = build_access(
-        config.access,
-        shared=(Path(settings["limits"]), index),
-        redis_failed=metrics.limit_store_failures.inc,
-    )
+    access = build_access(config.access, shared=(limits, index), redis_failed=metrics.limit_store_failures.inc)
     link = await Link.open(link_end)
     parent = ParentLink(link, pool, snapshot)
-    data_plane = DataPlane(config, families, pool, metrics, access, administer=parent.ask)
-    async with background_tasks(data_plane.end) as tasks:
-        data_plane.start_background(tasks)
-        tasks.start(parent.listen(data_plane))
-        tasks.start(parent.report(data_plane))
+    parts = Parts(families, pool, metrics, access, log=request_log(config.log, metrics), administer=parent.ask)
+    settings_of_app = app_settings(config, config.served_hosts())
+    data_plane = DataPlane(config, settings_of_app, parts, certificate_of(config.listen), listener)
+    works = (access.watch(), *data_plane.watches(), parent.listen(data_plane), parent.report(data_plane))
+    async with Background(data_plane.end_soon).running(*works):
         freeze()
-        with signals(data_plane.server.end, config.limits.drain_delay, data_plane.reload_certificate):
-            await data_plane.server.serve(sockets=[listener])
+        with signals(data_plane.end, config.limits.drain_delay, data_plane.reload_certificate):
+            await data_plane.answer()
     await access.close()
     parent.send_state()
     link.close()
     if parent.is_gone:  # and cannot tidy up
-        shutil.rmtree(Path(settings["limits"]).parent, ignore_errors=True)
+        shutil.rmtree(limits.parent, ignore_errors=True)
 
 
 class Snapshot:
     """What the parent shows: replicas and families, taken over as a whole."""
 
-    def __init__(self, families: dict[str, Family], pool: Pool, declare: Any) -> None:
+    def __init__(self, families: dict[str, Family], pool: Pool, declare: Callable[[Family], None]) -> None:
         self.number = -1
         self._families = families
         self._pool = pool
@@ -89,10 +89,9 @@ class Snapshot:
         shown: dict[str, str] = message["families"]
         for name, text in shown.items():
             if self._texts.get(name) != text:
-                family = Family.model_validate_json(text)
-                self._families[name] = family
+                self._families[name] = family = Family.model_validate_json(text)
                 self._declare(family)
-        for name in [name for name in self._families if name not in shown]:
+        for name in self._families.keys() - shown.keys():
             del self._families[name]
         self._texts = shown
         self._pool.restore(message["replicas"])
@@ -114,12 +113,10 @@ class ParentLink:
         """Have the parent do it, where the engines are. Returns an HTTP status and a JSON document."""
         self._number += 1
         number = self._number
-        answer: asyncio.Future[tuple[int, Any]] = asyncio.get_running_loop().create_future()
-        self._asked[number] = answer
+        self._asked[number] = asyncio.get_running_loop().create_future()
         self._link.send({"ask": number, "action": action, "arguments": arguments})
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await answer
+            return await asyncio.wait_for(self._asked[number], ANSWER_SECONDS)
         except TimeoutError:
             error = EngineTimeout("The gateway's parent process did not answer.", code="no_answer")
             return error.status, error.document()
@@ -133,27 +130,25 @@ class ParentLink:
                 self._snapshot.take(message)
                 self.send_state()
             if "drain" in message:
-                data_plane.server.end(message["drain"])
+                data_plane.end(message["drain"])
             if "reload" in message:
                 data_plane.reload_certificate()
-            if (answer := self._asked.get(message.get("answer", 0))) is not None:
+            if (answer := self._asked.get(message.get("answer", 0))) is not None and not answer.done():
                 answer.set_result((message["status"], message["document"]))
         self.is_gone = True
-        data_plane.end()
+        data_plane.end_soon()
 
     async def report(self, data_plane: DataPlane) -> None:
         """Say that this process listens, then again and again what it is busy with."""
-        while not data_plane.server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        while not data_plane.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
-        self.send_state()
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
             self.send_state()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     def send_state(self) -> None:
         """Which replicas this process is busy on, and the snapshot that it goes by."""
-        busy = {replica.name: replica.using for replica in self._pool.replicas if replica.using}
-        self._link.send({"snapshot": self._snapshot.number, "busy": busy})
+        self._link.send({"snapshot": self._snapshot.number, "busy": self._pool.busy()})
 
 
 if __name__ == "__main__":

@@ -8,33 +8,31 @@ What the workers do and what they get to know is not decided here.
 """
 
 import asyncio
-import contextlib
 import math
 import signal
 import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import orjson
+from pydantic import SecretStr
 
-from alphatier_server.process.console import ServeError
 from alphatier_server.process.link import Link
+from alphatier_server.process.messages import ServeError
+from alphatier_server.process.worker_state import Worker
 
 WORKER = (sys.executable, "-P", "-m", "alphatier_server.process.worker")
 """`-P`: what lies in the working directory is no module of ours."""
 SILENCE_SECONDS = 30.0
 START_SECONDS = 60.0
-STEADY_SECONDS = 10.0
-"""A worker that lived so long did not fail at its start."""
-FAILURES_IN_A_ROW = 5
+"""How much longer the first word may take."""
 LONGEST_PAUSE_SECONDS = 5.0
 REMIND_SECONDS = 60.0
 """How often it is said that a worker keeps dying."""
 
-Busy = dict[str, dict[str, int]]
-"""Replica -> the engine's model name -> requests in flight."""
 Answer = Callable[[str, dict[str, Any]], Awaitable[tuple[int, Any]]]
 """An action's name and arguments -> an HTTP status and a JSON document."""
 
@@ -44,87 +42,35 @@ def pause_after(failures: int) -> float:
     return 0.0 if failures == 1 else min(LONGEST_PAUSE_SECONDS, 0.25 * 2.0 ** min(failures, 16))
 
 
-class Worker:
-    """One worker: its number, its listener, and the process that is it now."""
-
-    def __init__(self, index: int, listener: socket.socket) -> None:
-        self.index = index
-        self.listener = listener
-        self.process: asyncio.subprocess.Process | None = None
-        self.link: Link | None = None
-        self.heard = 0.0
-        self.heard_of = -1
-        """The number of the last snapshot that the worker has taken over."""
-        self.busy: Busy = {}
-        self.began = time.monotonic()
-        self.failures = 0
-        """Deaths in a row, none of them after a steady life."""
-        self.reminded = -math.inf
-
-    @property
-    def is_failing(self) -> bool:
-        """Whether it dies again and again, and does not live steadily now."""
-        steady = self.link is not None and time.monotonic() - self.began > STEADY_SECONDS
-        return self.failures >= FAILURES_IN_A_ROW and not steady
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send it, if there is a process."""
-        if self.link is not None:
-            self.link.send(message)
-
-    def kill(self) -> None:
-        """End the process without asking it."""
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
-
-    def take(self, message: dict[str, Any]) -> None:
-        """Note what the worker says."""
-        self.heard = time.monotonic()
-        if "busy" in message:
-            self.busy = message["busy"]
-            self.heard_of = message["snapshot"]
-
-
+@dataclass
 class Workers:
     """All workers of one gateway."""
 
-    def __init__(
-        self,
-        listeners: Sequence[socket.socket],
-        settings: Callable[[int], dict[str, Any]],
-        snapshot: Callable[[], dict[str, Any]],
-        *,
-        announce: Callable[[str], None],
-        on_death: Callable[[int], None] = lambda index: None,
-        answer: Answer | None = None,
-        command: Sequence[str] = WORKER,
-        silence: float = SILENCE_SECONDS,
-        pause: Callable[[int], float] = pause_after,
-    ) -> None:
-        """`settings` are what worker `index` starts with; `snapshot` is what all of them must know now.
+    listeners: Sequence[socket.socket]
+    settings: dict[str, Any]
+    """What each worker starts with."""
+    snapshot: Callable[[], dict[str, Any]]
+    """What all of them must know now."""
+    _: KW_ONLY
+    announce: Callable[[str], None]
+    on_death: Callable[[int], None] = lambda index: None
+    answer: Answer | None = None
+    """Does what a worker asks for (`worker.ParentLink.ask`)."""
+    command: Sequence[str] = WORKER
+    silence: float = SILENCE_SECONDS
+    pause: Callable[[int], float] = pause_after
+    """The seconds before a start, by the deaths in a row before it."""
 
-        `answer` does what a worker asks for (`worker.ParentLink.ask`). `pause` are the seconds before a start, by
-        the deaths in a row before it.
-        """
-        self._workers = [Worker(index, listener) for index, listener in enumerate(listeners)]
-        self._settings = settings
-        self._snapshot = snapshot
-        self._announce = announce
-        self._on_death = on_death
-        self._answer = answer
+    def __post_init__(self) -> None:
+        self._workers = [Worker(index, listener) for index, listener in enumerate(self.listeners)]
         self._answering: set[asyncio.Task[None]] = set()
-        self._command = command
-        self._silence = silence
-        self._pause = pause
         self._number = 0
-        self._ending = False
+        self._ending = asyncio.Event()
 
     @property
     def processes(self) -> list[int]:
         """The ids of the processes that run."""
-        found = [worker.process for worker in self._workers]
-        return [process.pid for process in found if process is not None and process.returncode is None]
+        return [worker.process.pid for worker in self._workers if worker.process is not None and worker.runs]
 
     async def run(self) -> None:
         """Keep all of them running until they have ended by `drain`. Raises ServeError when all keep dying."""
@@ -138,14 +84,10 @@ class Workers:
             self.cut_off()
 
     def broadcast_snapshot(self) -> None:
-        """The snapshot has changed: send it to all."""
         self._number += 1
-        message = self._numbered_snapshot()
-        for worker in self._workers:
-            worker.send(message)
+        self.send(self._numbered_snapshot())
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send the same to all."""
         for worker in self._workers:
             worker.send(message)
 
@@ -154,56 +96,46 @@ class Workers:
 
         A worker that may not have taken over the newest snapshot counts as busy: it may still begin one.
         """
-        return sum(self._busy(worker, name, model) for worker in self._workers if worker.link is not None)
+        return sum(worker.busy(name, model, self._number) for worker in self._workers)
 
     def drain(self, delay: float) -> None:
         """Let the workers drain and end; none is started again. The caller closes its listeners after `delay`."""
-        self._ending = True
+        self._ending.set()
         self.send({"drain": delay})
 
     def cut_off(self) -> None:
-        """End all of them at once."""
-        self._ending = True
+        self._ending.set()
         for worker in self._workers:
             worker.kill()
 
-    def _is_ending(self) -> bool:
-        return self._ending
-
-    def _busy(self, worker: Worker, name: str, model: str | None) -> int:
-        models = worker.busy.get(name, {})
-        known = sum(models.values()) if model is None else models.get(model, 0)
-        return known if worker.heard_of >= self._number else max(1, known)
-
     def _numbered_snapshot(self) -> dict[str, Any]:
-        return {"snapshot": self._number, **self._snapshot()}
+        return {"snapshot": self._number, **self.snapshot()}
 
     async def _keep(self, worker: Worker) -> None:
-        while not self._is_ending():
+        while not self._ending.is_set():
             worker.began = time.monotonic()
-            status = await self._run_once(worker)
-            if self._is_ending():
+            status = _shown(await self._run_once(worker))
+            if self._ending.is_set():
                 return
-            steady = time.monotonic() - worker.began > STEADY_SECONDS
-            worker.failures = 1 if steady else worker.failures + 1
+            worker.died()
             if all(each.is_failing for each in self._workers):
                 raise ServeError(
                     f"All workers keep ending: worker {worker.index} {worker.failures} times in a row, the last time "
-                    f"with {_shown(status)}. Its messages are above; run with --workers 1 to see the fault by itself."
+                    f"with {status}. Its messages are above; run with --workers 1 to see the fault by itself."
                 )
-            pause = self._pause(worker.failures)
+            pause = self.pause(worker.failures)
             self._announce_death(worker, status, pause)
             await asyncio.sleep(pause)
 
-    def _announce_death(self, worker: Worker, status: int, pause: float) -> None:
+    def _announce_death(self, worker: Worker, status: str, pause: float) -> None:
         again = f"starting it again {f'in {pause:g} s' if pause else 'now'}"
         if not worker.is_failing:
             worker.reminded = -math.inf
-            self._announce(f"worker {worker.index} ended with {_shown(status)}; {again}")
+            self.announce(f"worker {worker.index} ended with {status}; {again}")
         elif time.monotonic() - worker.reminded > REMIND_SECONDS:
             worker.reminded = time.monotonic()
-            times = f"{worker.failures} times in a row, the last time with {_shown(status)}"
-            self._announce(f"worker {worker.index} ended {times}; the others go on; {again}, and so on")
+            times = f"{worker.failures} times in a row, the last time with {status}"
+            self.announce(f"worker {worker.index} ended {times}; the others go on; {again}, and so on")
 
     async def _run_once(self, worker: Worker) -> int:
         """One process from start to end. Returns its exit status."""
@@ -213,12 +145,11 @@ class Workers:
             return await process.wait()
         finally:
             worker.link = None
-            worker.busy = {}
             worker.kill()
             await process.wait()
             hearing.cancel()
             link.close()
-            self._on_death(worker.index)
+            self.on_death(worker.index)
 
     async def _start(self, worker: Worker) -> tuple[asyncio.subprocess.Process, Link]:
         ours, theirs = socket.socketpair()
@@ -229,20 +160,19 @@ class Workers:
             except BaseException:
                 link.close()
                 raise
-        worker.process, worker.link = process, link
-        worker.heard = time.monotonic() + START_SECONDS
-        worker.heard_of = -1
+        worker.begin(process, link)
         assert process.stdin is not None
-        process.stdin.write(orjson.dumps({**self._settings(worker.index), "first": self._numbered_snapshot()}))
+        settings = {**self.settings, "first": self._numbered_snapshot()}
+        process.stdin.write(orjson.dumps(settings, default=_plain))
         process.stdin.close()
-        if self._ending:
+        if self._ending.is_set():
             worker.kill()
         return process, link
 
     async def _spawn(self, worker: Worker, link: socket.socket) -> asyncio.subprocess.Process:
         files = (link.fileno(), worker.listener.fileno())
         return await asyncio.create_subprocess_exec(
-            *self._command,
+            *self.command,
             *map(str, (worker.index, *files)),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=files,
@@ -250,26 +180,27 @@ class Workers:
         )
 
     async def _hear(self, worker: Worker, link: Link) -> None:
-        watch = asyncio.create_task(self._watch(worker))
         try:
-            async for message in link.messages():
-                worker.take(message)
-                if "ask" in message and self._answer is not None:
-                    task = asyncio.create_task(self._reply(worker, message, self._answer))
-                    self._answering.add(task)
-                    task.add_done_callback(self._answering.discard)
-        finally:
-            watch.cancel()
+            async with asyncio.timeout(START_SECONDS + self.silence) as limit:
+                async for message in link.messages():
+                    limit.reschedule(asyncio.get_running_loop().time() + self.silence)
+                    worker.take(message)
+                    if "ask" in message and self.answer is not None:
+                        task = asyncio.create_task(self._reply(worker, message, self.answer))
+                        self._answering.add(task)
+                        task.add_done_callback(self._answering.discard)
+        except TimeoutError:
+            self.announce(f"worker {worker.index} has said nothing for {self.silence:g} s; killing it")
+            worker.kill()
 
     async def _reply(self, worker: Worker, message: dict[str, Any], answer: Answer) -> None:
         status, document = await answer(message["action"], message["arguments"])
         worker.send({"answer": message["ask"], "status": status, "document": document})
 
-    async def _watch(self, worker: Worker) -> None:
-        while time.monotonic() - worker.heard < self._silence:  # noqa: ASYNC110 - silence is no event
-            await asyncio.sleep(self._silence / 10)
-        self._announce(f"worker {worker.index} has said nothing for {self._silence:g} s; killing it")
-        worker.kill()
+
+def _plain(value: Any) -> str:
+    """Settings as JSON values, secrets included: for a pipe to a worker, and nowhere else."""
+    return str(value.get_secret_value()) if isinstance(value, SecretStr) else str(value)
 
 
 def _shown(status: int) -> str:

@@ -34,6 +34,7 @@ _SHOWN = (
     "continuous_usage",
     "adds_metrics",
     "by_priority",
+    "writes_json",
     "up",
     "draining",
     "headers",
@@ -68,19 +69,21 @@ class Pool:
         self._candidates: dict[_Tier, list[Replica]] = {}
         self._broken: list[Replica] = []
         self._listeners: list[Callable[[], None]] = []
-        self._mourners: list[Callable[[str], None]] = []
+        self._gone_listeners: list[Callable[[str], None]] = []
         self._batch = 0
         self._changed = False
 
     # --- requests ---------------------------------------------------------------------------------
 
-    def lease(self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = ()) -> Lease:
+    def lease(
+        self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = (), weight: int = 1
+    ) -> Lease:
         """Borrow a replica that serves the tier, none of those named in `avoid` (they were tried before).
 
-        Raises NoEngine when there is none.
+        A batch has the `weight` of its prompts. Raises NoEngine when there is none.
         """
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
-            return self._probe(probed, tier)
+            return self._probe(probed, tier, weight)
         try:
             candidates = self._candidates[family, tier]
         except KeyError:
@@ -94,7 +97,7 @@ class Pool:
         if self._most_per_replica is not None:
             candidates = [r for r in candidates if r.in_flight < self._most_per_replica] or candidates
         replica = self._choose(candidates, f"{family}:{tier}", body)
-        return Lease(self, replica, replica.models[tier])
+        return Lease(self, replica, replica.models[tier], weight=weight)
 
     def ended(self, replica: Replica, result: Result, probe: int) -> None:
         """A lease was closed: what does its result say about the replica?"""
@@ -142,7 +145,7 @@ class Pool:
         known = self._replicas.get(replica.name)
         if known is None:
             replica.breaker = Breaker(self.settings)
-            replica.gauge = self._metrics.show_replica(replica.name, lambda: replica.in_flight)
+            replica.gauge = self._metrics.show_replica(replica.name)
             self._replicas[replica.name] = replica
             self._note_change()
             return replica
@@ -153,7 +156,7 @@ class Pool:
             for field in _SHOWN:
                 setattr(known, field, getattr(replica, field))
             self._note_change()
-            self._tell_gone(left)
+            self._notify_gone(left)
         return known
 
     def set_up(self, name: str, up: bool) -> None:
@@ -186,7 +189,7 @@ class Pool:
         if replica is not None:
             self._metrics.forget_replica(name)
             self._note_change()
-            self._tell_gone(replica.url)
+            self._notify_gone(replica.url)
 
     # --- what others see of it --------------------------------------------------------------------
 
@@ -196,13 +199,13 @@ class Pool:
 
     def on_gone(self, callback: Callable[[str], None]) -> None:
         """Call `callback` with each URL at which there is no replica any more."""
-        self._mourners.append(callback)
+        self._gone_listeners.append(callback)
 
     def touch(self) -> None:
         """Something beside the replicas has changed that who listens must know: the families."""
         self._changed = True
         if not self._batch:
-            self._tell()
+            self._notify()
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -213,7 +216,7 @@ class Pool:
         finally:
             self._batch -= 1
             if not self._batch and self._changed:
-                self._tell()
+                self._notify()
 
     def snapshot(self) -> list[dict[str, Any]]:
         """The replicas as JSON values, without what each process counts by itself. It holds the engines' keys."""
@@ -275,10 +278,10 @@ class Pool:
                 return replica
         return None
 
-    def _probe(self, replica: Replica, tier: str) -> Lease:
+    def _probe(self, replica: Replica, tier: str, weight: int) -> Lease:
         probe = replica.breaker.probing()
         self._breaker_changed(replica)
-        return Lease(self, replica, replica.models[tier], probe)
+        return Lease(self, replica, replica.models[tier], probe, weight)
 
     def _breaker_changed(self, replica: Replica, *, ejected: bool = False) -> None:
         if self._replicas.get(replica.name) is not replica:  # it left the pool while the request ran
@@ -296,7 +299,7 @@ class Pool:
         self._forget_candidates()
         self.touch()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed = False
         self.version += 1
         for replica in self._replicas.values():
@@ -305,9 +308,9 @@ class Pool:
         for callback in self._listeners:
             callback()
 
-    def _tell_gone(self, url: str) -> None:
+    def _notify_gone(self, url: str) -> None:
         if all(replica.url != url for replica in self._replicas.values()):
-            for callback in self._mourners:
+            for callback in self._gone_listeners:
                 callback(url)
 
     def _no_engine(self, family: str, tier: str) -> NoEngine:

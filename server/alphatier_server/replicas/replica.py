@@ -35,6 +35,8 @@ class Replica:
     """Whether the engine adds its own `metrics` object to answers because the gateway asked it to."""
     by_priority: bool = False
     """Whether the engine schedules by the `priority` that a request tells."""
+    writes_json: bool = True
+    """Whether its vocabulary holds what a JSON object needs; without it vLLM fails on such a request."""
     headers: bytes = field(default=b"", repr=False)
     """Header lines for every request to it, each with its CR LF: the engine's own key, if it has one."""
     up: bool = False
@@ -42,6 +44,7 @@ class Replica:
     draining: bool = False
     """Whether it gets no new requests and is to go when its last one has ended."""
     in_flight: int = field(default=0, init=False)
+    """Requests that it works on; a batch counts as its prompts."""
     using: dict[str, int] = field(default_factory=dict, init=False)
     """The engine's model name -> requests in flight on it; old weights are unloaded when theirs is gone."""
     seed: int = field(default=0, init=False)
@@ -59,15 +62,16 @@ class Lease:
     `probe` is its number where it tries a replica whose breaker was open, else 0.
     """
 
-    __slots__ = ("_model", "_open", "_pool", "_probe", "replica")
+    __slots__ = ("_model", "_open", "_pool", "_probe", "_weight", "replica")
 
-    def __init__(self, pool: "Pool", replica: Replica, model: str, probe: int = 0) -> None:
+    def __init__(self, pool: "Pool", replica: Replica, model: str, probe: int = 0, weight: int = 1) -> None:
         self.replica = replica
         self._pool = pool
         self._model = model
         self._probe = probe
         self._open = True
-        replica.in_flight += 1
+        self._weight = weight
+        replica.in_flight += weight
         replica.using[model] = replica.using.get(model, 0) + 1
         if replica.gauge is not None:
             replica.gauge.set(replica.in_flight)
@@ -78,7 +82,7 @@ class Lease:
             return
         self._open = False
         replica = self.replica
-        replica.in_flight -= 1
+        replica.in_flight -= self._weight
         left = replica.using[self._model] - 1
         if left:
             replica.using[self._model] = left

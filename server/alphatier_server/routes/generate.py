@@ -20,6 +20,9 @@ from alphatier_server.settings.clients import ClientLimits
 _MOST_HELD_BYTES = 256 * 1024
 """What is held of an answer for a client that takes it slowly, before the engine is paused."""
 
+_CLIENT_GONE = 499
+"""What nginx calls it."""
+
 
 class GeneratingPath:
     """One API's path, as an ASGI application."""
@@ -76,6 +79,9 @@ class AsgiCycle:
                 self._watch.cancel()
                 self._watch = None  # its error knows this object: a circle that only the collector would end
         await task
+        if self.disconnected and not self.started:  # nobody listens, but middleware wants an answer to look at
+            await self._send_one({"type": "http.response.start", "status": _CLIENT_GONE, "headers": []}, send)
+            await self._send_one({"type": "http.response.body", "body": b"", "more_body": False}, send)
 
     # -- the request
 
@@ -119,7 +125,7 @@ class AsgiCycle:
         headers = [
             (name, value) for name, _, value in (line.partition(b": ") for line in head.split(b"\r\n")) if name
         ]
-        if not (self._read and self.keep_alive):
+        if not (self._read and self.keep_alive) and self._scope.get("http_version", "1.1").startswith("1"):
             headers.append((b"connection", b"close"))
         self._put({"type": "http.response.start", "status": status, "headers": headers})
 
@@ -134,6 +140,9 @@ class AsgiCycle:
     def finish(self, data: bytes = b"") -> None:
         """See ResponseWriter."""
         self._put({"type": "http.response.body", "body": data, "more_body": False})
+
+    def abort(self) -> None:
+        """See ResponseWriter. A server breaks off what its application left incomplete."""
 
     def follow_pace(self, stream: Paced | None) -> None:
         """See ResponseWriter."""

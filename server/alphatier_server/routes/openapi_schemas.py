@@ -16,18 +16,21 @@ def _header(description: str, **schema: Any) -> Schema:
     return {"description": description, "schema": {"type": "string", **schema}}
 
 
+def _parameter(name: str, description: str, **schema: Any) -> Schema:
+    return {"name": name, "in": "header", "required": False, **_header(description, **schema)}
+
+
+def _described(description: str) -> Schema:
+    return {"description": description} if description else {}
+
+
 def _or_null(kind: str, description: str = "", **schema: Any) -> Schema:
-    return {"type": [kind, "null"], **({"description": description} if description else {}), **schema}
+    return {"type": [kind, "null"], **_described(description), **schema}
 
 
 def _object(required: list[str], properties: Schema, description: str = "") -> Schema:
-    return {
-        "type": "object",
-        "required": required,
-        "properties": properties,
-        "additionalProperties": True,
-        **({"description": description} if description else {}),
-    }
+    values: Schema = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
+    return values | _described(description)
 
 
 RATE_LIMIT_HEADERS = [
@@ -41,40 +44,26 @@ HEADERS: Schema = {
         "The rule that chose the tier.",
         enum=["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"],
     ),
-    "retry-after": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
+    "retry-after": _header("Seconds to wait.", type="integer", minimum=0),
     **{
         name: _header("As in OpenAI's API, where the key has such a limit; a reset is a duration like 1s or 6m0s.")
         for name in RATE_LIMIT_HEADERS
     },
 }
+_REQUEST_ID = "Kept where it is 1 to 128 letters, digits, dots, underscores or dashes; else replaced."
+_DEADLINE = "Seconds within which the answer must be complete; then it ends with 504."
 PARAMETERS: Schema = {
-    "Tier": {
-        "name": "X-Efficiency-Tier",
-        "in": "header",
-        "required": False,
-        "description": "A tier's name, or `auto`.",
-        "schema": {"type": "string"},
-    },
-    "Deadline": {
-        "name": "X-Request-Timeout",
-        "in": "header",
-        "required": False,
-        "description": "Seconds within which the answer must be complete; then it ends with 504.",
-        "schema": {"type": "number", "exclusiveMinimum": 0},
-    },
-    "RequestId": {
-        "name": "X-Request-Id",
-        "in": "header",
-        "required": False,
-        "description": "Kept where it is 1 to 128 letters, digits, dots, underscores or dashes; else replaced.",
-        "schema": {"type": "string"},
-    },
+    "Tier": _parameter("X-Efficiency-Tier", "A tier's name, or `auto`."),
+    "Deadline": _parameter("X-Request-Timeout", _DEADLINE, type="number", exclusiveMinimum=0),
+    "RequestId": _parameter("X-Request-Id", _REQUEST_ID),
 }
 SECURITY_SCHEMES: Schema = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the gateway has keys."},
     "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "The same, Anthropic's way."},
 }
 
+_TEXT: Schema = {"type": "string"}
+_PASSED_ON = "OpenAI's request; fields not listed go to the engine unchanged."
 _MODEL: Schema = {"type": "string", "description": "`<family>`, `<family>:<tier>` or `<family>:auto`."}
 _STREAM = _or_null("boolean", "Answer as server-sent events.")
 _TIER = _or_null("string", "A tier's name, or `auto`.")
@@ -86,13 +75,11 @@ _SAMPLING: Schema = {
     "seed": _or_null("integer", minimum=-(2**63), maximum=2**63 - 1),
     "stop": {"type": ["string", "array", "null"], "items": {"type": "string"}},
 }
+_STREAM_OPTIONS: Schema = {"include_usage": _or_null("boolean"), "continuous_usage_stats": _or_null("boolean")}
 _COMMON: Schema = {
     "model": _MODEL,
     "stream": _STREAM,
-    "stream_options": _or_null(
-        "object",
-        properties={"include_usage": _or_null("boolean"), "continuous_usage_stats": _or_null("boolean")},
-    ),
+    "stream_options": _or_null("object", properties=_STREAM_OPTIONS),
     "efficiency_tier": _TIER,
     "reasoning_effort": _EFFORT,
     "reasoning": _or_null("object", properties={"effort": _EFFORT}),
@@ -129,6 +116,17 @@ _ANTHROPIC: Schema = {
     "tool_choice": _or_null("object"),
 }
 _NOT_STORED = "Responses are not stored: anything but this is a 400."
+_ERROR: Schema = {
+    "message": _or_null("string"),
+    "type": _or_null("string"),
+    "param": _or_null("string"),
+    "code": {"type": ["string", "integer", "null"]},
+}
+_ANTHROPIC_ERROR: Schema = {
+    "type": {"const": "error"},
+    "error": _object(["type", "message"], {"type": _TEXT, "message": _TEXT}),
+    "request_id": _TEXT,
+}
 SCHEMAS: Schema = {
     "ChatCompletionRequest": _object(
         ["model", "messages"],
@@ -143,7 +141,7 @@ SCHEMAS: Schema = {
             "tool_choice": {"type": ["string", "object", "null"]},
             "parallel_tool_calls": _or_null("boolean"),
         },
-        "OpenAI's request; fields not listed go to the engine unchanged.",
+        _PASSED_ON,
     ),
     "CompletionRequest": _object(
         ["model", "prompt"],
@@ -153,7 +151,7 @@ SCHEMAS: Schema = {
             "max_tokens": _or_null("integer", minimum=0),
             "logprobs": _or_null("integer", minimum=0),
         },
-        "OpenAI's request; fields not listed go to the engine unchanged.",
+        _PASSED_ON,
     ),
     "ResponseRequest": _object(
         ["model", "input"],
@@ -174,7 +172,7 @@ SCHEMAS: Schema = {
             "conversation": {"type": "null", "description": _NOT_STORED},
             **_SAMPLING,
         },
-        "OpenAI's request; fields not listed go to the engine unchanged.",
+        _PASSED_ON,
     ),
     "MessageRequest": _object(
         ["model", "messages", "max_tokens"],
@@ -190,33 +188,6 @@ SCHEMAS: Schema = {
         "Anthropic's request; fields not listed go to the engine unchanged.",
     ),
     "CountTokensRequest": _object(["model", "messages"], _ANTHROPIC, "Anthropic's request."),
-    "Error": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["message"],
-                "properties": {
-                    "message": {"type": ["string", "null"]},
-                    "type": {"type": ["string", "null"]},
-                    "param": {"type": ["string", "null"]},
-                    "code": {"type": ["string", "integer", "null"]},
-                },
-            }
-        },
-    },
-    "AnthropicError": {
-        "type": "object",
-        "required": ["type", "error"],
-        "properties": {
-            "type": {"const": "error"},
-            "error": {
-                "type": "object",
-                "required": ["type", "message"],
-                "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
-            },
-            "request_id": {"type": "string"},
-        },
-    },
+    "Error": _object(["error"], {"error": _object(["message"], _ERROR)}),
+    "AnthropicError": _object(["type", "error"], _ANTHROPIC_ERROR),
 }

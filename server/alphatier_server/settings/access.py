@@ -1,20 +1,19 @@
 """What an operator sets about access: where keys come from, their limits, where limits are counted."""
 
 import re
-from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from alphatier_server.settings.section import File, Section
 
 RedisFailure = Literal["local", "refuse", "allow"]
 
 Amount = Field(default=None, ge=1, le=10**12)
 
 
-class KeyLimits(BaseModel):
+class KeyLimits(Section, strict=False):
     """Limits of one key; what is left out is not limited. A burst left out is one minute's worth."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     requests_per_minute: int | None = Amount
     requests_burst: int | None = Amount
@@ -33,12 +32,10 @@ class KeyLimits(BaseModel):
         return self
 
 
-class AccessSettings(BaseModel):
+class AccessSettings(Section, strict=False):
     """Access control. Without any key the gateway answers everybody, and nobody may use its admin API."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    keys_file: Path | None = None
+    keys_file: File | None = None
     """TOML file of hashed keys, as `alphatier keys` writes it; read again whenever it changes."""
     environment: bool = True
     """Whether to take keys from ALPHATIER_API_KEYS and ALPHATIER_ADMIN_KEYS as well."""

@@ -10,14 +10,14 @@ APPLIED_WHILE_RUNNING = ("families", "engines")
 
 def needs_restart(before: GatewayConfig, now: GatewayConfig) -> list[str]:
     """The keys that differ and are only read at start, e.g. `limits.client_timeout`."""
-    changed = _differences(before.model_dump(), now.model_dump(), "")
-    return [key for key in changed if key.partition(".")[0] not in APPLIED_WHILE_RUNNING]
+    old = dict(_leaves(before.model_dump(exclude=set(APPLIED_WHILE_RUNNING))))
+    new = _leaves(now.model_dump(exclude=set(APPLIED_WHILE_RUNNING)))
+    return [key for key, value in new if old.get(key) != value]
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str) -> Iterator[str]:
-    for key, value in now.items():
-        old = before.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            yield from _differences(old, value, f"{path}{key}.")
-        elif value != old:
-            yield f"{path}{key}"
+def _leaves(document: Mapping[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{table}{key}.")
+        else:
+            yield f"{table}{key}", value

@@ -1,10 +1,12 @@
 """What an operator says about engines: one that runs already, by URL, or a kind of engine to run."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from alphatier_server.settings.section import Section
 
 Name = Annotated[str, StringConstraints(pattern=re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"))]
 
@@ -12,14 +14,12 @@ ENGINE_KEY = re.compile(r"[\x21-\x7e]+")
 """What an engine's API key may hold: visible ASCII, as it goes into a header line."""
 
 
-class EngineSettings(BaseModel):
+class EngineSettings(Section):
     """`[[engines]]`. An engine by URL serves what it lists at /v1/models; one that is started here serves a family.
 
     Which URLs the gateway talks to is the operator's decision (file, command line, admin key): they may lie
     in the private network. No client can name one.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     url: str | None = None
     """An engine that runs already."""
@@ -57,7 +57,7 @@ class EngineSettings(BaseModel):
         return url.rstrip("/").removesuffix("/v1")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> "EngineSettings":
+    def _fits_together(self) -> Self:
         if self.url is not None and (self.kind != "auto" or self.replicas != 1 or self.arguments):
             raise ValueError("kind, replicas and arguments are for engines that are started here; remove them or url")
         if self.priority and self.kind == "transformers":

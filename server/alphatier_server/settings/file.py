@@ -8,15 +8,15 @@ the key's full name and its remedy.
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from alphatier_server.errors import ConfigError, ConfigProblem
-from alphatier_server.settings.engine_ca import check_ca_file
 from alphatier_server.settings.gateway import GatewayConfig
+from alphatier_server.settings.options import KEYS
 
 _README = "server/README.md lists every key"
 
@@ -28,29 +28,19 @@ class Source:
     file: Path | None
     overrides: Mapping[str, Any]
     """What the command line sets, nested as the file is; it stays in force whatever the file says later."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """The options' names by key, e.g. `listen.port` -> `--port`, for error messages."""
 
     def load(self) -> GatewayConfig:
         """The settings as they are now. Raises ConfigError."""
-        document = _from_file(self.file) if self.file is not None else {}
+        document, folder = {}, None
+        if self.file is not None:
+            document, folder = _parsed(self.file), self.file.resolve().parent
+            _validated(document, str(self.file), folder)  # by itself, so that its faults are told as its own
         try:
-            config = _validated(_merged(document, self.overrides), "the command line")
+            return _validated(_merged(document, self.overrides), "the command line", folder)
         except ConfigError as error:
-            named = [
-                replace(problem, where=self.options.get(problem.where, problem.where)) for problem in error.problems
-            ]
+            options = {key: option for option, key in KEYS.items()}
+            named = [replace(problem, where=options.get(problem.where, problem.where)) for problem in error.problems]
             raise ConfigError("the command line", named) from None
-        if config.engine_ca_file is not None:
-            check_ca_file(config.engine_ca_file)
-        return config
-
-
-def _from_file(file: Path) -> dict[str, Any]:
-    """What the file sets, checked by itself so that its faults are told as its own."""
-    settings = _validated(_parsed(file), str(file))
-    written: dict[str, Any] = _anchored(settings.model_dump(exclude_unset=True), file.resolve().parent)
-    return written
 
 
 def _parsed(file: Path) -> dict[str, Any]:
@@ -67,9 +57,9 @@ def _parsed(file: Path) -> dict[str, Any]:
     raise ConfigError(str(file), [problem])
 
 
-def _validated(document: Mapping[str, Any], source: str) -> GatewayConfig:
+def _validated(document: Mapping[str, Any], source: str, folder: Path | None) -> GatewayConfig:
     try:
-        return GatewayConfig.model_validate(document)
+        return GatewayConfig.model_validate(document, context=folder)
     except ValidationError as error:
         raise ConfigError(source, [_problem(details) for details in error.errors()]) from None
 
@@ -80,17 +70,6 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
         old = merged.get(key)
         merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def _anchored(value: Any, folder: Path) -> Any:
-    """The same with its relative paths below `folder`."""
-    if isinstance(value, Path):
-        return folder / value
-    if isinstance(value, Mapping):
-        return {key: _anchored(item, folder) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_anchored(item, folder) for item in value]
-    return value
 
 
 def _problem(details: Any) -> ConfigProblem:
@@ -132,25 +111,25 @@ def _nearest(location: tuple[int | str, ...]) -> str:
     """The remedy for an unknown key: the nearest key of its table, or the table where it belongs."""
     *table, key = location
     known = dict(_tables(GatewayConfig, ()))
-    here = tuple(part for part in table if isinstance(part, str))
-    if close := difflib.get_close_matches(str(key), known.get(here, ()), n=1):
+    here = known.get(tuple(part for part in table if isinstance(part, str)), [])
+    if close := difflib.get_close_matches(str(key), here, n=1):
         return f"Did you mean {close[0]}"
-    for other, keys in known.items():
-        if key in keys:
-            return f"It belongs into [{'.'.join(other)}]" if other else "It belongs above the first [table]"
-    everywhere = {name: other for other, keys in known.items() for name in keys}
-    if close := difflib.get_close_matches(str(key), everywhere, n=1, cutoff=0.75):
-        return f"Did you mean {close[0]} of {_table_name(everywhere[close[0]])}"
-    return f"Remove it; there are {', '.join(sorted(known.get(here, ())))}"
-
-
-def _table_name(table: tuple[str, ...]) -> str:
-    return f"[{'.'.join(table)}]" if table else "the top of the file"
+    homes = {name: other for other, keys in reversed(known.items()) for name in keys}
+    if (home := homes.get(str(key))) is not None:
+        return f"It belongs into [{'.'.join(home)}]" if home else "It belongs above the first [table]"
+    if close := difflib.get_close_matches(str(key), homes, n=1, cutoff=0.75):
+        home = homes[close[0]]
+        return f"Did you mean {close[0]} of {_table_name(home)}"
+    return f"Remove it; there are {', '.join(sorted(here))}"
 
 
 def _tables(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
     yield path, list(model.model_fields)
     for name, info in model.model_fields.items():
-        for inner in (info.annotation, *getattr(info.annotation, "__args__", ())):
+        for inner in (info.annotation, *get_args(info.annotation)):
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 yield from _tables(inner, (*path, name))
+
+
+def _table_name(table: tuple[str, ...]) -> str:
+    return f"[{'.'.join(table)}]" if table else "the top of the file"

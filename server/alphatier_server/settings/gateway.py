@@ -6,18 +6,19 @@ Times are in seconds, sizes in bytes. How the file is read is `settings.file`.
 
 import os
 import re
+import ssl
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.replicas import PoolSettings
+from alphatier_server.settings.section import File, Section
 from alphatier_server.settings.upstream import UpstreamLimits
 
-File = Annotated[Path, Field(strict=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 SecondsOrNone = Annotated[float, Field(ge=0)]
@@ -25,12 +26,6 @@ Count = Annotated[int, Field(ge=1)]
 
 
 _OWN_PATHS = ("/admin", "/health", "/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/chat", "/v1/messages")
-
-
-class Section(BaseModel):
-    """A table of the file: no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ListenSettings(Section):
@@ -52,7 +47,7 @@ class ListenSettings(Section):
     tls_key: File | None = Field(None, description="Its PEM private key, unless it is in the same file.")
 
     @model_validator(mode="after")
-    def _key_has_a_certificate(self) -> "ListenSettings":
+    def _key_has_a_certificate(self) -> Self:
         if self.tls_key is not None and self.tls_cert is None:
             raise ValueError("tls_key: has no certificate beside it; give tls_cert too")
         return self
@@ -89,7 +84,6 @@ class LimitSettings(Section):
     max_answer_bytes: Count = Field(256 * 1024 * 1024, description="Largest answer that is not streamed.")
 
     def upstream(self) -> UpstreamLimits:
-        """Those that concern engines."""
         return UpstreamLimits(
             connect=self.connect_timeout,
             first_byte=self.first_byte_timeout or self.engine_timeout,
@@ -160,6 +154,17 @@ class GatewayConfig(Section):
             if not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", path) or path.startswith(_OWN_PATHS):
                 raise ValueError(f"{path!r} is no path that can be passed on; write e.g. /v1/embeddings or /tokenize")
         return paths
+
+    @field_validator("engine_ca_file")
+    @classmethod
+    def _holds_certificates(cls, file: Path | None) -> Path | None:
+        try:
+            ssl.create_default_context(cafile=file)
+        except ssl.SSLError:
+            raise ValueError(f"{file} holds no PEM certificates; give a bundle of CAs") from None
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read: {error.strerror}; give the right path") from None
+        return file
 
     def served_hosts(self) -> tuple[str, ...] | None:
         """The names in `Host` that are served; None for any."""

@@ -1,6 +1,6 @@
 """The options of `alphatier serve` that set one key of the file each: name, help and default are the key's own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -13,7 +13,7 @@ from alphatier_server.settings.gateway import GatewayConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-KEYS: Mapping[str, str] = {
+KEYS: dict[str, str] = {
     "--host": "listen.host",
     "--port": "listen.port",
     "--admin-port": "listen.admin_port",
@@ -40,8 +40,8 @@ _HELP = {"--keys": "File with the API keys; `alphatier keys new NAME` writes one
 
 def settings_options(command: Command) -> Command:
     """Decorate a click command with all of them; what is not given arrives as None."""
-    for option, key in reversed(tuple(KEYS.items())):
-        command = _option(option, _field(key))(command)
+    for option, key in reversed(KEYS.items()):
+        command = _option(option, _field(key.split(".")))(command)
     return command
 
 
@@ -49,7 +49,7 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given on the command line, nested as the file is."""
     document: dict[str, Any] = {}
     for option, key in KEYS.items():
-        value = given.get(parameter(option))
+        value = given.get(_parameter(option))
         if value is not None:
             *tables, name = key.split(".")
             inner = document
@@ -59,19 +59,16 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def parameter(option: str) -> str:
-    """The name under which click hands over an option."""
+def _parameter(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
 
 
-def _field(key: str) -> FieldInfo:
-    model: type[BaseModel] = GatewayConfig
-    *tables, name = key.split(".")
-    for table in tables:
-        annotation = model.model_fields[table].annotation
-        assert isinstance(annotation, type)
-        model = annotation
-    return model.model_fields[name]
+def _field(key: Sequence[str], model: type[BaseModel] = GatewayConfig) -> FieldInfo:
+    field = model.model_fields[key[0]]
+    if len(key) == 1:
+        return field
+    assert isinstance(field.annotation, type)
+    return _field(key[1:], field.annotation)
 
 
 def _option(option: str, field: FieldInfo) -> Callable[[Command], Command]:
@@ -80,16 +77,12 @@ def _option(option: str, field: FieldInfo) -> Callable[[Command], Command]:
     default = field.get_default(call_default_factory=True)
     if kind is bool:
         name = option.removeprefix("--")
-        shown = f"{text} [default: {'yes' if default else 'no'}]"
-        return click.option(f"--{name}/--no-{name}", default=None, help=shown)
-    shown = (
-        text
-        if default is None
-        else f"{text} [default: {default:g}]"
-        if kind is float
-        else f"{text} [default: {default}]"
-    )
-    return click.option(option, parameter(option), type=_click_type(kind), default=None, help=shown)
+        return click.option(
+            f"--{name}/--no-{name}", default=None, help=f"{text} [default: {'yes' if default else 'no'}]"
+        )
+    if default is not None:
+        text += f" [default: {default:g}]" if kind is float else f" [default: {default}]"
+    return click.option(option, _parameter(option), type=_click_type(kind), default=None, help=text)
 
 
 def _plain(annotation: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from alphatier_server.settings.section import Section
 
 PriorityClass = Literal["high", "normal", "low"]
 
@@ -10,10 +12,8 @@ ENGINE_PRIORITIES: dict[PriorityClass, int] = {"high": -1, "normal": 0, "low": 1
 """`priority` of vLLM's API, where lower runs earlier."""
 
 
-class OverloadSettings(BaseModel):
+class OverloadSettings(Section):
     """Each worker process counts by itself."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     max_in_flight: int | None = Field(
         10_000, ge=0, description="Requests that a process works on at once; 0: any number."

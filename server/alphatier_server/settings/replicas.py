@@ -5,13 +5,13 @@ What not: where engines are (`settings.engines`) and how long one request may ta
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from alphatier_server.settings.section import Section
 
 
-class PoolSettings(BaseModel):
+class PoolSettings(Section, strict=False):
     """The settings of the replicas. Times are in seconds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     affinity: Literal["none", "prefix"] = "none"
     """`prefix` sends a conversation's turns to the same replica, where their prefix is cached."""

@@ -1,24 +1,17 @@
-"""The settings in effect, for `--check-config`: as TOML-like lines or as JSON, with secrets hidden."""
+"""The settings in effect, for `--check-config`, as a configuration file would hold them."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, SecretBytes, SecretStr
 
-HIDDEN = "**********"
-_SECRET_NAME = re.compile(r"(^|_)(password|secret|token|api_key)$")
-_URL_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
-
-
-def effective(settings: BaseModel) -> dict[str, Any]:
-    """JSON-able settings, every default filled in, without secrets."""
-    document: dict[str, Any] = _hidden("", settings.model_dump())
-    return document
+def without_passwords(text: str) -> str:
+    """The same without what may stand before the host of a URL; secrets have types that hide themselves."""
+    return re.sub(r'(?<=://)[^/@\s"]*@', "**********@", text)
 
 
 def lines(document: Mapping[str, Any], table: str = "") -> Iterator[str]:
-    """The settings as a configuration file would hold them; what is not set is a comment."""
+    """TOML of settings as JSON values; what is not set is a comment."""
     scalars = {key: value for key, value in document.items() if not _is_table(value)}
     if table and (scalars or not document):
         yield f"[{table}]"
@@ -31,13 +24,12 @@ def lines(document: Mapping[str, Any], table: str = "") -> Iterator[str]:
             yield from lines(value, name)
         elif _is_table(value):
             for item in value:
-                inner = list(lines(item))
-                yield from (f"[[{name}]]", *inner)
+                yield from (f"[[{name}]]", *lines(item))
 
 
 def _is_table(value: Any) -> bool:
     return isinstance(value, Mapping) or (
-        isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in value)
+        isinstance(value, list) and any(isinstance(item, Mapping) for item in value)
     )
 
 
@@ -50,15 +42,3 @@ def _toml(value: Any) -> str:
         return f"[{', '.join(_toml(item) for item in value)}]"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def _hidden(name: str, value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {key: _hidden(key, item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_hidden(name, item) for item in value]
-    if isinstance(value, SecretStr | SecretBytes) or _SECRET_NAME.search(name):
-        return HIDDEN
-    return _URL_PASSWORD.sub(f"{HIDDEN}@", str(value))

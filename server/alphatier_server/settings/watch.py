@@ -2,27 +2,21 @@
 
 from pathlib import Path
 
-_Stamp = tuple[int, int, int] | None
-
 
 class FileWatch:
     """A few files. A file that is missing counts as changed once it goes and once it comes."""
 
     def __init__(self, *files: Path) -> None:
         self._files = files
-        self._seen = self._stamps()
+        self._seen = [_stamp(file) for file in files]
 
     def changed(self) -> bool:
         """Whether any file differs from what it was at the last call (or at the start)."""
-        stamps = self._stamps()
-        before, self._seen = self._seen, stamps
-        return stamps != before
-
-    def _stamps(self) -> list[_Stamp]:
-        return [_stamp(file) for file in self._files]
+        before, self._seen = self._seen, [_stamp(file) for file in self._files]
+        return self._seen != before
 
 
-def _stamp(file: Path) -> _Stamp:
+def _stamp(file: Path) -> tuple[int, int, int] | None:
     try:
         status = file.stat()
     except OSError:

@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         "headers",
         "last_byte",
         "on_body",
+        "on_header",
         "status",
         "used",
     )
@@ -78,7 +79,10 @@ class Connection(asyncio.Protocol):
         """Called with whether the connection can be used again, once it is free or lost."""
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
-        self.on_body = self._parts.append  # httptools' callback, without a Python frame for each piece
+        self._raw_headers: dict[bytes, bytes] = {}
+        # httptools' callbacks, without a Python frame for each piece and header:
+        self.on_body = self._parts.append
+        self.on_header = self._raw_headers.__setitem__
         self._parser = httptools.HttpResponseParser(self)
         self._timer: asyncio.TimerHandle | None = None
         self._lost = False
@@ -92,7 +96,6 @@ class Connection(asyncio.Protocol):
         self.last_byte = 0.0
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
-        self._raw_headers: list[tuple[bytes, bytes]] = []
         self._answered = self._head_complete = self._complete = self._streams = self._kept = False
         self._size = self._last_part = 0
 
@@ -221,18 +224,15 @@ class Connection(asyncio.Protocol):
         if self._complete:  # a second answer to one request
             self._poisoned = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._raw_headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         if self._complete:
             return
         self._size = 0
         self.status = self._parser.get_status_code()
         if self.status < 200:  # interim responses (RFC 9110, 15.2)
-            self._raw_headers = []
+            self._raw_headers.clear()
             return
-        self.headers = {name.lower(): value for name, value in self._raw_headers}
+        self.headers = {name.lower(): value for name, value in self._raw_headers.items()}
         self._streams = self.headers.get(b"content-type", b"")[:17].lower() == _EVENT_STREAM
         self._head_complete = True
 
@@ -246,7 +246,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._answered = self._head_complete = self._complete = self._streams = self._kept = False
-        self._raw_headers = []
+        self._raw_headers.clear()
         self._parts.clear()
         self._size = self._last_part = 0
 

@@ -18,7 +18,7 @@ from benchmarks.gateway.peers import PEERS, install, present
 from benchmarks.gateway.processes import BenchmarkError, Cores, allow_open_files
 from benchmarks.gateway.programs import compiled
 from benchmarks.gateway.rounds import Run
-from benchmarks.gateway.targets import Target, gateway
+from benchmarks.gateway.targets import Target, gateways
 
 ROW_NAMES = (*ROWS, "start", "hold", "vllm")
 BUSY_LOAD = 0.5
@@ -69,6 +69,15 @@ def _names(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, st
     type=click.Path(path_type=Path),
     help="Virtual environments of the peers: FOLDER/NAME.",
 )
+@click.option("--explicit", is_flag=True, help="All name the tier outright: nothing to decide, nothing to rewrite.")
+@click.option("--no-keys", is_flag=True, help="The gateway asks nobody for a key, and so has no limits.")
+@click.option("--wrk", is_flag=True, help="wrk makes the load that is not streamed (apt-get install wrk).")
+@click.option(
+    "--python",
+    "other_python",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Measure the gateway under this Python as well; the project must be installed in it.",
+)
 @click.option("--install-peers", is_flag=True, help="First install the chosen peers that are missing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the tables.")
 def main(
@@ -80,6 +89,10 @@ def main(
     streams: int,
     cores: str,
     peers_folder: Path,
+    explicit: bool,
+    no_keys: bool,
+    wrk: bool,
+    other_python: Path | None,
     install_peers: bool,
     as_json: bool,
 ) -> None:
@@ -104,17 +117,18 @@ def main(
             install(peer_names, peers_folder)
         with tempfile.TemporaryDirectory(prefix="alphatier-benchmark-") as name:
             folder = Path(name)
-            mine = gateway(folder)
+            mine = gateways(folder, other_python=other_python, keyed=not no_keys)
             others, notes = present(peer_names, peers_folder)
             notes += _busy()
             if "hold" in chosen:
                 allow_open_files(2 * streams + 500)
-            bench = Bench(compiled(folder, bound.others), bound, mine.key, seconds, leavers, streams)
-            run = Run(bench, mine.target, others, folder)
+            programs = compiled(folder, bound.others)
+            bench = Bench(programs, bound, mine.key, seconds, leavers, streams, explicit, wrk)
+            run = Run(bench, mine.targets, others, folder)
             measured = run.measured(chosen, rounds)
     except BenchmarkError as error:
         raise click.ClickException(str(error)) from error
-    _print(measured, [mine.target, *others], [*mine.notes, *notes, *run.failed], chosen, as_json)
+    _print(measured, [*mine.targets, *others], [*notes, *run.failed], chosen, as_json)
     if run.failed:
         raise SystemExit(1)
 
@@ -133,8 +147,8 @@ def _busy() -> list[str]:
 def _print(
     measured: list[Round], targets: list[Target], notes: list[str], rows: tuple[str, ...], as_json: bool
 ) -> None:
-    judged = [judge(goal, measured) for goal in GOALS if goal.row in rows]
     versions = {target.name: target.version for target in targets}
+    judged = [judge(goal, measured) for goal in GOALS if goal.row in rows and goal.router in versions]
     if as_json:
         print(json.dumps(report.as_json(measured, judged, versions, notes), indent=2))
         return

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gateway import asked
+from benchmarks.gateway import asked, wrk
 from benchmarks.gateway.processes import BenchmarkError, Cores, Process, free_port, running, wait_for_answer
 from benchmarks.gateway.programs import Programs, finished_load, told_aborts
-from benchmarks.gateway.targets import GATEWAY, MODELS, Place, Target
+from benchmarks.gateway.targets import MODELS, Address, Target
 
 START_LIMIT_SECONDS = 90
 LEAVE_LIMIT_SECONDS = 2.5
@@ -32,6 +32,15 @@ class Bench:
     seconds: float
     leavers: int
     streams: int
+    explicit: bool = False
+    """Whether all ask for the tier by its name, so that the gateway has nothing to decide or to rewrite."""
+    wrk: bool = False
+    """Whether wrk makes the load of what is not streamed."""
+
+    @property
+    def effort(self) -> dict[str, str]:
+        """The field that lets the gateway decide."""
+        return {} if self.explicit else {"reasoning_effort": EFFORT}
 
 
 @dataclass
@@ -47,26 +56,30 @@ class Subject:
 
     def chat(self, **fields: Any) -> bytes:
         """A chat completion that this router understands; the gateway has to decide the tier by the effort."""
-        return asked.chat(self.model, self.bench.key, reasoning_effort=EFFORT, **fields)
+        return asked.chat(self.model, self.bench.key, **self.bench.effort, **fields)
 
     def stream(self, pause_ms: float, chunks: int = 128, **fields: Any) -> bytes:
         """The same, streamed."""
-        return asked.stream(
-            self.model, self.bench.key, pause_ms=pause_ms, chunks=chunks, reasoning_effort=EFFORT, **fields
-        )
+        more = {**self.bench.effort, **fields}
+        return asked.stream(self.model, self.bench.key, pause_ms=pause_ms, chunks=chunks, **more)
 
     def load(self, mode: str, request: bytes, **options: float) -> tuple[dict[str, Any], float]:
         """Run the load; its figures, and the CPU seconds that the router spent meanwhile."""
         self._settle()
         before = self.cpu_seconds()
-        result = self.bench.programs.load(mode, self.port, request, **options)
+        result = self._loaded(mode, request, **options)
         spent = self.cpu_seconds() - before
         wanted = "first" if b'"stream": true' in request else "latency"
         if wanted not in result:
             log = self.process.tail() if self.process and (result["bad"] or result["broken"]) else ""
-            counts = {name: result[name] for name in ("sent", "completed", "bad", "broken", "unfinished")}
+            counts = {name: result.get(name) for name in ("sent", "completed", "bad", "broken", "unfinished")}
             raise BenchmarkError(f"no good answer in time to {mode} {options}: {counts} {log}")
         return result, spent
+
+    def _loaded(self, mode: str, request: bytes, **options: Any) -> dict[str, Any]:
+        if self.bench.wrk and mode == "closed" and b'"stream": true' not in request:
+            return wrk.load(self.bench.programs.folder, self.port, request, **options)
+        return self.bench.programs.load(mode, self.port, request, **options)
 
     def _settle(self) -> None:
         """Wait until the router has done with the load before: a slow one works on what its clients gave up."""
@@ -88,12 +101,12 @@ def started(bench: Bench, target: Target | None, folder: Path) -> Iterator[Subje
         if target is None:
             yield Subject(bench, engine, int(engine.rpartition(":")[2]), None, None, MODELS[0])
             return
-        place = Place(free_port(), engine, bench.key, folder)
+        at = Address(free_port(), engine, bench.key, folder)
         log = folder / f"{target.name}.log"
-        with running(target.command(place), bench.cores.router, log, target.environment) as process:
-            model = FAMILY_MODEL if target.name == GATEWAY else MODELS[0]
-            subject = Subject(bench, engine, place.port, process, None, model)
-            subject.start_seconds = wait_for_answer(process, place.port, subject.chat(), START_LIMIT_SECONDS)
+        with running(target.command(at), bench.cores.router, log, target.environment) as process:
+            model = FAMILY_MODEL if target.decides and not bench.explicit else MODELS[0]
+            subject = Subject(bench, engine, at.port, process, None, model)
+            subject.start_seconds = wait_for_answer(process, at.port, subject.chat(), START_LIMIT_SECONDS)
             time.sleep(0.5)  # background work of the start, such as a first health check, is over
             yield subject
 

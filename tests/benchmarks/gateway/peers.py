@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.gateway.processes import BenchmarkError, free_port
-from benchmarks.gateway.targets import MODELS, Place, Target
+from benchmarks.gateway.targets import MODELS, Address, Target
 
 INSTALL_SECONDS = 1200
 
@@ -23,29 +23,29 @@ class Peer:
     """A router from elsewhere. `package` is None where the system's package manager has it."""
 
     program: str
-    command: Callable[[str, Place], Sequence[str]]
+    command: Callable[[str, Address], Sequence[str]]
     package: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def _router(*launch: str) -> Callable[[str, Place], Sequence[str]]:
+def _router(*launch: str) -> Callable[[str, Address], Sequence[str]]:
     """The command of the three Rust routers, which share their options."""
 
-    def command(program: str, place: Place) -> Sequence[str]:
-        listen = ["--host", "127.0.0.1", "--port", str(place.port), "--prometheus-port", str(free_port())]
-        routing = ["--worker-urls", place.engine, "--policy", "round_robin", "--log-level", "error"]
+    def command(program: str, at: Address) -> Sequence[str]:
+        listen = ["--host", "127.0.0.1", "--port", str(at.port), "--prometheus-port", str(free_port())]
+        routing = ["--worker-urls", at.engine, "--policy", "round_robin", "--log-level", "error"]
         return [program, *launch, *listen, *routing]
 
     return command
 
 
-def _litellm(program: str, place: Place) -> Sequence[str]:
-    file = place.folder / "litellm.yaml"
-    engine = {"api_base": f"{place.engine}/v1", "api_key": "none"}
+def _litellm(program: str, at: Address) -> Sequence[str]:
+    file = at.folder / "litellm.yaml"
+    engine = {"api_base": f"{at.engine}/v1", "api_key": "none"}
     models = [{"model_name": name, "litellm_params": {"model": f"hosted_vllm/{name}", **engine}} for name in MODELS]
-    settings = {"model_list": models, "general_settings": {"master_key": place.key}}
+    settings = {"model_list": models, "general_settings": {"master_key": at.key}}
     file.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
-    listen = ["--host", "127.0.0.1", "--port", str(place.port)]
+    listen = ["--host", "127.0.0.1", "--port", str(at.port)]
     return [program, "--config", str(file), *listen, "--num_workers", "1", "--telemetry", "False"]
 
 
@@ -68,10 +68,10 @@ http {{
 """
 
 
-def _nginx(program: str, place: Place) -> Sequence[str]:
-    file = place.folder / "nginx.conf"
-    engine = place.engine.removeprefix("http://")
-    file.write_text(NGINX.format(folder=place.folder, port=place.port, engine=engine), encoding="utf-8")
+def _nginx(program: str, at: Address) -> Sequence[str]:
+    file = at.folder / "nginx.conf"
+    engine = at.engine.removeprefix("http://")
+    file.write_text(NGINX.format(folder=at.folder, port=at.port, engine=engine), encoding="utf-8")
     return [program, "-c", str(file), "-e", "stderr"]
 
 
@@ -105,7 +105,7 @@ def present(names: Sequence[str], folder: Path) -> tuple[list[Target], list[str]
 
 
 def _target(name: str, peer: Peer, program: str) -> Target:
-    return Target(name, _version(peer, program), lambda place: peer.command(program, place), peer.environment)
+    return Target(name, _version(peer, program), lambda at: peer.command(program, at), peer.environment)
 
 
 def _find(name: str, folder: Path) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.gateway import asked
 from benchmarks.gateway.measure import Bench, Figures
 from benchmarks.gateway.processes import BenchmarkError, free_port, running, wait_for_answer
-from benchmarks.gateway.targets import DIRECT, FAMILY, GATEWAY, Place, Target
+from benchmarks.gateway.targets import DIRECT, FAMILY, GATEWAY, Address, Target
 
 MODEL = "tiny:base"
 VLLM_START_SECONDS = 420
@@ -29,11 +29,11 @@ TOKENS = 128
 def measure(bench: Bench, gateway: Target, folder: Path, rounds: int) -> list[dict[str, Figures]]:
     """Rounds of direct and gateway; which goes first alternates."""
     with _vllm(bench, folder) as port:
-        place = Place(free_port(), f"http://127.0.0.1:{port}", bench.key, folder)
+        at = Address(free_port(), f"http://127.0.0.1:{port}", bench.key, folder)
         log = folder / "gateway-vllm.log"
-        with running(gateway.command(place), bench.cores.router, log, gateway.environment) as process:
-            wait_for_answer(process, place.port, asked.chat(MODEL, bench.key, max_tokens=4), 60)
-            ports = {DIRECT: port, GATEWAY: place.port}
+        with running(gateway.command(at), bench.cores.router, log, gateway.environment) as process:
+            wait_for_answer(process, at.port, asked.chat(MODEL, bench.key, max_tokens=4), 60)
+            ports = {DIRECT: port, GATEWAY: at.port}
             for each in ports.values():
                 _saturated(bench, each, STREAMS)  # warm
             return [_round(bench, ports, turn) for turn in range(rounds)]

@@ -28,6 +28,7 @@ TABLES: dict[str, tuple[str, Columns]] = {
             "64 conn. /s": ("rps_64", ",.0f"),
             "p50  ": ("p50_ms_64", ".2f"),
             "p99  ": ("p99_ms_64", ".2f"),
+            "CPU at 1": ("cpu_us_1", ".1f"),
             "CPU at 16": ("cpu_us_16", ".1f"),
             "CPU at 64": ("cpu_us_64", ".1f"),
             "failed": ("failed_64", ".0f"),
@@ -101,15 +102,16 @@ def _median(rounds: Sequence[Round], name: str, key: str, form: str) -> str:
 
 
 def print_goals(console: Console, judged: Sequence[Judged]) -> None:
-    """Target and floor of each goal, and what the medians reach."""
-    table = Table(
-        title="Goals: median over the rounds (smallest to largest)", title_justify="left", title_style="bold"
-    )
-    for heading in ("what", "unit", "measured", "target", "floor", "reached"):
-        table.add_column(heading, justify="left" if heading in ("what", "unit", "reached") else "right")
-    for each in judged:
-        table.add_row(*_goal_cells(each))
-    console.print(table)
+    """Target and floor of each goal, and what the medians reach; a table a way of running the gateway."""
+    for router in dict.fromkeys(each.goal.router for each in judged):
+        title = f"Goals of {router}: median over the rounds (smallest to largest)"
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for heading in ("what", "unit", "measured", "target", "floor", "reached"):
+            table.add_column(heading, justify="left" if heading in ("what", "unit", "reached") else "right")
+        for each in judged:
+            if each.goal.router == router:
+                table.add_row(*_goal_cells(each))
+        console.print(table)
 
 
 def _goal_cells(judged: Judged) -> list[str]:
@@ -133,6 +135,7 @@ def as_json(
         "rounds": list(rounds),
         "goals": [
             {
+                "router": each.goal.router,
                 "row": each.goal.row,
                 "what": each.goal.what,
                 "unit": each.goal.unit,

@@ -20,33 +20,36 @@ class Run:
     """One run of the benchmark; `failed` tells which router failed at what, while the others went on."""
 
     bench: Bench
-    gateway: Target
+    gateways: Sequence[Target]
     others: Sequence[Target]
     folder: Path
     failed: list[str] = field(default_factory=list)
 
     def measured(self, rows: Sequence[str], rounds: int) -> list[Round]:
-        """The rounds of the usual rows, then those rows that only the gateway has."""
+        """The rounds of the usual rows, then those rows that only the gateways have."""
         usual = [row for row in rows if row in ROWS or row == "start"]
         result = [self._round(usual, number) for number in range(rounds if usual else 0)]
         for row in ("hold", "vllm"):
             try:
-                result += self._gateway_only(row, rounds) if row in rows else []
+                result += self._gateways_only(row, rounds) if row in rows else []
             except BenchmarkError as error:
                 self.failed.append(f"{row}: {error}")
         return result
 
-    def _gateway_only(self, row: str, rounds: int) -> list[Round]:
+    def _gateways_only(self, row: str, rounds: int) -> list[Round]:
         if row == "vllm":
             _say("a real vLLM; its start takes a minute")
-            return real_engine.measure(self.bench, self.gateway, self.folder, rounds)
-        _say(f"holding {self.bench.streams} streams open")
-        with started(self.bench, self.gateway, self.folder) as subject:
-            return [{self.gateway.name: measure.hold(subject)}]
+            return real_engine.measure(self.bench, self.gateways[0], self.folder, rounds)
+        return [{target.name: self._held(target)} for target in self.gateways]
+
+    def _held(self, target: Target) -> Figures:
+        _say(f"{target.name}: holding {self.bench.streams} streams open")
+        with started(self.bench, target, self.folder) as subject:
+            return measure.hold(subject)
 
     def _round(self, rows: Sequence[str], number: int) -> Round:
         """Every router once; who goes first changes from round to round."""
-        targets = [None, self.gateway, *self.others]
+        targets = [None, *self.gateways, *self.others]
         first = number % len(targets)
         wanted = [row for row in rows if number == 0 or row != "leaving"]  # the clients of one round are enough
         return {
@@ -64,7 +67,8 @@ class Run:
                     figures |= self._row(row, subject, f"{name}, round {number}, {row}")
                 starts = [subject.start_seconds] if subject.start_seconds is not None else []
             if "start" in rows and starts:
-                starts += self._further_starts(target) if target is self.gateway else []
+                if target is not None and target in self.gateways:
+                    starts += self._further_starts(target)
                 figures["start_s"] = statistics.median(starts)
         except BenchmarkError as error:
             self.failed.append(f"{name}, round {number}: {error}")

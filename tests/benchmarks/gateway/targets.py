@@ -1,4 +1,4 @@
-"""What is measured: a router's command for a place. Here the gateway itself; the others are in peers.py."""
+"""What is measured: a router's command for an address. Here the gateway itself; the others are in peers.py."""
 
 import os
 import re
@@ -11,6 +11,9 @@ from pathlib import Path
 from benchmarks.gateway.processes import BenchmarkError
 
 GATEWAY = "alphatier"
+PLAIN = "plain uvicorn"
+"""The same application without the accelerator, as any ASGI server runs it."""
+OTHER_PYTHON = "alphatier, other Python"
 DIRECT = "direct"
 REPOSITORY = Path(__file__).resolve().parents[3]
 FAMILY = REPOSITORY / "models" / "tiny"
@@ -26,7 +29,7 @@ LIMITS = {
 
 
 @dataclass(frozen=True)
-class Place:
+class Address:
     """Where a router is to listen, the engine behind it, the clients' key, and a folder for its files."""
 
     port: int
@@ -37,51 +40,67 @@ class Place:
 
 @dataclass(frozen=True)
 class Target:
-    """A router: how to start it at a place."""
+    """A router: how to start it at an address."""
 
     name: str
     version: str
-    command: Callable[[Place], Sequence[str]]
+    command: Callable[[Address], Sequence[str]]
     environment: dict[str, str] = field(default_factory=dict)
+    decides: bool = False
+    """Whether it is asked for the family with an effort, and so has to choose the tier; the others cannot."""
 
 
 @dataclass(frozen=True)
-class Gateway:
-    """This project's router with all that it can do switched on, the key that it knows, and what was left out."""
+class Gateways:
+    """This project's router with all that it can do switched on, in two ways, and the key that it knows."""
 
-    target: Target
+    targets: tuple[Target, ...]
     key: str
-    notes: tuple[str, ...]
 
 
-def gateway(folder: Path) -> Gateway:
-    """The `alphatier` of this Python: keys and limits from a file, metrics, a log line a request into a file."""
+def gateways(folder: Path, *, other_python: Path | None = None, keyed: bool = True) -> Gateways:
+    """`alphatier serve`, and plain uvicorn: keys and limits from a file, metrics, a log line a request in a file.
+
+    `alphatier serve` under `other_python` as well, which must have the project; not `keyed`: everybody may ask.
+    """
     program = Path(sys.executable).parent / "alphatier"
     if not program.exists():
         raise BenchmarkError(f"{program} is not there: install the project into this Python (make install).")
-    options = _options(program, "serve")
-    if options is None:
-        raise BenchmarkError(f"{program} serve --help fails; the gateway does not start.")
-    keys = folder / "keys.toml"
-    key = _new_key(program, keys) if "--keys" in options else None
-    notes = () if key else ("alphatier: this version has no API keys; measured without keys and limits",)
-    fixed = [str(program), "serve", "--family", str(FAMILY), *(["--keys", str(keys)] if key else [])]
-    fixed += ["--drain-delay", "0"] if "--drain-delay" in options else []  # ends sooner; no figure depends on it
-    target = Target(GATEWAY, _version(), lambda place: [*fixed, "--engine", place.engine, "--port", str(place.port)])
-    return Gateway(target, key or "sk-no-keys-in-this-version", notes)
+    file = folder / "keys.toml"
+    key = _new_key(program, file)
+    keys = file if keyed else None
+    version = _version()
+    served = Target(GATEWAY, version, lambda at: _serve([str(program)], keys, at), decides=True)
+    config = folder / "plain.toml"
+    plain = Target(
+        PLAIN, version, lambda at: _uvicorn(config, keys, at), {"ALPHATIER_CONFIG": str(config)}, decides=True
+    )
+    if other_python is None:
+        return Gateways((served, plain), key)
+    module = [str(other_python), "-m", "alphatier_models.cli"]
+    other = Target(OTHER_PYTHON, f"{version} on {other_python}", lambda at: _serve(module, keys, at), decides=True)
+    return Gateways((served, other, plain), key)
 
 
-def _options(program: Path, *command: str) -> set[str] | None:
-    told = subprocess.run([program, *command, "--help"], capture_output=True, text=True, timeout=60, check=False)
-    return None if told.returncode else set(re.findall(r"--[a-z-]+", told.stdout))
+def _serve(program: Sequence[str], keys: Path | None, at: Address) -> list[str]:
+    options = ["--family", str(FAMILY), "--engine", at.engine, "--port", str(at.port)]
+    options += ["--keys", str(keys)] if keys else []
+    return [*program, "serve", *options, "--drain-delay", "0"]  # ends sooner; no figure depends on it
+
+
+def _uvicorn(config: Path, keys: Path | None, at: Address) -> list[str]:
+    """The server as its own documentation starts it for speed; the gateway writes a line a request itself."""
+    engine = f'[[engines]]\nurl = "{at.engine}"\n'
+    access = f'[access]\nkeys_file = "{keys}"\n' if keys else ""
+    config.write_text(f'families = ["{FAMILY}"]\n{access}{engine}', encoding="utf-8")
+    options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
+    factory = ["--factory", "alphatier_server:create_app", "--host", "127.0.0.1", "--port", str(at.port)]
+    return [sys.executable, "-m", "uvicorn", *factory, *options]
 
 
 def _new_key(program: Path, file: Path) -> str:
     """A key with every kind of limit that there is, none so low that the load would meet it."""
-    known = _options(program, "keys", "new")
-    if known is None:
-        raise BenchmarkError("alphatier serve has --keys, but `alphatier keys new --help` fails.")
-    limits = [f"--{name}={value}" for name, value in LIMITS.items() if f"--{name}" in known]
+    limits = [f"--{name}={value}" for name, value in LIMITS.items()]
     command = [str(program), "keys", "new", "benchmark", "--file", str(file), *limits]
     made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     words: list[str] = re.findall(r"[A-Za-z0-9_-]{32,}", made.stdout)

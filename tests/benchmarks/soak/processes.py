@@ -170,8 +170,8 @@ class GatewayProcess:
 
     def _ready(self) -> bool:
         with contextlib.suppress(OSError):
-            replicas = fetch_json(f"{self.url}/health/ready")["replicas"].values()
-            return all(replica["up"] for replica in replicas)
+            replicas = fetch_json(f"{self.url}/health/ready")["replicas"]
+            return bool(replicas["up"] == replicas["all"])
         return False
 
     def metrics(self) -> str:

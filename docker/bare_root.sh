@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Runs a command in a fresh copy of this checkout on a bare Debian, which has what the README asks for and nothing else.
+#
+#   docker/bare_root.sh                        make demo on Debian 12
+#   docker/bare_root.sh trixie make test       a release, a command
+#
+# Needs root, debootstrap and the right to mount; where one is missing it says so in a line and ends well. The root is made
+# in $TMPDIR and removed at the end; in it the command runs as an ordinary user, with this machine's pip settings, and of
+# the environment only what tells where packages come from. MIRROR names Debian's mirror; else debootstrap takes its own.
+set -euo pipefail
+shopt -s nullglob
+
+release=${1:-bookworm}
+shift || true
+if (($# == 0)); then set -- make demo; fi
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+skip() { echo "bare root: skipped, $1"; exit 0; }
+[ "$(id -u)" = 0 ] || skip "only root can make one"
+command -v debootstrap >/dev/null || skip "debootstrap is not installed"
+own=(unshare --mount --pid --fork --kill-child)
+"${own[@]}" mount -t tmpfs none /mnt 2>/dev/null || skip "this machine does not allow mounts of our own"
+
+root=$(mktemp -d -t alphatier-bare-XXXXXX)
+chmod 755 "$root"
+trap 'rm -rf --one-file-system "$root"' EXIT
+trap 'exit 130' INT TERM
+
+packages=ca-certificates,git,make,python3,python3-venv
+echo "bare root: debootstrap of $release with $packages"
+debootstrap --variant=minbase --include="$packages" "$release" "$root" ${MIRROR:+"$MIRROR"} >"$root.log" 2>&1 ||
+  { tail -n 20 "$root.log"; rm -f "$root.log"; skip "debootstrap failed as above"; }
+rm -f "$root.log"
+
+# The checkout as it stands, changes to known files included.
+changed=$(git -C "$here" stash create)
+home=/home/stranger
+chroot "$root" useradd --create-home --home-dir "$home" --uid 1000 stranger
+mkdir "$root$home/alphatier"
+git -C "$here" archive "${changed:-HEAD}" | tar -x -C "$root$home/alphatier"
+
+# Where packages come from is the machine's business: names, certificates, pip's settings and what they name.
+copy() { mkdir -p "$root$(dirname "$2")"; cp -rL "$1" "$root$2"; }
+for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/* /usr/local/share/ca-certificates/* /etc/pip.conf /etc/xdg/pip; do
+  if [ -e "$file" ]; then rm -rf "${root:?}$file"; copy "$file" "$file"; fi
+done
+for folder in "$HOME/.config/pip" "$HOME/.pip"; do
+  if [ -e "$folder" ]; then copy "$folder" "$home/${folder#"$HOME/"}"; fi
+done
+binds=()
+bind() { mkdir -p "$1" "$root$2"; binds+=("$1:$2"); }
+# An index in a folder has its files beside it.
+for path in $(python3 -m pip config list | grep -oE "(file://)?/[^' ]+"); do
+  case $path in file:///*/*) path=$(dirname "${path#file://}") ;; esac
+  if [ -d "$path" ]; then bind "$path" "$path"; fi
+done
+
+chown -R 1000:1000 "$root$home"
+
+environment=("HOME=$home" USER=stranger PATH=/usr/local/bin:/usr/bin:/bin)
+while IFS= read -r variable; do environment+=("$variable"); done < <(
+  env | grep -E '^(PIP_|UV_|ALPHATIER_|SSL_CERT_|REQUESTS_CA_BUNDLE=|CI=|NO_COLOR=|(https?|no|all)_proxy=|(HTTPS?|NO|ALL)_PROXY=)'
+)
+
+# shellcheck disable=SC2016 # expanded by the inner shell
+"${own[@]}" bash -euc '
+  root=$1; shift
+  while [ "$1" != -- ]; do mount --bind "${1%%:*}" "$root${1#*:}"; shift; done
+  shift
+  mount -t proc proc "$root/proc"
+  mount --rbind /sys "$root/sys"
+  mount --rbind /dev "$root/dev"
+  exec chroot --userspec=1000:1000 "$root" /usr/bin/env -i "$@"
+' inner "$root" "${binds[@]}" -- "${environment[@]}" sh -c 'cd ~/alphatier && exec "$@"' inner "$@"
+echo "bare root: $* ends well on $release"

@@ -1,0 +1,88 @@
+"""What counts limits, as the rest of the gateway sees it; and the counting for one process: plain objects."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from typing import Any
+
+from alphatier_server.limits.arithmetic import Account, Call, Outcome, rate_lines
+
+
+class StoreFailed(Exception):
+    """The store cannot be asked now."""
+
+
+class Reservation:
+    """What one call holds of a key's limits; what the request path knows as an admission."""
+
+    __slots__ = ("__weakref__", "_open", "_store", "call", "outcome", "tag")
+
+    def __init__(self, store: "Store", call: Call, outcome: Outcome, tag: Any = None) -> None:
+        self._store = store
+        self._open = True
+        self.call = call
+        self.outcome = outcome
+        self.tag = tag
+        """For the store's own use."""
+
+    @property
+    def lines(self) -> bytes:
+        """The `x-ratelimit-*` headers as they stood when the request was let in."""
+        return rate_lines(self.call.limits, self.outcome)
+
+    def close(self, tokens: int | None) -> None:
+        """Give back what is held and book `tokens`; where they are not known, the estimate. Later calls do nothing.
+
+        The estimate is booked for a client that left before the engine told its usage, or leaving early would
+        be free. A request for which nothing was generated is closed with 0.
+        """
+        if self._open:
+            self._open = False
+            self._store.settle(self, self.call.tokens if tokens is None else tokens)
+
+
+class Store(ABC):
+    """Counts what keys use."""
+
+    @abstractmethod
+    async def take(self, call: Call) -> Reservation | Outcome:
+        """Let a call in, or return the outcome that names the limit in the way. Raises StoreFailed.
+
+        Await it directly, not as a task: then a cancel has either no effect or leaves nothing taken.
+        """
+
+    @abstractmethod
+    def settle(self, reservation: Reservation, used: int) -> None:
+        """Free what it holds and book the tokens; for Reservation alone. Must not wait and must not raise."""
+
+    def keep(self, names: Collection[str]) -> None:  # noqa: B027
+        """Forget keys of other names, where that can be done."""
+
+    async def upkeep(self) -> None:  # noqa: B027
+        """To be called about once a second while the gateway runs. Does not raise."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Send what is not sent yet, within a limit of time, and let go of connections and files."""
+
+
+class MemoryStore(Store):
+    """Counts for this process alone. `take` never suspends."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._accounts: dict[str, Account] = {}
+
+    async def take(self, call: Call) -> Reservation | Outcome:
+        account = self._accounts.get(call.key)
+        if account is None:
+            account = self._accounts[call.key] = Account()
+        outcome = account.take(call, self._clock())
+        return outcome if outcome.refused is not None else Reservation(self, call, outcome, account)
+
+    def settle(self, reservation: Reservation, used: int) -> None:
+        account: Account = reservation.tag
+        account.settle(reservation.call, used, self._clock())
+
+    def keep(self, names: Collection[str]) -> None:
+        """See Store. What still runs for a forgotten key is settled to nobody's account."""
+        self._accounts = {name: account for name, account in self._accounts.items() if name in names}
