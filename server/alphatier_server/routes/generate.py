@@ -77,6 +77,7 @@ class AsgiCycle:
         finally:
             if self._watch is not None:
                 self._watch.cancel()
+                self._watch = None  # its error knows this object: a circle that only the collector would end
         await task
         if self.disconnected and not self.started:  # nobody listens, but middleware wants an answer to look at
             await self._send_one({"type": "http.response.start", "status": _CLIENT_GONE, "headers": []}, send)
