@@ -29,7 +29,11 @@ UpstreamError            an engine did not answer as HTTP demands
 ├── Broken               the connection ended, or what came is not HTTP
 └── TimedOut             the engine sent nothing for longer than the limit
 EngineError              an engine cannot be planned, does not start, or does not do what it is told
+UnknownEngine            there is no engine, or family, of that name
 ConfigError              settings that cannot be used, with every fault found and its remedy
+KeyFileError             the keys cannot be used
+StoreFailed              the store that counts limits cannot be asked now
+ServeError               the gateway cannot start or had to stop
 
 The shape is that of OpenAI's API reference ("Error codes"), so the official SDK raises its own exceptions.
 """
@@ -338,3 +342,19 @@ class ConfigError(ValueError):
         self.problems = problems
         lines = "\n".join(f"  - {problem}" for problem in problems)
         super().__init__(f"{source} cannot be used:\n{lines}")
+
+
+class StoreFailed(Exception):
+    """The store cannot be asked now."""
+
+
+class ServeError(Exception):
+    """The gateway cannot start or had to stop; the message names the remedy."""
+
+
+class KeyFileError(Exception):
+    """The keys cannot be used; the message names the place and the remedy."""
+
+
+class UnknownEngine(KeyError):
+    """There is no engine, or family, of that name."""

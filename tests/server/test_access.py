@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from alphatier_models import Family
-from alphatier_server.errors import Forbidden, InvalidRequest, RateLimited, Unauthorized
+from alphatier_server.errors import Forbidden, InvalidRequest, KeyFileError, RateLimited, Unauthorized
 from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.keys.access import Access
 from alphatier_server.keys.keyed import KeyedAccess, build_access
-from alphatier_server.keys.ring import ApiKey, KeyFileError, KeyRing, digest_of, parse_keys
+from alphatier_server.keys.ring import ApiKey, KeyRing, digest_of, parse_keys
 from alphatier_server.keys.source import KeySource
 from alphatier_server.limits.estimate import estimate
 from alphatier_server.limits.store import MemoryStore

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from alphatier_models import directory_sha256
-from alphatier_server.engines.registry import UnknownEngine
-from alphatier_server.errors import EngineError
+from alphatier_server.errors import EngineError, UnknownEngine
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
 from support.certificates import self_signed

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from alphatier_server.errors import LimitsUnavailable
+from alphatier_server.errors import LimitsUnavailable, StoreFailed
 from alphatier_server.limits.arithmetic import Account, Call, Limits, Outcome, Rate
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.redis_commands import End, Lease, RedisCommands
 from alphatier_server.limits.redis_store import TIME_LIMIT_SECONDS, RedisStore
-from alphatier_server.limits.store import Reservation, Store, StoreFailed
+from alphatier_server.limits.store import Reservation, Store
 from alphatier_server.settings.access import RedisFailure
 from support.redis_server import RedisServer, redis_server
 
@@ -287,8 +287,8 @@ class TestWhenRedisIsGone:
 
 
 def test_a_wrong_url_is_told_without_its_password() -> None:
+    from alphatier_server.errors import KeyFileError
     from alphatier_server.keys.keyed import build_access
-    from alphatier_server.keys.ring import KeyFileError
 
     environment = {"ALPHATIER_API_KEYS": "alice:sk-at-0123456789", "ALPHATIER_REDIS_URL": "http://:geheim@host:6379"}
     from alphatier_server.settings.access import AccessSettings

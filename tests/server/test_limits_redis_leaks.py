@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from alphatier_server.errors import LimitsUnavailable
+from alphatier_server.errors import LimitsUnavailable, StoreFailed
 from alphatier_server.limits.arithmetic import Limits, Outcome, Rate
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.redis_store import RedisStore
-from alphatier_server.limits.store import Reservation, Store, StoreFailed
+from alphatier_server.limits.store import Reservation, Store
 from support.redis_proxy import RedisProxy, redis_proxy
 from support.redis_server import RedisServer, redis_server
 

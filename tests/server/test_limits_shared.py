@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from alphatier_server.errors import StoreFailed
 from alphatier_server.limits.arithmetic import Limits, Outcome, Rate
 from alphatier_server.limits.shared import SharedStore
-from alphatier_server.limits.store import Reservation, StoreFailed
+from alphatier_server.limits.store import Reservation
 
 WORKERS = 4
 

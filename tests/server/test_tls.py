@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_server.process.messages import ServeError
+from alphatier_server.errors import ServeError
 from alphatier_server.process.tls import Certificate
 from support.certificates import lock, self_signed
 

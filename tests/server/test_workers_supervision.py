@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from alphatier_server.process.messages import ServeError
+from alphatier_server.errors import ServeError
 from alphatier_server.process.workers import Workers, pause_after
 
 TOY = """

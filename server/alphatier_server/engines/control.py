@@ -12,8 +12,7 @@ from pydantic import ValidationError
 
 from alphatier_models import Family, FamilyError
 from alphatier_server.engines.fleet import Fleet
-from alphatier_server.engines.registry import UnknownEngine
-from alphatier_server.errors import Conflict, EngineError, GatewayError, InvalidRequest, NotFound
+from alphatier_server.errors import Conflict, EngineError, GatewayError, InvalidRequest, NotFound, UnknownEngine
 from alphatier_server.settings.engines import EngineSettings
 
 PATIENCE_SECONDS = 30.0

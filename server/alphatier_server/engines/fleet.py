@@ -28,10 +28,10 @@ from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyC
 from alphatier_server.engines.keys import EngineKeys, checked
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
-from alphatier_server.engines.registry import EngineRegistry, UnknownEngine
+from alphatier_server.engines.registry import EngineRegistry
 from alphatier_server.engines.remote import RemoteEngine
 from alphatier_server.engines.spec import EngineSpec
-from alphatier_server.errors import EngineError
+from alphatier_server.errors import EngineError, UnknownEngine
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.engines import EngineSettings

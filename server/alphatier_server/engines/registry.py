@@ -14,17 +14,13 @@ from typing import Any
 from alphatier_models import FamilyError
 from alphatier_server.engines.engine import Engine, EngineContext
 from alphatier_server.engines.managed import ManagedEngine
-from alphatier_server.errors import EngineError
+from alphatier_server.errors import EngineError, UnknownEngine
 
 POLL_SECONDS = 0.05
 """Requests end in other processes too, so whether an engine is idle is asked again and again."""
 LONGEST_PAUSE_SECONDS = 30.0
 
 log = logging.getLogger("alphatier")
-
-
-class UnknownEngine(KeyError):
-    """There is no engine, or family, of that name."""
 
 
 class EngineRegistry:

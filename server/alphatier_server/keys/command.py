@@ -52,8 +52,9 @@ def new(name: str, file: Path, tiers: str | None, expires_days: int | None, **re
     """Make a key called NAME and print it: once, for the file holds only its hash."""
     from pydantic import ValidationError
 
+    from alphatier_server.errors import KeyFileError
     from alphatier_server.keys.file import add_key, new_key
-    from alphatier_server.keys.ring import ApiKey, KeyFileError, digest_of, first_fault
+    from alphatier_server.keys.ring import ApiKey, digest_of, first_fault
 
     secret = new_key()
     entry = {key: value for key, value in rest.items() if value is not None}
@@ -95,8 +96,8 @@ def list_keys(file: Path) -> None:
 @_file_option
 def revoke(name: str, file: Path) -> None:
     """End the key called NAME. Running gateways follow within two seconds."""
+    from alphatier_server.errors import KeyFileError
     from alphatier_server.keys.file import revoke_key
-    from alphatier_server.keys.ring import KeyFileError
 
     try:
         revoke_key(file, name)
@@ -106,8 +107,8 @@ def revoke(name: str, file: Path) -> None:
 
 
 def _read(file: Path) -> list[Any]:
+    from alphatier_server.errors import KeyFileError
     from alphatier_server.keys.file import read_keys
-    from alphatier_server.keys.ring import KeyFileError
 
     if not file.exists():
         raise click.ClickException(f"There is no {file}; `alphatier keys new NAME --file {file}` makes it.")

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
-from alphatier_server.keys.ring import KEY_PREFIX, ApiKey, KeyFileError, check_keys, parse_keys
+from alphatier_server.errors import KeyFileError
+from alphatier_server.keys.ring import KEY_PREFIX, ApiKey, check_keys, parse_keys
 
 HEADER = """\
 # API keys of an alphatier gateway: `alphatier keys new NAME` adds one, `alphatier keys revoke NAME` ends one.

@@ -7,15 +7,23 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from alphatier_server.errors import Forbidden, InvalidRequest, LimitsUnavailable, RateLimited, Unauthorized
+from alphatier_server.errors import (
+    Forbidden,
+    InvalidRequest,
+    KeyFileError,
+    LimitsUnavailable,
+    RateLimited,
+    StoreFailed,
+    Unauthorized,
+)
 from alphatier_server.keys.access import FREE, Access, Admission, Caller
-from alphatier_server.keys.ring import KeyCaller, KeyFileError
+from alphatier_server.keys.ring import KeyCaller
 from alphatier_server.keys.source import KeySource
 from alphatier_server.limits.arithmetic import UNLIMITED, Limits, Outcome, rate_headers
 from alphatier_server.limits.configured import limits_of
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.shared import SharedStore
-from alphatier_server.limits.store import MemoryStore, Reservation, Store, StoreFailed
+from alphatier_server.limits.store import MemoryStore, Reservation, Store
 from alphatier_server.settings.access import AccessSettings
 
 WATCH_SECONDS = 1.0

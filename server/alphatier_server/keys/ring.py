@@ -16,7 +16,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, model_validator
 
-from alphatier_server.errors import Unauthorized
+from alphatier_server.errors import KeyFileError, Unauthorized
 from alphatier_server.keys.access import Caller
 from alphatier_server.limits.arithmetic import UNLIMITED, Limits
 from alphatier_server.limits.configured import limits_of
@@ -31,10 +31,6 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Tier = Annotated[str, StringConstraints(pattern=r"^[^\s:*\"\\]+$")]
 Pattern = Annotated[str, StringConstraints(pattern=r"^(\*|[^\s:*\"\\]+(:(\*|[^\s:*\"\\]+))?)$")]
 _PLAIN = re.compile(r"[\x21-\x7e]+")
-
-
-class KeyFileError(Exception):
-    """The keys cannot be used; the message names the place and the remedy."""
 
 
 class ApiKey(KeyLimits):

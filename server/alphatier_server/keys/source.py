@@ -11,7 +11,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from alphatier_server.keys.ring import KeyFileError, KeyRing, load_keys
+from alphatier_server.errors import KeyFileError
+from alphatier_server.keys.ring import KeyRing, load_keys
 from alphatier_server.settings.access import KeyLimits
 
 log = logging.getLogger("alphatier")

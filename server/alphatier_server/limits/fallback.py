@@ -12,9 +12,9 @@ import logging
 import time
 from collections.abc import Callable, Collection
 
-from alphatier_server.errors import LimitsUnavailable
+from alphatier_server.errors import LimitsUnavailable, StoreFailed
 from alphatier_server.limits.arithmetic import UNLIMITED, Call, Outcome
-from alphatier_server.limits.store import MemoryStore, Reservation, Store, StoreFailed
+from alphatier_server.limits.store import MemoryStore, Reservation, Store
 from alphatier_server.settings.access import RedisFailure
 
 log = logging.getLogger("alphatier")

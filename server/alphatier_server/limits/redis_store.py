@@ -16,9 +16,10 @@ import logging
 import weakref
 from collections import deque
 
+from alphatier_server.errors import StoreFailed
 from alphatier_server.limits.arithmetic import Call, Outcome
 from alphatier_server.limits.redis_commands import FAILURES, End, Lease, RedisCommands
-from alphatier_server.limits.store import Reservation, Store, StoreFailed
+from alphatier_server.limits.store import Reservation, Store
 
 log = logging.getLogger("alphatier")
 

@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from alphatier_server.errors import StoreFailed
 from alphatier_server.limits.arithmetic import Account, Call, Outcome
-from alphatier_server.limits.store import Reservation, Store, StoreFailed
+from alphatier_server.limits.store import Reservation, Store
 
 log = logging.getLogger("alphatier")
 

@@ -8,10 +8,6 @@ from typing import Any
 from alphatier_server.limits.arithmetic import Account, Call, Outcome, rate_lines
 
 
-class StoreFailed(Exception):
-    """The store cannot be asked now."""
-
-
 class Reservation:
     """What one call holds of a key's limits; what the request path knows as an admission."""
 

@@ -71,9 +71,8 @@ def serve(
       alphatier serve --config gateway.toml --check-config
     """
     from alphatier_models import FamilyError
-    from alphatier_server.errors import ConfigError, EngineError
-    from alphatier_server.keys.ring import KeyFileError
-    from alphatier_server.process.messages import Refusal, ServeError
+    from alphatier_server.errors import ConfigError, EngineError, KeyFileError, ServeError
+    from alphatier_server.process.messages import Refusal
     from alphatier_server.settings.file import Source
 
     above = overrides(given)

@@ -19,10 +19,6 @@ OPERATOR = "alphatier.operator"
 log = logging.getLogger("alphatier")
 
 
-class ServeError(Exception):
-    """The gateway cannot start or had to stop; the message names the remedy."""
-
-
 def announce(text: str) -> None:
     """A message for the operator, whatever the log's level."""
     logging.getLogger(OPERATOR).info("%s", text)

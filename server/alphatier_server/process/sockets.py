@@ -9,7 +9,7 @@ spread (anything but Linux), the workers share one listener all the same.
 import socket
 import sys
 
-from alphatier_server.process.messages import ServeError
+from alphatier_server.errors import ServeError
 
 BACKLOG = 2048
 

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from alphatier_server.process.messages import ServeError
+from alphatier_server.errors import ServeError
 from alphatier_server.settings.gateway import ListenSettings
 from alphatier_server.settings.watch import FileWatch
 

@@ -20,8 +20,8 @@ from typing import Any
 import orjson
 from pydantic import SecretStr
 
+from alphatier_server.errors import ServeError
 from alphatier_server.process.link import Link
-from alphatier_server.process.messages import ServeError
 from alphatier_server.process.worker_state import Worker
 
 WORKER = (sys.executable, "-P", "-m", "alphatier_server.process.worker")

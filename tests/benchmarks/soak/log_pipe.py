@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 STUCK = ((0.12, 0.27),)
-FULL = ((0.32, 0.37), (0.85, 0.88))
+FULL = ((0.32, 0.42), (0.85, 0.88))
 """Shares of the soak's requests, from and to. The stuck pipe comes early, so that the memory that waiting lines take
 is there before it is judged."""
 TOGGLE_FULL = signal.SIGRTMIN

@@ -11,6 +11,7 @@ from benchmarks.soak.client.exchange import Exchange
 from benchmarks.soak.plan import plan
 
 CONNECT_SECONDS = 10.0
+TELL_SECONDS = 0.1
 TURNED_AWAY = 100
 """So often a client asks again whose new connection was closed without a word."""
 TURNED_AWAY_SECONDS = 0.05
@@ -84,5 +85,5 @@ class Crowd:
 
     async def _tell(self) -> None:
         while True:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(TELL_SECONDS)
             print(self.finished, flush=True)
