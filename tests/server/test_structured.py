@@ -18,7 +18,16 @@ from support.raw_engine import raw_engine
     [
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"response_format": {"type": "text"}}, None),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}},
+            "response_format",
+        ),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "integer"}}}}, None),
+        ({"response_format": {"type": "json_schema", "json_schema": [7]}}, "response_format"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
+        ({"text": {"format": {"type": "json_schema", "schema": {"type": "number"}}}}, None),
+        ({"text": {"format": {"type": "json_schema", "schema": {"type": ["number"]}}}}, "text.format"),
+        ({"structured_outputs": {"json": {"type": "integer"}}}, None),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format"),
         ({"structured_outputs": {"json": {}}}, None),
         ({"structured_outputs": {"json": {"type": "object"}}}, "structured_outputs"),

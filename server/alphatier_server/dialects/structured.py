@@ -6,12 +6,13 @@ from typing import Any
 from alphatier_server.dialects.bodies import object_or_empty
 
 _FORMATS = (("response_format",), ("text", "format"), ("output_config", "format"), ("output_format",))
-_GRAMMARS = ("json", "json_object")
+_SIMPLE = ("integer", "number", "boolean", "null")
+"""Types of JSON that are written without braces and quotes."""
 _MEMBERS = frozenset({"structured_outputs", "tool_choice", *(path[0] for path in _FORMATS)})
 
 
 def json_demand(body: Mapping[str, Any]) -> str | None:
-    """The field that demands it, in any of the APIs; None where none does.
+    """The field that demands it, in any of the APIs; None where none does or where a number or the like will do.
 
     >>> json_demand({"text": {"format": {"type": "json_schema"}}})
     'text.format'
@@ -22,9 +23,17 @@ def json_demand(body: Mapping[str, Any]) -> str | None:
         value: Any = body
         for name in path:
             value = object_or_empty(value).get(name)
-        if str(object_or_empty(value).get("type", "")).startswith("json"):
+        wish = object_or_empty(value)
+        if str(wish.get("type", "")).startswith("json") and not _is_simple(
+            object_or_empty(wish.get("json_schema", wish)).get("schema")
+        ):
             return ".".join(path)
-    if any(object_or_empty(body.get("structured_outputs")).get(name) for name in _GRAMMARS):
+    grammar = object_or_empty(body.get("structured_outputs"))
+    if grammar.get("json_object") or ((schema := grammar.get("json")) and not _is_simple(schema)):
         return "structured_outputs"
     choice = body.get("tool_choice")
     return "tool_choice" if choice == "required" or (isinstance(choice, dict) and body.get("tools")) else None
+
+
+def _is_simple(schema: Any) -> bool:
+    return object_or_empty(schema).get("type") in _SIMPLE
