@@ -198,7 +198,7 @@ def test_a_response_streams_and_is_counted(served: Served) -> None:
     labels = {"endpoint": "responses", "tier": "base"}
     before = served.metric("alphatier_completion_tokens_total", **labels)
     thought_before = served.metric("alphatier_reasoning_tokens_total", **labels)
-    with served.sdk().responses.stream(model="tiny:base", input="What is 17 + 25 - 8?") as stream:
+    with served.sdk().responses.stream(model="tiny:base", input="What is 17 + 25 - 8?", temperature=0) as stream:
         kinds = [event.type for event in stream]
         answer = stream.get_final_response()
     assert "response.reasoning_text.delta" in kinds

@@ -75,9 +75,9 @@ async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_pa
         assert careful != terse
 
         # replaced, while a stream on the old weights runs
+        point_tier_at(folder, "alpha-0.4", "alpha-0")
         async with running.post("tiny:alpha-0.4", **LONG) as stream:
             first = await stream.content.readline()
-            point_tier_at(folder, "alpha-0.4", "alpha-0")
             await running.fleet.load_family(folder)
             assert running.pool.in_flight("tiny-vllm", "tiny:alpha-0.4") == 1, (
                 "the stream ended too soon for this test"

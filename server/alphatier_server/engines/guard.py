@@ -26,7 +26,7 @@ def main() -> int:
     """Run the command given on the command line until it ends or has to."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # the engine's orphans become our children, so none is lost
     engine = subprocess.Popen(
-        sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent
+        sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_begin_engine
     )
     signal.signal(signal.SIGTERM, lambda _signal, _frame: _ask_to_end(engine))
     threading.Thread(target=_end_with_gateway, args=(engine,), daemon=True).start()
@@ -56,8 +56,12 @@ def _end_all(processes: list[psutil.Process]) -> None:
         _, processes = psutil.wait_procs(processes, timeout=2)
 
 
-def _die_with_parent() -> None:
+def _begin_engine() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # vLLM's processes spin with sched_yield. On as many cores as they are, Linux lets the gateway, which is in
+    # another session, wait for a second and more, unless their session is nicer (sched(7), "The autogroup feature").
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
+        group.write("1")
 
 
 def _prctl(option: int, value: int) -> None:
