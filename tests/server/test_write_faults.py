@@ -35,6 +35,7 @@ class Asked:
     """A request that is there as a whole."""
 
     method = "POST"
+    query = b""
     client: str | None = None
     arrived = 0.0
 

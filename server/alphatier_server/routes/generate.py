@@ -58,6 +58,7 @@ class AsgiCycle:
         """Since when a message is being sent, in the loop's seconds; 0 while none is."""
         self._begun = self._read = False
         self.method: str = scope["method"]
+        self.query: bytes = scope["query_string"]
         self.head = Head(scope["headers"])
         self.client = scope["client"][0] if scope.get("client") else None
         self.arrived = time.perf_counter()
