@@ -261,17 +261,12 @@ def test_a_key_that_is_there_twice_is_refused(server: RunningServer) -> None:
 def test_a_query_reaches_the_engine_on_paths_that_are_passed_on_alone(
     server: RunningServer, engine: RawEngine
 ) -> None:
-    query = "?a=%20b&c=/v1"
-    for method, path, sent in (
-        ("POST", EMBED, EMBED + query),
-        ("GET", "/version", "/version" + query),
-        ("POST", CHAT, CHAT),
-    ):
+    for path, sent in ((EMBED, f"{EMBED}?a=%20b&c=/v1"), (CHAT, CHAT)):
         engine.clear()
-        case = Case(200, path + query, None if method == "GET" else says("4"), method)
         with httpx.Client() as client:
-            assert client.send(case.request(server.url)).status_code == 200
-        assert engine.requests[0].line == f"{method} {sent} HTTP/1.1".encode()
+            asked = client.send(Case(200, f"{path}?a=%20b&c=/v1").request(server.url))
+        assert asked.status_code == 200
+        assert engine.requests[0].line == f"POST {sent} HTTP/1.1".encode()
 
 
 def _first_line(client: socket.socket) -> bytes:
