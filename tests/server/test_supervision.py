@@ -76,7 +76,7 @@ async def supervised(folder: Path, program: str) -> AsyncIterator[Supervised]:
     client = UpstreamClient(UpstreamLimits())
     store = AdapterStore(folder / "adapters")
     context = EngineContext(pool, metrics, client, report, pool.in_flight, folder, store, Devices(tuple), dict)
-    engine = ManagedEngine(spec, context)
+    engine = ManagedEngine(spec, context, spec.name)
     task = asyncio.create_task(engine.run())
     try:
         yield Supervised(pool, metrics, task, reported, changed)

@@ -60,7 +60,7 @@ async def _done(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
             return 200, {"name": await fleet.remove(name), "state": "removed"}
         case "list_families":
             families = [_family(fleet, family) for family in fleet.families.values()]
-            return 200, {"object": "list", "data": families, "loading": fleet.loading()}
+            return 200, {"object": "list", "data": families, "loading": list(fleet.loading)}
         case "load_family":
             return await _load_family(fleet, **arguments)
         case "remove_family":
@@ -81,7 +81,7 @@ async def _load_family(fleet: Fleet, path: str) -> Answer:
     task = asyncio.ensure_future(fleet.load_family(Path(path)))
     finished, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
     if not finished:
-        fleet.follow(task)
+        fleet.registry.follow(task)
         return 202, {"path": path, "state": "loading"}
     return 200, _family(fleet, task.result())
 

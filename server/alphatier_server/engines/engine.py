@@ -58,14 +58,14 @@ class FamilyChange:
 class Engine(ABC):
     """One engine. `run` works until it is cancelled; the fleet decides when it comes and goes."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, key: Key = ()) -> None:
         self.name = name
+        self.key = key
         self.origin: Origin = "config"
-        self.key: Key = ()
         self.draining = False
         self.removed = False
         self.held = False
-        """Whether it gets no requests until `release`."""
+        """Whether it gets no requests yet."""
         self.error: str | None = None
         """Why it was given up."""
         self.settled = asyncio.Event()
@@ -94,9 +94,6 @@ class Engine(ABC):
     @abstractmethod
     def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
         """Switch to the new family, for requests from now on."""
-
-    def release(self) -> None:
-        self.held = False
 
     @abstractmethod
     def unused(self) -> list[tuple[str, str]]:

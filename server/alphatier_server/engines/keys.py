@@ -20,12 +20,12 @@ class EngineKeys:
         self._variables: set[str] = set()
 
     def of(self, settings: EngineSettings) -> str | None:
+        """The key for this engine, if it has one."""
         variable = settings.api_key_env
         if variable is None:
             return self._default
         self._variables.add(variable)
-        key = self._environment.get(variable)
-        if not key:
+        if not (key := self._environment.get(variable)):
             raise EngineError(
                 f"The environment variable {variable} is not set; it should hold the key of {settings.url}."
             )

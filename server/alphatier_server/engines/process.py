@@ -32,6 +32,10 @@ class EngineProcess:
         self.spec = spec
         self.answers = False
         """Whether it has come up; what it can do now is `health`'s to say."""
+        self.status: int | None = None
+        """How it ended by itself."""
+        self.fault = ""
+        """Why it was not used, where that is not in its log."""
         self._context = context
         self._port_holder = _hold_free_port()
         self._port: int = self._port_holder.getsockname()[1]
@@ -56,10 +60,10 @@ class EngineProcess:
             await self.stop()
             raise
 
-    async def ended(self) -> int:
-        """Wait until the process has ended. Returns its status."""
+    async def ended(self) -> None:
+        """Wait until the process has ended by itself."""
         assert self._process is not None
-        return await self._process.wait()
+        self.status = await self._process.wait()
 
     async def stop(self) -> None:
         """End the guard, which ends the engine. Also when this task is being cancelled."""
@@ -89,14 +93,10 @@ class EngineProcess:
 
     def models(self, spec: EngineSpec) -> dict[str, str]:
         """The tiers of `spec` under the names that this process has for them."""
-        checksums = {adapter.public: adapter.sha256 for adapter in spec.adapters}
-        names: dict[str, str | None] = {}
-        for tier, public in spec.models.items():
-            if public in checksums:
-                names[tier] = self.adapters.name_of(public, checksums[public])
-            else:
-                names[tier] = self.spec.base_name if spec.base_name == public else public
-        return {tier: name for tier, name in names.items() if name is not None}
+        names: dict[str | None, str | None] = {spec.base_name: self.spec.base_name}
+        names |= {adapter.public: self.adapters.name_of(adapter.public, adapter.sha256) for adapter in spec.adapters}
+        served = ((tier, names.get(public, public)) for tier, public in spec.models.items())
+        return {tier: name for tier, name in served if name is not None}
 
     def replica(self, draining: bool) -> Replica:
         is_vllm = self.spec.kind == "vllm"

@@ -99,7 +99,11 @@ class EngineRegistry:
         left = True
         while left:
             async with lock:
-                left = await self._unload_idle()
+                left = False
+                for engine, replica, model in [(each, *unused) for each in self for unused in each.unused()]:
+                    left = True
+                    if not self._context.busy(replica, model):
+                        await self._unload(engine, model)
             await asyncio.sleep(POLL_SECONDS)
 
     def job(self, coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -191,17 +195,12 @@ class EngineRegistry:
         await self.idle(engine.replicas())
         await self.remove(engine)
 
-    async def _unload_idle(self) -> bool:
-        """Returns whether anything is left to be unloaded."""
-        left = [(engine, replica, model) for engine in self for replica, model in engine.unused()]
-        for engine, replica, model in left:
-            if not self._context.busy(replica, model):
-                try:
-                    await engine.unload(model)
-                    self._context.report(f"engine {engine.name} has unloaded {model}")
-                except EngineError as error:
-                    self._context.report(str(error))
-        return bool(left)
+    async def _unload(self, engine: Engine, model: str) -> None:
+        try:
+            await engine.unload(model)
+            self._context.report(f"engine {engine.name} has unloaded {model}")
+        except EngineError as error:
+            self._context.report(str(error))
 
     def _job_done(self, task: asyncio.Task[Any]) -> None:
         self._jobs.discard(task)

