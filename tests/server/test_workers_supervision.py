@@ -58,6 +58,7 @@ async def toys(count: int = 2, fault: str = "", silence: float = 30.0) -> AsyncI
         lambda: {"replicas": ["a"]},
         announce=told.append,
         on_death=dead.append,
+        answer=_nobody_asks,
         command=(sys.executable, "-c", TOY),
         silence=silence,
         pause=lambda failures: 0.01,
@@ -71,6 +72,10 @@ async def toys(count: int = 2, fault: str = "", silence: float = 30.0) -> AsyncI
         await asyncio.gather(task, return_exceptions=True)
         for listener in listeners:
             listener.close()
+
+
+async def _nobody_asks(action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
+    raise AssertionError((action, arguments))
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -50,10 +50,6 @@ class FamilyChange:
     new: Family | None
     folder: Path
 
-    @property
-    def verb(self) -> str:
-        return "removed" if self.new is None else "added" if self.old is None else "changed"
-
 
 class Engine(ABC):
     """One engine. `run` works until it is cancelled; the fleet decides when it comes and goes."""

@@ -244,7 +244,8 @@ class Fleet:
             self._context.pool.touch()
         if change.new is None:
             self.registry.job(self._forget_family_when_idle(change.name))
-        self._context.report(f"family {change.name} was {change.verb}")
+        verb = "removed" if change.new is None else "added" if change.old is None else "changed"
+        self._context.report(f"family {change.name} was {verb}")
 
     async def _forget_family_when_idle(self, family: str) -> None:
         """What engines by URL have of it; they themselves stay."""

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange, Key
 from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess
@@ -34,14 +33,6 @@ class ManagedEngine(Engine):
         self._has_answered = False
 
     @property
-    def _log_file(self) -> Path:
-        return self._context.logs / f"{self.name}.log"
-
-    @property
-    def _answering(self) -> EngineProcess | None:
-        return self._process if self._process is not None and self._process.answers else None
-
-    @property
     def url(self) -> str:
         return self._process.api.url if self._process is not None else ""
 
@@ -59,12 +50,12 @@ class ManagedEngine(Engine):
                 process = await self._run_once(devices)
                 failures = 0 if process.answers else failures + 1
                 if failures >= STARTS_WITHOUT_SUCCESS and not self._has_answered:
-                    cause = process.fault or root_cause(self._log_file, process.status)
-                    raise EngineError(f"Engine {self.name} does not start: {cause} (log: {self._log_file})")
+                    cause = process.fault or root_cause(process.log_file, process.status)
+                    raise EngineError(f"Engine {self.name} does not start: {cause} (log: {process.log_file})")
                 self._context.metrics.engine_restarts.labels(self.name).inc()
                 pause = min(LONGEST_BACKOFF_SECONDS, 2.0**failures - 1.0)
                 again = f"in {pause:g} s" if pause else "now"
-                self._context.report(f"engine {self.name} ended; starting it again {again} (log: {self._log_file})")
+                self._context.report(f"engine {self.name} ended; starting it again {again} (log: {process.log_file})")
                 await asyncio.sleep(pause)
 
     # --- changes while it runs --------------------------------------------------------------------
@@ -78,16 +69,15 @@ class ManagedEngine(Engine):
     def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
         if spec is not None:
             self.spec = spec
-            self._show_models()
+            self._show()
 
     def release(self) -> None:
         """Take requests, if it was held."""
         self.held = False
-        if (process := self._answering) is not None:
-            self._set_up(process.health.healthy)
+        self._show()
 
     def unused(self) -> list[tuple[str, str]]:
-        if (process := self._answering) is None:
+        if (process := self._process) is None or not process.answers:
             return []
         served = set(process.models(self.spec).values())
         return [(self.name, model) for model in process.adapters.loaded if model not in served]
@@ -96,9 +86,11 @@ class ManagedEngine(Engine):
         if self._process is not None and model in self._process.adapters.loaded:
             await self._process.adapters.unload(model)
 
-    def _show_models(self) -> None:
-        if (process := self._answering) is not None:
+    def _show(self) -> None:
+        """Tell the pool what the process serves and whether it can."""
+        if (process := self._process) is not None and process.answers:
             self._context.pool.set_models(self.name, process.models(self.spec))
+            self._context.pool.set_up(self.name, process.health.healthy and not self.held)
 
     def _check_ranks(self, process: EngineProcess, spec: EngineSpec) -> None:
         highest = process.spec.max_lora_rank
@@ -131,9 +123,9 @@ class ManagedEngine(Engine):
     async def _run_once(self, devices: Mapping[str, str]) -> EngineProcess:
         """The engine from start to end."""
         process = EngineProcess(self.spec, self._context, self.name)
-        self._context.report(f"engine {self.name} is loading (log: {self._log_file})")
+        self._context.report(f"engine {self.name} is loading (log: {process.log_file})")
         try:
-            await process.start(self._log_file, devices)
+            await process.start(devices)
             self._process = process
             self._context.pool.put(process.replica(self.draining))
             await self._until_useless(process)
@@ -169,8 +161,7 @@ class ManagedEngine(Engine):
         except TimeoutError:
             return
         self._has_answered = process.answers = True
-        self._show_models()
-        self._set_up(True)
+        self._show()
         self._context.report(f"engine {self.name} is ready after {time.monotonic() - started:.0f} s")
         self.settled.set()
         await self._watch(process)
@@ -184,7 +175,10 @@ class ManagedEngine(Engine):
             if not good:
                 self._context.metrics.health_check_failures.labels(self.name).inc()
             if process.health.judge(good):
-                self._verdict(process.health.healthy)
+                if not good:
+                    self._context.metrics.replica_ejections.labels(self.name, "health").inc()
+                self._context.report(f"engine {self.name} is {'healthy again' if good else 'not healthy'}")
+                self._show()
             if process.health.healthy:
                 well = time.monotonic()
                 await self._complete(process)
@@ -197,13 +191,4 @@ class ManagedEngine(Engine):
                 await self._load(process, self.spec)
             except EngineError as error:
                 self._context.report(str(error))
-            self._show_models()
-
-    def _verdict(self, healthy: bool) -> None:
-        if not healthy:
-            self._context.metrics.replica_ejections.labels(self.name, "health").inc()
-        self._context.report(f"engine {self.name} is {'healthy again' if healthy else 'not healthy'}")
-        self._set_up(healthy)
-
-    def _set_up(self, healthy: bool) -> None:
-        self._context.pool.set_up(self.name, healthy and not self.held)
+            self._show()

@@ -6,7 +6,6 @@ import secrets
 import socket
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from alphatier_server.engines.adapters import RuntimeAdapters
 from alphatier_server.engines.api import EngineApi, HealthCheck
@@ -30,6 +29,7 @@ class EngineProcess:
 
     def __init__(self, spec: EngineSpec, context: EngineContext, name: str) -> None:
         self.spec = spec
+        self.log_file = context.logs / f"{name}.log"
         self.answers = False
         """Whether it has come up; what it can do now is `health`'s to say."""
         self.status: int | None = None
@@ -47,11 +47,11 @@ class EngineProcess:
         for adapter in spec.adapters:
             self.adapters.found(adapter.public, adapter.sha256)
 
-    async def start(self, log_file: Path, devices: Mapping[str, str]) -> None:
+    async def start(self, devices: Mapping[str, str]) -> None:
         """Start the process. One that is being started when this is cancelled is ended too. Raises EngineError."""
         if sys.platform != "linux":
             self._port_holder.close()
-        starting = asyncio.ensure_future(self._spawn(log_file, devices))
+        starting = asyncio.ensure_future(self._spawn(devices))
         try:
             self._process = await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -113,13 +113,13 @@ class EngineProcess:
             draining=draining,
         )
 
-    async def _spawn(self, log_file: Path, devices: Mapping[str, str]) -> asyncio.subprocess.Process:
+    async def _spawn(self, devices: Mapping[str, str]) -> asyncio.subprocess.Process:
         guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
         # in the environment, as everybody on the machine may read a command line
         key = {"VLLM_API_KEY": self._key} if self._key is not None else {}
         try:
-            log_file.parent.mkdir(parents=True, exist_ok=True)
-            with log_file.open("ab") as log:
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            with self.log_file.open("ab") as log:
                 return await asyncio.create_subprocess_exec(
                     *guard,
                     *self.spec.command(self._port),

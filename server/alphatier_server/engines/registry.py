@@ -56,13 +56,12 @@ class EngineRegistry:
 
     def drain(self, engine: Engine) -> None:
         """Give it no new requests, and remove it when its last one has ended."""
-        if engine.draining:
-            return
-        engine.draining = True
-        with self._pool.batch():
-            for name in engine.replicas():
-                self._pool.drain(name)
-        self.job(self._remove_when_idle(engine))
+        if not engine.draining:
+            engine.draining = True
+            with self._pool.batch():
+                for name in engine.replicas():
+                    self._pool.drain(name)
+            self.job(self._remove_when_idle(engine))
 
     async def remove(self, engine: Engine) -> None:
         """End it if it runs here, and forget it."""
@@ -106,12 +105,9 @@ class EngineRegistry:
                         await self._unload(engine, model)
             await asyncio.sleep(POLL_SECONDS)
 
-    def job(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Do it beside everything else; `close` ends it."""
-        self.follow(asyncio.create_task(coroutine))
-
-    def follow(self, task: "asyncio.Task[Any]") -> None:
-        """Nobody else waits for it: report how it fails."""
+    def job(self, job: "Coroutine[Any, Any, Any] | asyncio.Task[Any]") -> None:
+        """Do it beside everything else, and report how it fails; `close` ends it."""
+        task = job if isinstance(job, asyncio.Task) else asyncio.create_task(job)
         self._jobs.add(task)
         task.add_done_callback(self._job_done)
 

@@ -4,8 +4,11 @@ https://docs.vllm.ai/en/latest/cli/serve.html
 """
 
 import json
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+import sysconfig
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import distributions
@@ -15,7 +18,6 @@ from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, values_of, visible_gpus
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
-from alphatier_server.engines.vllm_cpu import cpu_environment
 from alphatier_server.errors import EngineError
 
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
@@ -39,45 +41,26 @@ class VllmPlanner:
     store: AdapterStore
     """Adapters are read from here where it has them."""
 
-    def shared(self, tiers: list[Tier]) -> EngineSpec:
-        """The vLLM of the base and all adapters, `tiers`."""
-        family = self.family
-        base = next((tier.name for tier in tiers if tier.layout == "base"), "base-weights")
-        adapters = [self._adapter(tier) for tier in tiers if tier.layout == "adapter"]
-        return self._spec(
-            f"{family.name}-vllm",
-            model_location(family, self.folder),
-            tiers,
-            f"{family.name}:{base}",
-            family.base.revision,
-            adapters,
-            weights=(family.base.identity, *(["adapters"] if adapters else [])),
-        )
-
-    def checkpoint(self, tier: Tier) -> EngineSpec:
-        """The vLLM of one checkpoint."""
-        name, model = f"{self.family.name}-{tier.name}-vllm", str(tier_folder(tier, self.folder))
-        return self._spec(name, model, [tier], f"{self.family.name}:{tier.name}", weights=(str(tier.sha256),))
-
-    def _spec(
-        self,
-        name: str,
-        model: str,
-        tiers: Sequence[Tier],
-        base_name: str,
-        revision: str | None = None,
-        adapters: Sequence[Adapter] = (),
-        *,
-        weights: tuple[str, ...],
-    ) -> EngineSpec:
+    def engine(self, tiers: Sequence[Tier]) -> EngineSpec:
+        """The vLLM of one checkpoint, or of the base and all adapters over it."""
         if any(argument.partition("=")[0] == "--api-key" for argument in self.arguments):
             raise EngineError(
                 "--api-key is no argument to add: every vLLM that is started here gets a key of its own."
             )
+        family, first = self.family, tiers[0]
+        adapters = [self._adapter(tier) for tier in tiers if tier.layout == "adapter"]
+        if first.layout == "checkpoint":
+            name, model, revision = f"{family.name}-{first.name}-vllm", str(tier_folder(first, self.folder)), None
+            weights, base = [str(first.sha256)], first.name
+        else:
+            name, model, revision = f"{family.name}-vllm", model_location(family, self.folder), family.base.revision
+            weights = [family.base.identity, *(["adapters"] if adapters else [])]
+            base = next((tier.name for tier in tiers if tier.layout == "base"), "base-weights")
+        base_name = f"{family.name}:{base}"
         on_cpu = _vllm_runs_on_cpu()
         gpus = 0 if on_cpu else gpus_per_engine(self.arguments)
         rank = (_asked_rank(self.arguments) or _lora_rank(adapters)) if adapters else None
-        reasoning = _reasoning_options(self.family, Path(model))
+        reasoning = _reasoning_options(family, Path(model))
         options = ["--served-model-name", base_name, *(["--revision", revision] if revision else [])]
         options += ["--enable-per-request-metrics", *reasoning, *self._machine_options(Path(model), gpus)]
         environment = {**QUIET, **(cpu_environment(self.engines) if on_cpu else {})}
@@ -93,8 +76,8 @@ class VllmPlanner:
         return EngineSpec(
             name=name,
             kind="vllm",
-            family=self.family.name,
-            models={tier.name: f"{self.family.name}:{tier.name}" for tier in tiers},
+            family=family.name,
+            models={tier.name: f"{family.name}:{tier.name}" for tier in tiers},
             command=command,
             environment=environment,
             shape=("vllm", *reasoning, *self.arguments, *weights),
@@ -183,3 +166,24 @@ def _dtype(model: Path) -> str:
 @cache
 def _vllm_runs_on_cpu() -> bool:
     return any(distributions(name="vllm-cpu"))
+
+
+def cpu_environment(
+    engines: int, variables: Mapping[str, str] = os.environ, prefix: Path = Path(sys.prefix)
+) -> dict[str, str]:
+    """What to add to an operator's `variables` for one of so many engines on this machine; what is set stays."""
+    defaults = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    if engines > 1:
+        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    # In eager mode too vLLM compiles what a request with logprobs needs. Without a C++ compiler and Python's headers
+    # the engine dies of it.
+    compiler = shutil.which(variables.get("CXX", "g++"), path=variables.get("PATH"))
+    if compiler is None or not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        defaults["TORCH_COMPILE_DISABLE"] = "1"
+    added = {name: value for name, value in defaults.items() if name not in variables}
+    # libraries of the system that the set-up found missing and put into .venv (docker/libnuma.py)
+    libraries = prefix / "lib" / "alphatier-engine"
+    if libraries.is_dir():
+        paths = [variables.get("LD_LIBRARY_PATH"), str(libraries)]
+        added["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
+    return added

@@ -4,16 +4,16 @@ import socket
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from fastapi import FastAPI
+
 from alphatier_server.app import Parts, app_settings, operators_app, request_log
 from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.engines.engine import Busy
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.process.background import Background
-from alphatier_server.process.loop import freeze
+from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.messages import announce
-from alphatier_server.process.server import second_port
-from alphatier_server.process.signals import announce_ending, signals
+from alphatier_server.process.server import Background, freeze, run_loop, second_port, signals
 from alphatier_server.process.sockets import listen, url_of
 from alphatier_server.process.tls import certificate_of
 from alphatier_server.settings.file import Source
@@ -25,9 +25,6 @@ class Answering(Protocol):
 
     cut_off: bool
     """Whether requests that ran were cut off."""
-
-    def watches(self) -> list[Coroutine[Any, Any, None]]:
-        """What works in the background meanwhile."""
 
     async def answer(self) -> None:
         """Answer requests until `end`."""
@@ -79,15 +76,14 @@ class GatewayProcess:
             administer=self.control.administer,
         )
 
-    async def run(self, listener: socket.socket, answering: Answering) -> None:
-        """Serve until told to end; `listener` is of the public port."""
+    async def run(self, listener: socket.socket, answering: Answering, *works: Coroutine[Any, Any, None]) -> None:
+        """Serve until told to end, with `works` in the background; `listener` is of the public port."""
         self._answering = answering
         url = url_of(listener, tls=self.certificate is not None)
         announce(f"alphatier serves {', '.join(self.control.families)} at {url}")
-        works = (self.control.run(), self.parts.access.watch(), *answering.watches())
         try:
             async with (
-                self._background.running(*works),
+                self._background.running(self.control.run(), self.parts.access.watch(), *works),
                 second_port(self._second, self._operators_app, self.settings.clients),
             ):
                 freeze()
@@ -100,12 +96,17 @@ class GatewayProcess:
         if answering.cut_off:
             raise SystemExit(1)
 
-    def _operators_app(self) -> Any:
+    def _operators_app(self) -> FastAPI:
         return operators_app(self.parts, self.settings, lambda replica: self._busy(replica.name, None))
 
     def _end(self, delay: float) -> None:
         if not self.parts.state.draining:
-            announce_ending(delay, self.config.limits.drain_seconds)
+            limit = self.config.limits.drain_seconds
+            wait = f"for up to {limit:g} s" if limit else "without a limit"
+            later = f", listening on for {delay:g} s" if delay else ""
+            announce(
+                f"ending: new requests are refused{later}; running ones may finish {wait} (a second signal ends them)"
+            )
         self._answering.end(delay)
 
     def _end_soon(self) -> None:
@@ -115,3 +116,11 @@ class GatewayProcess:
     def _hangup(self) -> None:
         self.control.reload()
         self._answering.reload_certificate()
+
+
+def serve_alone(source: Source, config: GatewayConfig, engine_api_key: str | None) -> None:
+    """Serve in this process until Ctrl-C or SIGTERM. Raises what GatewayProcess does."""
+    listener = listen(config.listen.host, config.listen.port)
+    gateway = GatewayProcess(source, config, engine_api_key, Metrics())
+    data_plane = DataPlane(config, gateway.settings, gateway.parts, gateway.certificate, listener)
+    run_loop(lambda: gateway.run(listener, data_plane, *data_plane.watches()))

@@ -6,21 +6,17 @@ busy on, and has the metrics and limits that they share in a private folder.
 """
 
 import asyncio
-import contextlib
 import os
-import shutil
 import socket
 import tempfile
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 from alphatier_server.limits.shared import SharedStore
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.gateway_process import GatewayProcess
-from alphatier_server.process.loop import run_loop
 from alphatier_server.process.messages import announce
-from alphatier_server.process.server import end_process_soon
+from alphatier_server.process.server import end_process_soon, run_loop
 from alphatier_server.process.sockets import listen_for_workers
 from alphatier_server.process.workers import Workers
 from alphatier_server.settings.file import Source
@@ -30,11 +26,16 @@ PROCESS = "parent"
 """The name of the parent's own metrics."""
 LATE_SECONDS = 5.0
 """How much longer than their drain limit the workers may take to end."""
+_MEMORY = Path("/dev/shm")
 
 
 def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: str | None) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises ServeError, ConfigError, KeyFileError, FamilyError or EngineError."""
-    with _shared_folder() as shared:
+    # in memory where there is such a place: it is written at every request, and nobody wants it afterwards
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="alphatier-", dir=place, ignore_cleanup_errors=True) as folder:
+        shared = Path(folder)
+        (shared / "metrics").mkdir()
         SharedStore.create(shared / "limits", config.workers)
         listeners = listen_for_workers(config.listen.host, config.listen.port, config.workers)
         metrics = Metrics(shared / "metrics", PROCESS)
@@ -45,41 +46,24 @@ def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: st
         run_loop(lambda: gateway.run(listeners[0], crew))
 
 
-@contextlib.contextmanager
-def _shared_folder() -> Iterator[Path]:
-    """In memory where there is such a place: it is written at every request, and nobody wants it afterwards."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="alphatier-", dir=memory if os.access(memory, os.W_OK) else None))
-    (folder / "metrics").mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 class _Crew:
     """The workers of one gateway, told what they must know."""
 
     def __init__(self, gateway: GatewayProcess, listeners: list[socket.socket], shared: Path) -> None:
         self._gateway = gateway
-        self._control = gateway.control
         self._listeners = listeners
         self._store = SharedStore(shared / "limits", 0)
         self.cut_off = False
-        settings = {"config": gateway.config.model_dump(), "metrics": shared / "metrics", "limits": shared / "limits"}
         self._workers = Workers(
             listeners,
-            settings,
+            {"config": gateway.config.model_dump(), "shared": shared},
             self._snapshot,
             announce=announce,
             on_death=self._forget,
-            answer=self._control.administer,
+            answer=gateway.control.administer,
         )
         self.busy = self._workers.busy
-        self._control.pool.on_change(self._workers.broadcast_snapshot)
-
-    def watches(self) -> list[Coroutine[Any, Any, None]]:
-        return []
+        gateway.control.pool.on_change(self._workers.broadcast_snapshot)
 
     async def answer(self) -> None:
         try:
@@ -109,8 +93,9 @@ class _Crew:
             listener.close()
 
     def _snapshot(self) -> dict[str, Any]:
-        families = {name: family.model_dump_json() for name, family in self._control.families.items()}
-        return {"families": families, "replicas": self._control.pool.snapshot()}
+        control = self._gateway.control
+        families = {name: family.model_dump_json() for name, family in control.families.items()}
+        return {"families": families, "replicas": control.pool.snapshot()}
 
     def _forget(self, index: int) -> None:
         """A worker is dead: what it had in flight is no more."""

@@ -8,13 +8,14 @@ What the workers do and what they get to know is not decided here.
 """
 
 import asyncio
+import contextlib
 import math
 import signal
 import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import orjson
@@ -22,13 +23,15 @@ from pydantic import SecretStr
 
 from alphatier_server.errors import ServeError
 from alphatier_server.process.link import Link
-from alphatier_server.process.worker_state import Worker
 
 WORKER = (sys.executable, "-P", "-m", "alphatier_server.process.worker")
 """`-P`: what lies in the working directory is no module of ours."""
 SILENCE_SECONDS = 30.0
 START_SECONDS = 60.0
 """How much longer the first word may take."""
+STEADY_SECONDS = 10.0
+"""A worker that lived so long did not fail at its start."""
+FAILURES_IN_A_ROW = 5
 LONGEST_PAUSE_SECONDS = 5.0
 REMIND_SECONDS = 60.0
 """How often it is said that a worker keeps dying."""
@@ -43,6 +46,54 @@ def pause_after(failures: int) -> float:
 
 
 @dataclass
+class _Worker:
+    """One worker: its number, its listener, the process that it is now, and what that has said."""
+
+    index: int
+    listener: socket.socket
+    process: asyncio.subprocess.Process | None = None
+    link: Link | None = None
+    snapshot: int = -1
+    """The number of the last one that the process has taken over."""
+    in_flight: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Replica -> the engine's model name -> requests in flight."""
+    began: float = 0.0
+    failures: int = 0
+    """Deaths in a row, none of them after a steady life."""
+    reminded: float = -math.inf
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    @property
+    def is_steady(self) -> bool:
+        return time.monotonic() - self.began > STEADY_SECONDS
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether it dies again and again, and does not live steadily now."""
+        return self.failures >= FAILURES_IN_A_ROW and not (self.link is not None and self.is_steady)
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self.link is not None:
+            self.link.send(message)
+
+    def kill(self) -> None:
+        if self.process is not None and self.runs:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
+
+    def busy(self, name: str, model: str | None, newest: int) -> int:
+        """Requests that it has open; one at least as long as it may not know the `newest` snapshot."""
+        if self.link is None:
+            return 0
+        models = self.in_flight.get(name, {})
+        known = sum(models.values()) if model is None else models.get(model, 0)
+        return known if self.snapshot >= newest else max(1, known)
+
+
+@dataclass
 class Workers:
     """All workers of one gateway."""
 
@@ -53,16 +104,16 @@ class Workers:
     """What all of them must know now."""
     _: KW_ONLY
     announce: Callable[[str], None]
-    on_death: Callable[[int], None] = lambda index: None
-    answer: Answer | None = None
-    """Does what a worker asks for (`worker.ParentLink.ask`)."""
+    on_death: Callable[[int], None]
+    answer: Answer
+    """Does what a worker asks for (`worker.Parent.ask`)."""
     command: Sequence[str] = WORKER
     silence: float = SILENCE_SECONDS
     pause: Callable[[int], float] = pause_after
     """The seconds before a start, by the deaths in a row before it."""
 
     def __post_init__(self) -> None:
-        self._workers = [Worker(index, listener) for index, listener in enumerate(self.listeners)]
+        self._workers = [_Worker(index, listener) for index, listener in enumerate(self.listeners)]
         self._answering: set[asyncio.Task[None]] = set()
         self._number = 0
         self._ending = asyncio.Event()
@@ -111,13 +162,13 @@ class Workers:
     def _numbered_snapshot(self) -> dict[str, Any]:
         return {"snapshot": self._number, **self.snapshot()}
 
-    async def _keep(self, worker: Worker) -> None:
+    async def _keep(self, worker: _Worker) -> None:
         while not self._ending.is_set():
             worker.began = time.monotonic()
             status = _shown(await self._run_once(worker))
             if self._ending.is_set():
                 return
-            worker.died()
+            worker.failures = 1 if worker.is_steady else worker.failures + 1
             if all(each.is_failing for each in self._workers):
                 raise ServeError(
                     f"All workers keep ending: worker {worker.index} {worker.failures} times in a row, the last time "
@@ -127,7 +178,7 @@ class Workers:
             self._announce_death(worker, status, pause)
             await asyncio.sleep(pause)
 
-    def _announce_death(self, worker: Worker, status: str, pause: float) -> None:
+    def _announce_death(self, worker: _Worker, status: str, pause: float) -> None:
         again = f"starting it again {f'in {pause:g} s' if pause else 'now'}"
         if not worker.is_failing:
             worker.reminded = -math.inf
@@ -137,7 +188,7 @@ class Workers:
             times = f"{worker.failures} times in a row, the last time with {status}"
             self.announce(f"worker {worker.index} ended {times}; the others go on; {again}, and so on")
 
-    async def _run_once(self, worker: Worker) -> int:
+    async def _run_once(self, worker: _Worker) -> int:
         """One process from start to end. Returns its exit status."""
         process, link = await self._start(worker)
         hearing = asyncio.create_task(self._hear(worker, link))
@@ -151,16 +202,23 @@ class Workers:
             link.close()
             self.on_death(worker.index)
 
-    async def _start(self, worker: Worker) -> tuple[asyncio.subprocess.Process, Link]:
+    async def _start(self, worker: _Worker) -> tuple[asyncio.subprocess.Process, Link]:
         ours, theirs = socket.socketpair()
         with theirs:
             link = await Link.open(ours)
+            files = (theirs.fileno(), worker.listener.fileno())
             try:
-                process = await self._spawn(worker, theirs)
+                process = await asyncio.create_subprocess_exec(
+                    *self.command,
+                    *map(str, (worker.index, *files)),
+                    stdin=asyncio.subprocess.PIPE,
+                    pass_fds=files,
+                    start_new_session=True,  # Ctrl-C is the parent's to handle
+                )
             except BaseException:
                 link.close()
                 raise
-        worker.begin(process, link)
+        worker.process, worker.link, worker.snapshot, worker.in_flight = process, link, -1, {}
         assert process.stdin is not None
         settings = {**self.settings, "first": self._numbered_snapshot()}
         process.stdin.write(orjson.dumps(settings, default=_plain))
@@ -169,32 +227,23 @@ class Workers:
             worker.kill()
         return process, link
 
-    async def _spawn(self, worker: Worker, link: socket.socket) -> asyncio.subprocess.Process:
-        files = (link.fileno(), worker.listener.fileno())
-        return await asyncio.create_subprocess_exec(
-            *self.command,
-            *map(str, (worker.index, *files)),
-            stdin=asyncio.subprocess.PIPE,
-            pass_fds=files,
-            start_new_session=True,  # Ctrl-C is the parent's to handle
-        )
-
-    async def _hear(self, worker: Worker, link: Link) -> None:
+    async def _hear(self, worker: _Worker, link: Link) -> None:
         try:
             async with asyncio.timeout(START_SECONDS + self.silence) as limit:
                 async for message in link.messages():
                     limit.reschedule(asyncio.get_running_loop().time() + self.silence)
-                    worker.take(message)
-                    if "ask" in message and self.answer is not None:
-                        task = asyncio.create_task(self._reply(worker, message, self.answer))
+                    if "busy" in message:
+                        worker.in_flight, worker.snapshot = message["busy"], message["snapshot"]
+                    if "ask" in message:
+                        task = asyncio.create_task(self._reply(worker, message))
                         self._answering.add(task)
                         task.add_done_callback(self._answering.discard)
         except TimeoutError:
             self.announce(f"worker {worker.index} has said nothing for {self.silence:g} s; killing it")
             worker.kill()
 
-    async def _reply(self, worker: Worker, message: dict[str, Any], answer: Answer) -> None:
-        status, document = await answer(message["action"], message["arguments"])
+    async def _reply(self, worker: _Worker, message: dict[str, Any]) -> None:
+        status, document = await self.answer(message["action"], message["arguments"])
         worker.send({"answer": message["ask"], "status": status, "document": document})
 
 
