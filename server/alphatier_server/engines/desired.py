@@ -1,9 +1,8 @@
 """Which engines the settings and the families ask for: compared with those that run, it says what must change."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from alphatier_models import Family
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange, Key
@@ -17,7 +16,6 @@ from alphatier_server.settings.engines import EngineSettings
 
 Plan = Callable[..., list[EngineSpec]]
 """`engines.plan.plan_engines`, or a test's own."""
-AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ class EngineMaker:
             else:
                 for name, family in self.families.items():
                     made += self._to_run(settings, family, self.folders[name])
-        return _named_apart(made)
+        _check_names(made)
+        return made
 
     def by_url(self, settings: EngineSettings, api_key: str | None = None) -> RemoteEngine:
         """One that somebody else runs, with a key of its own or the one that the settings say."""
@@ -49,7 +48,9 @@ class EngineMaker:
     def for_family(self, engines: Iterable[EngineSettings], family: Family, folder: Path) -> list[ManagedEngine]:
         """Those to run for this family alone, which need not be among the gateway's."""
         managed = (settings for settings in engines if settings.url is None)
-        return _named_apart([one for settings in managed for one in self._to_run(settings, family, folder)])
+        made = [engine for settings in managed for engine in self._to_run(settings, family, folder)]
+        _check_names(made)
+        return made
 
     def _to_run(self, settings: EngineSettings, family: Family, folder: Path) -> Iterator[ManagedEngine]:
         if settings.families is not None and family.name not in settings.families:
@@ -94,9 +95,8 @@ def affected(
     return staying, going
 
 
-def _named_apart(engines: list[AnyEngine]) -> list[AnyEngine]:
+def _check_names(engines: Sequence[Engine]) -> None:
     names = [engine.name for engine in engines]
     for name in names:
         if names.count(name) > 1:
             raise EngineError(f"Two engines are called {name!r}; give one another name, or remove one of them.")
-    return engines

@@ -75,7 +75,11 @@ class RemoteEngine(Engine):
         if self._settings.load_adapters:
             await self._load_missing()
         if self._health.healthy:
-            self._publish()
+            self._reported.pop(_HEALTH, None)
+            with self._context.pool.batch():
+                for family in list(self._families.values()):
+                    if self._settings.families is None or family.name in self._settings.families:
+                        self._publish(family)
         self.settled.set()
 
     async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None:
@@ -86,7 +90,7 @@ class RemoteEngine(Engine):
         if change.new is None:
             self._context.pool.drain(self._replica(change.name))
         elif self._health.healthy:
-            self._publish_family(change.new)
+            self._publish(change.new)
 
     def unused(self) -> list[tuple[str, str]]:
         wanted = {
@@ -130,14 +134,7 @@ class RemoteEngine(Engine):
         if changed:  # it may be another process when it comes back, with nothing loaded
             self._adapters = RuntimeAdapters(self._api, plain_names=False)
 
-    def _publish(self) -> None:
-        self._reported.pop(_HEALTH, None)
-        with self._context.pool.batch():
-            for family in list(self._families.values()):
-                if self._settings.families is None or family.name in self._settings.families:
-                    self._publish_family(family)
-
-    def _publish_family(self, family: Family) -> None:
+    def _publish(self, family: Family) -> None:
         models = served_tiers(family, self._offered.keys() | self._adapters.loaded.keys())
         folder = self._folders.get(family.name)
         replica = Replica(

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -16,23 +16,9 @@ from alphatier_server.process.messages import announce
 from alphatier_server.process.server import Background, freeze, run_loop, second_port, signals
 from alphatier_server.process.sockets import listen, url_of
 from alphatier_server.process.tls import certificate_of
+from alphatier_server.process.workers import Workers
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig
-
-
-class Answering(Protocol):
-    """What answers requests: this process (`data_plane`), or its workers (`parent`)."""
-
-    cut_off: bool
-    """Whether requests that ran were cut off."""
-
-    async def answer(self) -> None:
-        """Answer requests until `end`."""
-
-    def end(self, delay: float) -> None:
-        """Drain and end, listening on for `delay` seconds. The second call ends at once."""
-
-    def reload_certificate(self) -> None: ...
 
 
 class GatewayProcess:
@@ -76,8 +62,13 @@ class GatewayProcess:
             administer=self.control.administer,
         )
 
-    async def run(self, listener: socket.socket, answering: Answering, *works: Coroutine[Any, Any, None]) -> None:
-        """Serve until told to end, with `works` in the background; `listener` is of the public port."""
+    async def run(
+        self, listener: socket.socket, answering: DataPlane | Workers, *works: Coroutine[Any, Any, None]
+    ) -> None:
+        """Serve until told to end, with `works` in the background; `listener` is of the public port.
+
+        Requests are answered by this process (`data_plane`), or by its workers.
+        """
         self._answering = answering
         url = url_of(listener, tls=self.certificate is not None)
         announce(f"alphatier serves {', '.join(self.control.families)} at {url}")
@@ -108,6 +99,7 @@ class GatewayProcess:
                 f"ending: new requests are refused{later}; running ones may finish {wait} (a second signal ends them)"
             )
         self._answering.end(delay)
+        self.parts.state.draining = True
 
     def _end_soon(self) -> None:
         if not self.parts.state.draining:

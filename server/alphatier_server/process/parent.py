@@ -5,9 +5,7 @@ connection that was not accepted yet. It shows its workers the families and the 
 busy on, and has the metrics and limits that they share in a private folder.
 """
 
-import asyncio
 import os
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from alphatier_server.limits.shared import SharedStore
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.gateway_process import GatewayProcess
 from alphatier_server.process.messages import announce
-from alphatier_server.process.server import end_process_soon, run_loop
+from alphatier_server.process.server import run_loop
 from alphatier_server.process.sockets import listen_for_workers
 from alphatier_server.process.workers import Workers
 from alphatier_server.settings.file import Source
@@ -24,8 +22,6 @@ from alphatier_server.settings.gateway import GatewayConfig
 
 PROCESS = "parent"
 """The name of the parent's own metrics."""
-LATE_SECONDS = 5.0
-"""How much longer than their drain limit the workers may take to end."""
 _MEMORY = Path("/dev/shm")
 
 
@@ -40,64 +36,27 @@ def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: st
         listeners = listen_for_workers(config.listen.host, config.listen.port, config.workers)
         metrics = Metrics(shared / "metrics", PROCESS)
         gateway = GatewayProcess(
-            source, config, engine_api_key, metrics, busy=lambda name, model: crew.busy(name, model)
+            source, config, engine_api_key, metrics, busy=lambda name, model: workers.busy(name, model)
         )
-        crew = _Crew(gateway, listeners, shared)
-        run_loop(lambda: gateway.run(listeners[0], crew))
+        control, store = gateway.control, SharedStore(shared / "limits", 0)
 
+        def snapshot() -> dict[str, Any]:
+            families = {name: family.model_dump_json() for name, family in control.families.items()}
+            return {"families": families, "replicas": control.pool.snapshot()}
 
-class _Crew:
-    """The workers of one gateway, told what they must know."""
+        def forget(index: int) -> None:
+            """A worker is dead: what it had in flight is no more."""
+            store.clear_worker(index)
+            metrics.forget_process(f"worker{index}")
 
-    def __init__(self, gateway: GatewayProcess, listeners: list[socket.socket], shared: Path) -> None:
-        self._gateway = gateway
-        self._listeners = listeners
-        self._store = SharedStore(shared / "limits", 0)
-        self.cut_off = False
-        self._workers = Workers(
+        workers = Workers(
             listeners,
-            {"config": gateway.config.model_dump(), "shared": shared},
-            self._snapshot,
+            {"config": config.model_dump(), "shared": shared},
+            snapshot,
             announce=announce,
-            on_death=self._forget,
-            answer=gateway.control.administer,
+            on_death=forget,
+            administer=control.administer,
+            drain_limit=config.limits.drain_seconds,
         )
-        self.busy = self._workers.busy
-        gateway.control.pool.on_change(self._workers.broadcast_snapshot)
-
-    async def answer(self) -> None:
-        try:
-            await self._workers.run()
-        finally:
-            self._close_listeners()
-
-    def end(self, delay: float) -> None:
-        state = self._gateway.parts.state
-        if state.draining:
-            self.cut_off = True
-            self._workers.cut_off()
-            end_process_soon()
-            return
-        state.draining = True
-        self._workers.drain(delay)
-        loop = asyncio.get_running_loop()
-        loop.call_later(delay, self._close_listeners)
-        if limit := self._gateway.config.limits.drain_seconds:
-            loop.call_later(delay + limit + LATE_SECONDS, self._workers.cut_off)
-
-    def reload_certificate(self) -> None:
-        self._workers.send({"reload": True})
-
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-
-    def _snapshot(self) -> dict[str, Any]:
-        control = self._gateway.control
-        families = {name: family.model_dump_json() for name, family in control.families.items()}
-        return {"families": families, "replicas": control.pool.snapshot()}
-
-    def _forget(self, index: int) -> None:
-        """A worker is dead: what it had in flight is no more."""
-        self._store.clear_worker(index)
-        self._gateway.parts.metrics.forget_process(f"worker{index}")
+        control.pool.on_change(workers.broadcast_snapshot)
+        run_loop(lambda: gateway.run(listeners[0], workers))

@@ -4,7 +4,7 @@ A worker is a command that gets its number and two file descriptors (its link an
 its settings as JSON on standard input: nothing secret is in an argument or in the environment. Once it listens, it
 says every second which replicas it is busy on. One that says nothing for SILENCE_SECONDS hangs, and is killed.
 
-What the workers do and what they get to know is not decided here.
+What the workers do and what they get to know is decided elsewhere (`worker`, `parent`).
 """
 
 import asyncio
@@ -14,15 +14,17 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import orjson
 from pydantic import SecretStr
 
+from alphatier_server.engines.control import Administer
 from alphatier_server.errors import ServeError
 from alphatier_server.process.link import Link
+from alphatier_server.process.server import end_process_soon
 
 WORKER = (sys.executable, "-P", "-m", "alphatier_server.process.worker")
 """`-P`: what lies in the working directory is no module of ours."""
@@ -33,11 +35,10 @@ STEADY_SECONDS = 10.0
 """A worker that lived so long did not fail at its start."""
 FAILURES_IN_A_ROW = 5
 LONGEST_PAUSE_SECONDS = 5.0
+LATE_SECONDS = 5.0
+"""How much longer than their drain limit the workers may take to end."""
 REMIND_SECONDS = 60.0
 """How often it is said that a worker keeps dying."""
-
-Answer = Callable[[str, dict[str, Any]], Awaitable[tuple[int, Any]]]
-"""An action's name and arguments -> an HTTP status and a JSON document."""
 
 
 def pause_after(failures: int) -> float:
@@ -105,8 +106,10 @@ class Workers:
     _: KW_ONLY
     announce: Callable[[str], None]
     on_death: Callable[[int], None]
-    answer: Answer
+    administer: Administer
     """Does what a worker asks for (`worker.Parent.ask`)."""
+    drain_limit: float = 0.0
+    """How long requests may run after the workers were told to end; 0 for any time."""
     command: Sequence[str] = WORKER
     silence: float = SILENCE_SECONDS
     pause: Callable[[int], float] = pause_after
@@ -117,14 +120,17 @@ class Workers:
         self._answering: set[asyncio.Task[None]] = set()
         self._number = 0
         self._ending = asyncio.Event()
+        self._told_to_end = False
+        self.cut_off = False
+        """Whether requests that ran were cut off."""
 
     @property
     def processes(self) -> list[int]:
         """The ids of the processes that run."""
         return [worker.process.pid for worker in self._workers if worker.process is not None and worker.runs]
 
-    async def run(self) -> None:
-        """Keep all of them running until they have ended by `drain`. Raises ServeError when all keep dying."""
+    async def answer(self) -> None:
+        """Keep all of them running until they have ended by `end`. Raises ServeError when all keep dying."""
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in self._workers:
@@ -132,7 +138,32 @@ class Workers:
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
         finally:
-            self.cut_off()
+            self.kill()
+            self._close_listeners()
+
+    def end(self, delay: float) -> None:
+        """Let them drain and end, listening on for `delay` seconds; none is started again. Told twice, kill them."""
+        if self._told_to_end:
+            self.cut_off = True
+            self.kill()
+            end_process_soon()
+            return
+        self._told_to_end = True
+        self._ending.set()
+        self.send({"drain": delay})
+        loop = asyncio.get_running_loop()
+        loop.call_later(delay, self._close_listeners)
+        if self.drain_limit:
+            loop.call_later(delay + self.drain_limit + LATE_SECONDS, self.kill)
+
+    def kill(self) -> None:
+        """End all of them at once; none is started again."""
+        self._ending.set()
+        for worker in self._workers:
+            worker.kill()
+
+    def reload_certificate(self) -> None:
+        self.send({"reload": True})
 
     def broadcast_snapshot(self) -> None:
         self._number += 1
@@ -149,15 +180,9 @@ class Workers:
         """
         return sum(worker.busy(name, model, self._number) for worker in self._workers)
 
-    def drain(self, delay: float) -> None:
-        """Let the workers drain and end; none is started again. The caller closes its listeners after `delay`."""
-        self._ending.set()
-        self.send({"drain": delay})
-
-    def cut_off(self) -> None:
-        self._ending.set()
-        for worker in self._workers:
-            worker.kill()
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.close()
 
     def _numbered_snapshot(self) -> dict[str, Any]:
         return {"snapshot": self._number, **self.snapshot()}
@@ -243,7 +268,7 @@ class Workers:
             worker.kill()
 
     async def _reply(self, worker: _Worker, message: dict[str, Any]) -> None:
-        status, document = await self.answer(message["action"], message["arguments"])
+        status, document = await self.administer(message["action"], message["arguments"])
         worker.send({"answer": message["ask"], "status": status, "document": document})
 
 
