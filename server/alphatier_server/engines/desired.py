@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alphatier_models import Family
+from alphatier_server.engines.api import EngineKeys, checked
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange, Key
-from alphatier_server.engines.keys import EngineKeys, checked
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import installed_engine
 from alphatier_server.engines.remote import RemoteEngine

@@ -22,10 +22,10 @@ from typing import Any
 from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
 from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.api import EngineKeys
 from alphatier_server.engines.desired import EngineMaker, Plan, affected
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Key, Report
-from alphatier_server.engines.keys import EngineKeys
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.registry import EngineRegistry

@@ -30,7 +30,6 @@ class ManagedEngine(Engine):
         self.spec = spec
         self._context = context
         self._process: EngineProcess | None = None
-        self._has_answered = False
 
     @property
     def url(self) -> str:
@@ -49,7 +48,7 @@ class ManagedEngine(Engine):
             while True:
                 process = await self._run_once(devices)
                 failures = 0 if process.answers else failures + 1
-                if failures >= STARTS_WITHOUT_SUCCESS and not self._has_answered:
+                if failures >= STARTS_WITHOUT_SUCCESS and not self.settled.is_set():
                     cause = process.fault or root_cause(process.log_file, process.status)
                     raise EngineError(f"Engine {self.name} does not start: {cause} (log: {process.log_file})")
                 self._context.metrics.engine_restarts.labels(self.name).inc()
@@ -160,7 +159,7 @@ class ManagedEngine(Engine):
                     await self._load(process, self.spec)
         except TimeoutError:
             return
-        self._has_answered = process.answers = True
+        process.answers = True
         self._show()
         self._context.report(f"engine {self.name} is ready after {time.monotonic() - started:.0f} s")
         self.settled.set()

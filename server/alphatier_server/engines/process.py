@@ -1,7 +1,6 @@
 """One process of an engine: its address, its key, its health, and the adapters it has."""
 
 import asyncio
-import contextlib
 import secrets
 import socket
 import sys
@@ -48,16 +47,14 @@ class EngineProcess:
             self.adapters.found(adapter.public, adapter.sha256)
 
     async def start(self, devices: Mapping[str, str]) -> None:
-        """Start the process. One that is being started when this is cancelled is ended too. Raises EngineError."""
+        """Start the process. When this is cancelled in the middle, `stop` ends it all the same. Raises EngineError."""
         if sys.platform != "linux":
             self._port_holder.close()
         starting = asyncio.ensure_future(self._spawn(devices))
         try:
-            self._process = await asyncio.shield(starting)
+            await asyncio.shield(starting)
         except asyncio.CancelledError:
-            with contextlib.suppress(EngineError):
-                self._process = await starting
-            await self.stop()
+            await asyncio.wait({starting})  # so that there is something to stop
             raise
 
     async def ended(self) -> None:
@@ -113,14 +110,14 @@ class EngineProcess:
             draining=draining,
         )
 
-    async def _spawn(self, devices: Mapping[str, str]) -> asyncio.subprocess.Process:
+    async def _spawn(self, devices: Mapping[str, str]) -> None:
         guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
         # in the environment, as everybody on the machine may read a command line
         key = {"VLLM_API_KEY": self._key} if self._key is not None else {}
         try:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             with self.log_file.open("ab") as log:
-                return await asyncio.create_subprocess_exec(
+                self._process = await asyncio.create_subprocess_exec(
                     *guard,
                     *self.spec.command(self._port),
                     stdin=asyncio.subprocess.PIPE,

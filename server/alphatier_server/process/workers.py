@@ -4,7 +4,7 @@ A worker is a command that gets its number and two file descriptors (its link an
 its settings as JSON on standard input: nothing secret is in an argument or in the environment. Once it listens, it
 says every second which replicas it is busy on. One that says nothing for SILENCE_SECONDS hangs, and is killed.
 
-What the workers do and what they get to know is decided elsewhere (`worker`, `parent`).
+What the workers do and what they get to know is decided elsewhere (`worker`, `gateway_process`).
 """
 
 import asyncio
