@@ -68,8 +68,13 @@ class RuntimeAdapters:
         name = adapter.public if plain else versioned(adapter.public, adapter.sha256)
         document = {"lora_name": name, "lora_path": str(adapter.path)}
         status, text = await self._api.post("/v1/load_lora_adapter", document, LOAD_SECONDS)
+        if status in (404, 405) and "No adapter found" not in text:
+            raise EngineError(
+                f"engine {self._api.name} takes no adapters while it runs. Start it with --enable-lora and the "
+                "environment variable VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
+            )
         if status != 200 and not (status == 400 and "already been loaded" in text):
-            raise EngineError(self._refusal(name, status, text))
+            raise EngineError(f"engine {self._api.name} did not load {name}: {status} {text:.500}")
         self.found(name, adapter.sha256)
         return name
 
@@ -78,14 +83,6 @@ class RuntimeAdapters:
         if status not in (200, 404):
             raise EngineError(f"engine {self._api.name} did not unload {name}: {status} {text:.500}")
         self.loaded.pop(name, None)
-
-    def _refusal(self, name: str, status: int, text: str) -> str:
-        if status in (404, 405) and "No adapter found" not in text:
-            return (
-                f"engine {self._api.name} takes no adapters while it runs. Start it with --enable-lora and the "
-                "environment variable VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
-            )
-        return f"engine {self._api.name} did not load {name}: {status} {text:.500}"
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class EngineProcess:
             self.adapters.found(adapter.public, adapter.sha256)
 
     async def start(self, devices: Mapping[str, str]) -> None:
-        """Start the process. When this is cancelled in the middle, `stop` ends it all the same. Raises EngineError."""
+        """Start the process. If this is cancelled in the middle, `stop` ends it all the same. Raises EngineError."""
         if sys.platform != "linux":
             self._port_holder.close()
         starting = asyncio.ensure_future(self._spawn(devices))

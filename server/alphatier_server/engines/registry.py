@@ -58,9 +58,7 @@ class EngineRegistry:
         """Give it no new requests, and remove it when its last one has ended."""
         if not engine.draining:
             engine.draining = True
-            with self._pool.batch():
-                for name in engine.replicas():
-                    self._pool.drain(name)
+            self._tell_pool(self._pool.drain, engine.replicas())
             self.job(self._remove_when_idle(engine))
 
     async def remove(self, engine: Engine) -> None:
@@ -71,10 +69,10 @@ class EngineRegistry:
         engine.error = engine.error or f"engine {engine.name} was removed"
         engine.settled.set()
         names, task = engine.replicas(), self._tasks[engine]
-        self._forget_replicas(names)
+        self._tell_pool(self._pool.remove, names)
         task.cancel()
         await asyncio.wait({task})
-        self._forget_replicas(names)  # the engine's task may have said something more
+        self._tell_pool(self._pool.remove, names)  # the engine's task may have said something more
         del self._tasks[engine]
         self._context.report(f"engine {engine.name} was removed")
 
@@ -160,15 +158,13 @@ class EngineRegistry:
                 pause = min(LONGEST_PAUSE_SECONDS, 2.0 ** (faults - 1))
                 why = f"failed ({type(error).__name__}, see the log); trying again in {pause:g} s"
                 self._context.report(f"the supervision of engine {engine.name} {why}")
-                with self._pool.batch():
-                    for name in engine.replicas():
-                        self._pool.set_up(name, False)
+                self._tell_pool(lambda name: self._pool.set_up(name, False), engine.replicas())
                 await asyncio.sleep(pause)
 
     def _give_up(self, engine: Engine, error: EngineError) -> None:
         engine.error = str(error)
         engine.settled.set()
-        self._forget_replicas(engine.replicas())
+        self._tell_pool(self._pool.remove, engine.replicas())
         if engine.origin == "config" and not engine.held and not self._replaceable(engine):
             self._on_failure(error)
         else:
@@ -181,10 +177,10 @@ class EngineRegistry:
         up = [replica for replica in self._pool.replicas if replica.up and replica.family == engine.spec.family]
         return all(any(tier in replica.models for replica in up) for tier in engine.spec.models)
 
-    def _forget_replicas(self, names: Sequence[str]) -> None:
+    def _tell_pool(self, change: Callable[[str], None], replicas: Sequence[str]) -> None:
         with self._pool.batch():
-            for name in names:
-                self._pool.remove(name)
+            for name in replicas:
+                change(name)
 
     async def _remove_when_idle(self, engine: Engine) -> None:
         self._context.report(f"engine {engine.name} is draining")

@@ -14,21 +14,15 @@ from alphatier_server.accelerator.protocol import accelerated_protocol
 from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.process.messages import announce
 from alphatier_server.process.server import QuietServer, end_process_soon, exit_now, server_config
-from alphatier_server.process.tls import Certificate
+from alphatier_server.process.tls import certificate_of
 from alphatier_server.settings.gateway import GatewayConfig
 
 
 class DataPlane(QuietServer):
     """The application and its server, made before anything listens so that faults are told early."""
 
-    def __init__(
-        self,
-        config: GatewayConfig,
-        settings: AppSettings,
-        parts: Parts,
-        certificate: Certificate | None,
-        listener: socket.socket,
-    ) -> None:
+    def __init__(self, config: GatewayConfig, settings: AppSettings, parts: Parts, listener: socket.socket) -> None:
+        self._certificate = certificate = certificate_of(config.listen)
         application = assemble(settings, parts)
         accelerated = None
         if not settings.cors_origins:  # CORS is a middleware's work, which only sees what goes through ASGI
@@ -44,7 +38,6 @@ class DataPlane(QuietServer):
             )
         )
         self.cut_off = False
-        self._certificate = certificate
         self._state = parts.state
         self._listener = listener
 

@@ -44,7 +44,7 @@ class GatewayProcess:
         second = address.admin_port
         self._second = listen(address.admin_host, second, option="--admin-port") if second is not None else None
         self.settings = app_settings(config, config.served_hosts())
-        self.certificate = certificate_of(address)
+        certificate_of(address)  # a fault of it is told before anything starts
         access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
         self._background = Background(self._end_soon)
         self.control = ControlPlane(
@@ -74,7 +74,7 @@ class GatewayProcess:
         Requests are answered by this process (`data_plane`), or by its workers.
         """
         self._answering = answering
-        url = url_of(listener, tls=self.certificate is not None)
+        url = url_of(listener, tls=self.config.listen.tls_cert is not None)
         announce(f"alphatier serves {', '.join(self.control.families)} at {url}")
         try:
             async with (
@@ -118,7 +118,7 @@ def serve_alone(source: Source, config: GatewayConfig, engine_api_key: str | Non
     """Serve in this process until Ctrl-C or SIGTERM. Raises what GatewayProcess does."""
     listener = listen(config.listen.host, config.listen.port)
     gateway = GatewayProcess(source, config, engine_api_key, Metrics())
-    data_plane = DataPlane(config, gateway.settings, gateway.parts, gateway.certificate, listener)
+    data_plane = DataPlane(config, gateway.settings, gateway.parts, listener)
     run_loop(lambda: gateway.run(listener, data_plane, *data_plane.watches()))
 
 

@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.link import Link
 from alphatier_server.process.messages import configure_logging
 from alphatier_server.process.server import Background, freeze, run_loop, signals
-from alphatier_server.process.tls import certificate_of
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.gateway import GatewayConfig
 
@@ -56,8 +56,7 @@ async def _serve(
     store = (shared / "limits", index)
     access = build_access(config.access, shared=store, redis_failed=metrics.limit_store_failures.inc)
     parts = Parts(families, pool, metrics, access, log=request_log(config.log, metrics), administer=parent.ask)
-    settings_of_app = app_settings(config, config.served_hosts())
-    data_plane = DataPlane(config, settings_of_app, parts, certificate_of(config.listen), listener)
+    data_plane = DataPlane(config, app_settings(config, config.served_hosts()), parts, listener)
     works = (access.watch(), *data_plane.watches(), parent.listen(data_plane), parent.report(data_plane))
     async with Background(data_plane.end_soon).running(*works):
         freeze()
@@ -70,15 +69,17 @@ async def _serve(
         shutil.rmtree(shared, ignore_errors=True)
 
 
+@dataclass
 class Parent:
     """The parent as a worker knows it: shows families and replicas, says what to do, does what it is asked."""
 
-    def __init__(self, link: Link, families: dict[str, Family], pool: Pool, metrics: Metrics) -> None:
-        self.link = link
-        self.is_gone = False
-        self._families = families
-        self._pool = pool
-        self._metrics = metrics
+    link: Link
+    families: dict[str, Family]
+    pool: Pool
+    metrics: Metrics
+    is_gone: bool = False
+
+    def __post_init__(self) -> None:
         self._texts: dict[str, str] = {}
         self._snapshot = -1
         """The number of the last one that was taken over."""
@@ -90,12 +91,12 @@ class Parent:
         shown: dict[str, str] = message["families"]
         for name, text in shown.items():
             if self._texts.get(name) != text:
-                self._families[name] = family = Family.model_validate_json(text)
-                self._metrics.declare(family)
-        for name in self._families.keys() - shown.keys():
-            del self._families[name]
+                self.families[name] = family = Family.model_validate_json(text)
+                self.metrics.declare(family)
+        for name in self.families.keys() - shown.keys():
+            del self.families[name]
         self._texts = shown
-        self._pool.restore(message["replicas"])
+        self.pool.restore(message["replicas"])
         self._snapshot = message["snapshot"]
 
     async def ask(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
@@ -137,7 +138,7 @@ class Parent:
 
     def send_state(self) -> None:
         """Which replicas this process is busy on, and the snapshot that it goes by."""
-        self.link.send({"snapshot": self._snapshot, "busy": self._pool.busy()})
+        self.link.send({"snapshot": self._snapshot, "busy": self.pool.busy()})
 
 
 if __name__ == "__main__":
