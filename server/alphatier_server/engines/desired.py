@@ -1,11 +1,11 @@
 """Which engines the settings and the families ask for: compared with those that run, it says what must change."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from alphatier_models import Family
-from alphatier_server.engines.api import EngineKeys, checked
+from alphatier_server.engines.api import checked
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange, Key
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import installed_engine
@@ -23,9 +23,6 @@ class EngineMaker:
     """Makes the engines that are asked for, and starts none. Raises EngineError, also where a key is missing."""
 
     context: EngineContext
-    keys: EngineKeys
-    families: Mapping[str, Family]
-    folders: Mapping[str, Path]
     plan: Plan
 
     def all(self, engines: Iterable[EngineSettings]) -> list[Engine]:
@@ -35,15 +32,15 @@ class EngineMaker:
             if settings.url is not None:
                 made.append(self.by_url(settings))
             else:
-                for name, family in self.families.items():
-                    made += self._to_run(settings, family, self.folders[name])
+                for name, family in self.context.families.items():
+                    made += self._to_run(settings, family, self.context.folders[name])
         _check_names(made)
         return made
 
     def by_url(self, settings: EngineSettings, api_key: str | None = None) -> RemoteEngine:
         """One that somebody else runs, with a key of its own or the one that the settings say."""
-        key = self.keys.of(settings) if api_key is None else checked(api_key, "api_key")
-        return RemoteEngine(settings, self.families, self.folders, self.context, key)
+        key = self.context.keys.of(settings) if api_key is None else checked(api_key, "api_key")
+        return RemoteEngine(settings, self.context, key)
 
     def for_family(self, engines: Iterable[EngineSettings], family: Family, folder: Path) -> list[ManagedEngine]:
         """Those to run for this family alone, which need not be among the gateway's."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.api import EngineKeys
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
@@ -29,6 +30,9 @@ Busy = Callable[[str, str | None], int]
 class EngineContext:
     """What engines work with."""
 
+    families: Mapping[str, Family]
+    """Those of this moment, as `folders` are."""
+    folders: Mapping[str, Path]
     pool: Pool
     metrics: Metrics
     client: UpstreamClient
@@ -36,9 +40,8 @@ class EngineContext:
     busy: Busy
     logs: Path
     adapters: AdapterStore
+    keys: EngineKeys
     devices: Devices
-    environment: Callable[[], Mapping[str, str]]
-    """The environment for engines that run here."""
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,14 @@ class Fleet:
         self.loading: list[str] = []
         """Folders whose families are being loaded."""
         self._checksums = checksums
-        keys = EngineKeys(default_key, environment)
-        store = AdapterStore(logs / "work" / "adapters", checksums)
         client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
+        store = AdapterStore(logs / "work" / "adapters", checksums)
+        keys = EngineKeys(default_key, environment)
+        in_flight = busy or pool.in_flight
         self._context = EngineContext(
-            pool, metrics, client, report, busy or pool.in_flight, logs, store, Devices(), keys.environment
+            families, self.folders, pool, metrics, client, report, in_flight, logs, store, keys, Devices()
         )
-        self._make = EngineMaker(self._context, keys, families, self.folders, planner)
+        self._make = EngineMaker(self._context, planner)
         self.registry = EngineRegistry(self._context, on_failure)
         self._lock = asyncio.Lock()
         self._applied = 0
@@ -189,7 +190,7 @@ class Fleet:
     async def apply_families(self, folders: Sequence[Path]) -> None:
         """Serve the families in these folders and no others. Raises FamilyError or EngineError at the first fault."""
         loaded = {(await self.load_family(folder)).name for folder in folders}
-        for name in self.families.keys() - loaded:
+        for name in [name for name in self.families if name not in loaded]:
             await self.remove_family(name)
 
     async def _change(self, change: FamilyChange) -> None:

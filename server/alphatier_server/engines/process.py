@@ -123,7 +123,7 @@ class EngineProcess:
                     stdin=asyncio.subprocess.PIPE,
                     stdout=log,
                     stderr=log,
-                    env={**self._context.environment(), **self.spec.environment, **devices, **key},
+                    env={**self._context.keys.environment(), **self.spec.environment, **devices, **key},
                     start_new_session=True,  # Ctrl-C is the gateway's to handle
                 )
         except OSError as error:

@@ -24,19 +24,10 @@ class RemoteEngine(Engine):
     It has a replica for each family of which it serves a tier, called `<family>@<engine>`.
     """
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        families: Mapping[str, Family],
-        folders: Mapping[str, Path],
-        context: EngineContext,
-        api_key: str | None = None,
-    ) -> None:
+    def __init__(self, settings: EngineSettings, context: EngineContext, api_key: str | None = None) -> None:
         super().__init__(settings.label(), ("url", settings.model_dump_json()))
         assert settings.url is not None
         self._settings = settings
-        self._families = families
-        self._folders = folders
         self._context = context
         self._api = EngineApi(self.name, settings.url, api_key, context.client)
         self._health = HealthCheck(self._api, context.pool.settings)
@@ -77,7 +68,7 @@ class RemoteEngine(Engine):
         if self._health.healthy:
             self._reported.pop(_HEALTH, None)
             with self._context.pool.batch():
-                for family in list(self._families.values()):
+                for family in list(self._context.families.values()):
                     if self._settings.families is None or family.name in self._settings.families:
                         self._publish(family)
         self.settled.set()
@@ -95,7 +86,7 @@ class RemoteEngine(Engine):
     def unused(self) -> list[tuple[str, str]]:
         wanted = {
             versioned(f"{family.name}:{tier.name}", tier.sha256)
-            for family in self._families.values()
+            for family in self._context.families.values()
             for tier in family.tiers
             if tier.sha256 is not None
         }
@@ -136,7 +127,7 @@ class RemoteEngine(Engine):
 
     def _publish(self, family: Family) -> None:
         models = served_tiers(family, self._offered.keys() | self._adapters.loaded.keys())
-        folder = self._folders.get(family.name)
+        folder = self._context.folders.get(family.name)
         replica = Replica(
             self._replica(family.name),
             self.url,
@@ -153,9 +144,9 @@ class RemoteEngine(Engine):
         self._report(f"tiers of {family.name}", self._summary(family, models))
 
     async def _load_missing(self) -> None:
-        for family in list(self._families.values()):
+        for family in list(self._context.families.values()):
             try:
-                await self._load(family, self._folders[family.name])
+                await self._load(family, self._context.folders[family.name])
             except (EngineError, KeyError) as error:
                 self._report(f"adapters of {family.name}", str(error))
 

@@ -14,9 +14,9 @@ from alphatier_server.errors import ServeError
 BACKLOG = 2048
 
 
-def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+def listen(host: str, port: int, *, option: str = "--port", reuse_port: bool = False) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises ServeError, which names `option` as the remedy."""
-    listener = _bound(host, port, option)
+    listener = _bound(host, port, option, reuse_port=reuse_port)
     listener.listen(BACKLOG)
     return listener
 
@@ -28,10 +28,7 @@ def listen_for_workers(host: str, port: int, count: int) -> list[socket.socket]:
     # With SO_REUSEPORT alone, a second gateway of the same user would silently share the port.
     with _bound(host, port, "--port") as probe:
         taken = probe.getsockname()[1]
-    listeners = [_bound(host, taken, "--port", reuse_port=True) for _ in range(count)]
-    for listener in listeners:
-        listener.listen(BACKLOG)
-    return listeners
+    return [listen(host, taken, reuse_port=True) for _ in range(count)]
 
 
 def url_of(listener: socket.socket, *, tls: bool = False) -> str:
