@@ -24,10 +24,9 @@ from support.fleets import eventually
 class FaultyEngine(Engine):
     """Comes up, and has a bug the first time."""
 
-    url = "http://engine"
-
     def __init__(self, pool: Pool) -> None:
         super().__init__("engine")
+        self.url = "http://engine"
         self.starts = 0
         self.fail = asyncio.Event()
         self._pool = pool

@@ -60,6 +60,8 @@ class Engine(ABC):
     def __init__(self, name: str, key: Key = ()) -> None:
         self.name = name
         self.key = key
+        self.url = ""
+        """Where it is, for the operator; empty while no process of it runs."""
         self.origin: Origin = "config"
         self.draining = False
         self.removed = False
@@ -69,11 +71,6 @@ class Engine(ABC):
         """Why it was given up."""
         self.settled = asyncio.Event()
         """Set once it could answer for the first time, or was given up."""
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """Where it is, for the operator."""
 
     @abstractmethod
     def replicas(self) -> list[str]:

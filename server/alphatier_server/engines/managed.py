@@ -31,10 +31,6 @@ class ManagedEngine(Engine):
         self._context = context
         self._process: EngineProcess | None = None
 
-    @property
-    def url(self) -> str:
-        return self._process.api.url if self._process is not None else ""
-
     def replicas(self) -> list[str]:
         return [self.name]
 
@@ -125,14 +121,14 @@ class ManagedEngine(Engine):
         self._context.report(f"engine {self.name} is loading (log: {process.log_file})")
         try:
             await process.start(devices)
-            self._process = process
+            self._process, self.url = process, process.api.url
             self._context.pool.put(process.replica(self.draining))
             await self._until_useless(process)
         except EngineError as error:
             process.fault = str(error)
             self._context.report(process.fault)
         finally:
-            self._process = None
+            self._process, self.url = None, ""
             self._context.pool.set_up(self.name, False)
             self._context.client.forget(process.api.url)
             await process.stop()

@@ -27,6 +27,7 @@ class RemoteEngine(Engine):
     def __init__(self, settings: EngineSettings, context: EngineContext, api_key: str | None = None) -> None:
         super().__init__(settings.label(), ("url", settings.model_dump_json()))
         assert settings.url is not None
+        self.url = settings.url
         self._settings = settings
         self._context = context
         self._api = EngineApi(self.name, settings.url, api_key, context.client)
@@ -35,10 +36,6 @@ class RemoteEngine(Engine):
         self._offered: dict[str, bool] = {}
         """The names of the models that it lists -> whether it says that vLLM serves them."""
         self._reported: dict[str, str] = {}
-
-    @property
-    def url(self) -> str:
-        return self._api.url
 
     def replicas(self) -> list[str]:
         """One for each family that it was seen to serve."""
