@@ -16,11 +16,11 @@ import pytest
 from alphatier_models import find_problems, load_family
 from alphatier_training.errors import RecipeError
 from alphatier_training.method.reward import leave_one_out_advantages, length_penalised_rewards
-from alphatier_training.planning.launch import WORKER, worker_command
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
-from support.mini_training import EFFORTS, mini_recipe, start_training, train, write_recipe
+from alphatier_training.run.launch import WORKER, worker_command
+from support.mini_training import EFFORTS, mini_recipe, train, write_recipe
 
 ALPHA, SAMPLES, PROMPTS, ROLLOUTS = 0.4, 4, 4, 3
 
@@ -128,7 +128,7 @@ def run(family: Path, work: Path, processes: int, groups: str = "whole") -> subp
     script = work / "run.py"
     script.write_text(RUN, encoding="utf-8")
     recipe: Recipe = parse_recipe(shared_recipe(processes), "test")
-    launcher = worker_command(recipe, family, ["alpha-0.4"], None)
+    launcher = worker_command(recipe, family, ["alpha-0.4"])
     launcher = launcher[: launcher.index(WORKER) - 1]  # all before `-m WORKER`
     command = [*launcher, str(script), str(family), str(work), groups]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -217,45 +217,3 @@ def test_two_processes_train_a_family(tmp_path: Path) -> None:
     assert [tier.name for tier in load_family(tmp_path / "mini").tiers] == ["base", "alpha-0.4"]
     curve = json.loads(RunFolder(tmp_path / "mini").curve("alpha-0.4").read_text())
     assert len(curve) == ROLLOUTS
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_second_node_joins_the_first_for_each_tier(tmp_path: Path) -> None:
-    """Two nodes of one process each, here on one machine, over a folder that both see."""
-    file, out = write_recipe(tmp_path, one_tier(1, nodes=2)), tmp_path / "mini"
-    address = ["--main-address", f"127.0.0.1:{_free_port()}"]
-    join = [*address, "--node", "1"]
-    with start_training(file, out, options=address) as first, start_training(file, out, options=join) as second:
-        printed, _ = first.communicate(timeout=PATIENCE)
-        joined, _ = second.communicate(timeout=60)
-    assert first.returncode == 0, printed
-    assert second.returncode == 0, joined
-    assert joined.count("taking part as node 1") == 1
-    assert find_problems(out) == []
-    assert [file.name for file in (out / "work" / "logs").glob("*node1.log")] == ["alpha-0.4-node1.log"]
-    assert list((out / "work" / "calls").iterdir()) == []
-
-
-def test_nodes_and_their_options_must_fit(tmp_path: Path) -> None:
-    for compute, options, said in (
-        ({"nodes": 2}, [], "compute.nodes is 2: give --main-address"),
-        ({}, ["--node", "1", "--main-address", "a"], "compute.nodes is 1: leave out --node"),
-        ({"nodes": 2}, ["--node", "2", "--main-address", "a"], "so the joining nodes are 1 to 1"),
-        ({"nodes": 2}, ["--main-address", "a:b"], "give HOST or HOST:PORT"),
-    ):
-        file = write_recipe(tmp_path, shared_recipe(1, **compute))
-        with start_training(file, tmp_path / "out", options=options) as process:
-            printed, _ = process.communicate(timeout=60)
-        assert process.returncode == 1
-        assert said in printed
-        assert "Traceback" not in printed
-    assert not (tmp_path / "out").exists()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

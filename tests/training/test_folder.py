@@ -9,7 +9,6 @@ from alphatier_training.errors import FolderError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder, replacing, write_text
-from alphatier_training.run.stages import waves
 from support.mini_training import mini_recipe
 
 
@@ -41,11 +40,14 @@ def test_a_family_that_came_from_elsewhere_is_not_overwritten(tmp_path: Path, re
         RunFolder(tmp_path).claim(recipe)
 
 
-def test_two_runs_cannot_work_in_one_folder(tmp_path: Path) -> None:
+def test_two_runs_cannot_work_on_one_stage_but_on_two(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with folder.locked(), pytest.raises(FolderError, match="another `alphatier train`"), folder.locked(patience=0.3):
+    taken = pytest.raises(FolderError, match="another `alphatier train` is working on alpha-0 in")
+    with folder.locked(["base", "alpha-0"]), taken, folder.locked(["alpha-0"], patience=0.3):
         pass
-    with folder.locked(patience=0):
+    with folder.locked(["alpha-0"]), folder.locked(["alpha-0.4"], patience=0):
+        pass
+    with folder.locked(["alpha-0"], patience=0):
         pass
 
 
@@ -74,18 +76,3 @@ def half_write(folder: Path) -> None:
     with replacing(folder) as new:
         write_text(new / "weights", "half")
         raise KeyboardInterrupt
-
-
-def test_stages_are_dealt_out_to_as_many_processes_as_jobs(tmp_path: Path, recipe: Recipe) -> None:
-    folder = RunFolder(tmp_path)
-    base, zero, terse = (["base", "samples-base"], ["alpha-0", "samples-alpha-0"], ["alpha-0.4", "samples-alpha-0.4"])
-    assert waves(recipe, folder, jobs=1) == [[base + zero + terse]]
-    assert waves(recipe, folder, jobs=2) == [[base], [zero, terse]]
-    assert waves(recipe, folder, jobs=9) == [[base], [zero, terse]]
-
-
-def test_finished_stages_are_not_dealt_out(tmp_path: Path, recipe: Recipe) -> None:
-    folder = RunFolder(tmp_path)
-    for stage in ("base", "samples-base", "alpha-0"):
-        folder.mark_done(stage, 0)
-    assert waves(recipe, folder, jobs=2) == [[["samples-alpha-0"], ["alpha-0.4", "samples-alpha-0.4"]]]

@@ -1,66 +1,79 @@
 """`alphatier train` and `alphatier evaluate`. Importing this module loads neither torch nor trl."""
 
+import json
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.cli import evaluate
-from alphatier_training.planning.hardware import DEVICES
-from alphatier_training.run.cores import cores
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from alphatier_training.recipe import Recipe
+    from alphatier_training.run.stages import Selection
 
 __all__ = ["evaluate", "train"]
-
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The family's folder. [runs/<name>]")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes at once. [all cores; 1 with compute.device auto]")
+@click.option("--tier", metavar="NAME", help="Only this tier, e.g. alpha-0.1 or base, and what it needs.")
+@click.option("--only", multiple=True, metavar="STAGE", help="Only this stage; may be repeated.")
+@click.option("--from", "start", metavar="STAGE", help="Only this stage and those after it in --list-stages.")
+@click.option("--skip-evaluation", is_flag=True, help="Take no samples: a family without figures.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes at once. [as many as GPUs allow; on a CPU cores]")
 @click.option("--wandb", is_flag=True, help="Log to Weights & Biases too; its own variables say where.")
-@click.option("--dry-run", is_flag=True, help="Only print recipe, work, memory, hours and the commands.")
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print JSON, for scripts.")
-@click.option("--gpu", type=click.Choice(DEVICES), help="With --dry-run: what to estimate for. [h100, or cpu]")
-@click.option("--tokens-per-second", type=_POSITIVE, help="With --dry-run: measured, of all engines together.")
-@click.option("--mean-tokens", type=_POSITIVE, help="With --dry-run: measured, of the base's responses.")
-@click.option("--main-address", metavar="HOST[:PORT]", help="With compute.nodes: node 0, as the others reach it.")
-@click.option("--node", type=click.IntRange(min=0), default=0, help="With compute.nodes: which node this is. [0]")
-def train(recipe: Path, out: Path | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+@click.option("--list-stages", is_flag=True, help="Only list the stages, and which are done.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be run, and what is in its way.")
+@click.option("--json", "as_json", is_flag=True, help="With --list-stages or --dry-run: print JSON, for scripts.")
+def train(
+    recipe: Path,
+    out: Path | None,
+    tier: str | None,
+    only: tuple[str, ...],
+    start: str | None,
+    skip_evaluation: bool,
+    jobs: int | None,
+    wandb: bool,
+    list_stages: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Train the family that RECIPE describes: base, one tier an alpha, evaluation, family.json, report.
 
     \b
+    What can be known to be wrong is said at the start: GPUs, packages, disk, hub, data.
     Stop it with Ctrl-C, or kill it: the same command goes on from the last checkpoint.
-    Finished stages are not run again. --dry-run says what it will take, and does nothing.
+    Finished stages are not run again. Several GPUs train several tiers at once.
 
-    Example: alphatier train training/recipes/tiny.yaml
+    \b
+    Examples:
+      alphatier train training/recipes/tiny.yaml
+      alphatier train RECIPE --out /shared/run --tier alpha-0.1     # one machine of several
+      alphatier train RECIPE --skip-evaluation && alphatier evaluate runs/NAME --write
     """
     from rich.console import Console
 
     from alphatier_training.recipe.reading import load_recipe
+    from alphatier_training.run.stages import Selection
 
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, _terminated)
     try:
         plan = load_recipe(recipe)
         out = out or Path("runs") / plan.name
-        if dry_run:
-            _say(plan, recipe, out, as_json=as_json, **options)
-        elif _run(plan, out, console, **options):
-            click.echo(
-                f"The family is in {out}, its report in {out / 'report' / 'report.html'}.\n"
-                f"  alphatier family show {out}\n"
-                f"  alphatier serve --family {out}"
-            )
+        selection = Selection(only, start, tier, not skip_evaluation)
+        if list_stages or dry_run:
+            _say(plan, out, selection, jobs, as_json=as_json, checked=dry_run)
+        else:
+            _run(plan, out, selection, jobs, console, wandb=wandb)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -69,54 +82,54 @@ def train(recipe: Path, out: Path | None, dry_run: bool, as_json: bool, **option
 
 
 def _run(
-    plan: "Recipe",
-    out: Path,
-    console: "Console",
-    *,
-    jobs: int | None,
-    wandb: bool,
-    node: int,
-    main_address: str | None,
-    **_: Any,
-) -> bool:
-    """Train, or join the training of another node; whether the family is complete when this ends."""
-    from alphatier_training.planning.launch import meeting_of
-    from alphatier_training.run.joining import join_family
+    plan: "Recipe", out: Path, selection: "Selection", jobs: int | None, console: "Console", *, wandb: bool
+) -> None:
+    """Check, train, and say what there is now."""
+    from alphatier_training.run.folder import RunFolder
+    from alphatier_training.run.machine import this_machine
     from alphatier_training.run.pipeline import train_family
+    from alphatier_training.run.preflight import check
+    from alphatier_training.run.stages import chosen_stages
     from alphatier_training.run.watchers import log_to_wandb
 
     if wandb:
         log_to_wandb()
-    meeting = meeting_of(plan, main_address, node)
-    if meeting is not None and node:
-        join_family(plan, out, meeting, console)
-        return False
-    train_family(plan, out, jobs or (1 if plan.compute.device == "auto" else cores()), console, meeting)
-    return True
+    folder, machine = RunFolder(out), this_machine(plan.compute.device)
+    folder.check(plan)
+    left = [stage for stage in chosen_stages(plan, selection) if not folder.is_done(stage)]
+    if left:
+        check(plan, out, machine, left, jobs)
+    missing = train_family(plan, out, machine, console, selection, jobs)
+    if missing:
+        click.echo(f"In {out}. Not done yet, for a family: {', '.join(missing)}.")
+    elif selection.evaluate:
+        click.echo(
+            f"The family is in {out}, its report in {folder.report / 'report.html'}.\n"
+            f"  alphatier family show {out}\n"
+            f"  alphatier serve --family {out}"
+        )
+    else:
+        click.echo(f"The family is in {out}, not measured yet.\n  alphatier evaluate {out} --write")
 
 
 def _say(
-    plan: "Recipe",
-    recipe: Path,
-    out: Path,
-    *,
-    as_json: bool,
-    gpu: str | None,
-    tokens_per_second: float | None,
-    mean_tokens: float | None,
-    **_: Any,
+    plan: "Recipe", out: Path, selection: "Selection", jobs: int | None, *, as_json: bool, checked: bool
 ) -> None:
-    """Print what a run would take."""
+    """Print the stages, or all of what a run would be; status 1 where something is in its way."""
     from rich.console import Console
 
-    from alphatier_training.planning.dry_run import as_text, dry_run, show
-    from alphatier_training.planning.estimate import Asked, default_device
+    from alphatier_training.run import dry_run
+    from alphatier_training.run.machine import this_machine
+    from alphatier_training.run.stages import chosen_stages
 
-    asked = Asked(gpu or default_device(plan), tokens_per_second, mean_tokens)
-    if as_json:
-        click.echo(as_text(dry_run(plan, recipe, out, asked)))
-    else:
-        show(plan, recipe, out, asked, Console())
+    chosen = chosen_stages(plan, selection)
+    if not checked:
+        stages = dry_run.stage_list(plan, out, chosen)
+        click.echo(json.dumps(stages, indent=1)) if as_json else dry_run.show_stages(stages, Console())
+        return
+    found = dry_run.dry_run(plan, out, this_machine(plan.compute.device), chosen, jobs)
+    click.echo(json.dumps(found, indent=1)) if as_json else dry_run.show(found, Console())
+    sys.exit(1 if found["faults"] else 0)
 
 
 def _terminated(signum: int, frame: FrameType | None) -> NoReturn:

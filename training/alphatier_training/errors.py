@@ -6,8 +6,8 @@ TrainingError            anything that stops `alphatier train` or `alphatier eva
 ├── DataError            a data set cannot be read, or no problem is left of it
 ├── FolderError          the output folder belongs to another run
 ├── StageError           a stage's process failed; its log says why
-├── EstimateError        what a run needs cannot be estimated
-├── LaunchError          the processes of a stage cannot be started on these machines
+├── PreflightError       what a run needs is not there
+├── LaunchError          the chosen stages cannot be started on this machine
 ├── StorageError         a disk is full, or takes no files
 ├── EngineError          the engine that generates the rollouts failed
 ├── DivergenceError      the numbers of a run are not finite
@@ -43,12 +43,12 @@ class StageError(TrainingError):
     """The process of a stage ended with an error."""
 
 
-class EstimateError(TrainingError):
-    """Too little is known of a model to say what a run needs."""
+class PreflightError(TrainingError):
+    """What a run needs is not there, or does not fit."""
 
 
 class LaunchError(TrainingError):
-    """The machines, or the options that name them, do not fit the recipe."""
+    """The machine, or the options that choose stages, do not fit the recipe."""
 
 
 class StorageError(TrainingError):

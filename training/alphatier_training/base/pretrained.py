@@ -26,7 +26,7 @@ def fetch_base(plan: PretrainedBase, folder: RunFolder) -> None:
     local = Path(plan.model).expanduser()
     if local.is_dir():
         _adopt(local, folder)
-    elif plan.model.startswith((".", "/", "~")) or plan.model.count("/") > 1:
+    elif not plan.is_on_hub():
         raise RecipeError(f"base.model: there is no folder {plan.model}; give a folder that exists, or a hub id")
     else:
         save_reference(folder, _fetch(plan))

@@ -44,7 +44,7 @@ class Recipe(Section):
             )
         if isinstance(self.problems, DataProblems) and not self.evaluation.data:
             raise ValueError("evaluation.data: name data sets to measure on; training problems are not held out")
-        share, processes = self._update(), self.compute.processes * self.compute.nodes
+        share, processes = self._update(), self.compute.processes
         if self.rl.prompts_per_rollout % processes:
             raise ValueError(
                 f"rl.prompts_per_rollout: {self.rl.prompts_per_rollout} prompts a rollout do not divide by "

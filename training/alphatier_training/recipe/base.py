@@ -1,5 +1,6 @@
 """The model that every tier of a recipe starts from."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -81,19 +82,22 @@ class PretrainedBase(Section):
         min_length=1, description="a folder, or a hub id such as `deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B`"
     )
     revision: str | None = Field(
-        None, description="the hub commit; null for the newest, whose commit family.json names"
+        None, description="the hub commit, which a hub id needs; a branch such as `main` takes its newest"
     )
     think_start: str | None = Field("<think>", description="mark before the thinking; null where there is none")
     think_end: str | None = Field("</think>", description="mark after the thinking; null where there is none")
-    parameters: PositiveInt | None = Field(
-        None, description="number of weights, for `--dry-run`; null to read it from the model's files"
-    )
 
     @model_validator(mode="after")
     def _marks(self) -> Self:
         if (self.think_start is None) != (self.think_end is None):
             raise ValueError("think_start, think_end: give both marks, or null for both")
         return self
+
+    def is_on_hub(self) -> bool:
+        """Whether `model` is a hub id, and no folder, there or not."""
+        if Path(self.model).expanduser().is_dir():
+            return False
+        return not (self.model.startswith((".", "/", "~")) or self.model.count("/") > 1)
 
 
 BaseModelPlan = Annotated[SupervisedBase | PretrainedBase, Field(discriminator="kind")]

@@ -30,8 +30,7 @@ class Compute(Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the weights; auto: float32 on a CPU, bfloat16 on a GPU (paper)"
     )
-    processes: PositiveInt = Field(1, description="RL processes a node, one GPU (or core) each")
-    nodes: PositiveInt = Field(1, description="machines")
+    processes: PositiveInt = Field(1, description="RL processes that share a tier, one GPU (or core) each")
     strategy: Literal["replicate", "zero2", "zero3", "fsdp"] = Field(
         "replicate",
         description="what processes hold: all of it; DeepSpeed ZeRO-2 (paper, 1.5B) or ZeRO-3 (paper, 7B); FSDP",
@@ -48,10 +47,11 @@ class Compute(Section):
             raise ValueError(f"strategy: {self.strategy} needs GPUs; set device to auto, or strategy to replicate")
         if self.offload_optimiser and self.strategy not in ("zero2", "zero3"):
             raise ValueError(f"offload_optimiser: needs strategy zero2 or zero3, not {self.strategy}")
-        shared, total = self.generation.tensor_parallel, self.processes * self.nodes
-        if self.generation.engine == "vllm_colocate" and total % shared:
+        shared = self.generation.tensor_parallel
+        if self.generation.engine == "vllm_colocate" and self.processes % shared:
             raise ValueError(
-                f"generation.tensor_parallel: {shared} GPUs a copy of vLLM's model do not divide {total} processes"
+                f"generation.tensor_parallel: {shared} GPUs a copy of vLLM's model do not divide {self.processes} "
+                "processes"
             )
         if self.generation.engine != "in_process" and self.device == "cpu":
             raise ValueError(f"generation.engine: TRL runs {self.generation.engine} on GPUs only; set device to auto")

@@ -18,7 +18,9 @@ class DataSet(Section):
     hub: str | None = Field(None, description="a data set's id on the Hugging Face hub, e.g. `openai/gsm8k`")
     config: str | None = Field(None, description="the hub data set's configuration, e.g. `main`")
     split: str = Field("train", description="the split of a hub data set or of a folder; a JSONL file has none")
-    revision: str | None = Field(None, description="the hub data set's commit; null for the newest")
+    revision: str | None = Field(
+        None, description="the hub data set's commit, which a recipe needs; a branch such as `main` takes its newest"
+    )
     format: Format = Field(
         "auto",
         description="gsm8k (answer after ####), math (MATH and MATH-500), aime, plain (question, answer); "

@@ -13,7 +13,7 @@ from alphatier_training.run.watchers import watchers
 
 def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:
     """TRL's configuration of one RL run; `per_device` is one process's share."""
-    rl, processes = recipe.rl, recipe.compute.processes * recipe.compute.nodes
+    rl, processes = recipe.rl, recipe.compute.processes
     responses = rl.prompts_per_rollout * rl.samples_per_prompt // processes
     update = responses // rl.updates_per_rollout
     micro = rl.micro_batch or update

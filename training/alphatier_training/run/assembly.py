@@ -1,12 +1,22 @@
-"""The stage `family`: family.json of what was trained and measured.
+"""The stage `family-and-report`: family.json of what was trained and measured.
 
 What: tiers with checksums, recipe, seed, efforts and figures, in `alphatier_models`' own types and
 through its one writer. What not: no other file format, no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from alphatier_models import Base, Evaluation, Family, Reasoning, Tier, directory_sha256, save_family
+from alphatier_models import (
+    FAMILY_FILE,
+    Base,
+    Evaluation,
+    Family,
+    Reasoning,
+    Tier,
+    directory_sha256,
+    load_family,
+    save_family,
+)
 from alphatier_training.base.reference import load_reference
 from alphatier_training.evaluation.figures import evaluation
 from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
@@ -30,24 +40,39 @@ def samples_of(recipe: Recipe, folder: RunFolder, tier: str) -> list[Sample]:
     return SampleFile(plan, folder.samples).read()
 
 
-def write_family(recipe: Recipe, folder: RunFolder) -> Family:
-    """Write family.json of the finished run."""
-    base, tasks = load_reference(folder).as_base(), recipe_tasks(recipe)
-    family = Family(
-        schema_version=1,
-        name=recipe.name,
-        reasoning=_reasoning(recipe),
-        base=base,
-        tiers=(
-            _base_tier(recipe, folder, base, tasks),
-            *(_tier(recipe, folder, base, alpha, tasks) for alpha in recipe.tiers.alphas),
-        ),
-        efforts=recipe.tiers.efforts,
-        default_tier=recipe.tiers.default,
-        reference_tier=BASE_TIER,
-    )
+def write_family(recipe: Recipe, folder: RunFolder, *, measured: bool = True) -> Family:
+    """Write family.json of the finished run.
+
+    Args:
+        recipe: The recipe.
+        folder: The run's folder; of a family.json that it holds, all but the figures is kept.
+        measured: Whether there are samples; without any, tiers have no figures.
+    """
+    base = load_reference(folder).as_base()
+    tiers = {tier.name: tier for tier in _tiers(recipe, folder, base, measured)}
+    if (folder.root / FAMILY_FILE).is_file():
+        there = load_family(folder.root)
+        family = there.model_copy(update={"tiers": tuple(tiers.get(tier.name, tier) for tier in there.tiers)})
+    else:
+        family = Family(
+            schema_version=1,
+            name=recipe.name,
+            reasoning=_reasoning(recipe),
+            base=base,
+            tiers=tuple(tiers.values()),
+            efforts=recipe.tiers.efforts,
+            default_tier=recipe.tiers.default,
+            reference_tier=BASE_TIER,
+        )
     save_family(family, folder.root)
     return family
+
+
+def _tiers(recipe: Recipe, folder: RunFolder, base: Base, measured: bool) -> Iterator[Tier]:
+    tasks = recipe_tasks(recipe) if measured else []
+    yield _base_tier(recipe, folder, base, tasks)
+    for alpha in recipe.tiers.alphas:
+        yield _tier(recipe, folder, base, alpha, tasks)
 
 
 def _base_tier(recipe: Recipe, folder: RunFolder, base: Base, tasks: Sequence[Task]) -> Tier:

@@ -3,6 +3,7 @@
     OUT/base/ alpha-0/ ... family.json report/    the family
     OUT/work/recipe.json      the recipe that OUT belongs to, every default filled in
     OUT/work/done/            one marker a finished stage, written after the stage's outputs
+    OUT/work/locks/           one a stage: who holds it runs the stage, on whichever machine
     OUT/work/checkpoints/     what an unfinished stage goes on from
     OUT/work/samples/         every response of the evaluation, one JSON line each
     OUT/work/problems.jsonl   the chosen training problems, of a recipe with data sets of its own
@@ -18,8 +19,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ class RunFolder:
 
     def claim(self, recipe: Recipe) -> None:
         """Make the folder this recipe's; FolderError when it is another's."""
+        self.check(recipe)
+        with self.locked(["recipe"]):
+            if not self.recipe_file.is_file():
+                write_text(self.work / ".gitignore", "*\n")
+                write_text(self.recipe_file, recipe.canonical_json())
+
+    def check(self, recipe: Recipe) -> None:
+        """FolderError when the folder is another recipe's; nothing is written."""
         if self.recipe_file.is_file():
             changes = list(_changes(json.loads(self.recipe_file.read_text()), json.loads(recipe.canonical_json())))
             if changes:
@@ -84,26 +93,41 @@ class RunFolder:
                 f"{self.root} holds a family that was not trained here (it has no work/recipe.json). "
                 "Give another folder with --out, or delete this one."
             )
-        self.work.mkdir(parents=True, exist_ok=True)
-        write_text(self.work / ".gitignore", "*\n")
-        write_text(self.recipe_file, recipe.canonical_json())
 
     @contextmanager
-    def locked(self, patience: float = 15.0) -> Iterator[int]:
-        """Hold the folder, so that no two runs write to it; gives the lock's file descriptor.
+    def locked(
+        self, stages: Sequence[str], patience: float = 15.0, waiting: Callable[[str], None] | None = None
+    ) -> Iterator[list[int]]:
+        """Hold stages, so that no two runs work on one, on this machine or another; gives the locks' descriptors.
 
-        Processes that inherit the descriptor hold it too, so the ones that a kill left behind are waited for.
+        Processes that inherit the descriptors hold them too, so the ones that a kill left behind are waited for, for
+        `patience` seconds; `waiting` is told which stage another run holds.
+
+        Raises:
+            FolderError: another run holds one of them for longer than `patience`, seconds.
         """
-        self.work.mkdir(parents=True, exist_ok=True)
-        with (self.work / "lock").open("w") as stream:
-            deadline = time.monotonic() + patience
-            while not _try_lock(stream.fileno()):
-                if time.monotonic() > deadline:
-                    raise FolderError(
-                        f"another `alphatier train` is working in {self.root}. Wait for it, or stop it first."
-                    )
-                time.sleep(0.2)
+        with ExitStack() as held:
+            yield [held.enter_context(self._locked(stage, patience, waiting)) for stage in stages]
+
+    @contextmanager
+    def _locked(self, stage: str, patience: float, waiting: Callable[[str], None] | None) -> Iterator[int]:
+        file = self.work / "locks" / stage
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("w") as stream:
+            if not _try_lock(stream.fileno()):
+                if waiting:
+                    waiting(stage)
+                self._wait(stream.fileno(), stage, patience)
             yield stream.fileno()
+
+    def _wait(self, lock: int, stage: str, patience: float) -> None:
+        deadline = time.monotonic() + patience
+        while not _try_lock(lock):
+            if time.monotonic() > deadline:
+                raise FolderError(
+                    f"another `alphatier train` is working on {stage} in {self.root}. Wait for it, or stop it first."
+                )
+            time.sleep(0.2)
 
     def _marker(self, stage: str) -> Path:
         return self.work / "done" / f"{stage}.json"

@@ -1,87 +1,125 @@
-"""The whole of `alphatier train`: claim the folder, run the stages in processes, write family and report.
+"""The whole of `alphatier train`: claim the folder, run the chosen stages in processes, write family and report.
 
-What: order, resumption, one lock. What not: no torch in this process; stages are `stages.run_stage`.
+What: order, resumption, one lock a stage. What not: no torch in this process; stages are `stages.run_stage`.
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from alphatier_training.planning.launch import Meeting
+from alphatier_models import FAMILY_FILE
 from alphatier_training.recipe import Recipe
-from alphatier_training.recipe.problems import DataProblems
 from alphatier_training.run.display import Display
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.joining import called
-from alphatier_training.run.processes import run_wave
+from alphatier_training.run.machine import Machine
 from alphatier_training.run.reporting import Report
-from alphatier_training.run.stages import all_stages, lanes, waves
+from alphatier_training.run.scheduling import places_of, run_units, units_of
+from alphatier_training.run.stages import (
+    EVERYTHING,
+    FINAL,
+    Selection,
+    check_needs,
+    chosen_stages,
+    shared_stages,
+)
 from alphatier_training.run.storage import clear_storage_errors
 
-FINAL = "family-and-report"
+FOREVER = float("inf")
+
+PATIENCE = 15.0
+"""How long a stage may be held by what a kill left behind, seconds."""
 
 
-def train_family(recipe: Recipe, out: Path, jobs: int, console: Console, meeting: Meeting | None = None) -> None:
-    """Train, measure and describe the family of `recipe` in `out`, going on from what is there.
+def train_family(
+    recipe: Recipe,
+    out: Path,
+    machine: Machine,
+    console: Console,
+    selection: Selection = EVERYTHING,
+    jobs: int | None = None,
+) -> list[str]:
+    """Run the chosen stages of `recipe` in `out`, going on from what is there.
+
+    A run of one tier shares the folder with those of others: it waits for the base where another run makes it, and
+    the last one to end writes family and report.
 
     Args:
         recipe: What to make.
         out: The run's folder.
-        jobs: Processes at once, where none shares a tier.
+        machine: The GPUs, or cores, that there are.
         console: For progress.
-        meeting: Where the processes of several nodes meet; this is node 0.
-    """
-    folder = RunFolder(out)
-    _read_files(recipe)
-    with clear_storage_errors(out), folder.locked() as lock:
-        folder.claim(recipe)
-        with Display([*all_stages(recipe), FINAL], console) as display:
-            for stage in (*all_stages(recipe), FINAL):
-                if folder.is_done(stage):
-                    display.already_done(stage)
-            for wave in waves(recipe, folder, jobs):
-                with called(folder, recipe, wave):
-                    run_wave(folder, wave, display, lock=lock, meeting=meeting)
-            if not folder.is_done(FINAL):
-                _finish(recipe, folder, display)
+        selection: Which stages.
+        jobs: Processes at once; None for as many as there are GPUs for, or cores.
 
-
-def train_base_only(recipe: Recipe, out: Path, jobs: int, console: Console) -> None:
-    """Make and measure only the base of `recipe` in `out`, for runs that share it."""
-    folder = RunFolder(out)
-    with clear_storage_errors(out), folder.locked() as lock:
-        folder.claim(recipe)
-        with Display(lanes(recipe)[0], console) as display:
-            first = [stage for stage in lanes(recipe)[0] if not folder.is_done(stage)]
-            if first:
-                run_wave(folder, [first], display, lock=lock)
-
-
-def _read_files(recipe: Recipe) -> None:
-    """Read the recipe's files of problems, so that a fault in one is told before hours of training and not after.
+    Returns:
+        The stages of the family that are not done.
 
     Raises:
-        DataError: one of them cannot be read.
+        LaunchError: options, recipe and machine contradict each other.
+        StageError: a stage failed.
     """
-    from alphatier_training.data.reading import read_problems
+    folder = RunFolder(out)
+    chosen, places = chosen_stages(recipe, selection), places_of(recipe, machine, jobs)
+    shared = [stage for stage in chosen if stage in shared_stages(recipe)] if selection.tier else []
+    check_needs(recipe, chosen, folder.is_done)
+    with clear_storage_errors(out):
+        folder.claim(recipe)
+        with Display([*chosen, *({FINAL} - set(chosen))], console) as display:
+            for stage in filter(folder.is_done, chosen):
+                display.already_done(stage)
+            _work(recipe, folder, shared, places, display, jobs, FOREVER)
+            _work(recipe, folder, [stage for stage in chosen if stage not in shared], places, display, jobs, PATIENCE)
+            if FINAL in chosen or selection.tier:
+                _finish(recipe, folder, display, measured=selection.evaluate)
+    return _left(recipe, folder, measured=selection.evaluate)
 
-    chosen = recipe.problems
-    trained = (*chosen.data, *chosen.contamination.against) if isinstance(chosen, DataProblems) else ()
-    for data in (*trained, *recipe.evaluation.data):
-        if data.path is not None:
-            read_problems(data)
+
+def _work(
+    recipe: Recipe,
+    folder: RunFolder,
+    stages: Sequence[str],
+    places: Sequence[str],
+    display: Display,
+    jobs: int | None,
+    patience: float,
+) -> None:
+    """Run the stages that are not done, but for the last, and hold their locks meanwhile."""
+
+    def left() -> list[str]:
+        return [stage for stage in stages if stage != FINAL and not folder.is_done(stage)]
+
+    def waiting(stage: str) -> None:
+        display(Report(stage, 0, 0, note="another run works on it: waiting"))
+
+    with folder.locked(left(), patience, waiting) as locks:
+        run_units(recipe, folder, units_of(recipe, left(), places), places, display, jobs=jobs, locks=locks)
 
 
-def _finish(recipe: Recipe, folder: RunFolder, display: Display) -> None:
-    """Write family.json and the report, once: tiers may be chosen and measured again afterwards."""
+def _left(recipe: Recipe, folder: RunFolder, *, measured: bool) -> list[str]:
+    order = chosen_stages(recipe, Selection(evaluate=measured))
+    return [stage for stage in order if not (folder.is_done(stage) or (stage == FINAL and not measured))]
+
+
+def _finish(recipe: Recipe, folder: RunFolder, display: Display, *, measured: bool) -> None:
+    """Write family.json and the report, once: tiers may be chosen and measured again afterwards.
+
+    Nothing while other runs are still at it. A family that is not measured yet has no report, and gets its figures
+    when it is.
+    """
     from alphatier_training.report.writing import write_report
     from alphatier_training.run.assembly import write_family
 
-    started = time.monotonic()
-    display(Report(FINAL, 0, 2, "steps", "reading samples"))
-    family = write_family(recipe, folder)
-    display(Report(FINAL, 1, 2))
-    write_report(family, recipe, folder)
-    folder.mark_done(FINAL, time.monotonic() - started)
-    display(Report(FINAL, 2, 2, finished=True))
+    with folder.locked([FINAL], FOREVER):
+        written = (folder.root / FAMILY_FILE).is_file() if not measured else folder.is_done(FINAL)
+        if written or set(_left(recipe, folder, measured=measured)) - {FINAL}:
+            return
+        started = time.monotonic()
+        display(Report(FINAL, 0, 2, "steps", "reading samples" if measured else "without figures"))
+        family = write_family(recipe, folder, measured=measured)
+        if measured:
+            display(Report(FINAL, 1, 2))
+            write_report(family, recipe, folder)
+            folder.mark_done(FINAL, time.monotonic() - started)
+        display(Report(FINAL, 2, 2, finished=True))

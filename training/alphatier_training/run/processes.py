@@ -1,4 +1,4 @@
-"""Running a wave of worker processes: start, follow their reports, and stop all of them if anything ends badly."""
+"""Worker processes: started, followed by their reports, and stopped."""
 
 import os
 import shutil
@@ -7,12 +7,12 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from alphatier_training.errors import StageError
-from alphatier_training.planning.launch import Meeting, worker_command
 from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.launch import worker_command
 from alphatier_training.run.reporting import Report, Reporter, parse_report
 from alphatier_training.run.worker import REPORTS
 
@@ -36,14 +36,22 @@ class Worker:
         stages: Sequence[str],
         report: Reporter,
         *,
-        lock: int | None = None,
-        meeting: Meeting | None = None,
+        gpus: Sequence[str] = (),
+        locks: Sequence[int] = (),
     ) -> None:
+        """Start it.
+
+        Args:
+            folder: The run's folder.
+            stages: What it runs, in order.
+            report: Told how far they are.
+            gpus: The only GPUs that it sees; none for a CPU.
+            locks: Descriptors of locks, which it holds too.
+        """
         self.stages = stages
         self._report = report
         self._failure: Report | None = None
-        node = meeting.node if meeting else 0
-        self.log = folder.log(f"{stages[0]}-node{node}" if node else stages[0])
+        self.log = folder.log(stages[0])
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._pipes = Path(tempfile.mkdtemp(prefix="alphatier-"))
         reading, writing = _named_pipe(self._pipes / "reports")
@@ -52,13 +60,13 @@ class Worker:
         self._follower.start()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                worker_command(folder.recipe(), folder.root, stages, meeting),
+                worker_command(folder.recipe(), folder.root, stages),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                pass_fds=() if lock is None else (lock,),
+                pass_fds=tuple(locks),
                 start_new_session=True,
-                env=_environment(self._pipes / "reports"),
+                env=_environment(self._pipes / "reports", gpus),
             )
 
     def finish(self) -> None:
@@ -102,51 +110,17 @@ class Worker:
         shutil.rmtree(self._pipes, ignore_errors=True)
 
 
-def run_wave(
-    folder: RunFolder,
-    processes: Sequence[Sequence[str]],
-    report: Reporter,
-    *,
-    lock: int | None = None,
-    meeting: Meeting | None = None,
-) -> None:
-    """Run lists of stages, each in a process, all at once; whatever happens, none is left when this ends.
-
-    Args:
-        folder: The run's folder.
-        processes: The stages of each process.
-        report: Told how far they are.
-        lock: The folder's lock, which the processes hold too.
-        meeting: Where the processes of several nodes meet, for a tier that they share.
-
-    Raises:
-        StageError: one of them failed; the others have been stopped.
-    """
-    running: list[Worker] = []
-    try:
-        for stages in processes:
-            with _signals_held():
-                running.append(Worker(folder, stages, report, lock=lock, meeting=meeting))
-        _wait(running)
-    finally:
+def first_ended(running: Sequence[Worker], tick: float = 0.2) -> Worker:
+    """Wait until one of the workers, at least one, has ended."""
+    while True:
         for worker in running:
-            worker.stop()
-
-
-def _wait(running: list[Worker], tick: float = 0.2) -> None:
-    """Wait for all workers, taking the ended ones off the list; the first failure is raised at once."""
-    while running:
-        for worker in list(running):
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 worker.process.wait(tick)
-            except subprocess.TimeoutExpired:
-                continue
-            running.remove(worker)
-            worker.finish()
+                return worker
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Put off Ctrl-C and SIGTERM until the end of the block, so that no process is started without being known.
 
     The handlers are changed rather than the mask, which holds for one thread only and would be inherited.
@@ -165,11 +139,12 @@ def _signals_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _environment(reports: Path) -> dict[str, str]:
+def _environment(reports: Path, gpus: Sequence[str]) -> dict[str, str]:
     """One thread a process unless a stage says otherwise, and the same hashes every time."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return os.environ | threads | quiet | {"PYTHONHASHSEED": "0", REPORTS: str(reports)}
+    seen = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+    return os.environ | threads | quiet | seen | {"PYTHONHASHSEED": "0", REPORTS: str(reports)}
 
 
 def _named_pipe(path: Path) -> tuple[int, int]:

@@ -1,13 +1,13 @@
 """Which of a stage's processes this one is. A stage that is not shared has one process, the main one.
 
-The launcher (planning/launch.py) sets RANK and WORLD_SIZE; torch.distributed is joined by the trainer, later.
+The launcher (launch.py) sets RANK and WORLD_SIZE; torch.distributed is joined by the trainer, later.
 """
 
 import os
 
 
 def size() -> int:
-    """The processes that share the stage, of all nodes."""
+    """The processes that share the stage."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

@@ -1,16 +1,19 @@
-"""The stages of a training run: what they are called, what each needs, and how one is run.
+"""The stages of a training run: what they are called, what each needs, which are chosen, and how one is run.
 
-    base -> problems (with data sets) -> samples-base
-         -> alpha-0   -> samples-alpha-0
-         -> alpha-0.4 -> samples-alpha-0.4 ...
+    base -> problems (with data sets) -> alpha-0   -> samples-alpha-0
+                                      -> alpha-0.4 -> samples-alpha-0.4 ...
+         -> samples-base
+    family-and-report, when all of these are done
 
 Heavy imports are inside the functions, so that planning needs no torch.
 """
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from alphatier_training.planning.launch import processes_of
+from alphatier_training.errors import LaunchError
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import ArithmeticProblems
@@ -23,34 +26,91 @@ SAMPLES = "samples-"
 PROBLEMS = "problems"
 """The stage that chooses the training problems of a recipe with data sets of its own."""
 
+FINAL = "family-and-report"
+"""The stage that `alphatier train` runs itself, in no process of its own."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages a command runs; without any of these, all. What is done already is never run again."""
+
+    only: tuple[str, ...] = ()
+    """These stages."""
+    start: str | None = None
+    """This stage and those after it, in the order of `all_stages`."""
+    tier: str | None = None
+    """One tier and its samples, and the stages that it needs."""
+    evaluate: bool = True
+    """False: no samples, and a family without figures."""
+
+    def is_whole(self) -> bool:
+        """Whether all stages are meant, but perhaps for the samples."""
+        return not (self.only or self.start or self.tier)
+
+
+EVERYTHING = Selection()
+
 
 def all_stages(recipe: Recipe) -> list[str]:
-    """Every stage that runs in a process of its own, in an order that respects what each needs."""
-    return [stage for lane in lanes(recipe) for stage in lane]
+    """Every stage that runs in a process of its own: the RL first, as nothing waits for the samples."""
+    tiers = [tier_name(alpha) for alpha in recipe.tiers.alphas]
+    return [*shared_stages(recipe), *tiers, *(SAMPLES + name for name in (BASE_TIER, *tiers))]
 
 
-def lanes(recipe: Recipe) -> list[list[str]]:
-    """Stages that belong together: a model, then its samples. All but the first need only the first."""
-    choosing = [] if isinstance(recipe.problems, ArithmeticProblems) else [PROBLEMS]
-    tiers = [[name, SAMPLES + name] for name in map(tier_name, recipe.tiers.alphas)]
-    return [[BASE_TIER, *choosing, SAMPLES + BASE_TIER], *tiers]
+def shared_stages(recipe: Recipe) -> list[str]:
+    """The stages that every tier needs."""
+    return [BASE_TIER] if isinstance(recipe.problems, ArithmeticProblems) else [BASE_TIER, PROBLEMS]
 
 
-def waves(recipe: Recipe, folder: RunFolder, jobs: int) -> list[list[list[str]]]:
-    """The unfinished stages as waves of processes: all of a wave run at once, each its list in order.
+def needs(recipe: Recipe, stage: str) -> list[str]:
+    """The stages whose outputs `stage` reads."""
+    if stage == FINAL:
+        return all_stages(recipe)
+    if stage.startswith(SAMPLES):
+        return [stage.removeprefix(SAMPLES)]
+    shared = shared_stages(recipe)
+    return shared[: shared.index(stage)] if stage in shared else shared
 
-    A process takes several tiers, as importing the trainer costs as much as a few of its steps. Where several
-    processes share a tier, its training is a wave of its own.
+
+def chosen_stages(recipe: Recipe, selection: Selection) -> list[str]:
+    """The stages that are asked for, in order; `FINAL` is the last where it is among them.
+
+    Raises:
+        LaunchError: the recipe has no such stage or tier, or two options exclude each other.
     """
-    unfinished = [[stage for stage in lane if not folder.is_done(stage)] for lane in lanes(recipe)]
-    first, *others = unfinished
-    tiers = [lane for lane in others if lane]
-    if processes_of(recipe) > 1:
-        return _without_empty([[first], *([[stage]] for lane in tiers for stage in lane)])
-    if jobs == 1:
-        return _without_empty([[[stage for lane in unfinished for stage in lane]]])
-    processes = [[stage for lane in tiers[start::jobs] for stage in lane] for start in range(jobs)]
-    return _without_empty([[first], processes])
+    order = [*all_stages(recipe), FINAL]
+    if sum(map(bool, (selection.only, selection.start, selection.tier))) > 1:
+        raise LaunchError("--only, --from and --tier exclude each other; give one of them")
+    if selection.tier is not None:
+        tiers = [BASE_TIER, *(tier_name(alpha) for alpha in recipe.tiers.alphas)]
+        _known("--tier", selection.tier, tiers)
+        order = list(dict.fromkeys([*shared_stages(recipe), selection.tier, SAMPLES + selection.tier]))
+    for stage in selection.only:
+        _known("--only", stage, order)
+    if selection.start is not None:
+        _known("--from", selection.start, order)
+        order = order[order.index(selection.start) :]
+    if selection.only:
+        order = [stage for stage in order if stage in selection.only]
+    return [stage for stage in order if selection.evaluate or not stage.startswith(SAMPLES)]
+
+
+def check_needs(recipe: Recipe, chosen: list[str], done: Callable[[str], bool]) -> None:
+    """LaunchError when a chosen stage that is to be run needs another that is neither done nor chosen."""
+    for stage in chosen:
+        if stage == FINAL or done(stage):
+            continue
+        missing = [need for need in needs(recipe, stage) if need not in chosen and not done(need)]
+        if missing:
+            raise LaunchError(
+                f"{stage} needs {', '.join(missing)}, which is not done. Run it first (--only {missing[0]}), or "
+                "leave out --only and --from"
+            )
+
+
+def _known(option: str, name: str, names: list[str]) -> None:
+    if name not in names:
+        raise LaunchError(f"{option} {name}: the recipe has no such one; it has {', '.join(names)}")
 
 
 def run_stage(stage: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
@@ -58,7 +118,8 @@ def run_stage(stage: str, recipe: Recipe, folder: RunFolder, report: Reporter) -
     if folder.is_done(stage):
         return
     started = time.monotonic()
-    report(Report(stage, 0, 0, note="starting"))
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    report(Report(stage, 0, 0, note=f"starting on GPU {gpus}" if gpus else "starting"))
     _run(stage, recipe, folder, report)
     ranks.barrier()
     if ranks.is_main():
@@ -111,8 +172,3 @@ def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> N
 
 def _alpha(recipe: Recipe, tier: str) -> float:
     return next(alpha for alpha in recipe.tiers.alphas if tier_name(alpha) == tier)
-
-
-def _without_empty(plan: Sequence[Sequence[list[str]]]) -> list[list[list[str]]]:
-    waves = [[process for process in wave if process] for wave in plan]
-    return [wave for wave in waves if wave]

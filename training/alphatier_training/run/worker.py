@@ -3,7 +3,7 @@
     python -m alphatier_training.run.worker OUT base samples-base
 
 What: runs the stages in order, reports on ALPHATIER_REPORTS (a pipe's path, or an open descriptor), prints to its
-log. Of the processes that share a tier (planning/launch.py) the main one reports and marks the stage done. An error
+log. Of the processes that share a tier (launch.py) the main one reports and marks the stage done. An error
 with a message for people is the last report, of whichever process; its traceback goes to the log.
 What not: it is no command for people; it expects OUT to be claimed and locked.
 """

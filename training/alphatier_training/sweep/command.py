@@ -16,7 +16,7 @@ from alphatier_training.errors import TrainingError
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The sweep's folder. [runs/sweep-<name>]"
 )
 @click.option("--base", type=click.Path(path_type=Path, file_okay=False), help="A family to take the base from.")
-@click.option("--jobs", type=click.IntRange(min=1), help="Processes at once, one core each. [all cores]")
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes at once. [as for train]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, jobs: int | None, as_json: bool) -> None:
     """Train variants of RECIPE over its base, each with several seeds, and compare them.
@@ -30,8 +30,8 @@ def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, job
     from rich.console import Console
 
     from alphatier_training.recipe.reading import load_recipe
-    from alphatier_training.run.cores import cores
     from alphatier_training.run.folder import write_text
+    from alphatier_training.run.machine import this_machine
     from alphatier_training.sweep.running import run_sweep
     from alphatier_training.sweep.variants import load_sweep, runs
 
@@ -40,7 +40,7 @@ def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, job
         plan = load_recipe(recipe)
         todo = list(runs(plan, load_sweep(variants)))
         out = out or Path("runs") / f"sweep-{plan.name}"
-        run_sweep(plan, todo, out, jobs or cores(), console, base)
+        run_sweep(plan, todo, out, this_machine(plan.compute.device), console, base=base, jobs=jobs)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

@@ -16,27 +16,38 @@ from rich.console import Console
 from alphatier_training.errors import FolderError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.run.folder import RunFolder, replacing
-from alphatier_training.run.pipeline import train_base_only, train_family
-from alphatier_training.run.stages import SAMPLES
+from alphatier_training.run.machine import Machine
+from alphatier_training.run.pipeline import train_family
+from alphatier_training.run.stages import SAMPLES, Selection
 from alphatier_training.sweep.variants import Run
 
 BASE_RUN = "base-run"
 
 
-def run_sweep(recipe: Recipe, todo: Sequence[Run], out: Path, jobs: int, console: Console, base: Path | None) -> None:
+def run_sweep(
+    recipe: Recipe,
+    todo: Sequence[Run],
+    out: Path,
+    machine: Machine,
+    console: Console,
+    *,
+    base: Path | None = None,
+    jobs: int | None = None,
+) -> None:
     """Train and measure every run of the sweep that is not finished.
 
     Args:
         recipe: Whose base is trained, when `base` is not given.
         todo: The runs.
         out: The sweep's folder.
-        jobs: Processes at once.
+        machine: The GPUs, or cores, that there are.
         console: For progress.
         base: A family or a run with the same base, instead of training it here.
+        jobs: Processes at once; None for as many as there are GPUs for, or cores.
     """
     source = RunFolder(base or out / BASE_RUN)
     if base is None:
-        train_base_only(recipe, source.root, jobs, console)
+        train_family(recipe, source.root, machine, console, Selection(tier=BASE_TIER), jobs)
     elif not source.base.is_dir():
         raise FolderError(f"{base} holds no base/. Give a family, or a run of `alphatier train`, with --base.")
     for number, run in enumerate(todo, start=1):
@@ -44,7 +55,7 @@ def run_sweep(recipe: Recipe, todo: Sequence[Run], out: Path, jobs: int, console
         folder = RunFolder(run.folder(out))
         if not (folder.root / "family.json").is_file():
             _adopt_base(run.recipe, source, folder)
-        train_family(run.recipe, folder.root, jobs, console)
+        train_family(run.recipe, folder.root, machine, console, jobs=jobs)
 
 
 def _adopt_base(recipe: Recipe, source: RunFolder, folder: RunFolder) -> None:

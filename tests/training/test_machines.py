@@ -1,0 +1,69 @@
+"""One family over several GPUs and several machines: real processes, the GPUs a stand-in that torch cannot see."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from alphatier_models import directory_sha256, find_problems, load_family, save_family
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.machine import Machine
+from alphatier_training.run.pipeline import train_family
+from alphatier_training.run.stages import Selection
+from support.mini_training import mini_recipe, start_training, write_recipe
+
+BASE = Path(__file__).parents[2] / "models" / "tiny" / "base"
+
+
+def small_recipe() -> dict[str, Any]:
+    """Two tiers over the shipped base, measured on few problems."""
+    recipe = mini_recipe()
+    recipe["base"] = {"kind": "pretrained", "model": str(BASE)}
+    recipe["evaluation"]["problems"] = 20
+    recipe["rl"]["steps"] = 2
+    return recipe
+
+
+def test_each_tier_has_gpus_of_its_own_and_a_family_gets_its_figures_later(tmp_path: Path) -> None:
+    recipe = parse_recipe(small_recipe() | {"compute": {"device": "auto"}}, "test")
+    said, out = io.StringIO(), tmp_path / "out"
+    machine, console = Machine(("5", "7"), 2), Console(file=said)
+    assert train_family(recipe, out, machine, console, Selection(evaluate=False)) == []
+    lines = said.getvalue().splitlines()
+    assert "base: starting on GPU 5" in lines
+    assert {"alpha-0: starting on GPU 5", "alpha-0.4: starting on GPU 7"} <= set(lines)
+    assert not [line for line in lines if "samples" in line]
+    family = load_family(out)
+    assert [tier.evaluations for tier in family.tiers] == [(), (), ()]
+    assert not (out / "report").exists()
+
+    save_family(family.model_copy(update={"default_tier": "alpha-0.4"}), out)
+    assert train_family(recipe, out, machine, console) == []
+    family = load_family(out)
+    assert [len(tier.evaluations) for tier in family.tiers] == [1, 1, 1]
+    assert family.default_tier == "alpha-0.4"
+    assert find_problems(out) == []
+    assert (out / "report" / "report.html").is_file()
+
+
+def test_machines_that_each_run_a_tier_make_the_family_of_one_that_runs_all(trained: Path, tmp_path: Path) -> None:
+    recipe, out = write_recipe(tmp_path, mini_recipe()), tmp_path / "out"
+    runs = [start_training(recipe, out, options=["--tier", tier]) for tier in ("alpha-0", "alpha-0.4", "base")]
+    printed = [run.communicate(timeout=280)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], printed
+    assert sum("The family is in" in text for text in printed) >= 1
+    assert [line for text in printed for line in text.splitlines()].count("base: done") == 1  # the others wait for it
+    assert find_problems(out) == []
+    for part in ("base", "alpha-0", "alpha-0.4"):
+        assert directory_sha256(out / part) == directory_sha256(trained / part)
+    assert (out / "family.json").read_bytes() == (trained / "family.json").read_bytes()
+
+
+def test_a_stage_that_is_chosen_too_early_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    recipe, out = write_recipe(tmp_path, mini_recipe()), tmp_path / "out"
+    with start_training(recipe, out, options=["--from", "samples-base"]) as process:
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "samples-base needs base, which is not done. Run it first (--only base)" in " ".join(printed.split())
+    assert not out.exists()

@@ -1,0 +1,260 @@
+"""What is wrong with a run is said before anything is begun: all of it, a line each, with the remedy."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from alphatier_training.cli import train
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.disk import disk_plan
+from alphatier_training.run.folder import RunFolder
+from support.mini_training import mini_recipe, start_training, write_recipe
+
+BASE = Path(__file__).parents[2] / "models" / "tiny" / "base"
+
+
+def recipe_over(**changes: Any) -> dict[str, Any]:
+    """The mini recipe over the shipped base."""
+    return mini_recipe() | {"base": {"kind": "pretrained", "model": str(BASE)}} | changes
+
+
+def faults(folder: Path, recipe: dict[str, Any], *options: str) -> list[str]:
+    """What a dry run finds; it writes nothing."""
+    arguments = [str(write_recipe(folder, recipe)), "--out", str(folder / "out"), "--dry-run", "--json", *options]
+    result = CliRunner().invoke(train, arguments)
+    found: list[str] = json.loads(result.stdout)["faults"]
+    assert result.exit_code == (1 if found else 0)
+    assert not (folder / "out").exists()
+    return found
+
+
+def test_nothing_is_in_the_way_of_a_sound_recipe(tmp_path: Path) -> None:
+    assert faults(tmp_path, mini_recipe()) == []
+    assert faults(tmp_path, recipe_over()) == []
+
+
+def test_every_fault_is_told_at_once_and_nothing_is_begun(tmp_path: Path) -> None:
+    recipe = recipe_over(compute={"device": "auto", "processes": 2, "strategy": "zero2"})
+    recipe["problems"] = {"source": "data", "data": [{"name": "mine", "path": str(tmp_path / "nowhere.jsonl")}]}
+    recipe["evaluation"]["data"] = [{"name": "test", "path": str(tmp_path / "nowhere-either.jsonl")}]
+    with start_training(write_recipe(tmp_path, recipe), tmp_path / "out") as process:
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in printed
+    text = " ".join(printed.split())
+    for said in (
+        "mini cannot run here, and nothing was begun",
+        "no GPU is visible, and the recipe needs one (strategy zero2, rollouts in_process)",
+        "packages: deepspeed is not installed: pip install 'deepspeed'",
+        "nowhere.jsonl",
+        "nowhere-either.jsonl",
+    ):
+        assert said in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_that_is_not_there_is_named_before_the_training(tmp_path: Path) -> None:
+    rows = [{"problem": f"What is {n} + 1?", "solution": "no box", "extracted": str(n + 1)} for n in range(3)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"name": "mine", "path": str(tmp_path / "rows.jsonl"), "format": "math"}
+    recipe = recipe_over(problems={"source": "data", "data": [data]})
+    recipe["evaluation"]["data"] = [data | {"name": "test", "answer_field": "extracted"}]
+    (fault,) = faults(tmp_path, recipe)
+    assert fault.startswith("mine: 3 of 3 rows")
+    assert "answer_field" in fault
+    data["answer_field"] = "extracted"
+    assert faults(tmp_path, recipe) == []
+
+
+def test_gpus_that_torch_cannot_use_and_too_few_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    (fault,) = faults(tmp_path, recipe_over(compute={"device": "auto"}))
+    assert "sees 0 of the 2 GPUs 0,1: install a build of torch for their driver" in fault
+    (fault,) = faults(tmp_path, recipe_over(compute={"device": "auto", "processes": 4}))
+    assert "compute.processes: a tier wants 4 GPUs, but 2 are visible (0,1)" in fault
+
+
+def package(folder: Path, name: str, version: str, *wants: str) -> None:
+    """The metadata of an installed package."""
+    place = folder / f"{name}-{version}.dist-info"
+    place.mkdir(parents=True)
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {want}" for want in wants)]
+    (place / "METADATA").write_text("Metadata-Version: 2.1\n" + "\n".join(lines) + "\n")
+
+
+def test_packages_that_do_not_fit_each_other_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path / "site", "vllm", "0.40.0", "transformers<5.18", "torch>=2", "triton; extra == 'fast'")
+    package(tmp_path / "site", "transformers", "5.19.0", "torch>=2.4")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    recipe = recipe_over(compute={"device": "auto", "generation": {"engine": "vllm_colocate"}})
+    found = [fault for fault in faults(tmp_path, recipe) if fault.startswith("packages")]
+    assert "vllm 0.40.0 does not fit TRL 1.16, which wants vllm<0.32,>=0.22: pip install" in found[0]
+    assert "transformers 5.19.0 does not fit vllm 0.40.0, which wants transformers<5.18: pip install" in found[1]
+    assert len(found) == 2
+
+
+SHAPES = {"model.embed_tokens.weight": (100, 10), "layer.q_proj.weight": (20, 10), "norm.weight": (10,)}
+"""1,210 weights; an adapter of rank 2 on the one linear layer has 2 x (20 + 10) = 60."""
+
+
+@pytest.mark.parametrize(
+    ("rl", "compute", "checkpoint", "tier"),
+    [
+        ({"lora": None}, {}, 12 * 1210, 4 * 1210),  # weights and two averages in float32
+        ({"lora": None}, {"device": "auto", "strategy": "zero2"}, 14 * 1210, 2 * 1210),  # and a bfloat16 copy
+        ({"lora": {"rank": 2}}, {}, 12 * 60, 4 * 60),
+    ],
+)
+def test_the_disk_is_counted_from_the_weights(
+    tmp_path: Path, rl: dict[str, Any], compute: dict[str, Any], checkpoint: int, tier: int
+) -> None:
+    recipe = parse_recipe(recipe_over(rl=mini_recipe()["rl"] | rl, compute=compute), "test")
+    folder = RunFolder(tmp_path)
+    plan = disk_plan(recipe, folder, SHAPES, ["alpha-0", "alpha-0.4"], at_once=4)
+    assert (plan.checkpoint, plan.tier, plan.at_once) == (checkpoint, tier, 2)
+    assert plan.wanted == 2 * 3 * checkpoint + 2 * tier  # two kept and one being written, of each of two tiers
+    folder.checkpoints("alpha-0").mkdir(parents=True)
+    (folder.checkpoints("alpha-0") / "weights").write_bytes(bytes(500))
+    assert disk_plan(recipe, folder, SHAPES, ["alpha-0"], 1).wanted == 3 * checkpoint + tier - 500
+
+
+def test_a_disk_that_is_too_small_is_told_with_the_sum(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    header = json.dumps({"w_proj": {"dtype": "BF16", "shape": [10**6, 10**8], "data_offsets": [0, 0]}}).encode()
+    (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    recipe = recipe_over(base={"kind": "pretrained", "model": str(model)})
+    recipe["rl"]["lora"] = None
+    (fault,) = faults(tmp_path, recipe, "--jobs", "1")
+    assert "disk: 4,400,000 GB are to be written below" in fault  # 3 x 1.2 PB, and two tiers of 0.4
+    assert "1 tiers at once x 3 checkpoints x 1,200,000 GB, 2 tiers x 400,000 GB" in fault
+    assert "make room, give another --out, or lower rl.checkpoints_kept" in fault
+
+
+@contextmanager
+def answering(answers: Mapping[str, tuple[int, dict[str, str], Any]]) -> Iterator[str]:
+    """A server with these answers by path; 404 for others."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = answers.get(self.path.partition("?")[0], (404, {}, {}))
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else content)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def error(code: str, status: int = 404) -> tuple[int, dict[str, str], Any]:
+    """How the hub refuses."""
+    return status, {"X-Error-Code": code}, {"error": code}
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+HUB = {
+    "/": (200, {}, {}),
+    "/api/models/lab/open": (200, {}, {"id": "lab/open", "sha": COMMIT}),
+    "/api/models/lab/open/auth-check": (200, {}, {}),
+    f"/api/models/lab/open/revision/{COMMIT}": (200, {}, {"id": "lab/open", "sha": COMMIT}),
+    "/api/models/lab/open/revision/v9": error("RevisionNotFound"),
+    f"/api/models/lab/gated/revision/{COMMIT}": (200, {}, {"id": "lab/gated", "sha": COMMIT}),
+    "/api/models/lab/gated/auth-check": error("GatedRepo", 403),
+    f"/api/models/lab/none/revision/{COMMIT}": error("RepoNotFound", 401),
+}
+
+
+def faults_with_hub(folder: Path, recipe: dict[str, Any], endpoint: str) -> list[str]:
+    """What a dry run finds with this hub, in a process of its own, as the client reads its address once."""
+    command = [sys.executable, "-m", "alphatier_models.cli", "train", str(write_recipe(folder, recipe))]
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "0"}
+    options = ["--out", str(folder / "out"), "--dry-run", "--json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, env=environment)
+    found: list[str] = json.loads(done.stdout)["faults"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "said"),
+    [
+        ("lab/open", COMMIT, None),
+        (
+            "lab/open",
+            None,
+            f"is not pinned, so that it may change: add `revision:` and {COMMIT}, the newest",
+        ),
+        ("lab/open", "v9", "base.revision: lab/open has no v9: take one of https://huggingface.co/lab/open/commits"),
+        ("lab/gated", COMMIT, "lab/gated is gated: accept its terms at https://huggingface.co/lab/gated, and set"),
+        ("lab/none", COMMIT, "the hub has no lab/none, or it is private: check the spelling, set HF_TOKEN, or"),
+    ],
+)
+def test_a_base_that_the_hub_does_not_give_is_told(
+    tmp_path: Path, model: str, revision: str | None, said: str | None
+) -> None:
+    base = {"kind": "pretrained", "model": model} | ({"revision": revision} if revision else {})
+    with answering(HUB) as endpoint:
+        found = faults_with_hub(tmp_path, recipe_over(base=base), endpoint)
+    assert len(found) == (1 if said else 0), found
+    assert all(said in fault for fault in found if said)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line_whatever_is_there(tmp_path: Path) -> None:
+    recipe = recipe_over(base={"kind": "pretrained", "model": "lab/open", "revision": COMMIT})
+    recipe["problems"] = {"source": "data", "data": [{"name": "mine", "hub": "lab/data", "revision": COMMIT}]}
+    recipe["evaluation"]["data"] = [{"name": "test", "hub": "lab/test"}]
+    hub, pin = faults_with_hub(tmp_path, recipe, "http://127.0.0.1:9")
+    assert "it cannot be reached: check the connection, or set HF_HUB_OFFLINE=1" in hub
+    assert "test: lab/test is not pinned" in pin
+
+
+def served(**answers: Any) -> dict[str, tuple[int, dict[str, str], Any]]:
+    """What `vllm serve` says of itself."""
+    return {"/version": (200, {}, {"version": "0.31.0"}), "/v1/models": (200, {}, {"data": [{"id": str(BASE)}]})} | {
+        f"/{path.replace('_', '/')}": (200, {}, body) for path, body in answers.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (served(), None),
+        (served(version={"version": "0.40.1"}), "vLLM 0.40.1 is at http://127.0.0.1:"),
+        (served(v1_models={"data": [{"id": "other"}]}), f"serves other, not {BASE}: start it with"),
+        ({}, "no vLLM answers at http://127.0.0.1:"),
+    ],
+)
+def test_an_engine_of_the_rollouts_that_is_not_the_right_one_is_told_with_its_command(
+    tmp_path: Path, answers: Mapping[str, Any], said: str | None
+) -> None:
+    with answering(answers) as server:
+        recipe = recipe_over(compute={"device": "auto", "generation": {"engine": "vllm_server", "server": server}})
+        found = [fault for fault in faults(tmp_path, recipe) if fault.startswith("generation.server")]
+    assert len(found) == (1 if said else 0), found
+    assert all(said in fault and "vllm serve" in fault for fault in found if said)

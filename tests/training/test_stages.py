@@ -1,0 +1,155 @@
+"""Which stages there are, which are chosen, and which run at once on what."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from alphatier_training.cli import train
+from alphatier_training.errors import LaunchError
+from alphatier_training.recipe import Recipe
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.machine import Machine, this_machine
+from alphatier_training.run.scheduling import Unit, places_of, units_of
+from alphatier_training.run.stages import Selection, all_stages, check_needs, chosen_stages, needs
+from support.mini_training import mini_recipe, write_recipe
+
+TIERS = ["alpha-0", "alpha-0.4"]
+SAMPLES = ["samples-base", "samples-alpha-0", "samples-alpha-0.4"]
+
+
+def recipe_with(**compute: Any) -> Recipe:
+    """The mini recipe with these settings of `compute`."""
+    return parse_recipe(mini_recipe() | {"compute": compute}, "test")
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return recipe_with()
+
+
+def test_nothing_waits_for_samples_and_every_stage_only_for_what_it_reads(recipe: Recipe) -> None:
+    assert all_stages(recipe) == ["base", *TIERS, *SAMPLES]
+    assert needs(recipe, "alpha-0.4") == needs(recipe, "samples-base") == ["base"]
+    assert needs(recipe, "samples-alpha-0.4") == ["alpha-0.4"]
+    assert needs(recipe, "base") == []
+
+
+def test_data_sets_of_its_own_are_one_stage_more_before_the_tiers() -> None:
+    document = mini_recipe() | {"problems": {"source": "data", "data": [{"name": "mine", "path": "mine.jsonl"}]}}
+    document["base"] = {"kind": "pretrained", "model": "here"}
+    document["evaluation"]["data"] = [{"name": "test", "path": "test.jsonl"}]
+    recipe = parse_recipe(document, "test")
+    assert needs(recipe, "alpha-0") == ["base", "problems"]
+    assert chosen_stages(recipe, Selection(tier="base")) == ["base", "problems", "samples-base"]
+
+
+def test_options_choose_among_the_stages(recipe: Recipe) -> None:
+    everything = ["base", *TIERS, *SAMPLES, "family-and-report"]
+    assert chosen_stages(recipe, Selection()) == everything
+    assert chosen_stages(recipe, Selection(evaluate=False)) == ["base", *TIERS, "family-and-report"]
+    assert chosen_stages(recipe, Selection(start="alpha-0.4")) == everything[2:]
+    assert chosen_stages(recipe, Selection(only=("samples-base", "base"))) == ["base", "samples-base"]
+    assert chosen_stages(recipe, Selection(tier="alpha-0.4")) == ["base", "alpha-0.4", "samples-alpha-0.4"]
+    assert chosen_stages(recipe, Selection(tier="alpha-0.4", evaluate=False)) == ["base", "alpha-0.4"]
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (
+            Selection(only=("alpha-9",)),
+            "--only alpha-9: the recipe has no such one; it has base, alpha-0, alpha-0",
+        ),
+        (Selection(start="samples"), "--from samples: the recipe has no such one"),
+        (Selection(tier="alpha-9"), "--tier alpha-9: the recipe has no such one; it has base, alpha-0, alpha-0.4"),
+        (Selection(tier="base", start="base"), "--only, --from and --tier exclude each other"),
+    ],
+)
+def test_stages_that_there_are_not_are_refused_with_those_that_there_are(
+    recipe: Recipe, selection: Selection, message: str
+) -> None:
+    with pytest.raises(LaunchError, match=message):
+        chosen_stages(recipe, selection)
+
+
+def test_a_stage_that_cannot_be_run_yet_names_what_it_needs(recipe: Recipe) -> None:
+    with pytest.raises(LaunchError, match="samples-alpha-0 needs alpha-0, which is not done"):
+        check_needs(recipe, ["samples-alpha-0"], lambda stage: False)
+    check_needs(recipe, ["samples-alpha-0"], lambda stage: stage == "alpha-0")
+    check_needs(recipe, ["alpha-0", "samples-alpha-0"], lambda stage: stage == "base")
+
+
+def test_the_stages_are_listed_with_their_state(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "out").mark_done("base", 0)
+    arguments = [str(write_recipe(tmp_path, mini_recipe())), "--out", str(tmp_path / "out"), "--list-stages"]
+    result = CliRunner().invoke(train, [*arguments, "--json", "--tier", "alpha-0"])
+    listed = json.loads(result.stdout)
+    assert [one["stage"] for one in listed] == ["base", *TIERS, *SAMPLES, "family-and-report"]
+    assert [one["stage"] for one in listed if one["done"]] == ["base"]
+    assert [one["stage"] for one in listed if one["chosen"]] == ["base", "alpha-0", "samples-alpha-0"]
+    assert "family-and-report  to do  all others" in CliRunner().invoke(train, arguments).stdout
+
+
+@pytest.mark.parametrize(
+    ("set_to", "seen"),
+    [
+        ("0,1", ("0", "1")),
+        ("3, 5", ("3", "5")),
+        ("GPU-8932f937,MIG-4d3", ("GPU-8932f937", "MIG-4d3")),
+        ("", ()),
+        ("-1", ()),
+        ("0,-1,2", ("0",)),  # CUDA stops at the first that is none
+    ],
+)
+def test_the_gpus_are_those_that_are_made_visible(set_to: str, seen: tuple[str, ...]) -> None:
+    assert this_machine("auto", {"CUDA_VISIBLE_DEVICES": set_to}).gpus == seen
+    assert this_machine("cpu", {"CUDA_VISIBLE_DEVICES": set_to}).gpus == ()
+
+
+def test_the_gpus_are_those_of_the_driver_where_none_are_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = tmp_path / "nvidia-smi"
+    listing.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)'\n")
+    listing.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert this_machine("auto", {}).gpus == ("0", "1")
+
+
+def test_a_tier_takes_as_many_gpus_as_it_has_processes_and_everything_else_one() -> None:
+    recipe, machine = recipe_with(device="auto", processes=2), Machine(("0", "1", "2", "3"), 8)
+    places = places_of(recipe, machine, None)
+    assert places == ["0", "1", "2", "3"]
+    assert units_of(recipe, all_stages(recipe), places) == [
+        Unit(("base",), 1),
+        Unit(("alpha-0",), 2),
+        Unit(("alpha-0.4",), 2),
+        *(Unit((stage,), 1) for stage in SAMPLES),
+    ]
+
+
+def test_more_processes_than_gpus_are_refused() -> None:
+    with pytest.raises(LaunchError, match=r"a tier wants 4 GPUs, but 2 are visible \(0,1\)"):
+        places_of(recipe_with(device="auto", processes=4), Machine(("0", "1"), 8), None)
+
+
+def test_a_server_has_one_trainer_at_a_time_and_its_gpus_to_itself() -> None:
+    recipe = recipe_with(device="auto", processes=2, generation={"engine": "vllm_server"})
+    assert places_of(recipe, Machine(("0", "1", "2", "3"), 8), None) == ["0", "1"]
+
+
+def test_on_a_cpu_a_process_takes_a_tier_and_its_samples(recipe: Recipe) -> None:
+    stages, machine = all_stages(recipe), Machine((), 2)
+    assert places_of(recipe, machine, None) == ["", ""]
+    assert [unit.stages for unit in units_of(recipe, stages, ["", ""])] == [
+        ("base",),
+        ("alpha-0", "samples-alpha-0"),
+        ("alpha-0.4", "samples-alpha-0.4"),
+        ("samples-base",),
+    ]
+    assert [unit.stages for unit in units_of(recipe, stages, places_of(recipe, machine, 1))] == [tuple(stages)]
+    assert places_of(recipe_with(device="auto"), machine, None) == [""]  # a real model is as large as it likes
