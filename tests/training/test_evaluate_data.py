@@ -11,7 +11,16 @@ from click.testing import CliRunner
 from alphatier_models import Family, directory_sha256, load_family, save_family
 from alphatier_training.arithmetic.problems import generate
 from alphatier_training.cli import evaluate
-from alphatier_training.evaluation.options import LONGEST, PAPER_PROMPT, Asked, data_set, sampling_of, tasks_of
+from alphatier_training.errors import TrainingError
+from alphatier_training.evaluation.options import (
+    LONGEST,
+    PAPER_PROMPT,
+    Asked,
+    data_set,
+    samples_of,
+    sampling_of,
+    tasks_of,
+)
 from alphatier_training.evaluation.tasks import recipe_tasks
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.assembly import write_family
@@ -83,6 +92,31 @@ def test_only_the_first_problems_of_a_data_set_are_taken_when_asked(trained: Pat
     assert [problem.question for problem in task.problems] == [
         problem.question for problem in generate(9, seed=5, split="heldout")[:4]
     ]
+
+
+def test_each_data_set_has_the_samples_that_are_asked_of_it(trained: Path, tmp_path: Path) -> None:
+    data = [f"{name}={write_sums(tmp_path / 'sums.jsonl', 3)}" for name in ("gsm8k", "math500", "aime2024")]
+    asked = Asked(tuple(data), samples=("2", "aime2024=10", "gsm8k=1"))
+    tasks = tasks_of(load_family(trained), asked, 7)
+    assert [(task.name, task.samples_per_problem) for task in tasks] == [
+        ("gsm8k", 1),
+        ("math500", 2),
+        ("aime2024", 10),
+    ]
+    assert [task.samples_per_problem for task in tasks_of(load_family(trained), Asked(tuple(data)), 7)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ("aime=10", "--samples aime=10: no data set is called aime; there are gsm8k, math500"),
+        ("gsm8k=many", "--samples gsm8k=many: write N or NAME=N"),
+        ("0", "--samples 0: write N or NAME=N"),
+    ],
+)
+def test_samples_that_cannot_be_taken_are_refused(samples: str, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        samples_of([samples], ["gsm8k", "math500"])
 
 
 def test_a_recipes_data_sets_are_measured_by_its_own_settings(trained: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The output folder: whose it is, what is finished, and what a kill leaves."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -55,10 +54,10 @@ def test_a_finished_stage_drops_its_checkpoints(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.checkpoints("base").mkdir(parents=True)
     assert not folder.is_done("base")
-    folder.mark_done("base", 1.23)
+    folder.mark_done("base", 1.23, 4096)
     assert folder.is_done("base")
     assert not folder.checkpoints("base").exists()
-    assert json.loads((folder.work / "done" / "base.json").read_text()) == {"stage": "base", "seconds": 1.2}
+    assert folder.took("base") == {"stage": "base", "seconds": 1.2, "memory_bytes": 4096}
 
 
 def test_a_folder_that_could_not_be_finished_leaves_the_old_one(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """One family over several GPUs and several machines: real processes, the GPUs a stand-in that torch cannot see."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from alphatier_models import directory_sha256, find_problems, load_family, save_family
@@ -67,3 +69,20 @@ def test_a_stage_that_is_chosen_too_early_is_refused_before_anything_is_written(
     assert process.returncode == 1
     assert "samples-base needs base, which is not done. Run it first (--only base)" in " ".join(printed.split())
     assert not out.exists()
+
+
+def test_two_rollouts_of_the_real_thing_tell_its_pace_and_leave_nothing(tmp_path: Path) -> None:
+    recipe, out = small_recipe(), tmp_path / "out"
+    recipe["rl"]["steps"] = 7200
+    with start_training(write_recipe(tmp_path, recipe), out, options=["--smoke", "--json"]) as process:
+        printed, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, printed
+    pace = json.loads(printed[printed.index("{\n") :])
+    assert (pace["tier"], pace["resumed"], pace["tiers_at_once"]) == ("alpha-0.4", True, 1)
+    # 7,200 rollouts are 2 h for each second of one; two tiers, one after the other.
+    assert pace["hours_a_tier"] == pytest.approx(2 * pace["rollout_seconds"], abs=2e-3)
+    assert pace["hours"] == pytest.approx(2 * pace["hours_a_tier"], abs=2e-4)
+    assert 0 < pace["generation_seconds"] < pace["rollout_seconds"]
+    assert pace["memory_bytes"] > 1e8
+    assert pace["checkpoint_bytes"] > 1e5
+    assert [path.name for path in tmp_path.iterdir()] == ["mini.yaml"]

@@ -32,7 +32,8 @@ __all__ = ["evaluate", "train"]
 @click.option("--wandb", is_flag=True, help="Log to Weights & Biases too; its own variables say where.")
 @click.option("--list-stages", is_flag=True, help="Only list the stages, and which are done.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be run, and what is in its way.")
-@click.option("--json", "as_json", is_flag=True, help="With --list-stages or --dry-run: print JSON, for scripts.")
+@click.option("--smoke", is_flag=True, help="Only try it: two rollouts, and what the run takes at that pace.")
+@click.option("--json", "as_json", is_flag=True, help="With one of the last three: print JSON, for scripts.")
 def train(
     recipe: Path,
     out: Path | None,
@@ -44,6 +45,7 @@ def train(
     wandb: bool,
     list_stages: bool,
     dry_run: bool,
+    smoke: bool,
     as_json: bool,
 ) -> None:
     """Train the family that RECIPE describes: base, one tier an alpha, evaluation, family.json, report.
@@ -72,6 +74,8 @@ def train(
         selection = Selection(only, start, tier, not skip_evaluation)
         if list_stages or dry_run:
             _say(plan, out, selection, jobs, as_json=as_json, checked=dry_run)
+        elif smoke:
+            _try(plan, out, jobs, console, as_json=as_json)
         else:
             _run(plan, out, selection, jobs, console, wandb=wandb)
     except TrainingError as error:
@@ -110,6 +114,23 @@ def _run(
         )
     else:
         click.echo(f"The family is in {out}, not measured yet.\n  alphatier evaluate {out} --write")
+
+
+def _try(plan: "Recipe", out: Path, jobs: int | None, console: "Console", *, as_json: bool) -> None:
+    """Check, run a little of everything, and print its pace."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from alphatier_training.run.machine import this_machine
+    from alphatier_training.run.preflight import check
+    from alphatier_training.run.smoke import show, smoke
+    from alphatier_training.run.stages import all_stages
+
+    machine = this_machine(plan.compute.device)
+    check(plan, out, machine, all_stages(plan), jobs)
+    pace = smoke(plan, out, machine, console, jobs)
+    click.echo(json.dumps(asdict(pace), indent=1)) if as_json else show(plan, pace, Console())
 
 
 def _say(

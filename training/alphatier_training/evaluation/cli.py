@@ -30,7 +30,7 @@ _positive = click.IntRange(min=1)
 @click.option("--prompt", help="The user's message, {question} in it. [as before, else the paper's]")
 @click.option("--system", default="", help="A system message. [none]")
 @click.option("--problems", "--limit", type=_positive, help="The first ones of each data set. [arithmetic: 1000]")
-@click.option("--samples", type=_positive, default=1, show_default=True, help="Responses a problem.")
+@click.option("--samples", multiple=True, metavar="[NAME=]N", help="Responses a problem, of one data set or all. [1]")
 @click.option("--temperature", type=click.FloatRange(min=0), help="[as measured before, else 0.6]")
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="[as measured before, else 0.95]")
 @click.option("--max-tokens", type=_positive, help="A longer response is wrong. [as before, else 256, --data 32768]")
@@ -92,7 +92,7 @@ def evaluate(family: Path, as_json: bool, write: bool, **options: Any) -> None:
     Examples:
       alphatier evaluate models/tiny --tier alpha-0.4 --problems 200
       alphatier evaluate models/tiny --budget 32 --budget 64 --baseline cutoff-32
-      alphatier evaluate FAMILY --data gsm8k=test.jsonl --data hub:HuggingFaceH4/MATH-500 --samples 3
+      alphatier evaluate FAMILY --data gsm8k=test.jsonl --data hub:HuggingFaceH4/MATH-500 --samples math-500=3
     """
     from rich.console import Console
 

@@ -4,7 +4,7 @@ A family is measured as it was before, unless an option says otherwise, so that 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ class Asked:
     prompt: str | None = None
     system: str = ""
     problems: int | None = None
-    samples: int = 1
+    samples: tuple[str, ...] = ()
+    """`N` for every data set, `NAME=N` for one; the paper's are gsm8k=1, math500=3, aime2024=10."""
 
 
 def sampling_of(family: Family, data: Sequence[str], given: dict[str, Any]) -> SamplingSettings:
@@ -58,12 +59,33 @@ def tasks_of(family: Family, asked: Asked, seed: int) -> list[Task]:
     Raises:
         TrainingError: one cannot be read, two have the same name, or the prompt is no template.
     """
-    tasks = [_task(family, text, asked, seed) for text in asked.data or (ARITHMETIC,)]
+    samples = samples_of(asked.samples, [_name(text) for text in asked.data or (ARITHMETIC,)])
+    tasks = [_task(family, text, asked, seed, samples) for text in asked.data or (ARITHMETIC,)]
     names = [task.name for task in tasks]
     for name in names:
         if names.count(name) > 1:
             raise TrainingError(f"--data: two data sets are called {name}; name one, as in --data {name}-2=PATH.")
     return tasks
+
+
+def samples_of(given: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """Responses a problem of each data set: 1 but where `N` or `NAME=N` says otherwise, the latter first.
+
+    >>> samples_of(["2", "aime2024=10"], ["gsm8k", "aime2024"])
+    {'gsm8k': 2, 'aime2024': 10}
+
+    Raises:
+        TrainingError: one is no number, or names no data set.
+    """
+    found: dict[str, int] = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        if not number.isdecimal() or int(number) < 1:
+            raise TrainingError(f"--samples {text}: write N or NAME=N, e.g. --samples 1 --samples aime2024=10.")
+        if name and name not in names:
+            raise TrainingError(f"--samples {text}: no data set is called {name}; there are {', '.join(names)}.")
+        found[name] = int(number)
+    return {name: found.get(name, found.get("", 1)) for name in names}
 
 
 def training_task(
@@ -96,13 +118,13 @@ def data_set(text: str, form: Format = "auto", default_split: str = "test") -> D
     return DataSet(name=name, hub=hub, config=config or None, split=split or default_split, format=form)
 
 
-def _task(family: Family, text: str, asked: Asked, seed: int) -> Task:
-    prompt = _prompt(family, text) if asked.prompt is None else asked.prompt
+def _task(family: Family, text: str, asked: Asked, seed: int, samples: Mapping[str, int]) -> Task:
+    prompt, number = _prompt(family, text) if asked.prompt is None else asked.prompt, samples[_name(text)]
     if text == ARITHMETIC:
-        number = asked.problems or PROBLEMS
-        return heldout_task(number, seed, tuple(LEVELS), samples=asked.samples, prompt=prompt, system=asked.system)
+        drawn = asked.problems or PROBLEMS
+        return heldout_task(drawn, seed, tuple(LEVELS), samples=number, prompt=prompt, system=asked.system)
     data = data_set(text, asked.format)
-    return data_task(data, problems=asked.problems, samples=asked.samples, prompt=prompt, system=asked.system)
+    return data_task(data, problems=asked.problems, samples=number, prompt=prompt, system=asked.system)
 
 
 def _prompt(family: Family, text: str) -> str:

@@ -61,10 +61,16 @@ class RunFolder:
         """Whether `stage` has finished."""
         return self._marker(stage).is_file()
 
-    def mark_done(self, stage: str, seconds: float) -> None:
-        """Record that `stage` has finished; its checkpoints are dropped."""
-        write_text(self._marker(stage), json.dumps({"stage": stage, "seconds": round(seconds, 1)}) + "\n")
+    def mark_done(self, stage: str, seconds: float, memory_bytes: int | None = None) -> None:
+        """Record that `stage` has finished, and what it took; its checkpoints are dropped."""
+        took = {"stage": stage, "seconds": round(seconds, 1), "memory_bytes": memory_bytes}
+        write_text(self._marker(stage), json.dumps(took) + "\n")
         shutil.rmtree(self.checkpoints(stage), ignore_errors=True)
+
+    def took(self, stage: str) -> dict[str, Any]:
+        """What `stage`, which is done, took: seconds, and bytes of memory at most where they are known."""
+        found: dict[str, Any] = json.loads(self._marker(stage).read_text(encoding="utf-8"))
+        return found
 
     def recipe(self) -> Recipe:
         """The recipe that the folder belongs to."""

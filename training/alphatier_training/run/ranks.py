@@ -4,6 +4,8 @@ The launcher (launch.py) sets RANK and WORLD_SIZE; torch.distributed is joined b
 """
 
 import os
+import resource
+import sys
 
 
 def size() -> int:
@@ -34,3 +36,11 @@ def leave() -> None:
 
     if distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def memory() -> int:
+    """The most bytes that this process held: of its GPU as torch reserves it, else of main memory."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -123,7 +123,7 @@ def run_stage(stage: str, recipe: Recipe, folder: RunFolder, report: Reporter) -
     _run(stage, recipe, folder, report)
     ranks.barrier()
     if ranks.is_main():
-        folder.mark_done(stage, time.monotonic() - started)
+        folder.mark_done(stage, time.monotonic() - started, ranks.memory())
     report(Report(stage, 1, 1, finished=True))
 
 

@@ -32,6 +32,8 @@ def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, job
     from alphatier_training.recipe.reading import load_recipe
     from alphatier_training.run.folder import write_text
     from alphatier_training.run.machine import this_machine
+    from alphatier_training.run.preflight import check
+    from alphatier_training.run.stages import all_stages
     from alphatier_training.sweep.running import run_sweep
     from alphatier_training.sweep.variants import load_sweep, runs
 
@@ -40,7 +42,9 @@ def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, job
         plan = load_recipe(recipe)
         todo = list(runs(plan, load_sweep(variants)))
         out = out or Path("runs") / f"sweep-{plan.name}"
-        run_sweep(plan, todo, out, this_machine(plan.compute.device), console, base=base, jobs=jobs)
+        machine = this_machine(plan.compute.device)
+        check(plan, out, machine, all_stages(plan), jobs)
+        run_sweep(plan, todo, out, machine, console, base=base, jobs=jobs)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:

@@ -1,0 +1,143 @@
+"""`alphatier train --smoke`: two rollouts of the real thing, and what the whole run takes at that pace.
+
+    OUT.smoke/    a run of its own, deleted afterwards; kept where it fails, with its logs
+
+What: the recipe's base, engine, batch and lengths; its last tier, stopped after the first checkpoint and gone on
+from it; two problems of the evaluation. What not: no promise: later rollouts are as long as their responses, and a
+checkpoint's time is not in it.
+"""
+
+import json
+import math
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.display import Display
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.machine import Machine
+from alphatier_training.run.pipeline import train_family
+from alphatier_training.run.processes import Worker
+from alphatier_training.run.scheduling import places_of
+from alphatier_training.run.stages import SAMPLES, Selection, shared_stages
+
+ROLLOUTS = 2
+
+PROBLEMS = 2
+"""Of each data set of the evaluation."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What was measured, and what the whole run takes at it."""
+
+    tier: str
+    resumed: bool
+    """Whether the second rollout went on from the first one's checkpoint."""
+    rollout_seconds: float
+    """Of the last rollout with its updates."""
+    generation_seconds: float
+    """Of that, until the responses were there."""
+    mean_tokens: float
+    """Of its responses."""
+    truncated: float
+    """Share of responses that were cut off."""
+    checkpoint_bytes: int
+    memory_bytes: int
+    """The most that a training process held: of a GPU as torch reserves it, else of main memory."""
+    sampling_seconds: float
+    """Of the evaluation's two problems, with loading the model."""
+    tiers_at_once: int
+    hours_a_tier: float
+    hours: float
+    """Of all tiers' RL; without base, choice of problems and evaluation."""
+
+
+def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console, jobs: int | None = None) -> Pace:
+    """Run it and measure; StageError when a stage fails."""
+    small, place = smoke_recipe(recipe), out.with_name(f"{out.name}.smoke")
+    shutil.rmtree(place, ignore_errors=True)
+    folder, tier = RunFolder(place), tier_name(small.tiers.alphas[0])
+    train_family(small, place, machine, console, Selection(only=tuple(shared_stages(small))), jobs)
+    size = _until_checkpoint(small, folder, tier, places_of(small, machine, jobs), console)
+    train_family(small, place, machine, console, Selection(tier=tier), jobs)
+    pace = _pace(recipe, folder, tier, size, places_of(recipe, machine, jobs), jobs)
+    shutil.rmtree(place, ignore_errors=True)
+    return pace
+
+
+def smoke_recipe(recipe: Recipe) -> Recipe:
+    """The recipe with its last tier only, two rollouts, a checkpoint after each, and two problems a data set."""
+    document = recipe.model_dump(mode="json")
+    alpha = recipe.tiers.alphas[-1]
+    document["rl"] |= {"steps": ROLLOUTS, "checkpoint_every": 1, "alarm": None}
+    efforts = dict.fromkeys(recipe.tiers.efforts, BASE_TIER)
+    document["tiers"] = {"alphas": [alpha], "default": BASE_TIER, "efforts": efforts}
+    document["evaluation"]["problems"] = PROBLEMS
+    if document["problems"].get("pass_rate"):
+        document["problems"]["pass_rate"] = None
+    if document["base"]["kind"] == "supervised":
+        document["base"]["steps"] = min(document["base"]["steps"], document["base"]["checkpoint_every"])
+    return parse_recipe(document, f"--smoke of {recipe.name}")
+
+
+def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, places: list[str], console: Console) -> int:
+    """Train the tier and stop it once there is a whole checkpoint, whose bytes are given."""
+    gpus = [place for place in places[: recipe.compute.processes] if place]
+    with folder.locked([tier]) as locks, Display([tier], console) as display:
+        worker = Worker(folder, [tier], display, gpus=gpus, locks=locks)
+        try:
+            while not (whole := sorted(folder.checkpoints(tier).glob("*/complete.json"))):
+                try:
+                    worker.process.wait(0.1)
+                except subprocess.TimeoutExpired:
+                    continue
+                worker.finish()
+                return 0
+            return sum(file.stat().st_size for file in whole[0].parent.rglob("*") if file.is_file())
+        finally:
+            worker.stop()
+
+
+def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, places: list[str], jobs: int | None) -> Pace:
+    last: dict[str, Any] = json.loads(folder.curve(tier).read_text(encoding="utf-8"))[-1]
+    trained, sampled = folder.took(tier), folder.took(SAMPLES + tier)
+    seconds = last["step_time"] * recipe.rl.updates_per_rollout
+    tiers, fit = len(recipe.tiers.alphas), max(1, len(places) // recipe.compute.processes)
+    at_once = min(tiers, fit, jobs or fit)
+    hours = recipe.rl.steps * seconds / 3600
+    return Pace(
+        tier=tier,
+        resumed=checkpoint > 0,
+        rollout_seconds=round(seconds, 3),
+        generation_seconds=round(last["seconds/rollout"], 3),
+        mean_tokens=last["tokens"],
+        truncated=last["truncated"],
+        checkpoint_bytes=checkpoint,
+        memory_bytes=trained["memory_bytes"],
+        sampling_seconds=sampled["seconds"],
+        tiers_at_once=at_once,
+        hours_a_tier=round(hours, 4),
+        hours=round(hours * math.ceil(tiers / at_once), 4),
+    )
+
+
+def show(recipe: Recipe, pace: Pace, console: Console) -> None:
+    """For people."""
+    rollouts, steps = f"{pace.rollout_seconds:.3g} s a rollout", recipe.rl.steps
+    console.print(
+        f"{pace.tier} ran, stopped and went on.\n"
+        f"{rollouts}: {pace.generation_seconds:.3g} s for {pace.mean_tokens:,.0f} tokens a response, "
+        f"{pace.truncated:.0%} cut off\n"
+        f"{pace.memory_bytes / 1e9:.3g} GB of memory, {pace.checkpoint_bytes / 1e9:.3g} GB a checkpoint\n"
+        f"RL of a tier: {pace.hours_a_tier:.3g} h = {steps} rollouts; of all, {pace.tiers_at_once} at once: "
+        f"{pace.hours:.3g} h, at these lengths",
+        highlight=False,
+        soft_wrap=True,
+    )
