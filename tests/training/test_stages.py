@@ -94,6 +94,13 @@ def test_the_stages_are_listed_with_their_state(tmp_path: Path) -> None:
     assert "family-and-report  to do  all others" in CliRunner().invoke(train, arguments).stdout
 
 
+def test_a_trial_run_chooses_its_stages_itself(tmp_path: Path) -> None:
+    arguments = [str(write_recipe(tmp_path, mini_recipe())), "--out", str(tmp_path / "out"), "--smoke"]
+    result = CliRunner().invoke(train, [*arguments, "--tier", "alpha-0"])
+    assert result.exit_code == 1
+    assert "--smoke chooses its stages itself; leave out --only, --from and --tier" in result.output
+
+
 @pytest.mark.parametrize(
     ("set_to", "seen"),
     [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import LaunchError, TrainingError
 from alphatier_training.evaluation.cli import evaluate
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def train(
         selection = Selection(only, start, tier, not skip_evaluation)
         if list_stages or dry_run:
             _say(plan, out, selection, jobs, as_json=as_json, checked=dry_run)
+        elif smoke and not selection.is_whole():
+            raise LaunchError("--smoke chooses its stages itself; leave out --only, --from and --tier")
         elif smoke:
             _try(plan, out, jobs, console, as_json=as_json)
         else:
@@ -93,15 +95,16 @@ def _run(
     from alphatier_training.run.machine import this_machine
     from alphatier_training.run.pipeline import train_family
     from alphatier_training.run.preflight import check
-    from alphatier_training.run.stages import chosen_stages
+    from alphatier_training.run.stages import check_needs, chosen_stages
     from alphatier_training.run.watchers import log_to_wandb
 
     if wandb:
         log_to_wandb()
     folder, machine = RunFolder(out), this_machine(plan.compute.device)
     folder.check(plan)
-    left = [stage for stage in chosen_stages(plan, selection) if not folder.is_done(stage)]
-    if left:
+    chosen = chosen_stages(plan, selection)
+    check_needs(plan, chosen, folder.is_done)
+    if left := [stage for stage in chosen if not folder.is_done(stage)]:
         check(plan, out, machine, left, jobs)
     missing = train_family(plan, out, machine, console, selection, jobs)
     if missing:

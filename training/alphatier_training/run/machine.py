@@ -16,6 +16,10 @@ class Machine:
     """As CUDA_VISIBLE_DEVICES names them: numbers, UUIDs or MIG ids. None: stages run on the CPU."""
     cores: int = 1
 
+    def threads(self) -> int:
+        """For each process: a GPU's share of the cores, as DeepSpeed updates offloaded weights there; 1 on a CPU."""
+        return max(1, self.cores // len(self.gpus)) if self.gpus else 1
+
 
 def this_machine(device: str, environment: Mapping[str, str] = os.environ) -> Machine:
     """What this process may use.

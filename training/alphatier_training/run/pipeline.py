@@ -5,6 +5,7 @@ What: order, resumption, one lock a stage. What not: no torch in this process; s
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -69,32 +70,45 @@ def train_family(
         with Display([*chosen, *({FINAL} - set(chosen))], console) as display:
             for stage in filter(folder.is_done, chosen):
                 display.already_done(stage)
-            _work(recipe, folder, shared, places, display, jobs, FOREVER)
-            _work(recipe, folder, [stage for stage in chosen if stage not in shared], places, display, jobs, PATIENCE)
+            work = _Work(recipe, folder, places, display, jobs, machine.threads())
+            work.run(shared, FOREVER)
+            work.run([stage for stage in chosen if stage not in shared], PATIENCE)
             if FINAL in chosen or selection.tier:
                 _finish(recipe, folder, display, measured=selection.evaluate)
     return _left(recipe, folder, measured=selection.evaluate)
 
 
-def _work(
-    recipe: Recipe,
-    folder: RunFolder,
-    stages: Sequence[str],
-    places: Sequence[str],
-    display: Display,
-    jobs: int | None,
-    patience: float,
-) -> None:
-    """Run the stages that are not done, but for the last, and hold their locks meanwhile."""
+@dataclass(frozen=True)
+class _Work:
+    """What all stages of a command are run with."""
 
-    def left() -> list[str]:
-        return [stage for stage in stages if stage != FINAL and not folder.is_done(stage)]
+    recipe: Recipe
+    folder: RunFolder
+    places: Sequence[str]
+    display: Display
+    jobs: int | None
+    threads: int
 
-    def waiting(stage: str) -> None:
-        display(Report(stage, 0, 0, note="another run works on it: waiting"))
+    def run(self, stages: Sequence[str], patience: float) -> None:
+        """Run those that are not done, but for the last, and hold their locks meanwhile."""
+        with self.folder.locked(self._left(stages), patience, self._waiting) as locks:
+            units = units_of(self.recipe, self._left(stages), self.places)
+            run_units(
+                self.recipe,
+                self.folder,
+                units,
+                self.places,
+                self.display,
+                jobs=self.jobs,
+                threads=self.threads,
+                locks=locks,
+            )
 
-    with folder.locked(left(), patience, waiting) as locks:
-        run_units(recipe, folder, units_of(recipe, left(), places), places, display, jobs=jobs, locks=locks)
+    def _left(self, stages: Sequence[str]) -> list[str]:
+        return [stage for stage in stages if stage != FINAL and not self.folder.is_done(stage)]
+
+    def _waiting(self, stage: str) -> None:
+        self.display(Report(stage, 0, 0, note="another run works on it: waiting"))
 
 
 def _left(recipe: Recipe, folder: RunFolder, *, measured: bool) -> list[str]:

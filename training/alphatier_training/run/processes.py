@@ -37,6 +37,7 @@ class Worker:
         report: Reporter,
         *,
         gpus: Sequence[str] = (),
+        threads: int = 1,
         locks: Sequence[int] = (),
     ) -> None:
         """Start it.
@@ -46,6 +47,7 @@ class Worker:
             stages: What it runs, in order.
             report: Told how far they are.
             gpus: The only GPUs that it sees; none for a CPU.
+            threads: Unless a stage says otherwise.
             locks: Descriptors of locks, which it holds too.
         """
         self.stages = stages
@@ -66,7 +68,7 @@ class Worker:
                 stderr=subprocess.STDOUT,
                 pass_fds=tuple(locks),
                 start_new_session=True,
-                env=_environment(self._pipes / "reports", gpus),
+                env=_environment(self._pipes / "reports", gpus, threads),
             )
 
     def finish(self) -> None:
@@ -139,12 +141,13 @@ def signals_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _environment(reports: Path, gpus: Sequence[str]) -> dict[str, str]:
-    """One thread a process unless a stage says otherwise, and the same hashes every time."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+def _environment(reports: Path, gpus: Sequence[str], threads: int) -> dict[str, str]:
+    """As many threads as told, its GPUs alone, and the same hashes every time."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    counts = dict.fromkeys(names, str(threads))
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     seen = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
-    return os.environ | threads | quiet | seen | {"PYTHONHASHSEED": "0", REPORTS: str(reports)}
+    return os.environ | counts | quiet | seen | {"PYTHONHASHSEED": "0", REPORTS: str(reports)}
 
 
 def _named_pipe(path: Path) -> tuple[int, int]:

@@ -65,6 +65,7 @@ def run_units(
     report: Reporter,
     *,
     jobs: int | None = None,
+    threads: int = 1,
     locks: Sequence[int] = (),
 ) -> None:
     """Run all units, as many at once as there are places; whatever happens, no process is left when this ends.
@@ -76,6 +77,7 @@ def run_units(
         places: As of `places_of`.
         report: Told how far the stages are.
         jobs: Processes at once, at most.
+        threads: Of each process.
         locks: The locks of the stages, which the processes hold too.
 
     Raises:
@@ -89,7 +91,7 @@ def run_units(
                 taken, free = free[: unit.places], free[unit.places :]
                 with signals_held():
                     gpus = [place for place in taken if place]
-                    running[Worker(folder, unit.stages, report, gpus=gpus, locks=locks)] = taken
+                    running[Worker(folder, unit.stages, report, gpus=gpus, threads=threads, locks=locks)] = taken
             if not running:
                 raise LaunchError(f"{waiting[0].stages[0]} cannot be started: what it needs is not done any more")
             ended = first_ended(list(running))
