@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -95,12 +96,14 @@ def package(folder: Path, name: str, version: str, *wants: str) -> None:
 def test_packages_that_do_not_fit_each_other_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package(tmp_path / "site", "vllm", "0.40.0", "transformers<5.18", "torch>=2", "triton; extra == 'fast'")
     package(tmp_path / "site", "transformers", "5.19.0", "torch>=2.4")
+    package(tmp_path / "site", "trl", "2.0.0", "accelerate")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     recipe = recipe_over(compute={"device": "auto", "generation": {"engine": "vllm_colocate"}})
     found = [fault for fault in faults(tmp_path, recipe) if fault.startswith("packages")]
     assert "vllm 0.40.0 does not fit TRL 1.16, which wants vllm<0.32,>=0.22: pip install" in found[0]
-    assert "transformers 5.19.0 does not fit vllm 0.40.0, which wants transformers<5.18: pip install" in found[1]
-    assert len(found) == 2
+    assert re.search(r"trl 2\.0\.0 does not fit alphatier .*, which wants trl<1.17,>=1.16: pip install", found[1])
+    assert "transformers 5.19.0 does not fit vllm 0.40.0, which wants transformers<5.18: pip install" in found[2]
+    assert len(found) == 3
 
 
 SHAPES = {"model.embed_tokens.weight": (100, 10), "layer.q_proj.weight": (20, 10), "norm.weight": (10,)}

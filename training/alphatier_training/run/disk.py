@@ -87,7 +87,7 @@ def shapes_of(recipe: Recipe, folder: RunFolder) -> Shapes | None:
         return None
     if (place := Path(recipe.base.model).expanduser()).is_dir():
         return _local(place)
-    return _remote(recipe.base.model, recipe.base.revision)
+    return _remote(recipe.base.model, recipe.base.revision) if recipe.base.is_on_hub() else None
 
 
 def _local(place: Path) -> Shapes:
