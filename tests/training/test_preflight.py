@@ -215,6 +215,7 @@ def faults_with_hub(folder: Path, recipe: dict[str, Any], endpoint: str) -> list
         ),
         ("lab/open", "v9", "base.revision: lab/open has no v9: take one of https://huggingface.co/lab/open/commits"),
         ("lab/gated", COMMIT, "lab/gated is gated: accept its terms at https://huggingface.co/lab/gated, and set"),
+        ("two words", COMMIT, "the hub cannot give two words (HFValidationError): check its spelling and"),
         ("lab/none", COMMIT, "the hub has no lab/none, or it is private: check the spelling, set HF_TOKEN, or"),
     ],
 )

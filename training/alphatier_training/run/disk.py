@@ -103,12 +103,12 @@ def _local(place: Path) -> Shapes:
 def _remote(model: str, revision: str | None) -> Shapes | None:
     """From the same headers on the hub, without fetching the weights."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import NotASafetensorsRepoError, SafetensorsParsingError
+    from huggingface_hub.errors import HFValidationError, NotASafetensorsRepoError, SafetensorsParsingError
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name whatever the version
 
     try:
         files = HfApi().get_safetensors_metadata(model, revision=revision).files_metadata.values()
-    except (NotASafetensorsRepoError, SafetensorsParsingError, httpx.HTTPError, OSError):
+    except (HFValidationError, NotASafetensorsRepoError, SafetensorsParsingError, httpx.HTTPError, OSError):
         return None  # whether the hub can give the model at all is checked apart
     return {name: tuple(tensor.shape) for file in files for name, tensor in file.tensors.items()}
 

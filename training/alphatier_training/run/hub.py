@@ -39,7 +39,7 @@ def hub_faults(recipe: Recipe, folder: RunFolder, *, away: bool) -> Iterator[str
     if not isinstance(base, PretrainedBase) or folder.is_done(BASE_TIER) or not base.is_on_hub():
         return
     newest = None
-    if not away and (base.revision is None or not _is_cached(base)):
+    if not away:
         try:
             newest = _commit(base)
         except _Refused as refused:
@@ -55,7 +55,7 @@ class _Refused(Exception):
 
 def _commit(base: PretrainedBase) -> str | None:
     """The commit that the revision is, of a base whose files we may read."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -66,6 +66,10 @@ def _commit(base: PretrainedBase) -> str | None:
 
     api, page = HfApi(), f"https://huggingface.co/{base.model}"
     try:
+        if base.revision and isinstance(
+            try_to_load_from_cache(base.model, "config.json", revision=base.revision), str
+        ):
+            return base.revision
         found = api.model_info(base.model, revision=base.revision, timeout=SECONDS)
         api.auth_check(base.model)
     except GatedRepoError as error:
@@ -77,12 +81,6 @@ def _commit(base: PretrainedBase) -> str | None:
         remedy = "check the spelling, set HF_TOKEN, or give a folder"
         raise _Refused(f"base.model: the hub has no {base.model}, or it is private: {remedy}") from error
     except (httpx.HTTPError, HFValidationError, OSError) as error:
-        remedy = "check the connection, or download it and give its folder"
+        remedy = "check its spelling and the connection, or download it and give its folder"
         raise _Refused(f"base.model: the hub cannot give {base.model} ({type(error).__name__}): {remedy}") from error
     return found.sha
-
-
-def _is_cached(base: PretrainedBase) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(base.model, "config.json", revision=base.revision), str)
