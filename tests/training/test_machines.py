@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from alphatier_models import directory_sha256, find_problems, load_family, save_family
+from alphatier_training.errors import StageError
 from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.machine import Machine
 from alphatier_training.run.pipeline import train_family
 from alphatier_training.run.stages import Selection
@@ -47,6 +49,20 @@ def test_each_tier_has_gpus_of_its_own_and_a_family_gets_its_figures_later(tmp_p
     assert family.default_tier == "alpha-0.4"
     assert find_problems(out) == []
     assert (out / "report" / "report.html").is_file()
+
+
+def test_a_tier_that_fails_does_not_take_the_one_beside_it_along(tmp_path: Path) -> None:
+    recipe = parse_recipe(small_recipe() | {"compute": {"device": "auto"}}, "test")
+    said, folder, machine = io.StringIO(), RunFolder(tmp_path / "out"), Machine(("5", "7"), 2)
+    folder.checkpoints("alpha-0").parent.mkdir(parents=True)
+    folder.checkpoints("alpha-0").write_text("a file where a folder is to be")
+    with pytest.raises(StageError, match=r"alpha-0: the process ended with status 1"):
+        train_family(
+            recipe, folder.root, machine, Console(file=said), Selection(only=("base", "alpha-0", "alpha-0.4"))
+        )
+    assert folder.is_done("alpha-0.4")
+    assert not folder.is_done("alpha-0")
+    assert "What runs beside it goes on to its end; nothing else is started." in said.getvalue()
 
 
 def test_machines_that_each_run_a_tier_make_the_family_of_one_that_runs_all(trained: Path, tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ samples, or everything where it is the only one, as importing the trainer costs 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from alphatier_training.errors import LaunchError
+from alphatier_training.errors import LaunchError, StageError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.launch import is_shared
 from alphatier_training.run.machine import Machine
 from alphatier_training.run.processes import Worker, first_ended, signals_held
-from alphatier_training.run.reporting import Reporter
+from alphatier_training.run.reporting import Report, Reporter
 from alphatier_training.run.stages import PROBLEMS, SAMPLES, needs
 
 
@@ -81,25 +81,37 @@ def run_units(
         locks: The locks of the stages, which the processes hold too.
 
     Raises:
-        StageError: one of them failed; the others have been stopped.
+        StageError: one of them failed; those beside it have ended, and no other was started.
     """
     waiting, running, free = list(units), dict[Worker, list[str]](), list(places)
+    failure: StageError | None = None
     try:
-        while waiting or running:
-            while unit := _startable(recipe, waiting, folder.is_done, len(free) if len(running) != jobs else 0):
+        while running or (waiting and failure is None):
+            room = len(free) if len(running) != jobs and failure is None else 0
+            if unit := _startable(recipe, waiting, folder.is_done, room):
                 waiting.remove(unit)
                 taken, free = free[: unit.places], free[unit.places :]
                 with signals_held():
                     gpus = [place for place in taken if place]
-                    running[Worker(folder, unit.stages, report, gpus=gpus, threads=threads, locks=locks)] = taken
+                    worker = Worker(folder, unit.stages, report, gpus=gpus, threads=threads, locks=locks)
+                    running[worker] = taken
+                continue
             if not running:
                 raise LaunchError(f"{waiting[0].stages[0]} cannot be started: what it needs is not done any more")
             ended = first_ended(list(running))
             free = sorted([*free, *running.pop(ended)], key=list(places).index)  # neighbours stay together
-            ended.finish()
+            try:
+                ended.finish()
+            except StageError as error:
+                failure = failure or error
+                if running:
+                    note = f"{error}\nWhat runs beside it goes on to its end; nothing else is started."
+                    report(Report(ended.stages[0], 0, 0, note=note, warning=True))
     finally:
         for worker in running:
             worker.stop()
+    if failure is not None:
+        raise failure
 
 
 def _startable(recipe: Recipe, waiting: Sequence[Unit], done: Callable[[str], bool], free: int) -> Unit | None:
