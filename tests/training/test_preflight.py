@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from alphatier_training.base.reference import BaseReference, save_reference
 from alphatier_training.cli import train
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.disk import disk_plan
@@ -62,6 +63,33 @@ def test_every_fault_is_told_at_once_and_nothing_is_begun(tmp_path: Path) -> Non
     ):
         assert said in text
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_begins_all_the_same_when_it_is_told_to(tmp_path: Path) -> None:
+    recipe = recipe_over()
+    recipe["compute"] = {"device": "auto", "strategy": "zero2"}
+    options = ["--skip-preflight", "--only", "base"]
+    with start_training(write_recipe(tmp_path, recipe), tmp_path / "out", options=options) as process:
+        printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed
+    assert (tmp_path / "out" / "base" / "config.json").is_file()
+
+
+def test_a_base_that_another_machine_fetched_is_looked_for_in_the_cache_of_this_one(tmp_path: Path) -> None:
+    here = tmp_path / "hub" / "models--lab--open" / "snapshots" / COMMIT
+    here.mkdir(parents=True)
+    (here / "config.json").write_text("{}")
+    save_reference(RunFolder(tmp_path), BaseReference("lab/open", COMMIT, "/another/machine"))
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from alphatier_training.base.reference import load_reference\n"
+        "from alphatier_training.run.folder import RunFolder\n"
+        "print(load_reference(RunFolder(Path(sys.argv[1]))).path)"
+    )
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert done.stdout.strip() == str(here)
 
 
 def test_a_column_that_is_not_there_is_named_before_the_training(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ __all__ = ["evaluate", "train"]
 @click.option("--skip-evaluation", is_flag=True, help="Take no samples: a family without figures.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once. [as many as GPUs allow; on a CPU cores]")
 @click.option("--wandb", is_flag=True, help="Log to Weights & Biases too; its own variables say where.")
+@click.option("--skip-preflight", is_flag=True, help="Begin without looking at what is in the way.")
 @click.option("--list-stages", is_flag=True, help="Only list the stages, and which are done.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be run, and what is in its way.")
 @click.option("--smoke", is_flag=True, help="Only try it: two rollouts, and what the run takes at that pace.")
@@ -43,6 +44,7 @@ def train(
     skip_evaluation: bool,
     jobs: int | None,
     wandb: bool,
+    skip_preflight: bool,
     list_stages: bool,
     dry_run: bool,
     smoke: bool,
@@ -79,7 +81,7 @@ def train(
         elif smoke:
             _try(plan, out, jobs, console, as_json=as_json)
         else:
-            _run(plan, out, selection, jobs, console, wandb=wandb)
+            _run(plan, out, selection, jobs, console, wandb=wandb, checked=not skip_preflight)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -88,7 +90,14 @@ def train(
 
 
 def _run(
-    plan: "Recipe", out: Path, selection: "Selection", jobs: int | None, console: "Console", *, wandb: bool
+    plan: "Recipe",
+    out: Path,
+    selection: "Selection",
+    jobs: int | None,
+    console: "Console",
+    *,
+    wandb: bool,
+    checked: bool,
 ) -> None:
     """Check, train, and say what there is now."""
     from alphatier_training.run.folder import RunFolder
@@ -104,8 +113,10 @@ def _run(
     folder.check(plan)
     chosen = chosen_stages(plan, selection)
     check_needs(plan, chosen, folder.is_done)
-    if left := [stage for stage in chosen if not folder.is_done(stage)]:
-        check(plan, out, machine, left, jobs)
+    left = [stage for stage in chosen if not folder.is_done(stage)]
+    if left and checked:
+        with console.status("Looking at what is in the way …"):
+            check(plan, out, machine, left, jobs)
     missing = train_family(plan, out, machine, console, selection, jobs)
     if missing:
         click.echo(f"In {out}. Not done yet, for a family: {', '.join(missing)}.")
@@ -131,7 +142,8 @@ def _try(plan: "Recipe", out: Path, jobs: int | None, console: "Console", *, as_
     from alphatier_training.run.stages import all_stages
 
     machine = this_machine(plan.compute.device)
-    check(plan, out, machine, all_stages(plan), jobs)
+    with console.status("Looking at what is in the way …"):
+        check(plan, out, machine, all_stages(plan), jobs)
     pace = smoke(plan, out, machine, console, jobs)
     click.echo(json.dumps(asdict(pace), indent=1)) if as_json else show(plan, pace, Console())
 

@@ -1,7 +1,7 @@
 """Where the base of a run is, and what family.json calls it: written by the stage `base`, read by all later ones."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alphatier_models import Base, directory_sha256, text_sha256
@@ -44,7 +44,8 @@ def save_reference(folder: RunFolder, reference: BaseReference) -> None:
 def load_reference(folder: RunFolder) -> BaseReference:
     """The base of a run whose stage `base` is done."""
     if _file(folder).is_file():
-        return BaseReference(**json.loads(_file(folder).read_text(encoding="utf-8")))
+        found = BaseReference(**json.loads(_file(folder).read_text(encoding="utf-8")))
+        return found if Path(found.path).is_dir() else _fetched_here(found)
     return BaseReference(folder.base.name, None, str(folder.base))
 
 
@@ -54,6 +55,13 @@ def weights_of(recipe: Recipe, folder: RunFolder, tier: str) -> tuple[Path, Path
     if tier == BASE_TIER:
         return base, None
     return (base, folder.tier(tier)) if recipe.rl.lora else (folder.tier(tier), None)
+
+
+def _fetched_here(there: BaseReference) -> BaseReference:
+    """A base that another machine fetched, in the hub's cache of this one."""
+    from alphatier_training.base.pretrained import snapshot
+
+    return replace(there, path=str(snapshot(there.model, there.revision)))
 
 
 def _file(folder: RunFolder) -> Path:

@@ -30,7 +30,7 @@ from alphatier_training.run.scheduling import places_of
 SECONDS = 10.0
 """How long the hub or an engine may take for an answer."""
 
-USED = 0.1
+USED = 0.25
 """The share of a GPU's memory that may be in use already."""
 
 NO_HUB = (
