@@ -70,7 +70,7 @@ class Display:
         elif now - self._said.get(report.stage, -LINE_SECONDS) >= LINE_SECONDS:
             if report.total:
                 self._said[report.stage] = now
-            steps = f"{report.done} of {report.total} {report.unit}, " if report.total else ""
+            steps = f"{report.done} of {report.total} {report.unit}, " if report.unit else ""
             self._console.print(f"{report.stage}: {steps}{report.note}")
 
 

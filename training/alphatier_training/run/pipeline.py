@@ -133,7 +133,7 @@ def _finish(recipe: Recipe, folder: RunFolder, display: Display, *, measured: bo
         display(Report(FINAL, 0, 2, "steps", "reading samples" if measured else "without figures"))
         family = write_family(recipe, folder, measured=measured)
         if measured:
-            display(Report(FINAL, 1, 2))
+            display(Report(FINAL, 1, 2, "steps", "writing the report"))
             write_report(family, recipe, folder)
             folder.mark_done(FINAL, time.monotonic() - started)
         display(Report(FINAL, 2, 2, finished=True))
