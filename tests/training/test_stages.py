@@ -13,7 +13,7 @@ from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.machine import Machine, this_machine
-from alphatier_training.run.scheduling import Unit, places_of, units_of
+from alphatier_training.run.scheduling import Room, Unit, room_of, units_of
 from alphatier_training.run.stages import Selection, all_stages, check_needs, chosen_stages, needs
 from support.mini_training import mini_recipe, write_recipe
 
@@ -129,9 +129,9 @@ def test_the_gpus_are_those_of_the_driver_where_none_are_chosen(
 
 def test_a_tier_takes_as_many_gpus_as_it_has_processes_and_everything_else_one() -> None:
     recipe, machine = recipe_with(device="auto", processes=2), Machine(("0", "1", "2", "3"), 8)
-    places = places_of(recipe, machine, None)
-    assert places == ["0", "1", "2", "3"]
-    assert units_of(recipe, all_stages(recipe), places) == [
+    room = room_of(recipe, machine)
+    assert (room.places, room.threads, room.tiers_at_once(recipe)) == (("0", "1", "2", "3"), 2, 2)
+    assert units_of(recipe, all_stages(recipe), room) == [
         Unit(("base",), 1),
         Unit(("alpha-0",), 2),
         Unit(("alpha-0.4",), 2),
@@ -141,22 +141,22 @@ def test_a_tier_takes_as_many_gpus_as_it_has_processes_and_everything_else_one()
 
 def test_more_processes_than_gpus_are_refused() -> None:
     with pytest.raises(LaunchError, match=r"a tier wants 4 GPUs, but 2 are visible \(0,1\)"):
-        places_of(recipe_with(device="auto", processes=4), Machine(("0", "1"), 8), None)
+        room_of(recipe_with(device="auto", processes=4), Machine(("0", "1"), 8))
 
 
 def test_a_server_has_one_trainer_at_a_time_and_its_gpus_to_itself() -> None:
     recipe = recipe_with(device="auto", processes=2, generation={"engine": "vllm_server"})
-    assert places_of(recipe, Machine(("0", "1", "2", "3"), 8), None) == ["0", "1"]
+    assert room_of(recipe, Machine(("0", "1", "2", "3"), 8)).places == ("0", "1")
 
 
 def test_on_a_cpu_a_process_takes_a_tier_and_its_samples(recipe: Recipe) -> None:
     stages, machine = all_stages(recipe), Machine((), 2)
-    assert places_of(recipe, machine, None) == ["", ""]
-    assert [unit.stages for unit in units_of(recipe, stages, ["", ""])] == [
+    assert room_of(recipe, machine) == Room(("", ""))
+    assert [unit.stages for unit in units_of(recipe, stages, Room(("", "")))] == [
         ("base",),
         ("alpha-0", "samples-alpha-0"),
         ("alpha-0.4", "samples-alpha-0.4"),
         ("samples-base",),
     ]
-    assert [unit.stages for unit in units_of(recipe, stages, places_of(recipe, machine, 1))] == [tuple(stages)]
-    assert places_of(recipe_with(device="auto"), machine, None) == [""]  # a real model is as large as it likes
+    assert [unit.stages for unit in units_of(recipe, stages, room_of(recipe, machine, 1))] == [tuple(stages)]
+    assert room_of(recipe_with(device="auto"), machine).places == ("",)  # a real model is as large as it likes

@@ -16,7 +16,7 @@ from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.launch import readable, server_command, worker_command
 from alphatier_training.run.machine import Machine
 from alphatier_training.run.preflight import preflight
-from alphatier_training.run.scheduling import places_of
+from alphatier_training.run.scheduling import room_of
 from alphatier_training.run.stages import FINAL, all_stages, needs
 
 
@@ -76,6 +76,6 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 def _places(recipe: Recipe, machine: Machine, jobs: int | None) -> list[str]:
     try:
-        return places_of(recipe, machine, jobs)
+        return list(room_of(recipe, machine, jobs).places)
     except LaunchError:
         return list(machine.gpus)

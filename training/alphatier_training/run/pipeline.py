@@ -5,7 +5,6 @@ What: order, resumption, one lock a stage. What not: no torch in this process; s
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +15,7 @@ from alphatier_training.run.display import Display
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.machine import Machine
 from alphatier_training.run.reporting import Report
-from alphatier_training.run.scheduling import places_of, run_units, units_of
+from alphatier_training.run.scheduling import Room, Schedule, room_of
 from alphatier_training.run.stages import (
     EVERYTHING,
     FINAL,
@@ -62,7 +61,7 @@ def train_family(
         StageError: a stage failed.
     """
     folder = RunFolder(out)
-    chosen, places = chosen_stages(recipe, selection), places_of(recipe, machine, jobs)
+    chosen, room = chosen_stages(recipe, selection), room_of(recipe, machine, jobs)
     shared = [stage for stage in chosen if stage in shared_stages(recipe)] if selection.tier else []
     check_needs(recipe, chosen, folder.is_done)
     with clear_storage_errors(out):
@@ -70,45 +69,26 @@ def train_family(
         with Display([*chosen, *({FINAL} - set(chosen))], console) as display:
             for stage in filter(folder.is_done, chosen):
                 display.already_done(stage)
-            work = _Work(recipe, folder, places, display, jobs, machine.threads())
-            work.run(shared, FOREVER)
-            work.run([stage for stage in chosen if stage not in shared], PATIENCE)
+            for stages, patience in ((shared, FOREVER), ([one for one in chosen if one not in shared], PATIENCE)):
+                _run(recipe, folder, stages, room, display, patience)
             if FINAL in chosen or selection.tier:
                 _finish(recipe, folder, display, measured=selection.evaluate)
     return _left(recipe, folder, measured=selection.evaluate)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What all stages of a command are run with."""
+def _run(
+    recipe: Recipe, folder: RunFolder, stages: Sequence[str], room: Room, display: Display, patience: float
+) -> None:
+    """Run the stages that are not done, but for the last, and hold their locks meanwhile."""
 
-    recipe: Recipe
-    folder: RunFolder
-    places: Sequence[str]
-    display: Display
-    jobs: int | None
-    threads: int
+    def left() -> list[str]:
+        return [stage for stage in stages if stage != FINAL and not folder.is_done(stage)]
 
-    def run(self, stages: Sequence[str], patience: float) -> None:
-        """Run those that are not done, but for the last, and hold their locks meanwhile."""
-        with self.folder.locked(self._left(stages), patience, self._waiting) as locks:
-            units = units_of(self.recipe, self._left(stages), self.places)
-            run_units(
-                self.recipe,
-                self.folder,
-                units,
-                self.places,
-                self.display,
-                jobs=self.jobs,
-                threads=self.threads,
-                locks=locks,
-            )
+    def waiting(stage: str) -> None:
+        display(Report(stage, 0, 0, note="another run works on it: waiting"))
 
-    def _left(self, stages: Sequence[str]) -> list[str]:
-        return [stage for stage in stages if stage != FINAL and not self.folder.is_done(stage)]
-
-    def _waiting(self, stage: str) -> None:
-        self.display(Report(stage, 0, 0, note="another run works on it: waiting"))
+    with folder.locked(left(), patience, waiting) as locks:
+        Schedule(recipe, folder, left(), room, display, locks).run()
 
 
 def _left(recipe: Recipe, folder: RunFolder, *, measured: bool) -> list[str]:

@@ -25,13 +25,16 @@ from alphatier_training.run.hub import hub_answers, hub_faults
 from alphatier_training.run.launch import is_shared, server_command
 from alphatier_training.run.machine import Machine
 from alphatier_training.run.packages import TRL_VLLM, package_faults
-from alphatier_training.run.scheduling import places_of
+from alphatier_training.run.scheduling import Room, room_of
 
 SECONDS = 10.0
 """How long the hub or an engine may take for an answer."""
 
 USED = 0.25
 """The share of a GPU's memory that may be in use already."""
+
+ON_ANYTHING = ("in_process", "replicate")
+"""Rollouts and strategy that a CPU does too."""
 
 NO_HUB = (
     "hub: it cannot be reached: check the connection, or set HF_HUB_OFFLINE=1 to take what its cache holds, or give "
@@ -61,9 +64,9 @@ def preflight(
     folder, tiers = RunFolder(out), [stage for stage in stages if is_shared([stage])]
     away = _is_on_hub(recipe, folder) and not hub_answers()
     shapes = shapes_of(recipe, folder) if tiers and not away else None
-    at_once = max(1, _places(recipe, machine, jobs) // recipe.compute.processes)
-    disk = disk_plan(recipe, folder, shapes, tiers, min(at_once, jobs or at_once)) if shapes else None
-    faults = [*_gpu_faults(recipe, machine, jobs), *package_faults(recipe)]
+    room, faults = _room(recipe, machine, jobs)
+    disk = disk_plan(recipe, folder, shapes, tiers, room.tiers_at_once(recipe) if room else 1) if shapes else None
+    faults += [*(_torch_faults(room.places) if room and room.on_gpus() else []), *package_faults(recipe)]
     faults += [*([NO_HUB] if away else []), *hub_faults(recipe, folder, away=away)]
     faults += [*_data_faults(recipe, away=away), *(_engine_faults(recipe, out) if tiers else [])]
     return Findings((*faults, *(disk_faults(disk, out) if disk else [])), disk)
@@ -76,35 +79,21 @@ def check(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str], jo
         raise PreflightError(f"{recipe.name} cannot run here, and nothing was begun:\n{listing}")
 
 
-def _places(recipe: Recipe, machine: Machine, jobs: int | None) -> int:
-    try:
-        return len(places_of(recipe, machine, jobs))
-    except LaunchError:
-        return 0
-
-
-def _gpu_faults(recipe: Recipe, machine: Machine, jobs: int | None) -> Iterator[str]:
-    """Too few GPUs for the recipe; some that torch cannot use, or that are in use."""
+def _room(recipe: Recipe, machine: Machine, jobs: int | None) -> tuple[Room | None, list[str]]:
+    """Where processes run; a line where the recipe needs more."""
     compute = recipe.compute
-    if compute.device == "cpu":
-        return
-    if not machine.gpus:
-        if compute.generation.engine != "in_process" or compute.strategy != "replicate":
-            wanted = f"strategy {compute.strategy}, rollouts {compute.generation.engine}"
-            yield (
-                f"compute.device: no GPU is visible, and the recipe needs one ({wanted}): see `nvidia-smi`, and "
-                "CUDA_VISIBLE_DEVICES"
-            )
-        return
+    if compute.device == "auto" and not machine.gpus and (compute.generation.engine, compute.strategy) != ON_ANYTHING:
+        wanted = f"strategy {compute.strategy}, rollouts {compute.generation.engine}"
+        fault = f"compute.device: no GPU is visible, and the recipe needs one ({wanted}): see `nvidia-smi`, and "
+        return None, [f"{fault}CUDA_VISIBLE_DEVICES"]
     try:
-        places = places_of(recipe, machine, jobs)
+        return room_of(recipe, machine, jobs), []
     except LaunchError as error:
-        yield str(error)
-        return
-    yield from _torch_faults(places)
+        return None, [str(error)]
 
 
-def _torch_faults(places: list[str]) -> Iterator[str]:
+def _torch_faults(places: Sequence[str]) -> Iterator[str]:
+    """GPUs that torch cannot use, or that are in use."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(places)}
     done = subprocess.run(
         [sys.executable, "-c", _PROBE], capture_output=True, text=True, env=environment, check=False

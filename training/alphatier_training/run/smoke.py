@@ -24,7 +24,7 @@ from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.machine import Machine
 from alphatier_training.run.pipeline import train_family
 from alphatier_training.run.processes import Worker
-from alphatier_training.run.scheduling import places_of
+from alphatier_training.run.scheduling import Room, room_of
 from alphatier_training.run.stages import SAMPLES, Selection, shared_stages
 
 ROLLOUTS = 2
@@ -65,9 +65,9 @@ def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console, jobs: i
     shutil.rmtree(place, ignore_errors=True)
     folder, tier = RunFolder(place), tier_name(small.tiers.alphas[0])
     train_family(small, place, machine, console, Selection(only=tuple(shared_stages(small))), jobs)
-    size = _until_checkpoint(small, folder, tier, places_of(small, machine, jobs), console)
+    size = _until_checkpoint(small, folder, tier, room_of(small, machine, jobs), console)
     train_family(small, place, machine, console, Selection(tier=tier), jobs)
-    pace = _pace(recipe, folder, tier, size, places_of(recipe, machine, jobs), jobs)
+    pace = _pace(recipe, folder, tier, size, room_of(recipe, machine, jobs).tiers_at_once(recipe))
     shutil.rmtree(place, ignore_errors=True)
     return pace
 
@@ -87,11 +87,11 @@ def smoke_recipe(recipe: Recipe) -> Recipe:
     return parse_recipe(document, f"--smoke of {recipe.name}")
 
 
-def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, places: list[str], console: Console) -> int:
+def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, room: Room, console: Console) -> int:
     """Train the tier and stop it once there is a whole checkpoint, whose bytes are given."""
-    gpus = [place for place in places[: recipe.compute.processes] if place]
+    gpus = room.places[: recipe.compute.processes] if room.on_gpus() else ()
     with folder.locked([tier]) as locks, Display([tier], console) as display:
-        worker = Worker(folder, [tier], display, gpus=gpus, locks=locks)
+        worker = Worker(folder, [tier], display, gpus=gpus, threads=room.threads, locks=locks)
         try:
             while not (whole := sorted(folder.checkpoints(tier).glob("*/complete.json"))):
                 try:
@@ -105,12 +105,10 @@ def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, places: list
             worker.stop()
 
 
-def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, places: list[str], jobs: int | None) -> Pace:
+def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once: int) -> Pace:
     last: dict[str, Any] = json.loads(folder.curve(tier).read_text(encoding="utf-8"))[-1]
     trained, sampled = folder.took(tier), folder.took(SAMPLES + tier)
     seconds = last["step_time"] * recipe.rl.updates_per_rollout
-    tiers, fit = len(recipe.tiers.alphas), max(1, len(places) // recipe.compute.processes)
-    at_once = min(tiers, fit, jobs or fit)
     hours = recipe.rl.steps * seconds / 3600
     return Pace(
         tier=tier,
@@ -124,7 +122,7 @@ def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, places:
         sampling_seconds=sampled["seconds"],
         tiers_at_once=at_once,
         hours_a_tier=round(hours, 4),
-        hours=round(hours * math.ceil(tiers / at_once), 4),
+        hours=round(hours * math.ceil(len(recipe.tiers.alphas) / at_once), 4),
     )
 
 
