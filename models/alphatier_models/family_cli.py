@@ -1,7 +1,8 @@
-"""`alphatier family`: show, check and blend."""
+"""`alphatier family`: show and check; the other commands are found here and live in modules of their own."""
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -14,23 +15,33 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 _path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 
-class _Family(click.Group):
-    """The group; `blend` has a module of its own, imported when it is asked for."""
+_MODULES = {
+    "add": "making_cli",
+    "blend": "blend_cli",
+    "default": "editing_cli",
+    "efforts": "editing_cli",
+    "new": "making_cli",
+    "remove": "editing_cli",
+    "rename": "editing_cli",
+}
+"""Commands in modules of their own, imported when they are asked for."""
 
+
+class _Family(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "blend"])
+        return sorted([*super().list_commands(ctx), *_MODULES])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "blend":
-            from alphatier_models.blend_cli import blend
-
-            return blend
-        return super().get_command(ctx, cmd_name)
+        if cmd_name not in _MODULES:
+            return super().get_command(ctx, cmd_name)
+        command = getattr(import_module(f"alphatier_models.{_MODULES[cmd_name]}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
 
 
 @click.group(cls=_Family)
 def family() -> None:
-    """Show a family's tiers and measured figures, check its files, or make tiers between tiers."""
+    """Make a family of checkpoints or adapters, show and check it, change it, or make tiers between tiers."""
 
 
 @family.command()

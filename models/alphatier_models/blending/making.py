@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alphatier_models.blending.parts import Blend
 from alphatier_models.errors import BlendError
-from alphatier_models.files import FAMILY_FILE, base_folder, load_family, save_family
+from alphatier_models.files import FAMILY_FILE, base_folder, load_family, new_folder, save_family
 from alphatier_models.hashing import directory_sha256
 from alphatier_models.schema import Family, Tier
 
@@ -78,22 +78,6 @@ def copied_family(source: Path, target: Path) -> Iterator[Path]:
             shutil.copytree(source / name, temporary / name)
         save_family(family, temporary / FAMILY_FILE)
         yield temporary
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """An empty folder that becomes `target` when the block ends without an error, and is removed else."""
-    if target.exists():
-        raise BlendError(f"{target} exists already and is not overwritten. Give another name, or remove it.")
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _write_weights(
