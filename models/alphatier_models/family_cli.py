@@ -15,6 +15,7 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON,
 _path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 
+_NOT_MEASURED = "not measured"
 _MODULES = {
     "add": "making_cli",
     "blend": "blend_cli",
@@ -46,15 +47,21 @@ def family() -> None:
 
 @family.command()
 @_path_argument
+@click.option("--fetch", is_flag=True, help="Fetch what is on the hub, and check it too.")
 @_json_option
-def check(path: Path, as_json: bool) -> None:
+def check(path: Path, fetch: bool, as_json: bool) -> None:
     """Check the family at PATH: its schema, names, efforts, files and checksums.
 
-    Prints every fault with its field and remedy; exit status 1 if there is any.
+    Prints every fault with its field and remedy; exit status 1 if there is any. With --fetch, models on the hub are
+    brought into its cache as a whole, compared with the hub's checksums, and held against the base.
 
     Example: alphatier family check models/tiny
     """
     problems = find_problems(path)
+    if fetch and not problems:
+        from alphatier_models.making import hub_problems
+
+        problems = list(hub_problems(load_family(path, checksums=False), family_file(path).parent))
     if as_json:
         click.echo(json.dumps({"ok": not problems, "problems": [vars(problem) for problem in problems]}, indent=2))
     elif problems:
@@ -97,7 +104,7 @@ def _print_table(family: Family) -> None:
     from rich.table import Table
 
     first = next((e for tier in family.tiers if (e := tier.evaluation()) is not None), None)
-    measured = f"{first.dataset}, {first.problems} problems a tier, 95 % intervals" if first else "not measured"
+    measured = f"{first.dataset}, {first.problems} problems a tier, 95 % intervals" if first else None
     table = Table(title=f"Family {family.name}", caption=measured)
     table.add_column("tier", no_wrap=True)
     for column in ("alpha", "accuracy %", "tokens", f"of {family.reference_tier}"):
@@ -117,8 +124,8 @@ def _row(family: Family, tier: Tier) -> list[str]:
     return [
         tier.name,
         _alpha(tier),
-        _interval(evaluation.accuracy, 100) if evaluation else "-",
-        _interval(evaluation.tokens, 1) if evaluation else "-",
+        _interval(evaluation.accuracy, 100) if evaluation else _NOT_MEASURED,
+        _interval(evaluation.tokens, 1) if evaluation else _NOT_MEASURED,
         f"{evaluation.tokens.mean / reference.tokens.mean:.0%}" if evaluation and reference else "-",
         ", ".join(efforts),
     ]

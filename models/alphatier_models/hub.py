@@ -4,6 +4,7 @@ That library is asked for only here, and imported when it is needed; it brings n
 HF_ENDPOINT, HF_TOKEN, HF_HOME, HF_HUB_OFFLINE (https://huggingface.co/docs/huggingface_hub/package_reference).
 """
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ def look_at(model: str, commit: str) -> Weights:
     return Weights(folder, {name: tuple(info.shape) for file in files for name, info in file.tensors.items()})
 
 
-def verify(model: str, commit: str) -> list[str]:
+def verify(model: str, commit: str | None) -> list[str]:
     """Fetch a model and compare each file with the hub's own checksum; those that differ. Raises HubError."""
     fetched(model, commit)
     with _asking(model, commit) as hub:
@@ -66,14 +67,15 @@ def upload(files: Mapping[str, Path], repository: str, *, private: bool) -> str:
 def _asking(model: str, revision: str | None) -> Iterator[Any]:
     """huggingface_hub, its errors as one line each."""
     try:
-        hub = import_module("huggingface_hub")
+        hub, errors = import_module("huggingface_hub"), import_module("huggingface_hub.errors")
     except ImportError as error:
         raise HubError(
             f"{model} is on the hub, and huggingface_hub is not installed. Install it: pip install 'alphatier[hub]'"
         ) from error
-    errors = hub.errors
+    for client in ("httpx", "httpx2"):
+        logging.getLogger(client).setLevel(logging.WARNING)
     if not sys.stderr.isatty():
-        hub.utils.disable_progress_bars()
+        import_module("huggingface_hub.utils").disable_progress_bars()
     try:
         yield hub
     except errors.GatedRepoError as error:
@@ -92,7 +94,7 @@ def _asking(model: str, revision: str | None) -> Iterator[Any]:
         ) from error
     except (errors.NotASafetensorsRepoError, errors.SafetensorsParsingError) as error:
         raise HubError(f"{model} has no sound safetensors files on the hub. Give a model that has them.") from error
-    except (errors.HTTPError, errors.HFValidationError, OSError) as error:
+    except (errors.HTTPError, ValueError, OSError, RuntimeError) as error:
         raise HubError(
             f"The hub did not serve {model} ({type(error).__name__}: {_first_line(error)}). Check the connection, "
             "HF_ENDPOINT and the disk, or use folders."

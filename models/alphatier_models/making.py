@@ -6,7 +6,7 @@ stay there, pinned to a commit. family.json is written last, so that what was st
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from alphatier_models import hub
-from alphatier_models.errors import EditError
+from alphatier_models.errors import EditError, FamilyProblem
 from alphatier_models.files import base_folder, change_family, checked, family_file, new_folder, save_family
 from alphatier_models.fit import check_fit
 from alphatier_models.hashing import directory_sha256
@@ -163,6 +163,39 @@ def base_weights(family: Family, folder: Path) -> Weights:
     if local is not None:
         return read_weights(local)
     return hub.look_at(family.base.model, family.base.revision or hub.commit_of(family.base.model, None))
+
+
+def hub_problems(family: Family, folder: Path) -> Iterator[FamilyProblem]:
+    """Fetch what the family in `folder` has on the hub, and say what is wrong with it."""
+    try:
+        if family.base.sha256 is None:
+            yield from _changed_on_disk("base.model", family.base.model, family.base.revision)
+        base = base_weights(family, folder)
+    except EditError as error:
+        yield _as_problem("base.model", error)
+        return
+    if family.base.chat_template_sha256 not in (None, base.template_sha256):
+        yield FamilyProblem("base.chat_template_sha256", "the base has another chat template", "Make the family anew")
+    for index, tier in enumerate(family.tiers):
+        if tier.hub is None:
+            continue
+        try:
+            yield from _changed_on_disk(f"tiers[{index}].hub", tier.hub, tier.revision)
+            weights = read_weights(hub.fetched(tier.hub, tier.revision))
+            check_fit(tier.name, weights, base, _base_id(family), accept_doubts=True)
+        except EditError as error:
+            yield _as_problem(f"tiers[{index}].hub", error)
+
+
+def _changed_on_disk(field: str, model: str, commit: str | None) -> Iterator[FamilyProblem]:
+    for name in hub.verify(model, commit):
+        problem = f"{name} of {model} in the cache is not what the hub has"
+        yield FamilyProblem(field, problem, "Remove the model from the cache (`hf cache rm`), and fetch it again")
+
+
+def _as_problem(field: str, error: EditError) -> FamilyProblem:
+    problem, _, remedy = str(error).partition(". ")
+    return FamilyProblem(field, problem, remedy.removesuffix("."))
 
 
 def check_all(base: Source, tiers: Mapping[str, Source], *, accept_doubts: bool) -> list[str]:

@@ -60,7 +60,7 @@ def _spent(answers: list[Answer]) -> int:
 
 def _measured(card: dict[str, Any]) -> str:
     if "accuracy" not in card:
-        return ""
+        return str(card.get("figures", ""))
     return f"measured:\n{card['accuracy']['mean']:.1%} right,\n{card['tokens']['mean']:.0f} tokens"
 
 

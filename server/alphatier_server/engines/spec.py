@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from alphatier_models import Family, Tier
+from alphatier_models import Family, HubError, Tier
 from alphatier_models.files import base_folder
+from alphatier_models.hub import fetched
 from alphatier_models.vocabulary import can_write_json
 from alphatier_server.engines.adapters import Adapter
 from alphatier_server.errors import EngineError
@@ -64,10 +65,32 @@ _can_write_json = cache(can_write_json)
 """Of a folder, looked at once: engines are shown again every few seconds."""
 
 
-def tier_folder(tier: Tier, folder: Path) -> Path:
-    """Where a tier's weights are."""
+def base_on_disk(family: Family, folder: Path) -> Path:
+    """The base's folder, fetched from the hub if it is there. Raises EngineError."""
+    local = base_folder(family, folder)
+    return local.resolve() if local is not None else _fetched(family.base.model, family.base.revision)
+
+
+def tier_on_disk(tier: Tier, folder: Path) -> Path:
+    """Where a tier's own weights are, fetched from the hub if they are there. Raises EngineError."""
+    if tier.hub is not None:
+        return _fetched(tier.hub, tier.revision)
     assert tier.path is not None
     return (folder / tier.path).resolve()
+
+
+def adapter_of(family: Family, tier: Tier, folder: Path) -> Adapter:
+    """An adapter, on this machine; its rank is not looked up. Raises EngineError."""
+    assert tier.identity is not None
+    path = tier_on_disk(tier, folder)
+    return Adapter(f"{family.name}:{tier.name}", tier.identity, path, pinned=tier.hub is not None)
+
+
+def _fetched(model: str, revision: str | None) -> Path:
+    try:
+        return fetched(model, revision)
+    except HubError as error:
+        raise EngineError(str(error)) from error
 
 
 def read_json(file: Path) -> dict[str, object]:
