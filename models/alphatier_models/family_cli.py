@@ -8,17 +8,18 @@ from pathlib import Path
 import click
 
 from alphatier_models.errors import FamilyError, FamilyProblem
+from alphatier_models.figures import datasets, headings, row, settings
 from alphatier_models.files import family_file, find_problems, load_family
-from alphatier_models.schema import EFFORTS, Family, Interval, Tier
+from alphatier_models.schema import Family
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 _path_argument = click.argument("path", type=click.Path(path_type=Path))
 
 
-_NOT_MEASURED = "not measured"
 _MODULES = {
     "add": "making_cli",
     "blend": "blend_cli",
+    "card": "card_cli",
     "default": "editing_cli",
     "efforts": "editing_cli",
     "new": "making_cli",
@@ -103,39 +104,13 @@ def _print_table(family: Family) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    first = next((e for tier in family.tiers if (e := tier.evaluation()) is not None), None)
-    measured = f"{first.dataset}, {first.problems} problems a tier, 95 % intervals" if first else None
-    table = Table(title=f"Family {family.name}", caption=measured)
-    table.add_column("tier", no_wrap=True)
-    for column in ("alpha", "accuracy %", "tokens", f"of {family.reference_tier}"):
+    dataset = next(iter(datasets(family)), None)
+    table = Table(title=f"Family {family.name}", caption=settings(family, dataset) if dataset else None)
+    first, *figures, last = headings(family)
+    table.add_column(first, no_wrap=True)
+    for column in figures:
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("chosen by effort")
+    table.add_column(last)
     for tier in family.tiers:
-        table.add_row(*_row(family, tier))
+        table.add_row(*row(family, tier, dataset))
     Console().print(table)
-
-
-def _row(family: Family, tier: Tier) -> list[str]:
-    evaluation = tier.evaluation()
-    reference = family.tier(family.reference_tier).evaluation(evaluation.dataset) if evaluation else None
-    efforts: list[str] = [effort for effort in EFFORTS if family.efforts[effort] == tier.name]
-    if tier.name == family.default_tier:
-        efforts.append("(default)")
-    return [
-        tier.name,
-        _alpha(tier),
-        _interval(evaluation.accuracy, 100) if evaluation else _NOT_MEASURED,
-        _interval(evaluation.tokens, 1) if evaluation else _NOT_MEASURED,
-        f"{evaluation.tokens.mean / reference.tokens.mean:.0%}" if evaluation and reference else "-",
-        ", ".join(efforts),
-    ]
-
-
-def _alpha(tier: Tier) -> str:
-    if tier.alpha is None:
-        return "blend" if tier.blend else "-"
-    return f"{tier.alpha:g}"
-
-
-def _interval(interval: Interval, scale: float) -> str:
-    return f"{interval.mean * scale:.1f} ({interval.low * scale:.1f}-{interval.high * scale:.1f})"

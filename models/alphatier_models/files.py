@@ -58,10 +58,13 @@ def find_problems(path: str | Path) -> list[FamilyProblem]:
 
 def save_family(family: Family, path: str | Path) -> None:
     """Write family.json at `path` (the folder, or the file) atomically: readers see the old one or the new one."""
-    file = family_file(path)
+    write_text(family_file(path), family.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a file of a family atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = family.model_dump_json(indent=2, exclude_none=True) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".family-", suffix=".json")
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-", suffix=file.suffix)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)

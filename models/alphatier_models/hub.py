@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from alphatier_models.errors import EditError, HubError
+from alphatier_models.files import base_folder
+from alphatier_models.schema import Family, Tier
 from alphatier_models.weights import WANTED, Weights, layout_of, read_weights
 
 _SMALL = tuple(pattern for pattern in WANTED if pattern != "*.safetensors")
@@ -28,6 +30,19 @@ def fetched(model: str, commit: str | None, *, patterns: Sequence[str] = WANTED)
     """The folder of a model's files in the hub's cache, fetched if need be. Raises HubError."""
     with _asking(model, commit) as hub:
         return Path(hub.snapshot_download(model, revision=commit, allow_patterns=list(patterns)))
+
+
+def base_on_disk(family: Family, folder: Path) -> Path:
+    """The base of the family in `folder`, fetched if it is on the hub. Raises HubError."""
+    local = base_folder(family, folder)
+    return local.resolve() if local is not None else fetched(family.base.model, family.base.revision)
+
+
+def tier_on_disk(tier: Tier, folder: Path) -> Path | None:
+    """A tier's own weights, fetched if they are on the hub; None for the base. Raises HubError."""
+    if tier.hub is not None:
+        return fetched(tier.hub, tier.revision)
+    return (folder / tier.path).resolve() if tier.path is not None else None
 
 
 def look_at(model: str, commit: str) -> Weights:

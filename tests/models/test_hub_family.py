@@ -162,3 +162,22 @@ def test_transformers_gets_everything_as_folders(world: World) -> None:
     for name, weights in {"base": "model", "alpha-0": "adapter_model", "alpha-0.1": "model"}.items():
         assert (Path(models[name]) / f"{weights}.safetensors").is_file()
         assert "@" not in models[name]
+
+
+WEIGHTS = """
+import json, sys
+from pathlib import Path
+from alphatier_models import load_family
+from alphatier_training.evaluation.baselines import Row
+from alphatier_training.evaluation.measuring import weights_of
+family, out = load_family(sys.argv[1]), Path(sys.argv[1])
+print(json.dumps([[str(path or "") for path in weights_of(family, out, Row(t.name, t.name))] for t in family.tiers]))
+"""
+
+
+def test_evaluation_measures_the_tiers_own_weights(world: World) -> None:
+    world.new()
+    done = world.python("-c", WEIGHTS, world.out)
+    assert done.returncode == 0, done.stderr
+    names = [[path.rpartition("models--")[2].partition("/")[0] for path in pair] for pair in json.loads(done.stdout)]
+    assert names == [["lab--base", ""], ["lab--base", "lab--base-0"], ["lab--full", ""]]

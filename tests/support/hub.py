@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(body)
         model = f"{asked['organization']}/{asked['name']}"
         self.hub.commits.setdefault(model, {})
-        if asked.get("private"):
+        if asked.get("private") or asked.get("visibility") == "private":
             self.hub.private.add(model)
         self._json({"url": f"{self.hub.url}/{model}", "name": model, "id": model})
 

@@ -1,15 +1,15 @@
 """One engine to run, as planned: what `plan` writes and `managed` carries out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from alphatier_models import Family, HubError, Tier
+from alphatier_models import Family, HubError, Tier, hub
 from alphatier_models.files import base_folder
-from alphatier_models.hub import fetched
 from alphatier_models.vocabulary import can_write_json
 from alphatier_server.engines.adapters import Adapter
 from alphatier_server.errors import EngineError
@@ -67,16 +67,16 @@ _can_write_json = cache(can_write_json)
 
 def base_on_disk(family: Family, folder: Path) -> Path:
     """The base's folder, fetched from the hub if it is there. Raises EngineError."""
-    local = base_folder(family, folder)
-    return local.resolve() if local is not None else _fetched(family.base.model, family.base.revision)
+    with _told():
+        return hub.base_on_disk(family, folder)
 
 
 def tier_on_disk(tier: Tier, folder: Path) -> Path:
     """Where a tier's own weights are, fetched from the hub if they are there. Raises EngineError."""
-    if tier.hub is not None:
-        return _fetched(tier.hub, tier.revision)
-    assert tier.path is not None
-    return (folder / tier.path).resolve()
+    with _told():
+        path = hub.tier_on_disk(tier, folder)
+    assert path is not None, tier
+    return path
 
 
 def adapter_of(family: Family, tier: Tier, folder: Path) -> Adapter:
@@ -86,9 +86,10 @@ def adapter_of(family: Family, tier: Tier, folder: Path) -> Adapter:
     return Adapter(f"{family.name}:{tier.name}", tier.identity, path, pinned=tier.hub is not None)
 
 
-def _fetched(model: str, revision: str | None) -> Path:
+@contextmanager
+def _told() -> Iterator[None]:
     try:
-        return fetched(model, revision)
+        yield
     except HubError as error:
         raise EngineError(str(error)) from error
 
