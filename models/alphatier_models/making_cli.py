@@ -85,7 +85,7 @@ def new(
     \b
     Example:
       alphatier family new mine --base runs/base --tier alpha-0=runs/a0 --tier alpha-0.2=runs/a2
-      alphatier evaluate mine --write     # until then its figures are "not measured"
+      alphatier evaluate mine --data hub:HuggingFaceH4/MATH-500 --write   # until then: "not measured"
       alphatier serve --family mine
     """
     with told():
@@ -216,7 +216,7 @@ def _show(family: Family, path: Path, *, as_json: bool) -> None:
         where = f"{tier.hub}@{str(tier.revision)[:8]}" if tier.hub else tier.path or family.base.model
         efforts = [effort for effort in EFFORTS if family.efforts[effort] == tier.name]
         click.echo(f"  {tier.name:<16} {tier.layout:<11} {where}  {' '.join(efforts)}")
-    click.echo(f"Not measured yet: alphatier evaluate {path} --write")
+    click.echo(f"Not measured yet: alphatier evaluate {path} --data PROBLEMS --write")
 
 
 def _document(family: Family) -> dict[str, Any]:

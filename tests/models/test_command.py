@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from click import Context, Group
 from click.testing import CliRunner
 
 from alphatier_models.cli import SUMMARIES, main
@@ -46,6 +48,13 @@ def test_the_gateway_loads_no_torch_and_no_training_code(module: str) -> None:
 
 def test_the_family_contract_loads_no_gateway_code() -> None:
     assert loaded_modules("import alphatier_models").isdisjoint({*_HEAVY, "fastapi", "alphatier_server"})
+
+
+def test_every_family_command_is_documented() -> None:
+    readme = (Path(__file__).parents[2] / "models" / "README.md").read_text()
+    family = main.get_command(Context(main), "family")
+    assert isinstance(family, Group)
+    assert [name for name in family.list_commands(Context(family)) if f"alphatier family {name} " not in readme] == []
 
 
 def test_an_unknown_command_is_an_error() -> None:

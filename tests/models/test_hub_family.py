@@ -181,3 +181,11 @@ def test_evaluation_measures_the_tiers_own_weights(world: World) -> None:
     assert done.returncode == 0, done.stderr
     names = [[path.rpartition("models--")[2].partition("/")[0] for path in pair] for pair in json.loads(done.stdout)]
     assert names == [["lab--base", ""], ["lab--base", "lab--base-0"], ["lab--full", ""]]
+
+
+def test_a_tier_of_the_hub_is_blended(world: World) -> None:
+    world.new()
+    done = world.run("blend", world.out, "--scale", "alpha-0", "--share", "0.5", "--name", "half", "--write")
+    assert done.returncode == 0, done.stderr
+    half = load_family(world.out).tier("half")
+    assert (half.layout, half.path, half.hub) == ("adapter", "half", None)
