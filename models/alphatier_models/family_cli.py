@@ -69,7 +69,9 @@ def check(path: Path, fetch: bool, as_json: bool) -> None:
         _print_problems(path, problems)
     else:
         loaded = load_family(path, checksums=False)
-        click.echo(f"{family_file(path)}: family {loaded.name!r} with {len(loaded.tiers)} tiers is sound.")
+        afar = sum(tier.hub is not None for tier in loaded.tiers) if not fetch else 0
+        unseen = f" {afar} of them are on the hub and were not looked at (--fetch)." if afar else ""
+        click.echo(f"{family_file(path)}: family {loaded.name!r} with {len(loaded.tiers)} tiers is sound.{unseen}")
     sys.exit(1 if problems else 0)
 
 

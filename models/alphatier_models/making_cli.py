@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 
@@ -132,16 +133,18 @@ def add(path: Path, tier: str, alpha: float | None, link: bool, accept_mismatch:
     _show(family, path, as_json=as_json)
 
 
-class told:  # noqa: N801 - reads as what it does
+@contextmanager
+def told() -> Iterator[None]:
     """Faults as one line each instead of a traceback."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError):
-            raise click.ClickException(f"{error}. The family is as it was.") from error
-        if isinstance(error, EditError | FamilyError):
-            raise click.ClickException(str(error)) from error
+    try:
+        yield
+    except FamilyError as error:
+        only = error.problems[0] if len(error.problems) == 1 else error
+        raise click.ClickException(str(only)) from error
+    except EditError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error}. The family is as it was.") from error
 
 
 def pairs(texts: Sequence[str], option: str, convert: Callable[[str], T]) -> dict[str, T]:
@@ -210,17 +213,15 @@ def _warn(doubts: Sequence[str]) -> None:
 
 def _show(family: Family, path: Path, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_document(family), indent=2))
+        click.echo(json.dumps(family.model_dump(mode="json", exclude_none=True), indent=2))
         return
     for tier in family.tiers:
         where = f"{tier.hub}@{str(tier.revision)[:8]}" if tier.hub else tier.path or family.base.model
         efforts = [effort for effort in EFFORTS if family.efforts[effort] == tier.name]
         click.echo(f"  {tier.name:<16} {tier.layout:<11} {where}  {' '.join(efforts)}")
-    click.echo(f"Not measured yet: alphatier evaluate {path} --data PROBLEMS --write")
-
-
-def _document(family: Family) -> dict[str, Any]:
-    return family.model_dump(mode="json", exclude_none=True)
+    missing = [tier.name for tier in family.tiers if not tier.evaluations]
+    only = "".join(f" --tier {name}" for name in missing) if len(missing) < len(family.tiers) else ""
+    click.echo(f"Not measured yet: alphatier evaluate {path}{only} --data PROBLEMS --write")
 
 
 def _quiet(_text: str) -> None: ...

@@ -107,8 +107,10 @@ def test_a_hub_that_is_away_is_one_line(world: World) -> None:
 
 def test_fetch_brings_everything_and_finds_what_has_changed_in_the_cache(world: World) -> None:
     world.new()
+    assert "2 of them are on the hub and were not looked at" in world.run("check", world.out).stdout
     done = world.run("check", world.out, "--fetch")
     assert done.returncode == 0, done.stderr
+    assert "not looked at" not in done.stdout
     assert len(world.cached("model.safetensors")) == 2
     blob = world.cached("adapter_model.safetensors")[0].resolve()
     blob.chmod(0o644)
