@@ -87,8 +87,7 @@ def _asking(model: str, revision: str | None) -> Iterator[Any]:
         raise HubError(
             f"{model} is on the hub, and huggingface_hub is not installed. Install it: pip install 'alphatier[hub]'"
         ) from error
-    for client in ("httpx", "httpx2"):
-        logging.getLogger(client).setLevel(logging.WARNING)
+    _say_once()
     if not sys.stderr.isatty():
         import_module("huggingface_hub.utils").disable_progress_bars()
     try:
@@ -114,6 +113,14 @@ def _asking(model: str, revision: str | None) -> Iterator[Any]:
             f"The hub did not serve {model} ({type(error).__name__}: {_first_line(error)}). Check the connection, "
             "HF_ENDPOINT and the disk, or use folders."
         ) from error
+
+
+def _say_once() -> None:
+    """No line a request; and where the process has a log of its own, the library's lines in that alone."""
+    for client in ("httpx", "httpx2"):
+        logging.getLogger(client).setLevel(logging.WARNING)
+    if logging.root.handlers:
+        logging.getLogger("huggingface_hub").handlers.clear()
 
 
 def _first_line(error: BaseException) -> str:

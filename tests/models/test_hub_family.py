@@ -191,3 +191,16 @@ def test_a_tier_of_the_hub_is_blended(world: World) -> None:
     assert done.returncode == 0, done.stderr
     half = load_family(world.out).tier("half")
     assert (half.layout, half.path, half.hub) == ("adapter", "half", None)
+
+
+LOG = """
+import logging
+from alphatier_models import hub
+logging.basicConfig(format="{%(message)s}", level=logging.INFO)
+hub.fetched("lab/base", hub.commit_of("lab/base", None))
+logging.getLogger("huggingface_hub.utils").warning("said")
+"""
+
+
+def test_a_process_with_a_log_of_its_own_says_what_the_hub_says_once(world: World) -> None:
+    assert world.python("-c", LOG).stderr == "{said}\n"
