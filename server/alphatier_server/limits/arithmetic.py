@@ -51,9 +51,6 @@ class Limits:
     concurrent_requests: int | None = None
     concurrent_streams: int | None = None
 
-    def __bool__(self) -> bool:
-        return self != UNLIMITED
-
     def call(self, key: str, *, streamed: bool, tokens: int, requests: int = 1) -> "Call":
         """One call with this key, estimated at `tokens`.
 

@@ -8,8 +8,30 @@ from typing import Any
 from alphatier_server.limits.arithmetic import Account, Call, Outcome, rate_lines
 
 
-class Reservation:
-    """What one call holds of a key's limits; what the request path knows as an admission."""
+class Admission:
+    """A call that was let in; by itself without limits. `close` must be called exactly once, whatever happened."""
+
+    __slots__ = ()
+
+    @property
+    def lines(self) -> bytes:
+        """`x-ratelimit-*` headers for the answer, each with its CR LF; empty without limits."""
+        return b""
+
+    def close(self, tokens: int | None) -> None:
+        """The request has ended: free its places, and book the tokens it used.
+
+        0 where nothing was generated (refused by the engine, never sent); None where it is not known how many
+        (a client that left an answer before the engine told), which books the estimate, or leaving early would
+        be free. Later calls do nothing.
+        """
+
+
+FREE = Admission()
+
+
+class Reservation(Admission):
+    """What one call holds of a key's limits."""
 
     __slots__ = ("__weakref__", "_open", "_store", "call", "outcome", "tag")
 
@@ -23,15 +45,9 @@ class Reservation:
 
     @property
     def lines(self) -> bytes:
-        """The `x-ratelimit-*` headers as they stood when the request was let in."""
         return rate_lines(self.call.limits, self.outcome)
 
     def close(self, tokens: int | None) -> None:
-        """Give back what is held and book `tokens`; where they are not known, the estimate. Later calls do nothing.
-
-        The estimate is booked for a client that left before the engine told its usage, or leaving early would
-        be free. A request for which nothing was generated is closed with 0.
-        """
         if self._open:
             self._open = False
             self._store.settle(self, self.call.tokens if tokens is None else tokens)

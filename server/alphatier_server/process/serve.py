@@ -30,7 +30,7 @@ def check(config: GatewayConfig) -> None:
     """Everything that can be found wrong without starting anything. Raises what `serve` raises."""
     from alphatier_server.engines.keys import EngineKeys
     from alphatier_server.engines.plan import installed_engine
-    from alphatier_server.keys.keyed import build_access
+    from alphatier_server.keys.access import build_access
     from alphatier_server.process.tls import certificate_of
 
     load_families(config.families, checksums=config.checksums)
