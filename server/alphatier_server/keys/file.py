@@ -12,11 +12,11 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 
 from alphatier_server.errors import KeyFileError
 from alphatier_server.keys.ring import KEY_PREFIX, ApiKey, check_keys, parse_keys
+from alphatier_server.settings.show import toml_value
 
 HEADER = """\
 # API keys of an alphatier gateway: `alphatier keys new NAME` adds one, `alphatier keys revoke NAME` ends one.
@@ -80,19 +80,8 @@ def entry_text(key: ApiKey) -> str:
     """The key as an entry of the file."""
     values = key.model_dump(exclude_defaults=True)
     first = {name: values.pop(name) for name in ("name", "hash")}
-    lines = ["[[keys]]", *(f"{name} = {_toml(value)}" for name, value in (first | values).items())]
+    lines = ["[[keys]]", *(f"{name} = {toml_value(value)}" for name, value in (first | values).items())]
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    # Names, tiers and hashes hold nothing that TOML would want escaped; their patterns see to it.
-    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def _read(file: Path) -> str:
