@@ -5,9 +5,11 @@ among plain doubles (`metrics.store`), and only a scrape makes prometheus_client
 its interface for collectors.
 """
 
+import math
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
@@ -57,7 +59,7 @@ class Histogram:
         self._place = place
         self._bounds = bounds
         self._sum = place + len(bounds) + 1
-        self.exemplars: dict[int, tuple[Mapping[str, str], float, float]] = {}
+        self.exemplars: dict[int, tuple[Any, float, float]] = {}
         """Bucket -> labels, amount and moment of its last exemplar."""
 
     def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
@@ -72,13 +74,18 @@ class Histogram:
 Child = TypeVar("Child", Counter, Gauge, Histogram)
 
 
-class _Labelled(Generic[Child]):
+class Labelled(Generic[Child]):
     """One metric: a series for each combination of label values that was asked for.
 
     The numbers of a series for which the store has no room are shown nowhere.
     """
 
     _size = 1
+    """Doubles of a series."""
+    _child: Callable[[Any, int], Child]
+    """Makes a series of the doubles at a place among others."""
+    _family: Callable[..., Any]
+    """Makes what a scrape shows."""
 
     def __init__(self, store: Store, name: str, text: str, labels: Labels, merge: Merge = "sum") -> None:
         self.name = name
@@ -93,18 +100,23 @@ class _Labelled(Generic[Child]):
         child = self._children.get(values)
         return self._begin(values) if child is None else child
 
-    def remove_by_labels(self, labels: Mapping[str, str]) -> None:
-        """Show the series with these values no more. Who still counts in one may."""
-        wanted = [(self._labels.index(name), _text(value)) for name, value in labels.items()]
+    def remove(self, first: str) -> None:
+        """Show the series whose first label has this value no more. Who still counts in one may."""
         known = {*self._children, *(series.labels for series in self._store.series if series.metric == self.name)}
         for values in known:
-            if all(values[position] == value for position, value in wanted):
+            if values[0] == _text(first):
                 self._children.pop(values, None)
                 self._store.remove(Series(self.name, self._merge, values))
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
         """What a scrape shows."""
-        raise NotImplementedError
+        family: Metric = self._family(self.name, self._text, labels=self._labels)
+        for labels, values in series.items():
+            self._add(family, labels, values)
+        return family
+
+    def _add(self, family: Any, labels: Labels, values: Sequence[float]) -> None:
+        family.add_metric(labels, values[0])
 
     def _begin(self, values: Labels) -> Child:
         if len(values) != len(self._labels):
@@ -117,68 +129,42 @@ class _Labelled(Generic[Child]):
         self._children[values] = child
         return child
 
-    def _child(self, numbers: Any, place: int) -> Child:
-        raise NotImplementedError
 
-
-class Counters(_Labelled[Counter]):
+class Counters(Labelled[Counter]):
     """A metric of counters."""
 
-    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        shown = CounterMetricFamily(self.name, self._text, labels=self._labels)
-        for labels, (value,) in series.items():
-            shown.add_metric(labels, value)
-        return shown
-
-    def _child(self, numbers: Any, place: int) -> Counter:
-        return Counter(numbers, place)
+    _child = Counter
+    _family = CounterMetricFamily
 
 
-class Gauges(_Labelled[Gauge]):
+class Gauges(Labelled[Gauge]):
     """A metric of gauges."""
 
     _size = 2
-
-    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        shown = GaugeMetricFamily(self.name, self._text, labels=self._labels)
-        for labels, (value, _) in series.items():
-            shown.add_metric(labels, value)
-        return shown
-
-    def _child(self, numbers: Any, place: int) -> Gauge:
-        return Gauge(numbers, place)
+    _child = Gauge
+    _family = GaugeMetricFamily
 
 
-class Histograms(_Labelled[Histogram]):
-    """A metric of histograms with the same bounds."""
+class Histograms(Labelled[Histogram]):
+    """A metric of histograms with the same bounds. Exemplars are of this process."""
+
+    _family = HistogramMetricFamily
 
     def __init__(self, store: Store, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
         super().__init__(store, name, text, labels)
-        self._bounds = tuple(map(float, bounds))
         self._size = len(bounds) + 2
-        self._names = [_name(bound) for bound in (*self._bounds, float("inf"))]
+        self._child = partial(Histogram, bounds=tuple(map(float, bounds)))
+        self._names = [floatToGoString(bound) for bound in (*bounds, math.inf)]  # type: ignore[no-untyped-call]
 
-    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        """What a scrape shows; exemplars are of this process."""
-        shown = HistogramMetricFamily(self.name, self._text, labels=self._labels)
-        for labels, values in series.items():
-            child = self._children.get(labels)
-            exemplars = {} if child is None else child.exemplars
-            shown.add_metric(labels, self._buckets(values, exemplars), values[-1])
-        return shown
-
-    def _buckets(self, values: Sequence[float], exemplars: Mapping[int, Any]) -> list[Any]:
-        buckets = []
-        for number, (name, below) in enumerate(zip(self._names, accumulate(values[:-1]), strict=True)):
-            last = exemplars.get(number)
-            buckets.append((name, below, None if last is None else Exemplar(*last)))
-        return buckets
-
-    def _child(self, numbers: Any, place: int) -> Histogram:
-        return Histogram(numbers, place, self._bounds)
+    def _add(self, family: Any, labels: Labels, values: Sequence[float]) -> None:
+        child = self._children.get(labels)
+        exemplars = {} if child is None else {bucket: Exemplar(*last) for bucket, last in child.exemplars.items()}
+        below = zip(self._names, accumulate(values[:-1]), strict=True)
+        buckets = [(name, count, exemplars.get(bucket)) for bucket, (name, count) in enumerate(below)]
+        family.add_metric(labels, buckets, values[-1])
 
 
-_Kind = TypeVar("_Kind", Counters, Gauges, Histograms)
+AnyMetric = TypeVar("AnyMetric", Counters, Gauges, Histograms)
 
 
 class StoreCollector(Collector):
@@ -206,14 +192,9 @@ class StoreCollector(Collector):
         values = self._store.read()
         return [metric.family(values.get(metric.name, {})) for metric in self._metrics]
 
-    def _shown(self, metric: _Kind) -> _Kind:
+    def _shown(self, metric: AnyMetric) -> AnyMetric:
         self._metrics.append(metric)
         return metric
-
-
-def _name(bound: float) -> str:
-    """A bound as Prometheus writes it."""
-    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
 
 
 def _text(value: str) -> str:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from alphatier_models import Family
 from alphatier_server.metrics.collector import Gauge, StoreCollector
-from alphatier_server.metrics.store import CAPACITY, Store, forget_gauges
+from alphatier_server.metrics.store import CAPACITY, Store
 
 TOKEN_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
@@ -34,8 +34,7 @@ class Metrics:
     """
 
     def __init__(self, folder: Path | None = None, process: str = "main", *, capacity: int = CAPACITY) -> None:
-        self._folder = folder
-        store = Store(capacity, folder, process)
+        self._store = store = Store(capacity, folder, process)
         new = StoreCollector(store, "alphatier_")
         dropped = new.counters("metric_series_dropped", "Metric series that had no room.")
         store.on_full = dropped.labels().inc
@@ -49,8 +48,7 @@ class Metrics:
 
     def forget_process(self, process: str) -> None:
         """The process of that name has died: what it had in flight is no more, what it counted stays."""
-        if self._folder is not None:
-            forget_gauges(self._folder, process)
+        self._store.forget_gauges(process)
 
     def declare(self, family: Family) -> None:
         """Make the family's series exist at 0, so that a rate over the first request is right."""
@@ -70,15 +68,10 @@ class Metrics:
 
     def forget_replica(self, name: str) -> None:
         """End the series of a replica that is gone."""
-        for metric in (
-            self.replica_up,
-            self.replica_in_flight,
-            self.replica_breaker_state,
-            self.replica_ejections,
-            self.health_check_failures,
-            self.engine_restarts,
-        ):
-            metric.remove_by_labels({"replica": name})
+        gauges = self.replica_up, self.replica_in_flight, self.replica_breaker_state
+        counters = self.replica_ejections, self.health_check_failures, self.engine_restarts
+        for metric in (*gauges, *counters):
+            metric.remove(name)
 
     def _tokens(self, new: StoreCollector) -> None:
         count, spread = new.counters, partial(new.histograms, bounds=TOKEN_BUCKETS)

@@ -80,6 +80,12 @@ class Store:
         if series in self.series:
             self.numbers[self.series[series] + _NOTED] = -time.monotonic()
 
+    def forget_gauges(self, process: str) -> None:
+        """The process of that name in the folder has died: what it had in flight is no more."""
+        if self._folder is not None:
+            with contextlib.suppress(FileNotFoundError), _file(self._folder, process).open("r+b") as file:
+                file.write(struct.pack("d", 0.0))
+
     def read(self) -> Mapping[str, Mapping[Labels, Sequence[float]]]:
         """Metric -> label values -> doubles, of all processes, without the series that were removed last."""
         merged: dict[Series, Sequence[float]] = {}
@@ -88,7 +94,8 @@ class Store:
             for record, series in _records(numbers):
                 noted[series] = max(noted.get(series, 0.0), numbers[record + _NOTED], key=abs)
                 if numbers[_ALIVE] or series.merge == "sum":
-                    values = _values(numbers, record)
+                    first = record + _VALUES
+                    values = numbers[first : first + int(numbers[record + _SIZE])].tolist()
                     merged[series] = _merged(series.merge, merged[series], values) if series in merged else values
         found: dict[str, dict[Labels, Sequence[float]]] = {}
         for series in merged:
@@ -151,12 +158,6 @@ class Store:
             os.ftruncate(self._file, size)
 
 
-def forget_gauges(folder: Path, process: str) -> None:
-    """The process has died: what it had in flight is no more."""
-    with contextlib.suppress(FileNotFoundError), _file(folder, process).open("r+b") as file:
-        file.write(struct.pack("d", 0.0))
-
-
 def _file(folder: Path, process: str) -> Path:
     return folder / f"{process}.numbers"
 
@@ -171,10 +172,6 @@ def _records(numbers: Doubles) -> Iterator[tuple[int, Series]]:
         metric, merge, labels = orjson.loads(raw[key * 8 : following * 8])
         yield record, Series(metric, merge, tuple(labels))
         record = following
-
-
-def _values(numbers: Doubles, record: int) -> list[float]:
-    return list(numbers[record + _VALUES : record + _VALUES + int(numbers[record + _SIZE])])
 
 
 def _merged(merge: Merge, one: Sequence[float], other: Sequence[float]) -> Sequence[float]:
