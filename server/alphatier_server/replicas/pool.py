@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 from alphatier_server.errors import NoEngine
@@ -26,19 +27,7 @@ __all__ = ["RETRY_AFTER_SECONDS", "Lease", "Pool", "Replica", "Result"]
 
 RETRY_AFTER_SECONDS = 5
 _BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
-_SHOWN = (
-    "name",
-    "url",
-    "family",
-    "models",
-    "continuous_usage",
-    "adds_metrics",
-    "by_priority",
-    "writes_json",
-    "up",
-    "draining",
-    "headers",
-)
+_SHOWN = tuple(field.name for field in fields(Replica) if field.init)
 
 _Tier = tuple[str, str]
 
@@ -59,8 +48,6 @@ class Pool:
         self._most_per_replica = most_per_replica
         """Requests that one replica gets at once, as long as another has room; None: any number."""
         self.retries = RetryBudget(self.settings, clock)
-        self.version = 0
-        """Grows with every change that `snapshot` shows."""
         self._metrics = metrics
         self._clock = clock
         self._chance = chance
@@ -84,10 +71,7 @@ class Pool:
         """
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
             return self._probe(probed, tier, weight)
-        try:
-            candidates = self._candidates[family, tier]
-        except KeyError:
-            candidates = self._find(family, tier)
+        candidates = self._candidates.get((family, tier)) or self._find(family, tier)
         if avoid:
             candidates = [replica for replica in candidates if replica.name not in avoid]
         if not candidates:  # more likely it is the requests that are bad than every engine (Envoy's panic threshold)
@@ -143,45 +127,26 @@ class Pool:
     def put(self, replica: Replica) -> Replica:
         """Add the replica, or give the one of the same name these values. Returns the one in the pool."""
         known = self._replicas.get(replica.name)
-        if known is None:
-            replica.breaker = Breaker(self.settings)
-            replica.gauge = self._metrics.show_replica(replica.name)
-            self._replicas[replica.name] = replica
-            self._note_change()
-            return replica
-        if any(getattr(known, field) != getattr(replica, field) for field in _SHOWN):
-            if replica.up and not known.up:
-                known.breaker.reset()
-            left = known.url
-            for field in _SHOWN:
-                setattr(known, field, getattr(replica, field))
-            self._note_change()
-            self._notify_gone(left)
-        return known
+        if known is not None:
+            self._change(replica.name, {field: getattr(replica, field) for field in _SHOWN})
+            return known
+        replica.breaker = Breaker(self.settings)
+        replica.gauge = self._metrics.show_replica(replica.name)
+        self._replicas[replica.name] = replica
+        self._note_change()
+        return replica
 
     def set_up(self, name: str, up: bool) -> None:
         """Note that the replica can, or cannot, answer. One that comes back starts with a closed breaker."""
-        replica = self._replicas.get(name)
-        if replica is None or replica.up == up:
-            return
-        if up:
-            replica.breaker.reset()
-        replica.up = up
-        self._note_change()
+        self._change(name, {"up": up})
 
     def set_models(self, name: str, models: Mapping[str, str]) -> None:
         """Let the replica serve these tiers, and under these names, from the next request on."""
-        replica = self._replicas.get(name)
-        if replica is not None and replica.models != models:
-            replica.models = dict(models)
-            self._note_change()
+        self._change(name, {"models": dict(models)})
 
     def drain(self, name: str) -> None:
         """Give the replica no new requests."""
-        replica = self._replicas.get(name)
-        if replica is not None and not replica.draining:
-            replica.draining = True
-            self._note_change()
+        self._change(name, {"draining": True})
 
     def remove(self, name: str) -> None:
         """Forget the replica. Leases on it may still be closed."""
@@ -238,8 +203,7 @@ class Pool:
     # --- inside -----------------------------------------------------------------------------------
 
     def _choose(self, candidates: Sequence[Replica], model: str, body: Mapping[str, Any]) -> Replica:
-        count = len(candidates)
-        if count == 1:
+        if (count := len(candidates)) == 1:
             return candidates[0]
         if self._affinity and (key := conversation_key(model, body)) is not None:
             return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
@@ -257,10 +221,8 @@ class Pool:
 
     def _replaceable(self, replica: Replica) -> bool:
         """Whether another replica with a closed breaker serves each of its tiers: the last one is never taken out."""
-        closed = [
-            other for other in self._replicas.values() if other is not replica and other.breaker.state == "closed"
-        ]
-        sound = [o for o in closed if o.up and not o.draining and o.family == replica.family]
+        others = [o for o in self._replicas.values() if o is not replica and o.breaker.state == "closed"]
+        sound = [o for o in others if o.up and not o.draining and o.family == replica.family]
         return all(any(tier in other.models for other in sound) for tier in replica.models)
 
     def _serving(self, family: str, tier: str) -> list[Replica]:
@@ -299,9 +261,20 @@ class Pool:
         self._forget_candidates()
         self.touch()
 
+    def _change(self, name: str, values: Mapping[str, Any]) -> None:
+        replica = self._replicas.get(name)
+        if replica is None or all(getattr(replica, field) == value for field, value in values.items()):
+            return
+        if values.get("up") and not replica.up:
+            replica.breaker.reset()
+        left = replica.url
+        for field, value in values.items():
+            setattr(replica, field, value)
+        self._note_change()
+        self._notify_gone(left)
+
     def _notify(self) -> None:
         self._changed = False
-        self.version += 1
         for replica in self._replicas.values():
             self._metrics.replica_up.labels(replica.name).set(replica.up)
             self._metrics.replica_breaker_state.labels(replica.name).set(_BREAKER_LEVELS[replica.breaker.state])

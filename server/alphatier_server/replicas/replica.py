@@ -49,8 +49,8 @@ class Replica:
     """The engine's model name -> requests in flight on it; old weights are unloaded when theirs is gone."""
     seed: int = field(default=0, init=False)
     breaker: Breaker = field(init=False, repr=False)
-    gauge: Gauge | None = field(default=None, init=False, repr=False)
-    """Where `in_flight` is written for Prometheus; None when Prometheus reads it here."""
+    gauge: Gauge = field(init=False, repr=False)
+    """Where `in_flight` is written for Prometheus."""
 
     def __post_init__(self) -> None:
         self.seed = hash64(self.name.encode("utf-8", "replace"))
@@ -73,8 +73,7 @@ class Lease:
         self._weight = weight
         replica.in_flight += weight
         replica.using[model] = replica.using.get(model, 0) + 1
-        if replica.gauge is not None:
-            replica.gauge.set(replica.in_flight)
+        replica.gauge.set(replica.in_flight)
 
     def close(self, result: Result) -> None:
         """The request has ended for this replica."""
@@ -88,6 +87,5 @@ class Lease:
             replica.using[self._model] = left
         else:
             del replica.using[self._model]
-        if replica.gauge is not None:
-            replica.gauge.set(replica.in_flight)
+        replica.gauge.set(replica.in_flight)
         self._pool.ended(replica, result, self._probe)

@@ -18,17 +18,6 @@ WINDOW_SECONDS = 10
 class RetryBudget:
     """Counts requests and retries by the second. Each worker process has its own."""
 
-    __slots__ = (
-        "_clock",
-        "_free",
-        "_requests",
-        "_requests_by_second",
-        "_retries",
-        "_retries_by_second",
-        "_second",
-        "_share",
-    )
-
     def __init__(self, settings: PoolSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._share = settings.retry_share
@@ -40,27 +29,27 @@ class RetryBudget:
 
     def earn(self) -> None:
         """A request has come (not a retry)."""
-        second = int(self._clock())
-        if second != self._second:
-            self._forget_until(second)
+        place = self._place()
         self._requests += 1
-        self._requests_by_second[second % WINDOW_SECONDS] += 1
+        self._requests_by_second[place] += 1
 
     def may_retry(self) -> bool:
         """Whether one more retry is within the budget; spends it when it is."""
-        second = int(self._clock())
-        if second != self._second:
-            self._forget_until(second)
+        place = self._place()
         if self._retries + 1 > self._share * self._requests + self._free:
             return False
         self._retries += 1
-        self._retries_by_second[second % WINDOW_SECONDS] += 1
+        self._retries_by_second[place] += 1
         return True
 
-    def _forget_until(self, second: int) -> None:
-        for passed in range(self._second + 1, min(second, self._second + WINDOW_SECONDS) + 1):
-            place = passed % WINDOW_SECONDS
-            self._requests -= self._requests_by_second[place]
-            self._retries -= self._retries_by_second[place]
-            self._requests_by_second[place] = self._retries_by_second[place] = 0
-        self._second = second
+    def _place(self) -> int:
+        """That of this second; seconds that the window has left are forgotten."""
+        second = int(self._clock())
+        if second != self._second:
+            for passed in range(max(self._second, second - WINDOW_SECONDS) + 1, second + 1):
+                place = passed % WINDOW_SECONDS
+                self._requests -= self._requests_by_second[place]
+                self._retries -= self._retries_by_second[place]
+                self._requests_by_second[place] = self._retries_by_second[place] = 0
+            self._second = second
+        return second % WINDOW_SECONDS
