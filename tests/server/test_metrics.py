@@ -83,13 +83,3 @@ def test_series_without_room_are_counted_and_counting_in_them_is_no_error() -> N
     ]
     assert counts == [3, None, None, None]
     assert value("alphatier_metric_series_dropped_total") == 3
-
-
-def test_a_label_value_that_is_no_unicode_does_not_break_a_scrape() -> None:
-    metrics = Metrics()
-    for _ in range(2):
-        metrics.engine_restarts.labels("engine\ud800").inc()
-    prometheus_client.generate_latest(metrics.registry)
-    assert metrics.registry.get_sample_value("alphatier_engine_restarts_total", {"replica": "engine?"}) == 2
-    metrics.forget_replica("engine\ud800")
-    assert metrics.registry.get_sample_value("alphatier_engine_restarts_total", {"replica": "engine?"}) is None

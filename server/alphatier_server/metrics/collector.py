@@ -102,11 +102,8 @@ class Labelled(Generic[Child]):
 
     def remove(self, first: str) -> None:
         """Show the series whose first label has this value no more. Who still counts in one may."""
-        known = {*self._children, *(series.labels for series in self._store.series if series.metric == self.name)}
-        for values in known:
-            if values[0] == _text(first):
-                self._children.pop(values, None)
-                self._store.remove(Series(self.name, self._merge, values))
+        self._children = {values: child for values, child in self._children.items() if values[0] != first}
+        self._store.remove(self.name, first)
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
         """What a scrape shows."""
@@ -121,9 +118,6 @@ class Labelled(Generic[Child]):
     def _begin(self, values: Labels) -> Child:
         if len(values) != len(self._labels):
             raise ValueError(f"{self.name} has the labels {self._labels}, not {len(values)} of them")
-        clean = tuple(map(_text, values))
-        if clean != values:
-            return self.labels(*clean)
         place = self._store.begin(Series(self.name, self._merge, values), self._size)
         child = self._child([0.0] * self._size, 0) if place is None else self._child(self._store.numbers, place)
         self._children[values] = child
@@ -195,8 +189,3 @@ class StoreCollector(Collector):
     def _shown(self, metric: AnyMetric) -> AnyMetric:
         self._metrics.append(metric)
         return metric
-
-
-def _text(value: str) -> str:
-    """A label's value as UTF-8 can say it."""
-    return value.encode("utf-8", "replace").decode()

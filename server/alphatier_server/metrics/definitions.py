@@ -95,11 +95,9 @@ class Metrics:
         self.first_token = seconds("time_to_first_token_seconds", text, *_TIER)
         text = "To the first token of the answer, after the thinking; streams only."
         self.first_answer_token = seconds("time_to_first_answer_token_seconds", text, *_TIER)
-        text = "Mean time between the tokens after the first one; streams only."
         name = "time_per_output_token_seconds"
         self.output_token = new.histograms(name, text, *_TIER, bounds=TOKEN_TIME_BUCKETS)
-        text = "Waiting in the engine's queue, where the engine told."
-        self.queue = seconds("queue_time_seconds", text, *_TIER)
+        self.queue = seconds("queue_time_seconds", "Waiting in the engine's queue, where the engine told.", *_TIER)
         text = "The gateway's own time before the request went to the engine."
         self.overhead = new.histograms("gateway_overhead_seconds", text, *_TIER, bounds=OVERHEAD_BUCKETS)
         text = "Waiting in the gateway's own queue, of requests that were let in."
@@ -119,8 +117,7 @@ class Metrics:
         self.limits_hit = count("limits_hit", "Requests refused by a limit.", "limit")
         text = "Admissions for which Redis, which counts limits, did not answer."
         self.limit_store_failures = count("limit_store_failures", text).labels()
-        text = "Log lines that standard error did not take."
-        self.log_lines_dropped = count("log_lines_dropped", text).labels()
+        self.log_lines_dropped = count("log_lines_dropped", "Log lines that standard error did not take.").labels()
 
     def _replicas(self, new: StoreCollector) -> None:
         count, gauges = new.counters, new.gauges
@@ -131,6 +128,5 @@ class Metrics:
         self.replica_breaker_state = gauges("replica_breaker_state", text, "replica", merge="livemax")
         text = "Times that the replica was taken out, by what found it bad."
         self.replica_ejections = count("replica_ejections", text, "replica", "by")
-        text = "Active health checks that failed."
-        self.health_check_failures = count("health_check_failures", text, "replica")
+        self.health_check_failures = count("health_check_failures", "Active health checks that failed.", "replica")
         self.engine_restarts = count("engine_restarts", "Restarts of a managed engine.", "replica")
