@@ -226,7 +226,7 @@ def assemble(
 ) -> Application:
     """The application of these parts."""
     upstream = UpstreamClient(settings.engines, settings.engine_ca_file)
-    parts.pool.on_gone(upstream.forget)
+    parts.pool.on_change(lambda: upstream.keep({replica.url for replica in parts.pool.replicas}))
     recorder = Recorder(parts.metrics, parts.log)
     sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
     queue = AdmissionQueue(

@@ -56,7 +56,6 @@ class Pool:
         self._candidates: dict[_Tier, list[Replica]] = {}
         self._broken: list[Replica] = []
         self._listeners: list[Callable[[], None]] = []
-        self._gone_listeners: list[Callable[[str], None]] = []
         self._batch = 0
         self._changed = False
 
@@ -154,17 +153,12 @@ class Pool:
         if replica is not None:
             self._metrics.forget_replica(name)
             self._note_change()
-            self._notify_gone(replica.url)
 
     # --- what others see of it --------------------------------------------------------------------
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` after each change that `snapshot` shows (once for a whole `batch`)."""
         self._listeners.append(callback)
-
-    def on_gone(self, callback: Callable[[str], None]) -> None:
-        """Call `callback` with each URL at which there is no replica any more."""
-        self._gone_listeners.append(callback)
 
     def touch(self) -> None:
         """Something beside the replicas has changed that who listens must know: the families."""
@@ -267,11 +261,9 @@ class Pool:
             return
         if values.get("up") and not replica.up:
             replica.breaker.reset()
-        left = replica.url
         for field, value in values.items():
             setattr(replica, field, value)
         self._note_change()
-        self._notify_gone(left)
 
     def _notify(self) -> None:
         self._changed = False
@@ -280,11 +272,6 @@ class Pool:
             self._metrics.replica_breaker_state.labels(replica.name).set(_BREAKER_LEVELS[replica.breaker.state])
         for callback in self._listeners:
             callback()
-
-    def _notify_gone(self, url: str) -> None:
-        if all(replica.url != url for replica in self._replicas.values()):
-            for callback in self._gone_listeners:
-                callback(url)
 
     def _no_engine(self, family: str, tier: str) -> NoEngine:
         return NoEngine(
