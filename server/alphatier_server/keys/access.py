@@ -94,10 +94,8 @@ class Access:
         """Follow changes of the keys and keep the store of limits in order; runs until it is cancelled."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            changed = await self._source.refresh()
+            await self._source.refresh()
             if self._store is not None:
-                if changed:
-                    self._store.keep(self._source.ring.names)
                 await self._store.upkeep()
 
     async def close(self) -> None:

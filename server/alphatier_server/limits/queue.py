@@ -139,8 +139,6 @@ class AdmissionQueue:
                 loop = asyncio.get_running_loop()
                 timer = loop.call_later(self._settings.max_queue_seconds, self._shed, slot, "waited")
             await slot.future
-        except Overloaded:
-            raise
         except BaseException:
             self._abandon(slot)
             raise
@@ -150,7 +148,7 @@ class AdmissionQueue:
         self._taken_up(slot)
 
     def _abandon(self, slot: Slot) -> None:
-        """Who waited has gone; perhaps in the very turn of the loop in which it was let in."""
+        """Who waited was shed or has gone; perhaps in the very turn of the loop in which it was let in."""
         if self._room.leave(slot):
             self._forget_idle(slot.use)
             self.wake()  # others may have waited with a batch

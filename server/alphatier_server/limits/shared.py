@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alphatier_server.errors import StoreFailed
@@ -76,9 +76,9 @@ class SharedStore(Store):
             self._write(offset, account, call.requests, int(call.streamed), call.tokens)
         finally:
             self._unlock(offset)
-        return Reservation(self, call, outcome, offset)
+        return Reservation(self._settle, call, outcome, offset)
 
-    def settle(self, reservation: Reservation, used: int) -> None:
+    def _settle(self, reservation: Reservation, used: int) -> None:
         call = reservation.call
         try:
             offset = self._acquire(call.key)
@@ -100,10 +100,6 @@ class SharedStore(Store):
                 self._lock(offset)
                 _COLUMN.pack_into(self._map, offset + _RECORD.size + worker * _COLUMN.size, 0, 0, 0)
                 self._unlock(offset)
-
-    def keep(self, names: Collection[str]) -> None:
-        """Forget where the records of other keys are; they are given away when the file is full."""
-        self._places = {name: place for name, place in self._places.items() if name in names}
 
     async def close(self) -> None:
         self._map.close()

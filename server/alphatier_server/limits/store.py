@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 from alphatier_server.limits.arithmetic import Account, Call, Outcome, rate_lines
@@ -33,10 +33,13 @@ FREE = Admission()
 class Reservation(Admission):
     """What one call holds of a key's limits."""
 
-    __slots__ = ("__weakref__", "_open", "_store", "call", "outcome", "tag")
+    __slots__ = ("__weakref__", "_open", "_settle", "call", "outcome", "tag")
 
-    def __init__(self, store: "Store", call: Call, outcome: Outcome, tag: Any = None) -> None:
-        self._store = store
+    def __init__(
+        self, settle: Callable[["Reservation", int], None], call: Call, outcome: Outcome, tag: Any = None
+    ) -> None:
+        """`settle` frees what it holds and books the tokens; it must not wait and must not raise."""
+        self._settle = settle
         self._open = True
         self.call = call
         self.outcome = outcome
@@ -50,7 +53,7 @@ class Reservation(Admission):
     def close(self, tokens: int | None) -> None:
         if self._open:
             self._open = False
-            self._store.settle(self, self.call.tokens if tokens is None else tokens)
+            self._settle(self, self.call.tokens if tokens is None else tokens)
 
 
 class Store(ABC):
@@ -62,13 +65,6 @@ class Store(ABC):
 
         Await it directly, not as a task: then a cancel has either no effect or leaves nothing taken.
         """
-
-    @abstractmethod
-    def settle(self, reservation: Reservation, used: int) -> None:
-        """Free what it holds and book the tokens; for Reservation alone. Must not wait and must not raise."""
-
-    def keep(self, names: Collection[str]) -> None:  # noqa: B027
-        """Forget keys of other names, where that can be done."""
 
     async def upkeep(self) -> None:  # noqa: B027
         """To be called about once a second while the gateway runs. Does not raise."""
@@ -89,12 +85,8 @@ class MemoryStore(Store):
         if account is None:
             account = self._accounts[call.key] = Account()
         outcome = account.take(call, self._clock())
-        return outcome if outcome.refused is not None else Reservation(self, call, outcome, account)
+        return outcome if outcome.refused is not None else Reservation(self._settle, call, outcome, account)
 
-    def settle(self, reservation: Reservation, used: int) -> None:
+    def _settle(self, reservation: Reservation, used: int) -> None:
         account: Account = reservation.tag
         account.settle(reservation.call, used, self._clock())
-
-    def keep(self, names: Collection[str]) -> None:
-        """See Store. What still runs for a forgotten key is settled to nobody's account."""
-        self._accounts = {name: account for name, account in self._accounts.items() if name in names}
