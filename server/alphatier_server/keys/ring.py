@@ -156,12 +156,10 @@ def check_keys(keys: Sequence[ApiKey]) -> None:
     if len(keys) > MAX_KEYS:
         raise KeyFileError(f"There are {len(keys)} keys; {MAX_KEYS} are the most.")
     for what in ("name", "hash"):
-        names: dict[str, list[str]] = {}
+        seen: dict[str, ApiKey] = {}
         for key in keys:
-            names.setdefault(getattr(key, what), []).append(key.name)
-        twice = next((same for same in names.values() if len(same) > 1), None)
-        if twice is not None:
-            raise KeyFileError(f"Two keys have the same {what}: {' and '.join(twice)}; remove one.")
+            if (other := seen.setdefault(getattr(key, what), key)) is not key:
+                raise KeyFileError(f"Two keys have the same {what}: {other.name} and {key.name}; remove one.")
 
 
 def load_keys(file: Path | None, environment: Mapping[str, str]) -> list[ApiKey]:

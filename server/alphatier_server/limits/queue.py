@@ -10,6 +10,7 @@ lowest class goes, and within it the newest call of the key that holds most.
 import asyncio
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from alphatier_server.errors import Overloaded, ShedReason
@@ -70,7 +71,7 @@ class AdmissionQueue:
         self._most = settings.max_in_flight or math.inf
         self._most_per_tier = settings.max_in_flight_per_tier or math.inf
         self._heaviest = min(self._most, self._most_per_tier, settings.max_in_flight_per_replica or math.inf)
-        self._tiers: dict[Tier, TierUse] = {}
+        self._tiers: defaultdict[Tier, TierUse] = defaultdict(lambda: TierUse(clock()))
         self._keys: dict[str | None, KeyUse] = {}
         self._room = WaitingRoom()
         self._served = 0
@@ -169,9 +170,7 @@ class AdmissionQueue:
 
     def _room_for(self, tier: Tier) -> float:
         """How many more requests the tier may take now."""
-        use = self._tiers.get(tier)
-        if use is None:
-            use = self._tiers[tier] = TierUse(self._clock())
+        use = self._tiers[tier]
         room = min(self._most - self.in_flight, self._most_per_tier - use.in_flight)
         if self._spare is None or room <= 0:
             return room
@@ -212,8 +211,7 @@ class AdmissionQueue:
 
     def _retry_after(self, slot: Slot) -> int:
         """When those that wait for the tier now will be through, at the rate at which requests end lately."""
-        use = self._tiers.get(slot.tier)
-        rate = 0.0 if use is None else use.per_second(self._clock())
+        rate = self._tiers[slot.tier].per_second(self._clock())
         ahead = self._room.ahead(slot.tier, slot.priority) + 1
         seconds = ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
         return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds)))

@@ -2,6 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -78,12 +79,10 @@ class MemoryStore(Store):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._accounts: dict[str, Account] = {}
+        self._accounts: defaultdict[str, Account] = defaultdict(Account)
 
     async def take(self, call: Call) -> Reservation | Outcome:
-        account = self._accounts.get(call.key)
-        if account is None:
-            account = self._accounts[call.key] = Account()
+        account = self._accounts[call.key]
         outcome = account.take(call, self._clock())
         return outcome if outcome.refused is not None else Reservation(self._settle, call, outcome, account)
 

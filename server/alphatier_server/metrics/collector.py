@@ -98,7 +98,9 @@ class Labelled(Generic[Child]):
     def labels(self, *values: str) -> Child:
         """The series with these label values, which is shown from now on."""
         child = self._children.get(values)
-        return self._begin(values) if child is None else child
+        if child is None:
+            child = self._children[values] = self._begin(values)
+        return child
 
     def remove(self, first: str) -> None:
         """Show the series whose first label has this value no more. Who still counts in one may."""
@@ -119,9 +121,7 @@ class Labelled(Generic[Child]):
         if len(values) != len(self._labels):
             raise ValueError(f"{self.name} has the labels {self._labels}, not {len(values)} of them")
         place = self._store.begin(Series(self.name, self._merge, values), self._size)
-        child = self._child([0.0] * self._size, 0) if place is None else self._child(self._store.numbers, place)
-        self._children[values] = child
-        return child
+        return self._child([0.0] * self._size, 0) if place is None else self._child(self._store.numbers, place)
 
 
 class Counters(Labelled[Counter]):

@@ -69,14 +69,21 @@ class Pool:
         A batch has the `weight` of its prompts. Raises NoEngine when there is none.
         """
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
-            return self._probe(probed, tier, weight)
+            probe = probed.breaker.probing()
+            self._breaker_changed(probed)
+            return Lease(self, probed, probed.models[tier], probe, weight)
         candidates = self._candidates.get((family, tier)) or self._find(family, tier)
         if avoid:
             candidates = [replica for replica in candidates if replica.name not in avoid]
         if not candidates:  # more likely it is the requests that are bad than every engine (Envoy's panic threshold)
             candidates = [replica for replica in self._serving(family, tier) if replica.name not in avoid]
         if not candidates:
-            raise self._no_engine(family, tier)
+            raise NoEngine(
+                f"No engine that serves {family}:{tier} is up now; it may still be loading. "
+                f"Ask again in {RETRY_AFTER_SECONDS} seconds; /health/ready tells when.",
+                code="no_engine",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
         if self._most_per_replica is not None:
             candidates = [r for r in candidates if r.in_flight < self._most_per_replica] or candidates
         replica = self._choose(candidates, f"{family}:{tier}", body)
@@ -132,7 +139,7 @@ class Pool:
         replica.breaker = Breaker(self.settings)
         replica.gauge = self._metrics.show_replica(replica.name)
         self._replicas[replica.name] = replica
-        self._note_change()
+        self.touch()
         return replica
 
     def set_up(self, name: str, up: bool) -> None:
@@ -152,7 +159,7 @@ class Pool:
         replica = self._replicas.pop(name, None)
         if replica is not None:
             self._metrics.forget_replica(name)
-            self._note_change()
+            self.touch()
 
     # --- what others see of it --------------------------------------------------------------------
 
@@ -161,7 +168,8 @@ class Pool:
         self._listeners.append(callback)
 
     def touch(self) -> None:
-        """Something beside the replicas has changed that who listens must know: the families."""
+        """Something has changed that who listens must know: a replica, or the families."""
+        self._forget_candidates()
         self._changed = True
         if not self._batch:
             self._notify()
@@ -234,11 +242,6 @@ class Pool:
                 return replica
         return None
 
-    def _probe(self, replica: Replica, tier: str, weight: int) -> Lease:
-        probe = replica.breaker.probing()
-        self._breaker_changed(replica)
-        return Lease(self, replica, replica.models[tier], probe, weight)
-
     def _breaker_changed(self, replica: Replica, *, ejected: bool = False) -> None:
         if self._replicas.get(replica.name) is not replica:  # it left the pool while the request ran
             return
@@ -251,10 +254,6 @@ class Pool:
         self._candidates.clear()
         self._broken = [replica for replica in self._replicas.values() if replica.breaker.state != "closed"]
 
-    def _note_change(self) -> None:
-        self._forget_candidates()
-        self.touch()
-
     def _change(self, name: str, values: Mapping[str, Any]) -> None:
         replica = self._replicas.get(name)
         if replica is None or all(getattr(replica, field) == value for field, value in values.items()):
@@ -263,7 +262,7 @@ class Pool:
             replica.breaker.reset()
         for field, value in values.items():
             setattr(replica, field, value)
-        self._note_change()
+        self.touch()
 
     def _notify(self) -> None:
         self._changed = False
@@ -272,11 +271,3 @@ class Pool:
             self._metrics.replica_breaker_state.labels(replica.name).set(_BREAKER_LEVELS[replica.breaker.state])
         for callback in self._listeners:
             callback()
-
-    def _no_engine(self, family: str, tier: str) -> NoEngine:
-        return NoEngine(
-            f"No engine that serves {family}:{tier} is up now; it may still be loading. "
-            f"Ask again in {RETRY_AFTER_SECONDS} seconds; /health/ready tells when.",
-            code="no_engine",
-            retry_after=RETRY_AFTER_SECONDS,
-        )
