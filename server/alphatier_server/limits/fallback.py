@@ -69,11 +69,9 @@ class FallbackStore(Store):
 
     async def upkeep(self) -> None:
         await self._shared.upkeep()
-        await self._local.upkeep()
 
     async def close(self) -> None:
         await self._shared.close()
-        await self._local.close()
 
     def _is_down(self, down: bool, words: str) -> None:
         if down != self._down:

@@ -101,10 +101,6 @@ class SharedStore(Store):
                 _COLUMN.pack_into(self._map, offset + _RECORD.size + worker * _COLUMN.size, 0, 0, 0)
                 self._unlock(offset)
 
-    async def close(self) -> None:
-        self._map.close()
-        os.close(self._file)
-
     def _read(self, offset: int) -> Account:
         _, requests_full_at, tokens_full_at = _RECORD.unpack_from(self._map, offset)
         columns = self._columns.unpack_from(self._map, offset + _RECORD.size)

@@ -71,7 +71,7 @@ class Store(ABC):
         """To be called about once a second while the gateway runs. Does not raise."""
 
     async def close(self) -> None:  # noqa: B027
-        """Send what is not sent yet, within a limit of time, and let go of connections and files."""
+        """Send what is not sent yet, within a limit of time, and let go of connections."""
 
 
 class MemoryStore(Store):

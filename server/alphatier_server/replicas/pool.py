@@ -71,7 +71,7 @@ class Pool:
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
             probe = probed.breaker.probing()
             self._breaker_changed(probed)
-            return Lease(self, probed, probed.models[tier], probe, weight)
+            return Lease(self._ended, probed, probed.models[tier], probe, weight)
         candidates = self._candidates.get((family, tier)) or self._find(family, tier)
         if avoid:
             candidates = [replica for replica in candidates if replica.name not in avoid]
@@ -87,9 +87,9 @@ class Pool:
         if self._most_per_replica is not None:
             candidates = [r for r in candidates if r.in_flight < self._most_per_replica] or candidates
         replica = self._choose(candidates, f"{family}:{tier}", body)
-        return Lease(self, replica, replica.models[tier], weight=weight)
+        return Lease(self._ended, replica, replica.models[tier], 0, weight)
 
-    def ended(self, replica: Replica, result: Result, probe: int) -> None:
+    def _ended(self, replica: Replica, result: Result, probe: int) -> None:
         """A lease was closed: what does its result say about the replica?"""
         breaker = replica.breaker
         if result == "ok":

@@ -1,15 +1,12 @@
 """One running engine as the gateway sees it, and a request's hold on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from alphatier_server.metrics.collector import Gauge
 from alphatier_server.replicas.affinity import hash64
 from alphatier_server.replicas.breaker import Breaker
-
-if TYPE_CHECKING:
-    from alphatier_server.replicas.pool import Pool
 
 Result = Literal["ok", "failed", "abandoned"]
 """How a request ended, for the replica: `failed` is the engine's fault; `abandoned` (the client left, or its
@@ -56,17 +53,21 @@ class Replica:
         self.seed = hash64(self.name.encode("utf-8", "replace"))
 
 
+Ended = Callable[[Replica, Result, int], None]
+"""What is told of a lease that was closed: on which replica, how, and the number of the probe."""
+
+
 class Lease:
     """One request's hold on a replica. `close` once, whatever happened; closing it again does nothing.
 
     `probe` is its number where it tries a replica whose breaker was open, else 0.
     """
 
-    __slots__ = ("_model", "_open", "_pool", "_probe", "_weight", "replica")
+    __slots__ = ("_ended", "_model", "_open", "_probe", "_weight", "replica")
 
-    def __init__(self, pool: "Pool", replica: Replica, model: str, probe: int = 0, weight: int = 1) -> None:
+    def __init__(self, ended: Ended, replica: Replica, model: str, probe: int, weight: int) -> None:
         self.replica = replica
-        self._pool = pool
+        self._ended = ended
         self._model = model
         self._probe = probe
         self._open = True
@@ -88,4 +89,4 @@ class Lease:
         else:
             del replica.using[self._model]
         replica.gauge.set(replica.in_flight)
-        self._pool.ended(replica, result, self._probe)
+        self._ended(replica, result, self._probe)

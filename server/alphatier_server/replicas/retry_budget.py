@@ -8,6 +8,7 @@ a window instead of with tokens that expire: in any ten seconds
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from alphatier_server.settings.replicas import PoolSettings
@@ -22,34 +23,27 @@ class RetryBudget:
         self._clock = clock
         self._share = settings.retry_share
         self._free = settings.retry_minimum * WINDOW_SECONDS
-        self._second = int(clock())
-        self._requests = self._retries = 0
-        self._requests_by_second = [0] * WINDOW_SECONDS
-        self._retries_by_second = [0] * WINDOW_SECONDS
+        self._seconds = deque([[int(clock()), 0, 0]])
+        """Each with its requests and its retries; the last one is now."""
 
     def earn(self) -> None:
         """A request has come (not a retry)."""
-        place = self._place()
-        self._requests += 1
-        self._requests_by_second[place] += 1
+        self._now()[1] += 1
 
     def may_retry(self) -> bool:
         """Whether one more retry is within the budget; spends it when it is."""
-        place = self._place()
-        if self._retries + 1 > self._share * self._requests + self._free:
+        now = self._now()
+        requests = sum(requests for _, requests, _ in self._seconds)
+        retries = sum(retries for _, _, retries in self._seconds)
+        if retries + 1 > self._share * requests + self._free:
             return False
-        self._retries += 1
-        self._retries_by_second[place] += 1
+        now[2] += 1
         return True
 
-    def _place(self) -> int:
-        """That of this second; seconds that the window has left are forgotten."""
+    def _now(self) -> list[int]:
         second = int(self._clock())
-        if second != self._second:
-            for passed in range(max(self._second, second - WINDOW_SECONDS) + 1, second + 1):
-                place = passed % WINDOW_SECONDS
-                self._requests -= self._requests_by_second[place]
-                self._retries -= self._retries_by_second[place]
-                self._requests_by_second[place] = self._retries_by_second[place] = 0
-            self._second = second
-        return second % WINDOW_SECONDS
+        if self._seconds[-1][0] != second:
+            self._seconds.append([second, 0, 0])
+            while self._seconds[0][0] <= second - WINDOW_SECONDS:
+                self._seconds.popleft()
+        return self._seconds[-1]
