@@ -48,15 +48,11 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given on the command line, nested as the file is."""
     document: dict[str, Any] = {}
     for option, key in KEYS.items():
-        if (value := given.get(_parameter(option))) is not None:
+        if (value := given.get(option.removeprefix("--").replace("-", "_"))) is not None:
             table, _, name = key.rpartition(".")
             place = document.setdefault(table, {}) if table else document
             place[name] = value
     return document
-
-
-def _parameter(option: str) -> str:
-    return option.removeprefix("--").replace("-", "_")
 
 
 def _field(key: str) -> FieldInfo:
@@ -77,7 +73,11 @@ def _option(option: str, field: FieldInfo) -> Callable[[Command], Command]:
         )
     if default is not None:
         text += f" [default: {default:g}]" if kind is float else f" [default: {default}]"
-    return click.option(option, _parameter(option), type=_click_type(kind), default=None, help=text)
+    if get_origin(kind) is Literal:
+        kind = click.Choice(get_args(kind))
+    elif kind not in (int, float, str):
+        kind = click.Path(path_type=Path)
+    return click.option(option, type=kind, default=None, help=text)
 
 
 def _plain(annotation: Any) -> Any:
@@ -85,10 +85,3 @@ def _plain(annotation: Any) -> Any:
     while get_origin(annotation) is Annotated or NoneType in get_args(annotation):
         annotation = next(inner for inner in get_args(annotation) if inner is not NoneType)
     return annotation
-
-
-def _click_type(kind: Any) -> click.ParamType[Any]:
-    if get_origin(kind) is Literal:
-        return click.Choice(get_args(kind))
-    types: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
-    return types.get(kind, click.Path(path_type=Path))
