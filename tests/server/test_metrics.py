@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from alphatier_server.metrics.collector import StoreCollector
+from alphatier_server.metrics.collector import Counters, Gauges, Histograms, StoreCollector
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.metrics.store import Store
 
@@ -40,9 +40,9 @@ def of_the_library(amounts: list[float]) -> str:
 
 def of_ours(amounts: list[float]) -> str:
     new = StoreCollector(Store())
-    counters = new.counters("c", "C.", "tier")
-    gauges = new.gauges("g", "G.", "tier")
-    histograms = new.histograms("h", "H.", "tier", bounds=BUCKETS)
+    counters = Counters(new, "c", "C.", "tier")
+    gauges = Gauges(new, "g", "G.", "tier")
+    histograms = Histograms(new, "h", "H.", "tier", bounds=BUCKETS)
     observed(amounts, counters.labels("a"), gauges.labels("a"), histograms.labels("a"))
     registry = prometheus_client.CollectorRegistry()
     registry.register(new)

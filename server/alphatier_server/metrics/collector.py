@@ -74,12 +74,27 @@ class Histogram:
 Child = TypeVar("Child", Counter, Gauge, Histogram)
 
 
+class StoreCollector(Collector):
+    """Shows the metrics that are made with it, whose numbers are in a store. `prefix` begins their names."""
+
+    def __init__(self, store: Store, prefix: str = "") -> None:
+        self.store = store
+        self.prefix = prefix
+        self.metrics: list[Labelled[Any]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them, those without series too."""
+        values = self.store.read()
+        return [metric.family(values.get(metric.name, {})) for metric in self.metrics]
+
+
 class Labelled(Generic[Child]):
     """One metric: a series for each combination of label values that was asked for.
 
     The numbers of a series for which the store has no room are shown nowhere.
     """
 
+    _merge: Merge = "sum"
     _size = 1
     """Doubles of a series."""
     _child: Callable[[Any, int], Child]
@@ -87,13 +102,16 @@ class Labelled(Generic[Child]):
     _family: Callable[..., Any]
     """Makes what a scrape shows."""
 
-    def __init__(self, store: Store, name: str, text: str, labels: Labels, merge: Merge = "sum") -> None:
-        self.name = name
+    def __init__(
+        self, collector: StoreCollector, name: str, text: str, *labels: str, merge: Merge | None = None
+    ) -> None:
+        self.name = collector.prefix + name
         self._text = text
         self._labels = labels
-        self._store = store
-        self._merge = merge
+        self._store = collector.store
+        self._merge = merge or self._merge
         self._children: dict[Labels, Child] = {}
+        collector.metrics.append(self)
 
     def labels(self, *values: str) -> Child:
         """The series with these label values, which is shown from now on."""
@@ -134,6 +152,7 @@ class Counters(Labelled[Counter]):
 class Gauges(Labelled[Gauge]):
     """A metric of gauges."""
 
+    _merge = "livesum"
     _size = 2
     _child = Gauge
     _family = GaugeMetricFamily
@@ -144,8 +163,10 @@ class Histograms(Labelled[Histogram]):
 
     _family = HistogramMetricFamily
 
-    def __init__(self, store: Store, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
-        super().__init__(store, name, text, labels)
+    def __init__(
+        self, collector: StoreCollector, name: str, text: str, *labels: str, bounds: Sequence[float]
+    ) -> None:
+        super().__init__(collector, name, text, *labels)
         self._size = len(bounds) + 2
         self._child = partial(Histogram, bounds=tuple(map(float, bounds)))
         self._names = [floatToGoString(bound) for bound in (*bounds, math.inf)]  # type: ignore[no-untyped-call]
@@ -156,36 +177,3 @@ class Histograms(Labelled[Histogram]):
         below = zip(self._names, accumulate(values[:-1]), strict=True)
         buckets = [(name, count, exemplars.get(bucket)) for bucket, (name, count) in enumerate(below)]
         family.add_metric(labels, buckets, values[-1])
-
-
-AnyMetric = TypeVar("AnyMetric", Counters, Gauges, Histograms)
-
-
-class StoreCollector(Collector):
-    """Makes metrics whose numbers are in a store, and shows them. `prefix` begins their names."""
-
-    def __init__(self, store: Store, prefix: str = "") -> None:
-        self._store = store
-        self._prefix = prefix
-        self._metrics: list[Counters | Gauges | Histograms] = []
-
-    def counters(self, name: str, text: str, *labels: str) -> Counters:
-        """A new metric."""
-        return self._shown(Counters(self._store, self._prefix + name, text, labels))
-
-    def gauges(self, name: str, text: str, *labels: str, merge: Merge = "livesum") -> Gauges:
-        """A new metric."""
-        return self._shown(Gauges(self._store, self._prefix + name, text, labels, merge))
-
-    def histograms(self, name: str, text: str, *labels: str, bounds: Sequence[float]) -> Histograms:
-        """A new metric."""
-        return self._shown(Histograms(self._store, self._prefix + name, text, labels, bounds))
-
-    def collect(self) -> Iterable[Metric]:
-        """All of them, those without series too."""
-        values = self._store.read()
-        return [metric.family(values.get(metric.name, {})) for metric in self._metrics]
-
-    def _shown(self, metric: AnyMetric) -> AnyMetric:
-        self._metrics.append(metric)
-        return metric
