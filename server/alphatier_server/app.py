@@ -43,8 +43,7 @@ from alphatier_server.gateway.record import Recorder
 from alphatier_server.gateway.request import Head
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
-from alphatier_server.keys.access import Access
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import Access, build_access
 from alphatier_server.limits.queue import AdmissionQueue
 from alphatier_server.logs import RequestLog, standard_error
 from alphatier_server.messages import show_messages
@@ -227,7 +226,7 @@ def assemble(
 ) -> Application:
     """The application of these parts."""
     upstream = UpstreamClient(settings.engines, settings.engine_ca_file)
-    parts.pool.on_gone(upstream.forget)
+    parts.pool.on_change(lambda: upstream.keep({replica.url for replica in parts.pool.replicas}))
     recorder = Recorder(parts.metrics, parts.log)
     sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
     queue = AdmissionQueue(
@@ -313,7 +312,7 @@ def _add_pages(
     private: bool,
 ) -> None:
     app.include_router(health_router(parts.pool, parts.state, in_flight, details_for))
-    app.include_router(models_router(parts.families, parts.access))
+    app.include_router(models_router(parts.families))
     if private:
         app.include_router(metrics_router(parts.metrics))
     if private and parts.administer is not None:

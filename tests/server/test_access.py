@@ -15,8 +15,7 @@ from pydantic import SecretStr, ValidationError
 from alphatier_models import Family
 from alphatier_server.errors import Forbidden, InvalidRequest, KeyFileError, RateLimited, Unauthorized
 from alphatier_server.gateway.decide import Decision, decide
-from alphatier_server.keys.access import Access
-from alphatier_server.keys.keyed import KeyedAccess, build_access
+from alphatier_server.keys.access import Access, build_access
 from alphatier_server.keys.ring import ApiKey, KeyRing, digest_of, parse_keys
 from alphatier_server.keys.source import KeySource
 from alphatier_server.limits.estimate import estimate
@@ -97,7 +96,7 @@ class TestKeys:
             tmp_path, entry("alice", ALICE, expires="2030-01-01T00:00:00Z"), entry("bob", BOB, disabled="true")
         )
         now = [1893455999.0]  # 2029-12-31 23:59:59 UTC
-        access = KeyedAccess(KeySource(file, {}, KeyLimits()), MemoryStore(), lambda: now[0])
+        access = Access(KeySource(file, {}, KeyLimits()), MemoryStore(), lambda: now[0])
         assert access.caller(f"Bearer {ALICE}", None).name == "alice"
         with pytest.raises(Unauthorized, match="revoked"):
             access.caller(f"Bearer {BOB}", None)

@@ -16,8 +16,7 @@ from aiohttp import web
 from click.testing import CliRunner, Result
 
 from alphatier_server.cli import ask as ask_command
-from alphatier_server.keys.access import Access
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import Access, build_access
 from alphatier_server.keys.ring import digest_of
 from alphatier_server.settings.access import AccessSettings
 from support.fake_engine import DONE, USAGE, FakeEngine, Handler, chunk, completion, events, fake_engine

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 
 from alphatier_server.engines.control import administer
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import build_access
 from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.errors import error_response
 from alphatier_server.routes.admin import admin_router, validation_error

@@ -11,7 +11,9 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.keys.access import Access, Admission, Caller
+from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
+from alphatier_server.limits.store import Admission
 from support.fake_engine import break_connection, completion, error, events
 from support.families import small_family
 from support.gateway import RunningGateway, pair
@@ -233,6 +235,7 @@ class NotingAccess(Access):
     """Lets everybody in, and keeps what limits would have been asked for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[int] = []
 
     async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphatier_models import Family
 from alphatier_server.accelerator.protocol import AcceleratedProtocol
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import build_access
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.gateway import GatewayConfig

@@ -15,7 +15,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from alphatier_models import Family
 from alphatier_server.app import Application, AppSettings, Parts, assemble
 from alphatier_server.gateway.request import Head, Paced
-from alphatier_server.keys.access import Access, Admission, Caller
+from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
+from alphatier_server.limits.store import Admission
 from alphatier_server.logs import LogWriter, RequestLog
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
@@ -36,6 +38,7 @@ class SlowAccess(Access):
     """Takes a few steps to let a request in, and counts those that are in."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.open = 0
 
     async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
@@ -45,9 +48,7 @@ class SlowAccess(Access):
         return _Admission(self)
 
 
-class _Admission:
-    lines = b""
-
+class _Admission(Admission):
     def __init__(self, access: SlowAccess) -> None:
         self._access = access
 

@@ -116,16 +116,6 @@ async def test_unknown_usage_books_the_estimate() -> None:
     assert await refusal(store, limits, 1) == "tokens_per_minute"
 
 
-async def test_forgotten_keys_take_their_accounts_with_them() -> None:
-    store, limits = MemoryStore(), Limits(concurrent_requests=1)
-    running = await place(store, limits)
-    store.keep(["bob"])
-    fresh = await place(store, limits)
-    running.close(0)
-    assert await refusal(store, limits) == "concurrent_requests"
-    fresh.close(0)
-
-
 def test_headers_are_those_of_openai() -> None:
     limits = Limits(Rate(60, 60), Rate(6000, 6000))
     outcome = Account().take(limits.call("alice", streamed=False, tokens=600), 1000.0)

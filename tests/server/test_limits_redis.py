@@ -288,7 +288,7 @@ class TestWhenRedisIsGone:
 
 def test_a_wrong_url_is_told_without_its_password() -> None:
     from alphatier_server.errors import KeyFileError
-    from alphatier_server.keys.keyed import build_access
+    from alphatier_server.keys.access import build_access
 
     environment = {"ALPHATIER_API_KEYS": "alice:sk-at-0123456789", "ALPHATIER_REDIS_URL": "http://:geheim@host:6379"}
     from alphatier_server.settings.access import AccessSettings

@@ -190,15 +190,6 @@ def test_a_place_returned_after_its_worker_was_cleared_changes_nothing(path: Pat
     assert isinstance(ask(store, limits), Outcome)
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path, path: Path) -> None:
-    other = tmp_path / "other"
-    other.write_bytes(b"something else" * 100)
-    with pytest.raises(StoreFailed, match=r"no file of limits|holds no limits"):
-        SharedStore(other, 0)
-    with pytest.raises(StoreFailed, match="worker 4"):
-        SharedStore(path, WORKERS)
-
-
 def test_a_bucket_refills_between_processes(path: Path) -> None:
     now = [1000.0]
     one, two = SharedStore(path, 0, lambda: now[0]), SharedStore(path, 1, lambda: now[0])

@@ -15,7 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphatier_models import Family
 from alphatier_server.app import AppSettings, Parts, assemble
-from alphatier_server.keys.access import Access, Caller
+from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from support.fake_engine import DONE, chunk, events, stay_silent
@@ -34,6 +35,7 @@ class Marks(Access):
     """Notes what `mark` is for each request, then changes it, as a tracer or a logger would."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seen: list[str] = []
 
     def caller(self, authorization: str | None, api_key: str | None) -> Caller:

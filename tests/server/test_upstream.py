@@ -64,6 +64,20 @@ async def test_a_connection_is_kept_and_used_again(client: UpstreamClient) -> No
         assert [request.body for request in engine.requests] == [b"{}"] * 3
 
 
+async def test_connections_to_engines_that_are_gone_are_closed(client: UpstreamClient) -> None:
+    with raw_engine() as gone, raw_engine() as there:
+        gone.script = there.script = [whole(JSON)]
+        first, kept = [await post(client, engine.url) for engine in (gone, there)]
+        first.connection.release()
+        kept.connection.release()
+        client.keep({there.url})
+        again = [await post(client, engine.url) for engine in (gone, there)]
+        assert again[0].connection is not first.connection
+        assert again[1].connection is kept.connection
+        for answer in again:
+            answer.connection.release()
+
+
 async def test_a_kept_connection_that_the_engine_closed_is_told_from_one_that_broke(client: UpstreamClient) -> None:
     with raw_engine() as engine:
         engine.script = [whole(JSON)]
