@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -165,6 +166,24 @@ async def test_models_are_listed_to_who_has_a_key(tmp_path: Path) -> None:
         for ask_for in (sdk(gateway, "sk-at-wrong").models.list, lambda: sdk(gateway, "x").models.retrieve("toy")):
             with pytest.raises(openai.AuthenticationError):
                 await ask_for()
+
+
+@pytest.mark.parametrize("tier", ["base", "careful", "terse"])
+async def test_a_key_is_shown_the_models_that_it_may_use_and_no_other(tmp_path: Path, tier: str) -> None:
+    async with served(tmp_path, keyed(tmp_path, tiers=[f"toy:{tier}"])) as (gateway, _):
+        alice = sdk(gateway, ALICE)
+        shown = {card.id async for card in alice.models.list()}
+        everything = {card.id async for card in sdk(gateway, BOB).models.list()}
+        assert f"toy:{tier}" in shown < everything
+        for model in shown:
+            assert (await alice.models.retrieve(model)).id == model
+            await ask(alice, model=model)
+        for model in everything - shown:
+            with pytest.raises(openai.PermissionDeniedError):
+                await ask(alice, model=model)
+            with pytest.raises(openai.NotFoundError) as hidden:
+                await alice.models.retrieve(model)
+            assert set(re.findall(r"toy[:\w]*", hidden.value.message)) == shown | {model}
 
 
 async def test_the_ask_command_sends_its_key_or_says_what_is_missing(tmp_path: Path) -> None:
