@@ -3,8 +3,10 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import orjson
@@ -12,6 +14,7 @@ import pytest
 
 from alphatier_models import Family
 from alphatier_server.logs import LogWriter, RequestLog
+from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import (
     DONE,
     USAGE,
@@ -21,6 +24,7 @@ from support.fake_engine import (
     completion,
     error,
     events,
+    fake_engine,
     stay_silent,
 )
 from support.families import small_family
@@ -319,6 +323,18 @@ async def test_an_engine_that_is_gone_is_503_with_retry_after(families: dict[str
             assert answer.status == 503
         async with gateway.http.get(gateway.url + "/health/live") as answer:
             assert answer.status == 200
+
+
+async def test_an_engine_that_went_away_is_told_without_its_address(families: dict[str, Family]) -> None:
+    async with AsyncExitStack() as stack:
+        async with fake_engine(completion()) as engine:
+            replicas = PoolSettings(health_interval=60)  # the first to notice is a request
+            gateway = await stack.enter_async_context(running_gateway(families, engine.url, replicas=replicas))
+        status, document, _ = await post(gateway, b'{"model":"toy"}')
+        assert (status, document["error"]["code"]) == (503, "no_engine")
+        address = urlsplit(engine.url)
+        assert str(address.hostname) not in str(document)
+        assert str(address.port) not in str(document)
 
 
 async def test_an_engine_that_comes_up_later_makes_the_gateway_ready(families: dict[str, Family]) -> None:

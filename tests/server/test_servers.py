@@ -258,6 +258,23 @@ def test_a_key_that_is_there_twice_is_refused(server: RunningServer) -> None:
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_header"), (path, name)
 
 
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, EMBED, "/v1/models"])
+def test_a_web_page_of_a_configured_origin_gets_answers_from_serve(
+    servers: dict[str, RunningServer], path: str
+) -> None:
+    page = {"origin": "https://chat.example.org"}
+    method = "GET" if path == "/v1/models" else "POST"
+    asking = page | {"access-control-request-method": method, "access-control-request-headers": "authorization"}
+    case = Case(200, path, None if method == "GET" else b'{"model":"toy"}', method)
+    for name, allowed in (("serve with CORS", page["origin"]), ("accelerator", None)):
+        url = servers[name].url + path
+        preflight = httpx.options(url, headers=asking)
+        assert preflight.is_success == (allowed is not None)
+        assert preflight.headers.get("access-control-allow-origin") == allowed
+        answer = httpx.request(method, url, content=case.body, headers=case.all_headers() | page)
+        assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (200, allowed)
+
+
 def _first_line(client: socket.socket) -> bytes:
     with client.makefile("rb") as answer:
         return answer.readline()
