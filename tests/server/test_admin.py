@@ -1,7 +1,5 @@
 """The admin API: what it does, what it refuses, and the line that every change leaves."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,33 +16,9 @@ from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.errors import error_response
 from alphatier_server.routes.admin import admin_router, validation_error
 from alphatier_server.settings.access import AccessSettings
-from alphatier_server.settings.engines import EngineSettings
-from support.fake_engine import FakeEngine, completion, fake_engine
-from support.families import small_family
-from support.fleets import RunningFleet, change_tier, eventually, running_fleet
-
-VLLM = EngineSettings(kind="vllm")
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    small_family(tmp_path / "toy")
-    return tmp_path / "toy"
-
-
-@pytest.fixture
-async def engines() -> AsyncIterator[list[FakeEngine]]:
-    """Two engines that somebody else runs."""
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(fake_engine(completion())) for _ in range(2)]
-
-
-def by_url(engine: FakeEngine) -> EngineSettings:
-    return EngineSettings(url=engine.url)
-
-
-def replica(engine: FakeEngine) -> str:
-    return f"toy@{engine.url.removeprefix('http://')}"
+from support.fake_engine import FakeEngine
+from support.fleets import VLLM, RunningFleet, by_url, change_tier, running_fleet
+from support.waiting import eventually
 
 
 def admin_client(running: RunningFleet, lines: list[dict[str, Any]] | None = None) -> httpx.AsyncClient:
@@ -69,7 +43,7 @@ async def test_the_admin_api_adds_drains_and_removes_engines(
 ) -> None:
     one, other = engines
     async with (
-        running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running,
+        running_fleet(tmp_path, [toy], [by_url(one)], wait=[one.replica]) as running,
         admin_client(running) as client,
     ):
         added = await client.post("/admin/engines", json={"url": other.url, "name": "other", "api_key": "sk-1"})
@@ -77,7 +51,7 @@ async def test_the_admin_api_adds_drains_and_removes_engines(
         await running.up("toy@other")
         listed = (await client.get("/admin/engines")).json()["data"]
         assert [(engine["name"], engine["origin"], engine["state"]) for engine in listed] == [
-            (one.url.removeprefix("http://"), "config", "up"),
+            (one.address, "config", "up"),
             ("other", "admin", "up"),
         ]
         assert "sk-1" not in str(listed)

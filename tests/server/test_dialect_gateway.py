@@ -13,7 +13,6 @@ import pytest
 from alphatier_models import Family
 from alphatier_server.keys.access import Access, Admission, Caller
 from support.fake_engine import break_connection, completion, error, events
-from support.families import small_family
 from support.gateway import RunningGateway, pair
 
 DATA = Path(__file__).parent / "data"
@@ -50,11 +49,6 @@ MESSAGE = {
     "stop_reason": "end_turn",
     "usage": {"input_tokens": 5, "output_tokens": 3},
 }
-
-
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
 
 
 @asynccontextmanager

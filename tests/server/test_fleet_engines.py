@@ -1,8 +1,6 @@
 """Engines come, drain and go while the gateway runs, and their health is watched."""
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +12,16 @@ from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
 from support.certificates import self_signed
 from support.fake_engine import FakeEngine, completion, error, fake_engine
-from support.families import small_family
-from support.fleets import QUICK, change_tier, eventually, remove_tier, running_fleet, texts
-
-VLLM = EngineSettings(kind="vllm")
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    small_family(tmp_path / "toy")
-    return tmp_path / "toy"
-
-
-@pytest.fixture
-async def engines() -> AsyncIterator[list[FakeEngine]]:
-    """Two engines that somebody else runs."""
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(fake_engine(completion())) for _ in range(2)]
-
-
-def by_url(engine: FakeEngine, **changes: Any) -> EngineSettings:
-    return EngineSettings(url=engine.url, **changes)
-
-
-def replica(engine: FakeEngine) -> str:
-    return f"toy@{engine.url.removeprefix('http://')}"
-
+from support.fleets import (
+    QUICK,
+    VLLM,
+    by_url,
+    change_tier,
+    remove_tier,
+    running_fleet,
+    texts,
+)
+from support.waiting import eventually
 
 # --- the settings change ----------------------------------------------------------------------------
 
@@ -48,15 +30,15 @@ async def test_engines_that_the_settings_add_or_drop_come_and_go(
     tmp_path: Path, toy: Path, engines: list[FakeEngine]
 ) -> None:
     one, other = engines
-    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[one.replica]) as running:
         await running.fleet.apply([by_url(one), by_url(other)])
-        await running.up(replica(one), replica(other))
+        await running.up(one.replica, other.replica)
         for _ in range(20):
             assert (await running.ask("toy:terse"))[0] == 200
         assert one.bodies
         assert other.bodies
         await running.fleet.apply([by_url(other)])
-        await eventually(lambda: list(running.states()) == [other.url.removeprefix("http://")])
+        await eventually(lambda: list(running.states()) == [other.address])
         assert (await running.ask("toy:terse"))[0] == 200
 
 
@@ -65,7 +47,7 @@ async def test_the_last_engine_of_before_stays_until_a_new_one_answers(
 ) -> None:
     (one, _) = engines
     nobody = EngineSettings(url="http://127.0.0.1:9")
-    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[one.replica]) as running:
         await running.fleet.apply([nobody])
         await eventually(lambda: "does not answer yet" in " ".join(running.reported))
         assert (await running.ask("toy:terse"))[0] == 200
@@ -101,11 +83,11 @@ async def test_settings_that_cannot_be_planned_change_nothing(
     tmp_path: Path, toy: Path, engines: list[FakeEngine]
 ) -> None:
     one, other = engines
-    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[one.replica]) as running:
         for wrong in ([by_url(other), by_url(other)], [by_url(other, api_key_env="NO_SUCH_KEY")]):
             with pytest.raises(EngineError):
                 await running.fleet.apply(wrong)
-        assert list(running.states()) == [one.url.removeprefix("http://")]
+        assert list(running.states()) == [one.address]
 
 
 async def test_an_engine_that_never_starts_ends_the_gateway_unless_others_serve_its_tiers(
@@ -129,7 +111,7 @@ async def test_every_engine_gets_its_own_key_and_no_other(
     one, other = engines
     settings = [by_url(one, api_key_env="ONE_KEY"), by_url(other)]
     keys = {"ONE_KEY": "sk-one"}
-    names = [replica(one), replica(other)]
+    names = [one.replica, other.replica]
     async with running_fleet(tmp_path, [toy], settings, wait=names, environment=keys) as running:
         for _ in range(20):
             await running.ask("toy:terse")
@@ -219,11 +201,11 @@ async def test_an_engine_by_url_that_stops_answering_is_taken_out_and_found_agai
 ) -> None:
     settings = PoolSettings(health_interval=0.05, health_timeout=0.2, unhealthy_after=3)
     (engine, _) = engines
-    async with running_fleet(tmp_path, [toy], [by_url(engine)], settings, wait=[replica(engine)]) as running:
+    async with running_fleet(tmp_path, [toy], [by_url(engine)], settings, wait=[engine.replica]) as running:
         engine.listing = error(503, b"")
         await eventually(lambda: not running.pool.ready())
         engine.listing = None
-        await running.up(replica(engine))
+        await running.up(engine.replica)
 
 
 async def test_an_engine_by_https_is_believed_only_if_the_operators_ca_vouches_for_it(

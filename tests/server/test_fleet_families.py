@@ -9,15 +9,8 @@ from alphatier_models import FamilyError, Tier, directory_sha256, load_family, s
 from alphatier_server.errors import EngineError
 from alphatier_server.settings.engines import EngineSettings
 from support.families import small_family
-from support.fleets import change_tier, eventually, remove_tier, running_fleet, texts, write_adapter
-
-VLLM = EngineSettings(kind="vllm")
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    small_family(tmp_path / "toy")
-    return tmp_path / "toy"
+from support.fleets import VLLM, change_tier, remove_tier, running_fleet, texts, write_adapter
+from support.waiting import eventually
 
 
 async def test_a_tier_is_replaced_while_a_stream_on_the_old_weights_runs_to_its_end(

@@ -11,15 +11,7 @@ from alphatier_server.errors import EngineError
 from alphatier_server.settings.engines import EngineSettings
 from support.fake_engine import completion, fake_engine
 from support.families import small_family
-from support.fleets import change_tier, running_fleet
-
-VLLM = EngineSettings(kind="vllm")
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    small_family(tmp_path / "toy")
-    return tmp_path / "toy"
+from support.fleets import VLLM, change_tier, running_fleet
 
 
 async def test_an_engine_that_runs_here_gets_none_of_the_gateways_secrets(tmp_path: Path, toy: Path) -> None:

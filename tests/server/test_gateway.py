@@ -27,7 +27,6 @@ from support.fake_engine import (
     fake_engine,
     stay_silent,
 )
-from support.families import small_family
 from support.gateway import RunningGateway, pair, running_gateway
 
 MESSAGES: Any = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -40,11 +39,6 @@ STREAM = (
 )
 
 
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
-
-
 async def post(gateway: RunningGateway, data: bytes, path: str = "/v1/chat/completions") -> tuple[int, Any, Any]:
     async with gateway.http.post(gateway.url + path, data=data) as response:
         return response.status, await response.json(), response.headers
@@ -54,13 +48,6 @@ async def outcomes(gateway: RunningGateway) -> dict[str, float]:
     names = ("ok", "client_error", "engine_error", "unavailable", "timeout", "disconnected", "gateway_error")
     counts = {name: await gateway.metric("alphatier_requests_total", outcome=name) for name in names}
     return {name: count for name, count in counts.items() if count}
-
-
-async def until(condition: Any, seconds: float = 10.0) -> None:
-    """Wait until the coroutine function says so; a limit, not a delay."""
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - another process's state
-            await asyncio.sleep(0.01)
 
 
 async def test_the_answer_says_which_tier_ran_and_why(families: dict[str, Family]) -> None:
@@ -234,7 +221,7 @@ async def test_a_client_that_takes_nothing_is_given_up(families: dict[str, Famil
         )
         writer.write(head + body)
         await asyncio.wait_for(engine.aborted.wait(), 10)
-        await until(lambda: _is_zero(gateway, "alphatier_requests_in_flight"))
+        await gateway.falls_to_zero()
         assert await outcomes(gateway) == {"disconnected": 1}
         writer.transport.abort()
 
@@ -305,14 +292,10 @@ async def test_a_client_that_leaves_aborts_the_engines_request(families: dict[st
         await asyncio.wait_for(working.wait(), 5)
         asking.cancel()
         await asyncio.wait_for(engine.aborted.wait(), 5)
-        await until(lambda: _is_zero(gateway, "alphatier_requests_in_flight"))
+        await gateway.falls_to_zero()
         assert await outcomes(gateway) == {"disconnected": 1}
         assert await gateway.metric("alphatier_client_disconnects_total", tier="careful") == 1
         assert await gateway.metric("alphatier_completion_tokens_total") == (1 if stream else 0)
-
-
-async def _is_zero(gateway: RunningGateway, name: str) -> bool:
-    return await gateway.metric(name) == 0
 
 
 async def test_an_engine_that_is_gone_is_503_with_retry_after(families: dict[str, Family]) -> None:

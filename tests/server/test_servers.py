@@ -19,6 +19,7 @@ from support.gateway import metric_value
 from support.processes import until
 from support.raw_engine import STREAM_END, STREAM_HEAD, Piece, RawEngine, RawRequest, chunked, raw_engine, whole
 from support.servers import ADMIN_KEY, KEY, SERVERS, RunningServer, gateway_folder, running_servers
+from support.waiting import eventually
 
 DATA = Path(__file__).parent / "data"
 CHAT, TEXT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
@@ -207,13 +208,15 @@ def _ask_all(url: str) -> dict[str, Any]:
 
 async def _ask_in_process(folder: Path) -> dict[str, Any]:
     app = create_app(folder / "gateway.toml")
+
+    async def is_ready() -> bool:
+        return (await client.get("/health/ready")).status_code == 200
+
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
     ):
-        async with asyncio.timeout(20):
-            while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.01)
+        await eventually(is_ready)
         return {name: told(await client.send(case.request("http://gateway"))) for name, case in CASES.items()}
 
 

@@ -9,6 +9,7 @@ import pytest
 from alphatier_server.upstream import Answer, Broken, TimedOut, Unreachable, UpstreamClient, UpstreamLimits
 from alphatier_server.upstream.connection import Sink
 from support.raw_engine import STREAM_END, STREAM_HEAD, RawEngine, chunked, raw_engine, whole
+from support.waiting import eventually
 
 JSON = b'{"a":1}'
 
@@ -87,9 +88,7 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(client:
         engine.script = [whole(JSON), 0.02, whole(b'{"stolen":1}')]
         answer = await post(client, engine.url)
         answer.connection.release()
-        async with asyncio.timeout(5):
-            while not answer.connection.closed:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.005)
+        await eventually(lambda: answer.connection.closed, 5)
         engine.script = [whole(b'{"b":2}')]
         assert await ask(client, engine) == b'{"b":2}'
 

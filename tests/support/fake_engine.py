@@ -28,6 +28,16 @@ class FakeEngine:
     headers: list[dict[str, str]] = field(default_factory=list)
     aborted: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def address(self) -> str:
+        """Host and port, which are its name where it has no other."""
+        return self.url.partition("://")[2]
+
+    @property
+    def replica(self) -> str:
+        """The name of its replica of `toy`."""
+        return f"toy@{self.address}"
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.read())
         self.headers.append({name.lower(): value for name, value in request.headers.items()})

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -25,9 +24,12 @@ from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
+from support.fake_engine import FakeEngine
+from support.waiting import eventually
 
 FAKE_VLLM = Path(__file__).with_name("fake_vllm.py")
 QUICK = PoolSettings(health_interval=0.1, health_timeout=2)
+VLLM = EngineSettings(kind="vllm")
 
 
 @dataclass
@@ -77,14 +79,6 @@ class RunningFleet:
 
     def states(self) -> dict[str, str]:
         return {engine["name"]: engine["state"] for engine in self.fleet.status()}
-
-
-async def eventually(condition: Callable[[], Any], seconds: float = 20) -> None:
-    """Wait for another process's state, up to a limit."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds:g} s"
-        await asyncio.sleep(0.01)
 
 
 async def texts(response: aiohttp.ClientResponse) -> list[str]:
@@ -166,6 +160,11 @@ async def running_fleet(
         await fleet.close()
         server.should_exit = True
         await running
+
+
+def by_url(engine: FakeEngine, **changes: Any) -> EngineSettings:
+    """The settings of an engine that somebody else runs."""
+    return EngineSettings(url=engine.url, **changes)
 
 
 def write_adapter(folder: Path, name: str, text: str, rank: int = 12) -> str:

@@ -1,0 +1,51 @@
+"""What several modules ask for: the family `toy`, to be read or to be changed, and servers beside the gateway."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from alphatier_models import Family
+from support.fake_engine import FakeEngine, completion, fake_engine
+from support.families import small_family
+from support.redis_server import RedisServer, redis_server
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    """The family `toy`; its folder is everybody's."""
+    return small_family(tmp_path_factory.mktemp("families") / "toy")
+
+
+@pytest.fixture
+def families(family: Family) -> dict[str, Family]:
+    """The family by its name."""
+    return {family.name: family}
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    """A folder of the test's own with the family `toy`."""
+    small_family(tmp_path / "toy")
+    return tmp_path / "toy"
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """What is entered here is left when the test ends."""
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+async def engines(stack: AsyncExitStack) -> list[FakeEngine]:
+    """Two engines that somebody else runs."""
+    return [await stack.enter_async_context(fake_engine(completion())) for _ in range(2)]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    with redis_server(tmp_path) as server:
+        yield server
