@@ -13,13 +13,12 @@ import httpx
 import pytest
 
 from support.families import small_family
+from support.fuzzing import ANSWER
 from support.gateway import metric_value
 from support.processes import free_port, until
 from support.raw_engine import RawEngine, raw_engine, whole
 
 BODY = {"model": "toy", "messages": [{"role": "user", "content": "2 + 2?"}]}
-ANSWER = {"id": "x", "object": "chat.completion", "created": 1, "model": "m"}
-CHOICE = {"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
 
 both = pytest.mark.parametrize("workers", [1, 2])
 
@@ -27,7 +26,7 @@ both = pytest.mark.parametrize("workers", [1, 2])
 @pytest.fixture
 def engine() -> Iterator[RawEngine]:
     with raw_engine() as made:
-        made.script = [whole(json.dumps(ANSWER | {"choices": [CHOICE]}).encode())]
+        made.script = [whole(ANSWER)]
         yield made
 
 

@@ -1,7 +1,6 @@
 """The public port and the second one: what is served where, alone and with workers, and HTTPS."""
 
 import re
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +10,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import openai
-import orjson
 import pytest
 
-from alphatier_server.keys.ring import digest_of
 from support.certificates import self_signed
-from support.families import small_family
-from support.processes import Served, serving, until
+from support.fuzzing import ANSWER, request
+from support.keys import key_file
+from support.processes import Served, serving_toy, until
+from support.raw_client import connect
 from support.raw_engine import RawEngine, raw_engine, whole
 
 both = pytest.mark.parametrize("workers", [1, 2])
@@ -30,15 +29,9 @@ MESSAGES: Any = [{"role": "user", "content": "2 + 2?"}]
 def gateway(
     folder: Path, engine: RawEngine, workers: int, *options: str, verify: ssl.SSLContext | bool = True
 ) -> Iterator[Served]:
-    small_family(folder / "toy")
-    keys = folder / "keys.toml"
-    keys.write_text(
-        f'[[keys]]\nname = "boss"\nhash = "{digest_of("sk-admin")}"\nadmin = true\n'
-        f'[[keys]]\nname = "team"\nhash = "{digest_of("sk-team")}"\n'
-    )
-    keys.chmod(0o600)
-    common = ("--family", str(folder / "toy"), "--engine", engine.url, "--workers", str(workers), "--keys", str(keys))
-    with serving(folder, *common, *options, logs=folder, verify=verify) as served:
+    keys = key_file(folder, {"boss": "sk-admin", "team": "sk-team"}, boss={"admin": True})
+    more = ("--keys", str(keys), *options)
+    with serving_toy(folder, engine.url, *more, workers=workers, verify=verify) as served:
         yield served
 
 
@@ -110,25 +103,14 @@ def test_the_second_port_shows_what_all_processes_have_open(tmp_path: Path, work
     with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         second = second_url(served)
         engine.stall = True
-        clients = [asking(served.url) for _ in range(4)]
+        clients = [connect(served.url) for _ in range(4)]
+        for client in clients:
+            client.sendall(request(headers=["authorization: Bearer sk-team"]))
         engine.wait_for(4)
         until(lambda: in_flight(second) == 4, 20)
         for client in clients:
             client.close()
         until(lambda: in_flight(second) == 0, 20)
-
-
-def asking(url: str) -> socket.socket:
-    """A connection on which a request was sent."""
-    parts = urlsplit(url)
-    client = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
-    content = orjson.dumps({"model": "toy", "messages": MESSAGES})
-    head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-        "content-type: application/json\r\nauthorization: Bearer sk-team\r\n"
-    )
-    client.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
-    return client
 
 
 def in_flight(url: str) -> int:
@@ -141,7 +123,7 @@ def test_the_openai_client_talks_https(tmp_path: Path, workers: int) -> None:
     trust = ssl.create_default_context(cafile=str(certificate))
     options = ("--tls-cert", str(certificate), "--tls-key", str(key))
     with raw_engine() as engine, gateway(tmp_path, engine, workers, *options, verify=trust) as served:
-        engine.script = [whole(orjson.dumps(completion()))]
+        engine.script = [whole(ANSWER)]
         assert served.url.startswith("https://")
         http = openai.DefaultHttpxClient(verify=trust)
         with openai.OpenAI(base_url=f"{served.url}/v1", api_key="sk-team", http_client=http, max_retries=0) as sdk:
@@ -149,8 +131,3 @@ def test_the_openai_client_talks_https(tmp_path: Path, workers: int) -> None:
         assert answer.choices[0].message.content == "4"
         with pytest.raises(httpx.TransportError):
             httpx.get(served.url.replace("https", "http") + "/health/live")
-
-
-def completion() -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
-    return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}

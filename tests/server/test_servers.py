@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from alphatier_server import create_app
 from support.gateway import metric_value
 from support.processes import until
+from support.raw_client import connect
 from support.raw_engine import STREAM_END, STREAM_HEAD, Piece, RawEngine, RawRequest, chunked, raw_engine, whole
 from support.servers import ADMIN_KEY, KEY, SERVERS, RunningServer, gateway_folder, running_servers
 from support.waiting import eventually
@@ -285,14 +286,14 @@ def _first_line(client: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES, EMBED, "/v1/models", "/admin/engines"])
 def test_who_has_no_key_is_told_so_before_the_body_comes(server: RunningServer, path: str) -> None:
-    with _connect(server.url) as client:
+    with connect(server.url) as client:
         client.sendall(_raw(Case(401, path, b"x" * 90_000, key=None))[:-90_000])
         assert b" 401 " in _first_line(client)
 
 
 def test_a_body_in_chunks_past_the_limit_is_refused_on_every_path(server: RunningServer) -> None:
     for path in (CHAT, EMBED, "/admin/engines", "/v1/models"):
-        with _connect(server.url) as client:
+        with connect(server.url) as client:
             head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN_KEY}\r\n"
             head += "content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
             client.sendall(head.encode() + chunked(b" " * 60_000) * 2)  # without an end
@@ -300,11 +301,6 @@ def test_a_body_in_chunks_past_the_limit_is_refused_on_every_path(server: Runnin
 
 
 # -- clients that leave
-
-
-def _connect(url: str) -> socket.socket:
-    parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 
 def _raw(case: Case) -> bytes:
@@ -323,7 +319,7 @@ def test_a_client_that_leaves_aborts_the_engines_request(
     server: RunningServer, engine: RawEngine, path: str, stream: bool
 ) -> None:
     engine.clear()
-    client = _connect(server.url)
+    client = connect(server.url)
     client.sendall(_raw(Case(200, path, says("stalls", stream=stream))))
     engine.wait_for(1)
     left = time.perf_counter()
@@ -337,7 +333,7 @@ def test_a_client_that_leaves_within_its_body_costs_the_engine_nothing(
     server: RunningServer, engine: RawEngine
 ) -> None:
     engine.clear()
-    client = _connect(server.url)
+    client = connect(server.url)
     client.sendall(_raw(Case(200, CHAT))[:-3])
     client.close()
     assert httpx.get(f"{server.url}/health/live").status_code == 200

@@ -5,7 +5,6 @@ import http.client
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import termios
@@ -22,7 +21,8 @@ import orjson
 import pytest
 
 from support.families import small_family
-from support.processes import Served, serving, until
+from support.processes import Served, serving_toy, until
+from support.raw_client import connect
 from support.raw_engine import STREAM_END, STREAM_HEAD, Piece, RawEngine, chunked, raw_engine
 
 BODY = {"model": "toy", "messages": [{"role": "user", "content": "2 + 2?"}], "stream": True}
@@ -45,15 +45,8 @@ def stream(seconds: float) -> list[Piece]:
 
 @contextmanager
 def gateway(folder: Path, engine: RawEngine, workers: int, *options: str) -> Iterator[Served]:
-    small_family(folder / "toy")
-    common = ("--family", str(folder / "toy"), "--engine", engine.url, "--workers", str(workers))
-    with serving(folder, *common, *options, logs=folder) as served:
-        until(lambda: alive(served), 30)
+    with serving_toy(folder, engine.url, *options, workers=workers) as served:
         yield served
-
-
-def alive(served: Served) -> bool:
-    return httpx.get(f"{served.url}/health/live").status_code == 200
 
 
 @dataclass
@@ -170,7 +163,7 @@ def test_ctrl_c_does_not_listen_on(tmp_path: Path, workers: int) -> None:
 
 def refused(url: str) -> bool:
     try:
-        with socket.create_connection((urlsplit(url).hostname or "", urlsplit(url).port or 0), timeout=5):
+        with connect(url):
             return False
     except ConnectionRefusedError:
         return True
