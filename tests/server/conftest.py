@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from alphatier_models import Family
 from support.fake_engine import FakeEngine, completion, fake_engine
 from support.families import small_family
+from support.fleets import VLLM, NewFleet, RunningFleet, running_fleet
 from support.redis_server import RedisServer, redis_server
 
 
@@ -49,3 +51,16 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own."""
     with redis_server(tmp_path) as server:
         yield server
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, toy: Path) -> NewFleet:
+    """Makes a gateway that serves `toy` and runs engines, of these settings."""
+    return partial(running_fleet, tmp_path, [toy])
+
+
+@pytest.fixture
+async def running(fleet: NewFleet) -> AsyncIterator[RunningFleet]:
+    """A gateway with one vLLM, `toy-vllm`, which is up."""
+    async with fleet([VLLM], wait=["toy-vllm"]) as running:
+        yield running

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,10 @@ class RunningFleet:
 
     def states(self) -> dict[str, str]:
         return {engine["name"]: engine["state"] for engine in self.fleet.status()}
+
+
+NewFleet = Callable[..., AbstractAsyncContextManager[RunningFleet]]
+"""Takes what `running_fleet` takes after the families."""
 
 
 async def texts(response: aiohttp.ClientResponse) -> list[str]:
