@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from support.fake_engine import chunk, completion, error, events, fake_engine, stay_silent
+from support.fake_engine import chunk, completion, either, error, events, fake_engine, stay_silent
 from support.fuzzing import ANSWER
 from support.gateway import RunningGateway, running_gateway
 from support.raw_engine import whole
@@ -25,17 +25,14 @@ async def ask(gateway: RunningGateway, body: dict[str, Any] | None = None, **hea
         return answer.status
 
 
-async def slow_for_some(request: Any) -> Any:
-    """A stream that has no end for whoever asks for one, else an answer."""
-    if orjson.loads(await request.read()).get("stream"):
-        return await events(chunk({"content": "4"}), then=stay_silent)(request)
-    return await completion()(request)
+SLOW_FOR_SOME = either(events(chunk({"content": "4"}), then=stay_silent), completion())
+"""A stream that has no end for whoever asks for one, else an answer."""
 
 
 async def test_deadlines_of_one_client_take_no_engine_from_another(families: dict[str, Family]) -> None:
     async with (
-        fake_engine(slow_for_some) as one,
-        fake_engine(slow_for_some) as two,
+        fake_engine(SLOW_FOR_SOME) as one,
+        fake_engine(SLOW_FOR_SOME) as two,
         running_gateway(families, one.url, two.url) as gateway,
     ):
         hasty = {"stream": True}

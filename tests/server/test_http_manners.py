@@ -18,7 +18,7 @@ from alphatier_server.keys.keyed import build_access
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.gateway import GatewayConfig
-from support.fake_engine import DONE, chunk, completion, events
+from support.fake_engine import DONE, chunk, completion, either, events, until_set
 from support.fuzzing import BODY, request
 from support.gateway import RunningGateway, pair, running_gateway
 from support.raw_client import converse
@@ -150,16 +150,9 @@ async def test_a_loopback_gateway_without_keys_serves_no_foreign_host(families: 
 
 async def test_100_continue_waits_until_the_answer_before_it_is_complete(families: dict[str, Family]) -> None:
     go_on = asyncio.Event()
-
-    async def wait(_request: Any) -> None:
-        await go_on.wait()
-
-    async def either(http: Any) -> Any:
-        streams = orjson.loads(await http.read()).get("stream")
-        return await (events(chunk({"content": "4"}, "stop"), then=wait) if streams else completion())(http)
-
+    handler = either(events(chunk({"content": "4"}, "stop"), then=until_set(go_on)), completion())
     second = request(headers=["expect: 100-continue"])
-    async with pair(families, either) as (gateway, _), connected(gateway) as (reader, writer):
+    async with pair(families, handler) as (gateway, _), connected(gateway) as (reader, writer):
         writer.write(request(STREAM))
         await reader.readuntil(b"finish_reason")
         writer.write(second[: -len(BODY)])
@@ -224,17 +217,10 @@ async def test_a_page_that_is_sent_a_body_without_end_is_given_up(
 
 async def test_a_pipelined_body_may_take_as_long_as_the_answer_before_it(families: dict[str, Family]) -> None:
     go_on = asyncio.Event()
-
-    async def wait(_request: Any) -> None:
-        await go_on.wait()
-
-    async def either(http: Any) -> Any:
-        streams = orjson.loads(await http.read()).get("stream")
-        return await (events(chunk({"content": "4"}, "stop"), then=wait) if streams else completion())(http)
-
+    handler = either(events(chunk({"content": "4"}, "stop"), then=until_set(go_on)), completion())
     large = orjson.dumps({"model": "toy", "padding": "x" * 600_000})
     async with (
-        pair(families, either, clients=ClientLimits(timeout=0.4)) as (gateway, _),
+        pair(families, handler, clients=ClientLimits(timeout=0.4)) as (gateway, _),
         connected(gateway) as (reader, writer),
     ):
         writer.write(request(STREAM) + request(large))

@@ -17,7 +17,7 @@ from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.keys.access import Access, Caller
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
-from support.fake_engine import DONE, chunk, events, stay_silent
+from support.fake_engine import DONE, chunk, either, events, stay_silent
 from support.fuzzing import request
 from support.gateway import pair, running_gateway
 from support.raw_client import converse
@@ -128,11 +128,8 @@ async def test_starlettes_own_kind_of_middleware_bears_clients_that_leave(
         begun.set()
         await stay_silent(http)
 
-    async def either(http: Any) -> Any:
-        streams = b"stream" in await http.read()
-        return await (events(chunk({"content": "4"}), then=work) if streams else work)(http)
-
-    async with pair(families, either, protocol=lambda _own: HttpToolsProtocol, around=(note,)) as (gateway, engine):
+    handler = either(events(chunk({"content": "4"}), then=work), work)
+    async with pair(families, handler, protocol=lambda _own: HttpToolsProtocol, around=(note,)) as (gateway, engine):
         for body in (b'{"model":"toy"}', b'{"model":"toy","stream":true}'):
             begun.clear()
             engine.aborted.clear()

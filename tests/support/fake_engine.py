@@ -116,6 +116,25 @@ def events(*documents: Any, then: Callable[[web.Request], Awaitable[None]] | Non
     return answer
 
 
+def either(stream: Handler, answer: Handler) -> Handler:
+    """`stream` for whoever asks for one, else `answer`."""
+
+    async def chosen(request: web.Request) -> web.StreamResponse:
+        streams = orjson.loads(await request.read()).get("stream")
+        return await (stream if streams else answer)(request)
+
+    return chosen
+
+
+def until_set(event: asyncio.Event) -> Callable[[web.Request], Awaitable[None]]:
+    """What a stream does `then`: wait."""
+
+    async def wait(_request: web.Request) -> None:
+        await event.wait()
+
+    return wait
+
+
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **changes: Any) -> dict[str, Any]:
     """One chat completion chunk."""
     choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
