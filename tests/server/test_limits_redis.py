@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from alphatier_server.errors import LimitsUnavailable, StoreFailed
-from alphatier_server.limits.arithmetic import Account, Call, Limits, Outcome, Rate
+from alphatier_server.limits.arithmetic import Account, Call, Limits, Rate
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.redis_commands import End, Lease, RedisCommands
 from alphatier_server.limits.redis_store import TIME_LIMIT_SECONDS, RedisStore
-from alphatier_server.limits.store import Reservation, Store
+from alphatier_server.limits.store import Reservation
 from alphatier_server.settings.access import RedisFailure
+from support.limits import ask, place, refusal
 from support.redis_server import RedisServer, redis_server
 from support.waiting import eventually
 
@@ -41,22 +42,6 @@ def gateway(server: RedisServer, stack: AsyncExitStack, **options: Any) -> Redis
     store = RedisStore(server.url, **{"time_limit": 5.0, **options})
     stack.push_async_callback(store.close)
     return store
-
-
-async def ask(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Reservation | Outcome:
-    return await store.take(limits.call("alice", streamed=streamed, tokens=tokens))
-
-
-async def place(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Reservation:
-    answer = await ask(store, limits, tokens, streamed=streamed)
-    assert isinstance(answer, Reservation), answer
-    return answer
-
-
-async def refusal(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> str | None:
-    answer = await ask(store, limits, tokens, streamed=streamed)
-    assert isinstance(answer, Outcome)
-    return answer.refused
 
 
 async def test_two_gateways_share_every_limit(server: RedisServer, stack: AsyncExitStack) -> None:

@@ -14,6 +14,7 @@ from alphatier_server.limits.arithmetic import Limits, Outcome, Rate
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.redis_store import RedisStore
 from alphatier_server.limits.store import Reservation, Store
+from support.limits import ask, place
 from support.redis_proxy import RedisProxy, redis_proxy
 from support.redis_server import RedisServer
 from support.waiting import eventually
@@ -60,7 +61,7 @@ async def one_call(store: Store, draw: random.Random, asked: list[str]) -> None:
     """A request as the request path makes it: whatever it got, it gives back."""
     reservation: Reservation | Outcome | None = None
     try:
-        reservation = await store.take(LIMITS.call("alice", streamed=draw.random() < 0.5, tokens=100))
+        reservation = await ask(store, LIMITS, 100, streamed=draw.random() < 0.5)
         asked.append("in" if isinstance(reservation, Reservation) else "refused")
         await asyncio.sleep(draw.random() * 0.01)
     except (StoreFailed, LimitsUnavailable):
@@ -93,7 +94,7 @@ async def test_clients_that_leave_during_admission_leave_nothing(redis: RedisSer
     for _ in range(10):
         await storm(store, draw, 60, 0.05)
     await all_free(redis, store)
-    assert isinstance(await store.take(LIMITS.call("alice", streamed=True, tokens=1)), Reservation)
+    await place(store, LIMITS, streamed=True)
 
 
 async def warm(store: RedisStore) -> None:
@@ -199,20 +200,18 @@ async def test_an_admission_that_redis_runs_after_its_end_leaves_nothing(
 ) -> None:
     """Nobody got its answer; its end went another way and was there first."""
     store = opened(stack, proxy.url)
-    warm = await store.take(LIMITS.call("alice", streamed=True, tokens=1))  # Redis knows the script from here on
-    assert isinstance(warm, Reservation)
-    warm.close(0)
+    (await place(store, LIMITS, streamed=True)).close(0)  # Redis knows the script from here on
     await settled(store)
 
-    async def ask() -> None:
+    async def unanswered() -> None:
         with pytest.raises(StoreFailed):
-            await store.take(LIMITS.call("alice", streamed=True, tokens=100))
+            await ask(store, LIMITS, 100, streamed=True)
 
     async def end() -> None:
         await eventually(lambda: store._ended or not store._asking, 5)  # the store gives the answer up
         await settled(store)
 
-    await late(redis, proxy, ask, end)
+    await late(redis, proxy, unanswered, end)
     assert redis.held() == NOTHING
 
 
@@ -220,8 +219,7 @@ async def test_leases_that_redis_renews_after_their_end_leave_nothing(
     redis: RedisServer, proxy: RedisProxy, stack: AsyncExitStack
 ) -> None:
     store = opened(stack, proxy.url)
-    running = await store.take(LIMITS.call("alice", streamed=True, tokens=100))
-    assert isinstance(running, Reservation)
+    running = await place(store, LIMITS, 100, streamed=True)
 
     async def end() -> None:
         running.close(0)
@@ -236,8 +234,7 @@ async def test_an_end_that_redis_gets_twice_is_booked_once(
     redis: RedisServer, proxy: RedisProxy, stack: AsyncExitStack
 ) -> None:
     store = opened(stack, proxy.url)
-    running = await store.take(NO_BURST.call("alice", streamed=False, tokens=100))
-    assert isinstance(running, Reservation)
+    running = await place(store, NO_BURST, 100)
 
     async def close() -> None:
         running.close(300)
@@ -247,8 +244,7 @@ async def test_an_end_that_redis_gets_twice_is_booked_once(
         assert redis.held() == NOTHING
 
     await late(redis, proxy, close, end)
-    after = await store.take(NO_BURST.call("alice", streamed=False, tokens=0))
-    assert isinstance(after, Reservation)
+    after = await place(store, NO_BURST, 0)
     assert 25.0 < after.outcome.tokens_behind <= 30.0  # 300 tokens of 600 a minute
 
 
@@ -256,12 +252,11 @@ async def test_a_reservation_that_somebody_forgets_ends_with_its_lease(
     redis: RedisServer, stack: AsyncExitStack
 ) -> None:
     store = opened(stack, redis.url, lease_seconds=0.5, time_limit=5.0)
-    assert isinstance(
-        await store.take(Limits(concurrent_requests=1).call("alice", streamed=False, tokens=0)), Reservation
-    )
-    async with asyncio.timeout(5):
-        while not isinstance(
-            await store.take(Limits(concurrent_requests=1).call("alice", streamed=False, tokens=0)), Reservation
-        ):
-            await store.upkeep()
-            await asyncio.sleep(0.05)
+    one_at_once = Limits(concurrent_requests=1)
+    await place(store, one_at_once)
+
+    async def is_free() -> bool:
+        await store.upkeep()
+        return isinstance(await ask(store, one_at_once), Reservation)
+
+    await eventually(is_free, 5)
