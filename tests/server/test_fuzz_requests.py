@@ -280,6 +280,7 @@ def test_a_request_that_never_ends_is_given_up_in_time(gateway: Served, engine: 
     for heard in talk_all(gateway.url, [(whole_request[:cut],) for cut in cuts if cut], limit=CLIENT_TIMEOUT + 3):
         assert heard.closed
         assert all(answer.status == 408 and answer.has_error_shape() for answer in heard.answers)
+    assert heard.statuses == [408]  # of the one whose head was whole
     assert engine.requests == []
 
 
@@ -347,6 +348,7 @@ def test_a_body_past_the_limit_is_refused_before_it_was_sent(gateway: Served, en
     for heard in talk_all(gateway.url, [(declared,), (streamed,)], limit=LIMIT):
         check(heard)
         assert heard.statuses == [413]
+        assert orjson.loads(heard.answers[0].body)["error"]["code"] == "body_too_large"
         assert heard.closed
     assert engine.requests == []
 

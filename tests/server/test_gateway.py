@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from support.fake_engine import (
     fake_engine,
     stay_silent,
 )
+from support.fuzzing import request
 from support.gateway import RunningGateway, pair, running_gateway
 
 MESSAGES: Any = [{"role": "user", "content": "What is 2 + 2?"}]
@@ -182,41 +182,11 @@ async def test_the_sdk_raises_its_own_exceptions(families: dict[str, Family]) ->
             await sdk.models.retrieve("gpt-4")
 
 
-@pytest.mark.parametrize("chunked", [True, False])
-async def test_a_body_that_is_too_large_is_413(families: dict[str, Family], chunked: bool) -> None:
-    async def pieces() -> AsyncIterator[bytes]:
-        for _ in range(5):
-            yield b" " * 1000
-
-    async with running_gateway(families, max_body_bytes=4000) as gateway:
-        data: Any = pieces() if chunked else b" " * 5000
-        async with gateway.http.post(gateway.url + "/v1/chat/completions", data=data) as answer:
-            assert answer.status == 413
-            assert (await answer.json())["error"]["code"] == "body_too_large"
-
-
-async def test_a_body_that_does_not_arrive_is_408(families: dict[str, Family]) -> None:
-    async with running_gateway(families, client=0.2) as gateway:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
-        writer.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-            b"content-type: application/json\r\ncontent-length: 10\r\n\r\n{"
-        )
-        assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
-        writer.close()
-        await writer.wait_closed()
-
-
 async def test_a_client_that_takes_nothing_is_given_up(families: dict[str, Family]) -> None:
     flood = [chunk({"content": "x" * 100_000}) for _ in range(200)]
     async with pair(families, events(*flood, then=stay_silent), client=0.2) as (gateway, engine):
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]), limit=1)
-        body = b'{"model":"toy","stream":true}'
-        head = (
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-            b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
-        )
-        writer.write(head + body)
+        writer.write(request(b'{"model":"toy","stream":true}'))
         await asyncio.wait_for(engine.aborted.wait(), 10)
         await gateway.falls_to_zero()
         assert await outcomes(gateway) == {"disconnected": 1}
@@ -274,16 +244,11 @@ async def test_an_engine_that_falls_silent_is_given_up_after_the_limit(families:
 async def test_a_client_that_leaves_aborts_the_engines_request(families: dict[str, Family], stream: bool) -> None:
     working = asyncio.Event()
 
-    async def work(request: Any) -> Any:
+    async def work(http: Any) -> Any:
         working.set()
-        await stay_silent(request)
+        await stay_silent(http)
 
-    async def answer(request: Any) -> Any:
-        if stream:
-            return await events(*STREAM[:2], then=work)(request)
-        return await work(request)
-
-    async with pair(families, answer) as (gateway, engine):
+    async with pair(families, events(*STREAM[:2], then=work) if stream else work) as (gateway, engine):
         body = orjson.dumps({"model": "toy", "stream": stream})
         asking = asyncio.create_task(post(gateway, body))
         await asyncio.wait_for(working.wait(), 5)
