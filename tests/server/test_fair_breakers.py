@@ -12,7 +12,7 @@ import pytest
 from alphatier_models import Family
 from support.fake_engine import chunk, completion, either, error, events, fake_engine, stay_silent
 from support.fuzzing import ANSWER
-from support.gateway import RunningGateway, running_gateway
+from support.gateway import RunningGateway, pair, running_gateway
 from support.raw_engine import whole
 
 CHAT = "/v1/chat/completions"
@@ -50,7 +50,7 @@ async def test_failures_that_one_client_provokes_leave_the_last_engine_to_the_ot
         failing = orjson.loads(await request.read()).get("user") == "bad"
         return await (error(500, b"{}") if failing else completion())(request)
 
-    async with fake_engine(provoked) as engine, running_gateway(families, engine.url) as gateway:
+    async with pair(families, provoked) as (gateway, _):
         for _ in range(30):
             assert await ask(gateway, {"user": "bad"}) == 502
             assert await ask(gateway) == 200

@@ -9,7 +9,7 @@ import pytest
 from alphatier_models import Family
 from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import DONE, break_connection, chunk, completion, error, events, fake_engine, stay_silent
-from support.gateway import RunningGateway, running_gateway
+from support.gateway import RunningGateway, pair, running_gateway
 
 BODY = orjson.dumps({"model": "toy:terse", "messages": [{"role": "user", "content": "2 + 2?"}]})
 STREAM = orjson.dumps({**orjson.loads(BODY), "stream": True})
@@ -94,10 +94,7 @@ async def test_an_engines_own_refusal_is_not_repeated(families: dict[str, Family
 
 
 async def test_a_deadline_ends_a_request_that_takes_too_long(families: dict[str, Family]) -> None:
-    async with (
-        fake_engine(events(chunk({"content": "4"}), then=stay_silent)) as engine,
-        running_gateway(families, engine.url) as gateway,
-    ):
+    async with pair(families, events(chunk({"content": "4"}), then=stay_silent)) as (gateway, engine):
         status, text, _ = await post(gateway, STREAM, x_request_timeout="0.2")
         assert status == 200
         assert "deadline_exceeded" in text.split("\n\n")[-2]
@@ -110,7 +107,7 @@ async def test_a_deadline_before_the_answer_is_a_504(families: dict[str, Family]
     async def never(request: Any) -> Any:
         await asyncio.Event().wait()
 
-    async with fake_engine(never) as engine, running_gateway(families, engine.url) as gateway:
+    async with pair(families, never) as (gateway, _):
         status, text, _ = await post(gateway, x_request_timeout="0.1")
         assert (status, orjson.loads(text)["error"]["code"]) == (504, "deadline_exceeded")
         for wrong in ("soon", "-1", "0", "inf", "nan"):
@@ -140,10 +137,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments(families: dict[str, Fam
 
 async def test_a_client_that_reads_slowly_slows_the_engine_and_gets_everything(families: dict[str, Family]) -> None:
     piece = chunk({"content": "x" * 10_000})
-    async with (
-        fake_engine(events(*[piece] * 2000, chunk({"content": "."}, "stop"), DONE)) as engine,
-        running_gateway(families, engine.url) as gateway,
-    ):
+    async with pair(families, events(*[piece] * 2000, chunk({"content": "."}, "stop"), DONE)) as (gateway, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]), limit=2**16)
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
@@ -163,7 +157,7 @@ async def test_a_client_that_reads_slowly_slows_the_engine_and_gets_everything(f
 
 async def test_an_error_that_the_engine_sends_as_a_stream_is_an_error(families: dict[str, Family]) -> None:
     failing = error(500, b"data: {}\n\n", "text/event-stream")
-    async with fake_engine(failing) as engine, running_gateway(families, engine.url) as gateway:
+    async with pair(families, failing) as (gateway, _):
         status, text, _ = await post(gateway, STREAM)
         assert (status, orjson.loads(text)["error"]["code"]) == (502, "engine_failed")
 
@@ -172,6 +166,6 @@ async def test_an_answer_nested_too_deeply_to_be_rewritten_is_the_engines_failur
     families: dict[str, Family],
 ) -> None:
     deep = b'{"model":"other","model\\u0020":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    async with fake_engine(error(200, deep)) as engine, running_gateway(families, engine.url) as gateway:
+    async with pair(families, error(200, deep)) as (gateway, _):
         status, text, _ = await post(gateway)
         assert (status, orjson.loads(text)["error"]["code"]) == (502, "engine_failed")

@@ -73,7 +73,6 @@ async def running_gateway(
     *engine_urls: str,
     up: int | None = None,
     idle: float = 30.0,
-    max_body_bytes: int = 2**20,
     client: float = 30.0,
     access: Access | None = None,
     state: GatewayState | None = None,
@@ -91,7 +90,7 @@ async def running_gateway(
     """
     metrics = Metrics()
     pool = Pool(metrics, replicas)
-    clients = clients or ClientLimits(body_bytes=max_body_bytes, timeout=client)
+    clients = clients or ClientLimits(body_bytes=2**20, timeout=client)
     settings = AppSettings(
         clients, UpstreamLimits(first_byte=idle, idle=idle), HandleSettings(keep_alive=keep_alive), **more
     )
