@@ -11,6 +11,8 @@ from alphatier_models import Family
 from support.fake_engine import FakeEngine, completion, fake_engine
 from support.families import small_family
 from support.fleets import VLLM, NewFleet, RunningFleet, running_fleet
+from support.fuzzing import ANSWER
+from support.raw_engine import RawEngine, raw_engine, whole
 from support.redis_server import RedisServer, redis_server
 
 
@@ -44,6 +46,14 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 async def engines(stack: AsyncExitStack) -> list[FakeEngine]:
     """Two engines that somebody else runs."""
     return [await stack.enter_async_context(fake_engine(completion())) for _ in range(2)]
+
+
+@pytest.fixture
+def engine() -> Iterator[RawEngine]:
+    """An engine that sends one answer, or the bytes that it is told to."""
+    with raw_engine() as made:
+        made.script = [whole(ANSWER)]
+        yield made
 
 
 @pytest.fixture

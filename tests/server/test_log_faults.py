@@ -13,21 +13,13 @@ import httpx
 import pytest
 
 from support.families import small_family
-from support.fuzzing import ANSWER
 from support.gateway import metric_value
 from support.processes import free_port, until
-from support.raw_engine import RawEngine, raw_engine, whole
+from support.raw_engine import RawEngine, whole
 
 BODY = {"model": "toy", "messages": [{"role": "user", "content": "2 + 2?"}]}
 
 both = pytest.mark.parametrize("workers", [1, 2])
-
-
-@pytest.fixture
-def engine() -> Iterator[RawEngine]:
-    with raw_engine() as made:
-        made.script = [whole(ANSWER)]
-        yield made
 
 
 class Gateway:

@@ -42,8 +42,10 @@ def second_url(served: Served) -> str:
 
 
 @both
-def test_with_a_second_port_the_first_one_has_nothing_private(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+def test_with_a_second_port_the_first_one_has_nothing_private(
+    tmp_path: Path, workers: int, engine: RawEngine
+) -> None:
+    with gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         second = second_url(served)
         for path in PRIVATE:
             public = httpx.get(served.url + path, headers=ADMIN)
@@ -55,15 +57,15 @@ def test_with_a_second_port_the_first_one_has_nothing_private(tmp_path: Path, wo
 
 
 @both
-def test_without_a_second_port_everything_is_on_the_first(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers) as served:
+def test_without_a_second_port_everything_is_on_the_first(tmp_path: Path, workers: int, engine: RawEngine) -> None:
+    with gateway(tmp_path, engine, workers) as served:
         for path in PRIVATE:
             assert httpx.get(served.url + path, headers=ADMIN).status_code == 200, path
 
 
 @both
-def test_the_admin_api_takes_only_an_admin_key(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+def test_the_admin_api_takes_only_an_admin_key(tmp_path: Path, workers: int, engine: RawEngine) -> None:
+    with gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         url = f"{second_url(served)}/admin/engines"
         assert httpx.get(url).status_code == 401
         assert httpx.get(url, headers={"authorization": "Bearer sk-team"}).status_code == 403
@@ -71,8 +73,10 @@ def test_the_admin_api_takes_only_an_admin_key(tmp_path: Path, workers: int) -> 
 
 
 @both
-def test_an_engine_added_by_whichever_process_answers_is_known_to_all(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, raw_engine() as other, gateway(tmp_path, engine, workers) as served:
+def test_an_engine_added_by_whichever_process_answers_is_known_to_all(
+    tmp_path: Path, workers: int, engine: RawEngine
+) -> None:
+    with raw_engine() as other, gateway(tmp_path, engine, workers) as served:
         added = httpx.post(f"{served.url}/admin/engines", headers=ADMIN, json={"url": other.url})
         assert added.status_code == 201, added.text
         until(lambda: all(replicas(served) == 2 for _ in range(8)), 20)
@@ -86,8 +90,10 @@ def replicas(served: Served) -> int:
 
 
 @both
-def test_only_administrators_and_the_second_port_are_told_where_engines_are(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+def test_only_administrators_and_the_second_port_are_told_where_engines_are(
+    tmp_path: Path, workers: int, engine: RawEngine
+) -> None:
+    with gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         address = urlsplit(engine.url).netloc
         for path in ("/health/ready", "/health"):
             for headers in ({}, {"authorization": "Bearer sk-team"}):
@@ -99,10 +105,10 @@ def test_only_administrators_and_the_second_port_are_told_where_engines_are(tmp_
 
 
 @both
-def test_the_second_port_shows_what_all_processes_have_open(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+def test_the_second_port_shows_what_all_processes_have_open(tmp_path: Path, workers: int, engine: RawEngine) -> None:
+    with gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         second = second_url(served)
-        engine.stall = True
+        engine.script, engine.stall = (), True
         clients = [connect(served.url) for _ in range(4)]
         for client in clients:
             client.sendall(request(headers=["authorization: Bearer sk-team"]))
@@ -118,11 +124,11 @@ def in_flight(url: str) -> int:
 
 
 @both
-def test_the_openai_client_talks_https(tmp_path: Path, workers: int) -> None:
+def test_the_openai_client_talks_https(tmp_path: Path, workers: int, engine: RawEngine) -> None:
     certificate, key = self_signed(tmp_path / "tls", "gateway")
     trust = ssl.create_default_context(cafile=str(certificate))
     options = ("--tls-cert", str(certificate), "--tls-key", str(key))
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, *options, verify=trust) as served:
+    with gateway(tmp_path, engine, workers, *options, verify=trust) as served:
         engine.script = [whole(ANSWER)]
         assert served.url.startswith("https://")
         http = openai.DefaultHttpxClient(verify=trust)
