@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from support.fuzzing import BODY, fuzzed_gateway, living, request
+from support.fuzzing import BODY, living, module_pair, request
 from support.processes import Served, until
 from support.raw_client import connect
 from support.raw_engine import STREAM_HEAD, Piece, RawEngine, chunked
@@ -32,10 +32,7 @@ WAITING: dict[str, tuple[bytes, Sequence[Piece], bytes]] = {
 """What the client sends, what the engine sends before it falls silent, what the client sees before it leaves."""
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, RawEngine]]:
-    with fuzzed_gateway(tmp_path_factory.mktemp("leaving"), engine_timeout=60.0) as pair:
-        yield pair
+pair = module_pair("leaving", engine_timeout=60.0)
 
 
 @pytest.fixture

@@ -19,10 +19,9 @@ from support.fuzzing import (
     CHAT,
     WAYS,
     examples,
-    fuzzed_gateway,
     living,
+    module_pair,
     request,
-    way_of,
 )
 from support.processes import Served
 from support.raw_client import Heard, talk, talk_all
@@ -39,13 +38,7 @@ SENT_UPSTREAM = {
 MARK = b"smuggled"
 
 
-@pytest.fixture(scope="module")
-def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Served, RawEngine]]:
-    limits = {"client_timeout": CLIENT_TIMEOUT, "max_body_bytes": 1_000_000}
-    with fuzzed_gateway(tmp_path_factory.mktemp("fuzz"), way_of(request), **limits) as pair:
-        yield pair
+pair = module_pair("fuzz", client_timeout=CLIENT_TIMEOUT, max_body_bytes=1_000_000)
 
 
 @pytest.fixture
