@@ -21,7 +21,7 @@ from alphatier_server.keys.source import KeySource
 from alphatier_server.limits.estimate import estimate
 from alphatier_server.limits.store import MemoryStore
 from alphatier_server.settings.access import AccessSettings, KeyLimits
-from support.families import small_family
+from support.waiting import eventually
 
 ALICE, BOB = "sk-at-alice-0123456789", "sk-at-bob-0123456789"
 
@@ -47,11 +47,6 @@ def access_to(
     return build_access(
         AccessSettings(keys_file=file, environment=read_environment, **settings), environment=environment or {}
     )
-
-
-@pytest.fixture
-def family(tmp_path: Path) -> Family:
-    return small_family(tmp_path / "toy")
 
 
 def chosen(family: Family, model: str, default: str | None = None) -> Decision:
@@ -355,9 +350,7 @@ class TestKeyFile:
         access = access_to(file)
         watching = asyncio.create_task(access.watch())
         key_file(tmp_path, entry("bob", BOB))
-        async with asyncio.timeout(10):
-            while not _knows(access, BOB):  # noqa: ASYNC110 # it looks once a second
-                await asyncio.sleep(0.02)
+        await eventually(lambda: _knows(access, BOB))  # it looks once a second
         assert not _knows(access, ALICE)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -15,7 +15,6 @@ from alphatier_server.keys.access import Access
 from alphatier_server.keys.ring import Caller
 from alphatier_server.limits.store import Admission
 from support.fake_engine import break_connection, completion, error, events
-from support.families import small_family
 from support.gateway import RunningGateway, pair
 
 DATA = Path(__file__).parent / "data"
@@ -52,11 +51,6 @@ MESSAGE = {
     "stop_reason": "end_turn",
     "usage": {"input_tokens": 5, "output_tokens": 3},
 }
-
-
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,11 +18,11 @@ from alphatier_server.keys.access import Access
 from alphatier_server.keys.ring import Caller
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
-from support.fake_engine import DONE, chunk, events, stay_silent
-from support.families import small_family
+from support.fake_engine import DONE, chunk, either, events, stay_silent
 from support.fuzzing import request
 from support.gateway import pair, running_gateway
 from support.raw_client import converse
+from support.waiting import eventually
 
 CHAT = "/v1/chat/completions"
 PATHS = (CHAT, "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens", "/v1/models")
@@ -42,11 +41,6 @@ class Marks(Access):
         self.seen.append(mark.get())
         mark.set(authorization or "somebody")
         return super().caller(authorization, api_key)
-
-
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
 
 
 @pytest.fixture
@@ -136,11 +130,8 @@ async def test_starlettes_own_kind_of_middleware_bears_clients_that_leave(
         begun.set()
         await stay_silent(http)
 
-    async def either(http: Any) -> Any:
-        streams = b"stream" in await http.read()
-        return await (events(chunk({"content": "4"}), then=work) if streams else work)(http)
-
-    async with pair(families, either, protocol=lambda _own: HttpToolsProtocol, around=(note,)) as (gateway, engine):
+    handler = either(events(chunk({"content": "4"}), then=work), work)
+    async with pair(families, handler, protocol=lambda _own: HttpToolsProtocol, around=(note,)) as (gateway, engine):
         for body in (b'{"model":"toy"}', b'{"model":"toy","stream":true}'):
             begun.clear()
             engine.aborted.clear()
@@ -150,9 +141,7 @@ async def test_starlettes_own_kind_of_middleware_bears_clients_that_leave(
             if asking.done():
                 (await asking).close()
             await asyncio.wait_for(engine.aborted.wait(), 5)
-        async with asyncio.timeout(5):
-            while len(statuses) < 2:  # noqa: ASYNC110 - the middleware tells nobody
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(statuses) == 2, 5)
     assert statuses == [499, 200]
     assert not [record for record in caplog.records if record.exc_info]
 
