@@ -132,4 +132,4 @@ class Dialect(ABC):
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
         """The last event of a stream that broke, in the API's shape; `relay` is the stream's. Empty: break it off."""
-        return error.event()
+        return b"data: %b\n\n" % error.body()
