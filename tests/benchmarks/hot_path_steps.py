@@ -15,8 +15,7 @@ import orjson
 import prometheus_client
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan
+from alphatier_server.dialects.chunks import ChunkRelay, RelayPlan
 from alphatier_server.dialects.efforts import READ_FIELDS
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.gateway.request import request_id

@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan, relay_response
+from alphatier_server.dialects.chat import edited_completion
+from alphatier_server.dialects.chunks import ChunkRelay, RelayPlan
+from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.errors import EngineFailed
 from support.fuzzing import examples
 
@@ -109,7 +110,8 @@ def plans() -> st.SearchStrategy[dict[str, Any]]:
 
 def relayed(pieces: list[bytes], plan: dict[str, Any], *, learns: bool) -> Said:
     ticks = itertools.count()
-    relay = ChunkRelay(RelayPlan(**plan, learns=learns), clock=lambda: float(next(ticks)))
+    relay = ChunkRelay(RelayPlan(**plan, learns=learns))
+    relay.clock = lambda: float(next(ticks))
     out = bytearray()
     ending = "whole"
     try:
@@ -199,8 +201,8 @@ def test_no_whole_answer_breaks_the_relay(document: dict[str, Any], plan: dict[s
 
     raw = json.dumps(document).encode()
     try:
-        out, _ = relay_response(raw, RelayPlan(**plan))
-    except EngineFailed:
+        out, _ = edited_completion(JsonObject(raw), RelayPlan(**plan))
+    except JsonError:
         return  # told to the client as 502
     answer = orjson.loads(out)
     assert answer["model"] == plan["model"]

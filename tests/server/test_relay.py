@@ -7,10 +7,10 @@ import orjson
 import pytest
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.chat import TextDialect
-from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan, relay_response
+from alphatier_server.dialects.chat import ChatDialect, TextDialect, edited_completion
+from alphatier_server.dialects.chunks import ChunkRelay, RelayPlan
 from alphatier_server.dialects.dialect import Target
+from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.reasoning import ReasoningSplitter
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
@@ -126,7 +126,8 @@ def test_a_stream_that_the_engine_did_not_split_is_split() -> None:
 
 def test_the_first_answer_token_is_timed_after_the_thinking() -> None:
     ticks = itertools.count(1.0)
-    relay = ChunkRelay(PLAN, clock=lambda: next(ticks))
+    relay = ChunkRelay(PLAN)
+    relay.clock = lambda: next(ticks)
     relay.feed(sse(chunk({"role": "assistant", "content": ""}), chunk({"reasoning": "a"}), chunk({"reasoning": "b"})))
     assert (relay.observed.first_token, relay.observed.first_answer_token) == (1.0, None)
     relay.feed(sse(chunk({"content": "4"}), chunk({"content": "2"})))
@@ -164,7 +165,7 @@ def test_clients_that_want_it_get_the_thinking_under_both_names(name: str) -> No
     out = b"".join(relay.feed(event + b"\n\n") for event in stream.split(b"\n\n") if event)
     assert text_of(out, "reasoning") == text_of(out, "reasoning_content") == 'höre "3"\n☃'
     assert text_of(out, "content") == "4"
-    message = orjson.loads(relay_response(whole(content="4", **{name: "2 + 2"}), plan)[0])["choices"][0]["message"]
+    message = orjson.loads(edited_completion(whole(content="4", **{name: "2 + 2"}), plan)[0])["choices"][0]["message"]
     assert message == {"role": "assistant", "content": "4", "reasoning": "2 + 2", "reasoning_content": "2 + 2"}
 
 
@@ -177,13 +178,13 @@ def test_thinking_that_the_engine_did_not_split_comes_under_both_names() -> None
         "ab",
         "c",
     )
-    message = orjson.loads(relay_response(whole(content="<think>a</think>b"), plan)[0])["choices"][0]["message"]
+    message = orjson.loads(edited_completion(whole(content="<think>a</think>b"), plan)[0])["choices"][0]["message"]
     assert (message["reasoning"], message["reasoning_content"], message["content"]) == ("a", "a", "b")
 
 
-def whole(**message: Any) -> bytes:
+def whole(**message: Any) -> JsonObject:
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
-    return orjson.dumps({"id": "x", "model": "m", "choices": [choice], "usage": USAGE, "odd": 1.0})
+    return JsonObject(orjson.dumps({"id": "x", "model": "m", "choices": [choice], "usage": USAGE, "odd": 1.0}))
 
 
 @pytest.mark.parametrize(
@@ -199,19 +200,20 @@ def whole(**message: Any) -> bytes:
     ],
 )
 def test_a_whole_answer_is_split_as_vllm_does_it(content: str, reasoning: str | None, answer: str | None) -> None:
-    out, _ = relay_response(whole(content=content), PLAN)
+    out, _ = edited_completion(whole(content=content), PLAN)
     message = orjson.loads(out)["choices"][0]["message"]
     assert (message.get("reasoning"), message["content"]) == (reasoning, answer)
 
 
 def test_a_whole_answer_keeps_all_bytes_but_the_model() -> None:
     raw = b'{"model" : "m", "p": -0.50, "choices": [], "usage": null}'
-    assert relay_response(raw, PLAN)[0] == b'{"model":"toy:careful", "p": -0.50, "choices": [], "usage": null}'
+    out, _ = edited_completion(JsonObject(raw), PLAN)
+    assert out == b'{"model":"toy:careful", "p": -0.50, "choices": [], "usage": null}'
 
 
 def test_an_answer_that_is_no_json_is_the_engines_failure() -> None:
     with pytest.raises(EngineFailed):
-        relay_response(b"<html>", PLAN)
+        ChatDialect().answer(b"<html>", {}, Target("toy:careful", "m"))
 
 
 @pytest.mark.parametrize(

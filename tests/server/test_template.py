@@ -8,10 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan
-from alphatier_server.dialects.template import learn
-from alphatier_server.dialects.templates import Templates
+from alphatier_server.dialects.chunks import ChunkRelay, RelayPlan
+from alphatier_server.dialects.template import Templates, learn
 
 NAMES = st.sampled_from(["content", "reasoning", "text", "role", "refusal"])
 TEXTS = st.one_of(
@@ -65,7 +63,8 @@ PLANS = st.builds(
 
 def relayed(plan: RelayPlan, pieces: list[bytes]) -> tuple[bytes, Any, Any, Any]:
     ticks = iter(range(10**6))
-    relay = ChunkRelay(plan, lambda: float(next(ticks)))
+    relay = ChunkRelay(plan)
+    relay.clock = lambda: float(next(ticks))
     out = b"".join(relay.feed(piece) for piece in pieces)
     seen = relay.observed
     return out, seen.usage, seen.error, (seen.first_token is None, seen.first_answer_token is None)
@@ -113,20 +112,20 @@ def test_a_template_takes_other_texts_and_counts_but_no_other_structure() -> Non
 
 
 def said(index: int, text: str, **more: Any) -> bytes:
-    """A chunk's event without its blank line."""
+    """A chunk's event."""
     choice = {"index": index, "delta": {"content": text}, **more, "finish_reason": None}
-    return b"data: " + orjson.dumps({"id": "x", "model": "m", "choices": [choice]})
+    return b"data: " + orjson.dumps({"id": "x", "model": "m", "choices": [choice]}) + b"\n\n"
 
 
 def test_each_choice_of_a_stream_has_its_template() -> None:
     templates = Templates(learns=True, doubles=False)
     for index in range(8):
         event = said(index, "first")
-        assert templates.match(event + b"\n\n") is None
-        templates.may_learn(event, event + b"\n\n", [{"index": index}])
+        assert templates.match(event) is None
+        templates.may_learn(event, event, [{"index": index}])
     for word in ("a", "b"):
         for index in range(8):
-            event = said(index, word) + b"\n\n"
+            event = said(index, word)
             match = templates.match(event)
             assert match is not None
             assert match[2] == event
@@ -138,23 +137,23 @@ def test_templates_are_given_up_where_they_do_not_match() -> None:
     read = 0
     for number in range(20):
         event = said(0, "word", logprobs=number)
-        if templates.match(event + b"\n\n") is None and templates.learns:
+        if templates.match(event) is None and templates.learns:
             read += 1
-            templates.may_learn(event, event + b"\n\n", [])
+            templates.may_learn(event, event, [])
     assert read == 5
-    assert templates.match(event + b"\n\n") is None
+    assert templates.match(event) is None
 
 
 def test_a_template_that_pays_is_learnt_again_after_any_number_of_other_chunks() -> None:
     templates = Templates(learns=True, doubles=False)
     for number in range(20):
         event = said(0, "word", logprobs=number)
-        assert templates.match(event + b"\n\n") is None
-        templates.may_learn(event, event + b"\n\n", [])
-        assert all(templates.match(event + b"\n\n") is not None for _ in range(3))
+        assert templates.match(event) is None
+        templates.may_learn(event, event, [])
+        assert all(templates.match(event) is not None for _ in range(3))
 
 
 def test_log_probabilities_are_read_and_nothing_is_learnt_from_them() -> None:
     relay = ChunkRelay(RelayPlan("m", Reasoning()))
-    stream = b"".join(said(0, "a", logprobs={"content": [{"token": "a"}]}) + b"\n\n" for _ in range(4))
+    stream = b"".join(said(0, "a", logprobs={"content": [{"token": "a"}]}) for _ in range(4))
     assert relay.feed(stream) == stream

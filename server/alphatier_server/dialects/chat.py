@@ -1,14 +1,21 @@
-"""OpenAI's chat completions and completions (API reference, "Chat", "Completions (legacy)")."""
+"""OpenAI's chat completions and completions (API reference, "Chat", "Completions (legacy)").
+
+What changes in a whole answer is what `chunks` changes in a stream.
+"""
 
 from collections.abc import Mapping, Sequence
+from operator import is_not
 from typing import Any, ClassVar
 
-from alphatier_server.dialects.bodies import object_or_empty, take_member_out
-from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan, relay_response
+from alphatier_server.dialects.chunks import ChunkRelay, RelayPlan
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
-from alphatier_server.dialects.efforts import TIER_FIELD, Selector, openai_efforts
-from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.dialects.efforts import TIER_FIELD, Selector, openai_efforts, take_effort_out
+from alphatier_server.dialects.json_object import JsonObject, object_or_empty
+from alphatier_server.dialects.reasoning import split_message, with_reasoning_content
+from alphatier_server.dialects.template import with_model
+from alphatier_server.dialects.usage import Usage, queue_seconds_of, without_reasoning_tokens
+
+_MODEL_ALONE = frozenset({"model"})
 
 
 class _Completions(Dialect):
@@ -24,7 +31,7 @@ class _Completions(Dialect):
         replace: dict[str, Any] = {} if values["model"] == target.engine_model else {"model": target.engine_model}
         remove = {key for key in (TIER_FIELD, "reasoning_effort") if key in values}
         if "reasoning" in values:
-            take_member_out(values, "reasoning", "effort", replace, remove)
+            take_effort_out(values, "reasoning", replace, remove)
         if target.priority is not None:
             replace["priority"] = target.priority
         if values.get("stream") is True:
@@ -33,13 +40,13 @@ class _Completions(Dialect):
                 replace["stream_options"] = wanted = {**(options or {}), "include_usage": True}
                 if target.continuous_usage:
                     wanted["continuous_usage_stats"] = True
-        return body.edited(replace, remove) if replace or remove else body.raw
+        return body.edited(replace, remove)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
         return ChunkRelay(self._plan(body, target))
 
-    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        return relay_response(raw, self._plan(body, target))
+    def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
+        return edited_completion(answer, self._plan(body, target))
 
     def _plan(self, body: Mapping[str, Any], target: Target) -> RelayPlan:
         options = object_or_empty(body.get("stream_options"))
@@ -76,3 +83,38 @@ class TextDialect(_Completions):
     def _choices(self, body: Mapping[str, Any]) -> int | None:
         choices = body.get("n")
         return choices if type(choices) is int and choices > 0 else 1
+
+
+def edited_completion(answer: JsonObject, plan: RelayPlan) -> tuple[bytes, Observed]:
+    """The client's bytes for a whole completion, and what was seen of it. Raises JsonError."""
+    values = answer.values
+    usage = Usage.parse(values.get("usage"))
+    observed = Observed(usage, queue_seconds=queue_seconds_of(values))
+    replace: dict[str, Any] = {} if values.get("model") == plan.model else {"model": plan.model}
+    remove = ("metrics",) if plan.strip_metrics and "metrics" in values else ()
+    choices = values.get("choices")
+    if (plan.marks is not None or plan.reasoning_content) and isinstance(choices, list):
+        split = [_split_choice(choice, plan) for choice in choices]
+        if any(map(is_not, split, choices)):
+            replace["choices"] = choices = split
+    if usage is not None and usage.reasoning == 0 and _has_reasoning(choices):
+        observed.usage = usage._replace(reasoning=None)
+        replace["usage"] = without_reasoning_tokens(values["usage"])
+    out = with_model(answer.raw, plan.model) if replace.keys() == _MODEL_ALONE and not remove else None
+    return answer.edited(replace, remove) if out is None else out, observed
+
+
+def _split_choice(choice: Any, plan: RelayPlan) -> Any:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        return choice
+    split = message if plan.marks is None else split_message(message, plan.marks)
+    if plan.reasoning_content:
+        split = with_reasoning_content(split)
+    return choice if split is message else {**choice, "message": split}
+
+
+def _has_reasoning(choices: Any) -> bool:
+    """Whether any choice's message carries reasoning."""
+    messages = (object_or_empty(choice).get("message") for choice in (choices if isinstance(choices, list) else ()))
+    return any(object_or_empty(message).get("reasoning") for message in messages)

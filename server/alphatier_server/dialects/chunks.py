@@ -6,79 +6,84 @@ know is taken out. All other bytes pass unchanged. On the way the relay notes us
 the first token, the first answer token and the last one.
 """
 
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from alphatier_server.dialects.bodies import without
-from alphatier_server.dialects.completion import RelayPlan, queue_seconds_of
-from alphatier_server.dialects.dialect import Relay
+from alphatier_models import Reasoning
 from alphatier_server.dialects.engine_errors import engine_message
-from alphatier_server.dialects.events import BROKE_OFF, END, EventSplitter, read_event
-from alphatier_server.dialects.json_object import JsonError, JsonObject
+from alphatier_server.dialects.events import END, StreamRelay, read_event
+from alphatier_server.dialects.json_object import JsonError, JsonObject, without
 from alphatier_server.dialects.reasoning import ReasoningSplitter, renamed, with_reasoning_content
-from alphatier_server.dialects.template import Match, with_model
-from alphatier_server.dialects.templates import Templates
-from alphatier_server.dialects.usage import Usage, UsageTally, choice_index, without_reasoning_tokens
-from alphatier_server.errors import EngineFailed
+from alphatier_server.dialects.template import Templates, with_model
+from alphatier_server.dialects.usage import (
+    Usage,
+    UsageTally,
+    choice_index,
+    queue_seconds_of,
+    without_reasoning_tokens,
+)
 
 _MODEL_ALONE, _USAGE_ALONE = frozenset({"model"}), frozenset({"usage"})
 
 
-class ChunkRelay(Relay):
+@dataclass(slots=True)
+class RelayPlan:
+    """What to change in the answer to one request."""
+
+    model: str
+    """The public model name."""
+    marks: Reasoning | None = None
+    """How the family marks its thinking; None to leave the text alone (plain completions)."""
+    keep_usage: bool = False
+    """The client asked for a usage chunk (`stream_options.include_usage`)."""
+    keep_continuous_usage: bool = False
+    """The client asked for usage in every chunk (`stream_options.continuous_usage_stats`)."""
+    strip_metrics: bool = False
+    """The engine adds `metrics` because the gateway asked it to; the client did not."""
+    reasoning_content: bool = False
+    """The client gets the thinking as `reasoning_content` as well."""
+    choices: int | None = None
+    """How many answers each prompt of a batch gets; None where there is one prompt."""
+    learns: bool = True
+    """Whether chunks may go past the parser once their envelope is known (`template`)."""
+
+
+class ChunkRelay(StreamRelay):
     """Server-sent events from the engine in, server-sent events for the client out.
 
     Most chunks match the stream's `Template` and are not parsed.
     """
 
-    def __init__(self, plan: RelayPlan, clock: Callable[[], float] = time.perf_counter) -> None:
-        super().__init__(clock)
+    def __init__(self, plan: RelayPlan) -> None:
+        super().__init__()
         self._plan = plan
-        self._events = EventSplitter()
         self._templates = Templates(learns=plan.learns, doubles=plan.reasoning_content)
         self._tally = UsageTally(plan.choices)
         self._splitters: dict[int, ReasoningSplitter | None] = {}
         """By choice; None once the engine is seen to split by itself."""
-        self._saw_reasoning = False
-        self._saw_finish = False
-        self._sent_usage = False
+        self._saw_reasoning = self._saw_finish = self._sent_usage = False
         self._first_chunk: dict[str, Any] = {}
 
     def usage(self) -> Usage | None:
         self._tally_matched()
         usage = self._tally.result()
-        return usage.without_reasoning() if usage is not None and self._invented_zero(usage) else usage
+        return usage._replace(reasoning=None) if usage is not None and self._invented_zero(usage) else usage
 
-    def feed(self, data: bytes) -> bytes:
-        if self._events.is_one_event(data) and (match := self._templates.match(data)) is not None:
-            return self._matched(match)  # the usual case: one piece, one event, nothing new but its text
-        events = self._events.feed(data)
-        if len(events) == 1:
-            return self._event(events[0])
-        return b"".join(map(self._event, events))
-
-    def finish(self) -> bytes:
-        left = self._events.rest().strip()
-        rest = self._event(left) if left else b""
-        if self.done:
-            return rest
-        if not self._saw_finish:
-            raise EngineFailed(BROKE_OFF, code="engine_failed")
-        return rest + self._done()
-
-    def _event(self, event: bytes) -> bytes:
-        match = self._templates.match(event + END)
-        return self._read(event) if match is None else self._matched(match)
-
-    def _matched(self, match: Match) -> bytes:
+    def event(self, event: bytes) -> bytes:
+        match = self._templates.match(event)
+        if match is None:
+            return self._read(event)
         kind, says, out = match
         if says:
             self.note_token(kind == b"content")
             if kind == b"reasoning":
                 self._saw_reasoning = True
         return out
+
+    def complete(self) -> bytes:
+        return self._done() if self._saw_finish else super().complete()
 
     def _read(self, event: bytes) -> bytes:
         if self.done:
@@ -87,9 +92,9 @@ class ChunkRelay(Relay):
         if payload.strip() == b"[DONE]":
             return self._done()
         try:  # comments and other fields are the engine's business
-            return self._chunk(event, JsonObject(payload)) if payload else event + END
+            return self._chunk(event, JsonObject(payload)) if payload else event
         except JsonError:
-            return event + END
+            return event
 
     def _chunk(self, event: bytes, chunk: JsonObject) -> bytes:
         values = chunk.values
@@ -98,7 +103,7 @@ class ChunkRelay(Relay):
             return self._error_event(event, chunk)
         self._tally_matched()
         if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-            return event + END
+            return event
         if choices and not self._first_chunk:  # of the chunks after it some are never read
             self._first_chunk = values
         self._tally.see_chunk(values)
@@ -135,10 +140,9 @@ class ChunkRelay(Relay):
 
     def _edited(self, event: bytes, chunk: JsonObject, replace: dict[str, Any], remove: set[str]) -> bytes:
         if not replace and not remove:
-            return event + END
-        out = None
-        if replace.keys() <= _MODEL_ALONE and remove <= _USAGE_ALONE:
-            out = with_model(chunk.raw, self._plan.model, without_usage=bool(remove))
+            return event
+        few = replace.keys() <= _MODEL_ALONE and remove <= _USAGE_ALONE
+        out = with_model(chunk.raw, self._plan.model, without_usage=bool(remove)) if few else None
         if out is None:
             out = chunk.edited(replace, remove)
         # A raw newline in JSON is white space between tokens; in an event it would end the line.
@@ -236,7 +240,7 @@ class ChunkRelay(Relay):
         self._templates.forget()
         said = chunk.values["error"]
         if isinstance(said, dict) and isinstance(said.get("message"), str):
-            return event + END
+            return event
         return b"data: " + orjson.dumps({"error": error}) + END
 
 

@@ -7,7 +7,7 @@ Same result as vLLM's reasoning parsers (docs.vllm.ai, "Reasoning Outputs"): the
 from typing import Any, Literal
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.bodies import without
+from alphatier_server.dialects.json_object import without
 
 Part = Literal["reasoning", "content"]
 

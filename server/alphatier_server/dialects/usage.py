@@ -1,8 +1,9 @@
 """Tokens as engines report them (OpenAI API reference, `usage`); what is not reported stays unknown."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from alphatier_server.dialects.bodies import object_or_empty, without
+from alphatier_server.dialects.json_object import object_or_empty, without
 
 CHAT = ("prompt_tokens", "completion_tokens", "completion_tokens_details")
 RESPONSES = ("input_tokens", "output_tokens", "output_tokens_details")
@@ -46,14 +47,16 @@ class Usage(NamedTuple):
             usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning}
         return usage
 
-    def without_reasoning(self) -> "Usage":
-        """The same tokens with the split unknown."""
-        return self._replace(reasoning=None)
-
 
 def token_count(value: Any) -> int | None:
     """A number of tokens; None for anything that is none."""
     return value if type(value) is int and 0 <= value < MOST_TOKENS else None
+
+
+def queue_seconds_of(document: Mapping[str, Any]) -> float | None:
+    """Seconds in the engine's queue (vLLM, `--enable-per-request-metrics`)."""
+    value = object_or_empty(document.get("metrics")).get("queue_time_ms")
+    return value / 1000 if isinstance(value, int | float) else None
 
 
 def without_reasoning_tokens(usage: Any, details: str = CHAT[2]) -> Any:
@@ -83,9 +86,9 @@ class UsageTally:
     def see_chunk(self, document: dict[str, Any]) -> None:
         """Take note of one chunk of a stream."""
         usage = Usage.parse(document.get("usage"))
-        choices = document.get("choices")
         if usage is None:
             return
+        choices = document.get("choices")
         if not choices:
             self._total = usage
         for choice in choices or ():
@@ -95,7 +98,7 @@ class UsageTally:
         """What the engine has told so far; None if it told nothing."""
         if self._total is not None or not self._by_choice:
             return self._total
-        parts = list(self._by_choice.values())
+        parts = self._by_choice.values()
         known = [part.reasoning for part in parts if part.reasoning is not None]
         return Usage(
             prompt=self._prompts(),
