@@ -33,7 +33,7 @@ class DataPlane(QuietServer):
         # CORS is a middleware's work, which only sees what goes through ASGI.
         accelerated = (
             None
-            if settings.cors_origins
+            if config.cors.origins
             else accelerated_protocol(application.gateway, application.dialects, settings.clients)
         )
         super().__init__(

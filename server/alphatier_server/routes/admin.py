@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from alphatier_server.engines.control import Administer, invalid_value
-from alphatier_server.errors import InvalidRequest
+from alphatier_server.engines.control import Administer
 from alphatier_server.settings.engines import ENGINE_KEY
-
-__all__ = ["Administer", "Audit", "admin_router", "validation_error"]
 
 Audit = Callable[[dict[str, Any]], None]
 """Keeps a line: event, admin (the key's name), client (address), action, target, status, error (its code, if any)."""
@@ -106,12 +102,6 @@ def admin_router(
         return await change(request, "remove_family", name, name=name)
 
     return router
-
-
-def validation_error(error: Any) -> InvalidRequest:
-    """FastAPI's RequestValidationError in OpenAI's words."""
-    assert isinstance(error, RequestValidationError)
-    return invalid_value(error.errors())
 
 
 @dataclass(frozen=True)
