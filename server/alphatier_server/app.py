@@ -23,7 +23,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from alphatier_models import Family
-from alphatier_server.descriptors import connections_within, raise_limit
+from alphatier_server.descriptors import most_connections
 from alphatier_server.dialects.chat import ChatDialect, TextDialect
 from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
@@ -175,12 +175,12 @@ def request_log(settings: LogSettings, metrics: Metrics) -> RequestLog:
 def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSettings:
     """What the application needs to know; `hosts` are those that are served (`ClientLimits`)."""
     limits = config.limits
-    descriptors = raise_limit()
+    most = most_connections()  # it raises the limit of descriptors, whatever the operator allows
     clients = ClientLimits(
         limits.max_body_bytes,
         limits.max_header_bytes,
         limits.client_timeout,
-        connections=limits.max_connections or connections_within(descriptors),
+        connections=limits.max_connections or most,
         hosts=hosts,
     )
     return AppSettings(config, clients)

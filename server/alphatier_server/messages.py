@@ -29,29 +29,21 @@ class MessageHandler(logging.Handler):
     def __init__(self, writer: LogWriter, *, as_json: bool) -> None:
         super().__init__()
         self._writer = writer
-        self._line = _json if as_json else _text
+        self._as_json = as_json
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it; does not raise."""
-        self._writer.write(self._line(record), soon=True)
-
-
-def _json(record: logging.LogRecord) -> bytes:
-    trace = _traceback(record)
-    more = {"traceback": trace} if trace else {}
-    return message_line(record.levelname.lower(), _message(record), logger=record.name, **more)
-
-
-def _text(record: logging.LogRecord) -> bytes:
-    text = "\n".join(filter(None, (_message(record), _traceback(record))))
-    return f"{text}\n".encode("utf-8", "backslashreplace")
-
-
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except (TypeError, ValueError, KeyError):  # its arguments do not fit
-        return f"{record.msg} {record.args}"
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit
+            message = f"{record.msg} {record.args}"
+        trace = _traceback(record)
+        if self._as_json:
+            more = {"traceback": trace} if trace else {}
+            line = message_line(record.levelname.lower(), message, logger=record.name, **more)
+        else:
+            line = "".join(f"{text}\n" for text in (message, trace) if text).encode("utf-8", "backslashreplace")
+        self._writer.write(line, soon=True)
 
 
 def _traceback(record: logging.LogRecord) -> str | None:

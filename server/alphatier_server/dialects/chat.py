@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from alphatier_server.dialects.chunks import ChunkRelay, RelayPlan
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import TIER_FIELD, Selector, openai_efforts, take_effort_out
-from alphatier_server.dialects.json_object import JsonObject, object_or_empty
+from alphatier_server.dialects.json_object import JsonObject, object_or_empty, objects_in
 from alphatier_server.dialects.reasoning import split_message, with_reasoning_content
 from alphatier_server.dialects.template import with_model
 from alphatier_server.dialects.usage import Usage, queue_seconds_of, without_reasoning_tokens
@@ -97,7 +97,8 @@ def edited_completion(answer: JsonObject, plan: RelayPlan) -> tuple[bytes, Obser
         split = [_split_choice(choice, plan) for choice in choices]
         if any(map(is_not, split, choices)):
             replace["choices"] = choices = split
-    if usage is not None and usage.reasoning == 0 and _has_reasoning(choices):
+    messages = [object_or_empty(choice.get("message")) for choice in objects_in(choices)]
+    if usage is not None and usage.reasoning == 0 and any(message.get("reasoning") for message in messages):
         observed.usage = usage._replace(reasoning=None)
         replace["usage"] = without_reasoning_tokens(values["usage"])
     out = with_model(answer.raw, plan.model) if replace.keys() == _MODEL_ALONE and not remove else None
@@ -112,9 +113,3 @@ def _split_choice(choice: Any, plan: RelayPlan) -> Any:
     if plan.reasoning_content:
         split = with_reasoning_content(split)
     return choice if split is message else {**choice, "message": split}
-
-
-def _has_reasoning(choices: Any) -> bool:
-    """Whether any choice's message carries reasoning."""
-    messages = (object_or_empty(choice).get("message") for choice in (choices if isinstance(choices, list) else ()))
-    return any(object_or_empty(message).get("reasoning") for message in messages)

@@ -7,6 +7,7 @@ the first token, the first answer token and the last one.
 """
 
 from dataclasses import dataclass
+from operator import is_not
 from typing import Any
 
 import orjson
@@ -25,6 +26,7 @@ from alphatier_server.dialects.usage import (
     without_reasoning_tokens,
 )
 
+DONE = b"data: [DONE]\n\n"
 _MODEL_ALONE, _USAGE_ALONE = frozenset({"model"}), frozenset({"usage"})
 
 
@@ -109,40 +111,33 @@ class ChunkRelay(StreamRelay):
         self._tally.see_chunk(values)
         if "metrics" in values:
             self._seen.queue_seconds = queue_seconds_of(values) or self._seen.queue_seconds
-        changes = self._changes(values, choices)
-        out = b"" if changes is None else self._edited(event, chunk, *changes)
+        out = self._changed(event, chunk, choices)
         if self._templates.learns and self._may_learn(values, choices):
             self._templates.may_learn(event, out, choices)
         return out
 
-    def _changes(
-        self, values: dict[str, Any], choices: list[dict[str, Any]]
-    ) -> tuple[dict[str, Any], set[str]] | None:
-        """Members to replace and to remove; None where nothing is left to send."""
-        replace: dict[str, Any] = {} if values.get("model") == self._plan.model else {"model": self._plan.model}
-        remove: set[str] = {"metrics"} if self._plan.strip_metrics and "metrics" in values else set()
-        if choices:
-            changed = self._choices(choices)
-            if changed is None:
-                return None
-            if changed is not choices:
-                replace["choices"] = changed
+    def _changed(self, event: bytes, chunk: JsonObject, choices: list[dict[str, Any]]) -> bytes:
+        """The chunk for the client; empty where nothing is left to send."""
+        plan, values = self._plan, chunk.values
+        replace: dict[str, Any] = {} if values.get("model") == plan.model else {"model": plan.model}
+        remove: set[str] = {"metrics"} if plan.strip_metrics and "metrics" in values else set()
+        split = [self._choice(choice) for choice in choices]
+        if any(map(is_not, split, choices)):
+            if not any(choice.get("delta") or choice.get("finish_reason") is not None for choice in split):
+                return b""
+            replace["choices"] = split
         if "usage" in values:
-            if not (self._plan.keep_continuous_usage if choices else self._plan.keep_usage):
-                if not choices:
-                    return None
+            if not choices and not plan.keep_usage:
+                return b""
+            if choices and not plan.keep_continuous_usage:
                 remove.add("usage")
-            else:
-                self._sent_usage = self._sent_usage or not choices
-                if self._invented_zero(self._tally.result()):
-                    replace["usage"] = without_reasoning_tokens(values["usage"])
-        return replace, remove
-
-    def _edited(self, event: bytes, chunk: JsonObject, replace: dict[str, Any], remove: set[str]) -> bytes:
+            elif self._invented_zero(self._tally.result()):
+                replace["usage"] = without_reasoning_tokens(values["usage"])
+            self._sent_usage = self._sent_usage or not choices
         if not replace and not remove:
             return event
         few = replace.keys() <= _MODEL_ALONE and remove <= _USAGE_ALONE
-        out = with_model(chunk.raw, self._plan.model, without_usage=bool(remove)) if few else None
+        out = with_model(chunk.raw, plan.model, without_usage=bool(remove)) if few else None
         if out is None:
             out = chunk.edited(replace, remove)
         # A raw newline in JSON is white space between tokens; in an event it would end the line.
@@ -163,24 +158,22 @@ class ChunkRelay(StreamRelay):
         delta = choice.get("delta", {"text": choice.get("text")})
         return isinstance(delta, dict) and len(delta) == 1 and delta.keys() <= {"content", "reasoning", "text"}
 
-    def _choices(self, choices: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
-        """The choices with thinking split off; the same list if nothing changed; None if nothing is left to send."""
-        split = [self._choice(choice) for choice in choices]
-        for choice in split:
-            self._note_tokens(choice)
-        if all(new is old for new, old in zip(split, choices, strict=True)):
-            return choices
-        return split if any(_says_something(choice) for choice in split) else None
-
     def _choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """The choice with thinking split off, the same one if nothing changed; its token is noted."""
         finished = choice.get("finish_reason") is not None
         self._saw_finish = self._saw_finish or finished
         delta = choice.get("delta")
         if not isinstance(delta, dict):
+            if choice.get("text"):
+                self.note_token(False)
             return choice
         split = delta if self._plan.marks is None else self._split(choice_index(choice), delta, finished)
         if self._plan.reasoning_content:
             split = with_reasoning_content(split)
+        answered, thought = bool(split.get("content") or split.get("tool_calls")), bool(split.get("reasoning"))
+        self._saw_reasoning = self._saw_reasoning or thought
+        if answered or thought:
+            self.note_token(answered)
         return choice if split is delta else {**choice, "delta": split}
 
     def _split(self, index: int, delta: dict[str, Any], finished: bool) -> dict[str, Any]:
@@ -198,16 +191,6 @@ class ChunkRelay(StreamRelay):
             return delta
         return without(delta, "content") | dict(parts)
 
-    def _note_tokens(self, choice: dict[str, Any]) -> None:
-        delta = choice.get("delta")
-        if not isinstance(delta, dict):
-            answered, said = False, choice.get("text")
-        else:
-            answered, said = bool(delta.get("content") or delta.get("tool_calls")), delta.get("reasoning")
-            self._saw_reasoning = self._saw_reasoning or bool(said)
-        if answered or said:
-            self.note_token(answered)
-
     def _tally_matched(self) -> None:
         """Take note of the usage in chunks that went past the parser."""
         for choices, usage in self._templates.usages():
@@ -218,20 +201,16 @@ class ChunkRelay(StreamRelay):
         return usage is not None and usage.reasoning == 0 and self._saw_reasoning
 
     def _done(self) -> bytes:
+        """The last event; before it the usage chunk that the client asked for, where the engine sent none."""
         self.done = True
         self._templates.forget()
-        return self._missing_usage_chunk() + b"data: [DONE]\n\n"
-
-    def _missing_usage_chunk(self) -> bytes:
-        """The usage chunk that the client asked for, where the engine put its usage elsewhere."""
         usage = self.usage()
         if not self._plan.keep_usage or self._sent_usage or usage is None:
-            return b""
-        self._sent_usage = True
+            return DONE
         kept = {key: self._first_chunk.get(key) for key in ("id", "object", "created")}
         document: dict[str, Any] = {key: value for key, value in kept.items() if isinstance(value, str | int)}
         document |= {"model": self._plan.model, "choices": [], "usage": usage.document()}
-        return b"data: " + orjson.dumps(document) + END
+        return b"data: " + orjson.dumps(document) + END + DONE
 
     def _error_event(self, event: bytes, chunk: JsonObject) -> bytes:
         """The engine's last words: as they came where clients understand them."""
@@ -242,7 +221,3 @@ class ChunkRelay(StreamRelay):
         if isinstance(said, dict) and isinstance(said.get("message"), str):
             return event
         return b"data: " + orjson.dumps({"error": error}) + END
-
-
-def _says_something(choice: dict[str, Any]) -> bool:
-    return bool(choice.get("delta")) or choice.get("finish_reason") is not None

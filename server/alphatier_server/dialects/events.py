@@ -204,6 +204,8 @@ def with_member(
     event: bytes, document: JsonObject, member: str, replace: Mapping[str, Any], remove: Collection[str] = ()
 ) -> bytes:
     """The event with members of one object in its data replaced or removed. Raises JsonError."""
+    if not replace and not remove:
+        return event
     edited = JsonObject(document.member(member)).edited(replace, remove)
     return with_data(event, document.edited({member: orjson.Fragment(edited)}))
 

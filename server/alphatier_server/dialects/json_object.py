@@ -187,6 +187,11 @@ def without(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != key}
 
 
+def objects_in(value: Any) -> list[dict[str, Any]]:
+    """The JSON objects in a value that should be a list of them."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def object_or_empty(value: Any) -> Mapping[str, Any]:
     """The value where it is a JSON object, else an empty one."""
     return value if isinstance(value, dict) else {}

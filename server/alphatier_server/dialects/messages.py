@@ -58,9 +58,20 @@ class MessagesDialect(Dialect):
     def efforts(self, body: Mapping[str, Any]) -> Sequence[Effort]:
         """The effort, the thinking budget, or both. Raises InvalidRequest."""
         refuse_thinking_token_budget(body, "In this API the budget is thinking.budget_tokens.")
-        found = [*_output_effort(body), *_thinking(body)]
-        disabled = [effort for effort in found if isinstance(effort, Selector) and effort.value == "none"]
-        return disabled or found
+        found: list[Effort] = []
+        if (effort := object_or_empty(body.get("output_config")).get("effort")) is not None:
+            place = "output_config.effort"
+            found.append(Selector(place, effort_field(string_field(effort, place), place, ANTHROPIC_EFFORTS)))
+        thinking = object_or_empty(body.get("thinking"))
+        if thinking.get("type") == "disabled":
+            return [Selector("thinking.type", "none")]
+        if thinking.get("type") == "enabled":
+            place = "thinking.budget_tokens"
+            tokens = token_count(thinking.get("budget_tokens"))
+            if not tokens:
+                raise InvalidRequest(f"{place} must be a whole number above 0", code="invalid_type", param=place)
+            found.append(TokenBudget(place, tokens))
+        return found
 
     def engine_body(self, body: JsonObject, target: Target) -> bytes:
         """The body with the engine's model name, without what chose the tier.
@@ -78,8 +89,8 @@ class MessagesDialect(Dialect):
         return MessagesRelay(target)
 
     def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        replace = {} if answer.values.get("model") == target.model else {"model": target.model}
-        return answer.edited(replace), Observed(parse_usage(answer.values.get("usage")))
+        values = answer.values
+        return answer.edited(_renamed(values, target)), Observed(parse_usage(values.get("usage")))
 
     def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
         return orjson.dumps(_error(error) | ({"request_id": request_id} if request_id else {}))
@@ -133,9 +144,8 @@ class MessagesRelay(EventRelay):
             return self._error(event, values)
         if name == "message_start" and isinstance(message := values.get("message"), dict):
             self._usage = parse_usage(message.get("usage"))
-            if message.get("model") != self._target.model:
-                return with_member(event, document, "message", {"model": self._target.model})
-        elif name == "message_delta":
+            return with_member(event, document, "message", _renamed(message, self._target))
+        if name == "message_delta":
             stops = object_or_empty(values.get("delta")).get("stop_reason") is not None
             self._stopped = self._stopped or stops
             if (told := parse_usage(values.get("usage"), self._usage)) is not None:
@@ -180,25 +190,8 @@ def parse_usage(document: Any, before: Usage | None = None) -> Usage | None:
     return Usage.of(prompt, values.get("output_tokens"), thinking)
 
 
-def _output_effort(body: Mapping[str, Any]) -> list[Effort]:
-    place = "output_config.effort"
-    effort = object_or_empty(body.get("output_config")).get("effort")
-    if effort is None:
-        return []
-    return [Selector(place, effort_field(string_field(effort, place), place, ANTHROPIC_EFFORTS))]
-
-
-def _thinking(body: Mapping[str, Any]) -> list[Effort]:
-    place = "thinking.budget_tokens"
-    thinking = object_or_empty(body.get("thinking"))
-    if thinking.get("type") == "disabled":
-        return [Selector("thinking.type", "none")]
-    if thinking.get("type") != "enabled":
-        return []
-    tokens = token_count(thinking.get("budget_tokens"))
-    if not tokens:
-        raise InvalidRequest(f"{place} must be a whole number above 0", code="invalid_type", param=place)
-    return [TokenBudget(place, tokens)]
+def _renamed(message: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    return {} if message.get("model") == target.model else {"model": target.model}
 
 
 def _error(error: GatewayError) -> dict[str, Any]:

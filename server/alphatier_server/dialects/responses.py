@@ -23,14 +23,8 @@ from alphatier_server.dialects.efforts import (
 )
 from alphatier_server.dialects.engine_errors import message_of
 from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_member
-from alphatier_server.dialects.json_object import JsonObject, object_or_empty
-from alphatier_server.dialects.usage import (
-    RESPONSES,
-    Usage,
-    queue_seconds_of,
-    token_count,
-    without_reasoning_tokens,
-)
+from alphatier_server.dialects.json_object import JsonObject, object_or_empty, objects_in
+from alphatier_server.dialects.usage import RESPONSES, Usage, queue_seconds_of, token_count, without_reasoning_tokens
 from alphatier_server.errors import GatewayError, InvalidRequest
 
 _TOKENS: dict[bytes, Token] = {
@@ -80,8 +74,8 @@ class ResponsesDialect(Dialect):
         return ResponsesRelay(target, _effort(body))
 
     def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        changes, usage = _changes(answer.values, target, _effort(body))
-        return answer.edited(*changes), Observed(usage, queue_seconds=queue_seconds_of(answer.values))
+        replace, remove, usage = _changes(answer.values, target, _effort(body))
+        return answer.edited(replace, remove), Observed(usage, queue_seconds=queue_seconds_of(answer.values))
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
         """The API's `error` event; with an `error` object as well, which is what makes OpenAI's SDK raise."""
@@ -123,18 +117,16 @@ class ResponsesRelay(EventRelay):
             self.end(_error(object_or_empty(response.get("error"))) if name == "response.failed" else None)
         if not isinstance(document.values.get("response"), dict):
             return event
-        changes, usage = _changes(response, self._target, self._effort)
+        replace, remove, usage = _changes(response, self._target, self._effort)
         self._usage = usage or self._usage
         self._seen.queue_seconds = queue_seconds_of(response) or self._seen.queue_seconds
-        return with_member(event, document, "response", *changes) if any(changes) else event
+        return with_member(event, document, "response", replace, remove)
 
 
-Changes = tuple[dict[str, Any], tuple[str, ...]]
-"""Members to replace, and members to remove."""
-
-
-def _changes(response: Mapping[str, Any], target: Target, effort: str | None) -> tuple[Changes, Usage | None]:
-    """What to change in a response object, and its usage.
+def _changes(
+    response: Mapping[str, Any], target: Target, effort: str | None
+) -> tuple[dict[str, Any], tuple[str, ...], Usage | None]:
+    """Members of a response object to replace and to remove, and its usage.
 
     An engine that counts no reasoning tokens although there is reasoning cannot know their number.
     """
@@ -146,7 +138,7 @@ def _changes(response: Mapping[str, Any], target: Target, effort: str | None) ->
     if usage is not None and usage.reasoning == 0 and _has_thinking(response, target.mark):
         usage = usage._replace(reasoning=None)
         replace["usage"] = without_reasoning_tokens(response["usage"], RESPONSES[2])
-    return (replace, ("metrics",) if target.adds_metrics and "metrics" in response else ()), usage
+    return replace, ("metrics",) if target.adds_metrics and "metrics" in response else (), usage
 
 
 def _effort(body: Mapping[str, Any]) -> str | None:
@@ -157,13 +149,10 @@ def _effort(body: Mapping[str, Any]) -> str | None:
 
 def _has_thinking(response: Mapping[str, Any], mark: str | None) -> bool:
     """Whether the output has reasoning, as an item of its own or, from an engine that does not split, as text."""
-    output = response.get("output")
-    for item in output if isinstance(output, list) else ():
-        values = object_or_empty(item)
-        if values.get("type") == "reasoning":
+    for item in objects_in(response.get("output")):
+        if item.get("type") == "reasoning":
             return True
-        parts = values.get("content")
-        texts = [object_or_empty(part).get("text") for part in parts] if isinstance(parts, list) else []
+        texts = (part.get("text") for part in objects_in(item.get("content")))
         if mark is not None and any(isinstance(text, str) and text.lstrip().startswith(mark) for text in texts):
             return True
     return False
