@@ -120,7 +120,11 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
     """
     source = Source(None, {})
     if not isinstance(config, GatewayConfig):
-        source = Source(Path(config or _config_file()), {})
+        file = config or os.environ.get(CONFIG_VARIABLE)
+        if not file:
+            remedy = "Set it to the path of a TOML file; server/README.md lists every key"
+            raise ConfigError("create_app", [ConfigProblem(CONFIG_VARIABLE, "is not set", remedy)])
+        source = Source(Path(file), {})
         config = source.load()
     if not config.engines or any(engine.url is None for engine in config.engines):
         problem = "names no engines by URL, or some to start"
@@ -279,14 +283,6 @@ def _application(
     if private and parts.administer is not None:
         app.include_router(admin_router(parts.administer, audit=parts.log.write))
     return app
-
-
-def _config_file() -> Path:
-    name = os.environ.get(CONFIG_VARIABLE)
-    if not name:
-        remedy = "Set it to the path of a TOML file; server/README.md lists every key"
-        raise ConfigError("create_app", [ConfigProblem(CONFIG_VARIABLE, "is not set", remedy)])
-    return Path(name)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

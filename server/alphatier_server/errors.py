@@ -83,8 +83,7 @@ class GatewayError(Exception):
 
     def document(self) -> dict[str, Any]:
         """The error as OpenAI's API would word it."""
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return {"error": error}
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def body(self) -> bytes:
         """The JSON body of an error answer."""

@@ -1,6 +1,5 @@
 """Chunks that go past the parser: exactly what reading them would give, at any split of the bytes."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -8,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.chunks import ChunkRelay, RelayPlan
+from alphatier_server.dialects.chunks import ChunkRelay
+from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.template import Templates, learn
 
 NAMES = st.sampled_from(["content", "reasoning", "text", "role", "refusal"])
@@ -50,20 +50,22 @@ def chunks(draw: st.DrawFn) -> bytes:
     return b"data: " + raw + (b"\r\n\r\n" if damage == "crlf" else b"\n\n")
 
 
-PLANS = st.builds(
-    RelayPlan,
+TARGETS = st.builds(
+    Target,
     model=st.just("toy:a"),
-    marks=st.sampled_from([None, Reasoning()]),
-    keep_usage=st.booleans(),
-    keep_continuous_usage=st.booleans(),
-    strip_metrics=st.booleans(),
+    engine_model=st.just("a"),
+    reasoning=st.sampled_from([None, Reasoning()]),
+    adds_metrics=st.booleans(),
     reasoning_content=st.booleans(),
 )
+KEPT = st.fixed_dictionaries({"keep_usage": st.booleans(), "keep_continuous_usage": st.booleans()})
 
 
-def relayed(plan: RelayPlan, pieces: list[bytes]) -> tuple[bytes, Any, Any, Any]:
+def relayed(
+    target: Target, kept: dict[str, bool], pieces: list[bytes], *, learns: bool = True
+) -> tuple[bytes, Any, Any, Any]:
     ticks = iter(range(10**6))
-    relay = ChunkRelay(plan)
+    relay = ChunkRelay(target, **kept, learns=learns)
     relay.clock = lambda: float(next(ticks))
     out = b"".join(relay.feed(piece) for piece in pieces)
     seen = relay.observed
@@ -71,18 +73,24 @@ def relayed(plan: RelayPlan, pieces: list[bytes]) -> tuple[bytes, Any, Any, Any]
 
 
 @settings(max_examples=400, deadline=None)
-@given(plan=PLANS, events=st.lists(chunks(), min_size=1, max_size=12), repeat=st.integers(1, 3), data=st.data())
+@given(
+    target=TARGETS,
+    kept=KEPT,
+    events=st.lists(chunks(), min_size=1, max_size=12),
+    repeat=st.integers(1, 3),
+    data=st.data(),
+)
 def test_a_chunk_that_is_not_parsed_becomes_what_reading_it_would_give(
-    plan: RelayPlan, events: list[bytes], repeat: int, data: st.DataObject
+    target: Target, kept: dict[str, bool], events: list[bytes], repeat: int, data: st.DataObject
 ) -> None:
     stream = b"".join(event * repeat for event in events)
-    read = relayed(replace(plan, learns=False), [stream])
-    assert relayed(plan, [stream]) == read
+    read = relayed(target, kept, [stream], learns=False)
+    assert relayed(target, kept, [stream]) == read
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    assert relayed(plan, pieces) == read
+    assert relayed(target, kept, pieces) == read
     by_event = [part + b"\n\n" for part in stream.replace(b"\r\n", b"\n").split(b"\n\n") if part]
-    assert relayed(plan, by_event) == read
+    assert relayed(target, kept, by_event) == read
 
 
 def test_a_template_takes_other_texts_and_counts_but_no_other_structure() -> None:
@@ -154,6 +162,6 @@ def test_a_template_that_pays_is_learnt_again_after_any_number_of_other_chunks()
 
 
 def test_log_probabilities_are_read_and_nothing_is_learnt_from_them() -> None:
-    relay = ChunkRelay(RelayPlan("m", Reasoning()))
+    relay = ChunkRelay(Target("m", "m", Reasoning()))
     stream = b"".join(said(0, "a", logprobs={"content": [{"token": "a"}]}) for _ in range(4))
     assert relay.feed(stream) == stream

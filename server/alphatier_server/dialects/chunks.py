@@ -6,13 +6,12 @@ know is taken out. All other bytes pass unchanged. On the way the relay notes us
 the first token, the first answer token and the last one.
 """
 
-from dataclasses import dataclass
 from operator import is_not
 from typing import Any
 
 import orjson
 
-from alphatier_models import Reasoning
+from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.engine_errors import engine_message
 from alphatier_server.dialects.events import END, StreamRelay, read_event
 from alphatier_server.dialects.json_object import JsonError, JsonObject, without
@@ -30,39 +29,29 @@ DONE = b"data: [DONE]\n\n"
 _MODEL_ALONE, _USAGE_ALONE = frozenset({"model"}), frozenset({"usage"})
 
 
-@dataclass(slots=True)
-class RelayPlan:
-    """What to change in the answer to one request."""
-
-    model: str
-    """The public model name."""
-    marks: Reasoning | None = None
-    """How the family marks its thinking; None to leave the text alone (plain completions)."""
-    keep_usage: bool = False
-    """The client asked for a usage chunk (`stream_options.include_usage`)."""
-    keep_continuous_usage: bool = False
-    """The client asked for usage in every chunk (`stream_options.continuous_usage_stats`)."""
-    strip_metrics: bool = False
-    """The engine adds `metrics` because the gateway asked it to; the client did not."""
-    reasoning_content: bool = False
-    """The client gets the thinking as `reasoning_content` as well."""
-    choices: int | None = None
-    """How many answers each prompt of a batch gets; None where there is one prompt."""
-    learns: bool = True
-    """Whether chunks may go past the parser once their envelope is known (`template`)."""
-
-
 class ChunkRelay(StreamRelay):
     """Server-sent events from the engine in, server-sent events for the client out.
 
-    Most chunks match the stream's `Template` and are not parsed.
+    Most chunks match the stream's `Template` and are not parsed; with `learns` off all of them are. The client
+    gets usage at the end where it asked for it (`keep_usage`), and in every chunk (`keep_continuous_usage`).
+    `choices` is how many answers each prompt of a batch gets; None where there is one prompt.
     """
 
-    def __init__(self, plan: RelayPlan) -> None:
+    def __init__(
+        self,
+        target: Target,
+        *,
+        keep_usage: bool = False,
+        keep_continuous_usage: bool = False,
+        choices: int | None = None,
+        learns: bool = True,
+    ) -> None:
         super().__init__()
-        self._plan = plan
-        self._templates = Templates(learns=plan.learns, doubles=plan.reasoning_content)
-        self._tally = UsageTally(plan.choices)
+        self._target = target
+        self._keep_usage = keep_usage
+        self._keep_continuous_usage = keep_continuous_usage
+        self._templates = Templates(learns=learns, doubles=target.reasoning_content)
+        self._tally = UsageTally(choices)
         self._splitters: dict[int, ReasoningSplitter | None] = {}
         """By choice; None once the engine is seen to split by itself."""
         self._saw_reasoning = self._saw_finish = self._sent_usage = False
@@ -118,18 +107,18 @@ class ChunkRelay(StreamRelay):
 
     def _changed(self, event: bytes, chunk: JsonObject, choices: list[dict[str, Any]]) -> bytes:
         """The chunk for the client; empty where nothing is left to send."""
-        plan, values = self._plan, chunk.values
-        replace: dict[str, Any] = {} if values.get("model") == plan.model else {"model": plan.model}
-        remove: set[str] = {"metrics"} if plan.strip_metrics and "metrics" in values else set()
+        target, values = self._target, chunk.values
+        replace: dict[str, Any] = {} if values.get("model") == target.model else {"model": target.model}
+        remove: set[str] = {"metrics"} if target.adds_metrics and "metrics" in values else set()
         split = [self._choice(choice) for choice in choices]
         if any(map(is_not, split, choices)):
             if not any(choice.get("delta") or choice.get("finish_reason") is not None for choice in split):
                 return b""
             replace["choices"] = split
         if "usage" in values:
-            if not choices and not plan.keep_usage:
+            if not choices and not self._keep_usage:
                 return b""
-            if choices and not plan.keep_continuous_usage:
+            if choices and not self._keep_continuous_usage:
                 remove.add("usage")
             elif self._invented_zero(self._tally.result()):
                 replace["usage"] = without_reasoning_tokens(values["usage"])
@@ -137,7 +126,7 @@ class ChunkRelay(StreamRelay):
         if not replace and not remove:
             return event
         few = replace.keys() <= _MODEL_ALONE and remove <= _USAGE_ALONE
-        out = with_model(chunk.raw, plan.model, without_usage=bool(remove)) if few else None
+        out = with_model(chunk.raw, target.model, without_usage=bool(remove)) if few else None
         if out is None:
             out = chunk.edited(replace, remove)
         # A raw newline in JSON is white space between tokens; in an event it would end the line.
@@ -150,7 +139,7 @@ class ChunkRelay(StreamRelay):
         choice = choices[0]
         if choice.get("finish_reason") is not None or choice.get("logprobs"):
             return False
-        if self._plan.marks is not None:
+        if self._target.reasoning is not None and "delta" in choice:
             index = choice_index(choice)
             splitter = self._splitters.get(index)
             if index not in self._splitters or (splitter is not None and not splitter.passes):
@@ -167,8 +156,8 @@ class ChunkRelay(StreamRelay):
             if choice.get("text"):
                 self.note_token(False)
             return choice
-        split = delta if self._plan.marks is None else self._split(choice_index(choice), delta, finished)
-        if self._plan.reasoning_content:
+        split = delta if self._target.reasoning is None else self._split(choice_index(choice), delta, finished)
+        if self._target.reasoning_content:
             split = with_reasoning_content(split)
         answered, thought = bool(split.get("content") or split.get("tool_calls")), bool(split.get("reasoning"))
         self._saw_reasoning = self._saw_reasoning or thought
@@ -178,11 +167,11 @@ class ChunkRelay(StreamRelay):
 
     def _split(self, index: int, delta: dict[str, Any], finished: bool) -> dict[str, Any]:
         """The delta with thinking apart; the same one where that is so already."""
-        assert self._plan.marks is not None
+        assert self._target.reasoning is not None
         delta = renamed(delta)
         if delta.get("reasoning"):
             self._splitters[index] = None
-        splitter = self._splitters.setdefault(index, ReasoningSplitter(self._plan.marks))
+        splitter = self._splitters.setdefault(index, ReasoningSplitter(self._target.reasoning))
         if splitter is None:
             return delta
         text = delta.get("content")
@@ -205,11 +194,11 @@ class ChunkRelay(StreamRelay):
         self.done = True
         self._templates.forget()
         usage = self.usage()
-        if not self._plan.keep_usage or self._sent_usage or usage is None:
+        if not self._keep_usage or self._sent_usage or usage is None:
             return DONE
         kept = {key: self._first_chunk.get(key) for key in ("id", "object", "created")}
         document: dict[str, Any] = {key: value for key, value in kept.items() if isinstance(value, str | int)}
-        document |= {"model": self._plan.model, "choices": [], "usage": usage.document()}
+        document |= {"model": self._target.model, "choices": [], "usage": usage.document()}
         return b"data: " + orjson.dumps(document) + END + DONE
 
     def _error_event(self, event: bytes, chunk: JsonObject) -> bytes:
