@@ -42,9 +42,7 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises EngineFailed when one is larger than MAX_EVENT_BYTES."""
-        if self._carriage_return or b"\r" in data:
-            if not data:
-                return []
+        if data and (self._carriage_return or b"\r" in data):
             data = self._line_feeds(data)
         if END not in data and not (self._ends_in_newline and data.startswith(b"\n")):
             self._hold(data)
@@ -54,8 +52,7 @@ class EventSplitter:
             self._parts.clear()
             self._size, self._ends_in_newline = 0, False
         *events, rest = data.split(END)
-        if rest:
-            self._hold(rest)
+        self._hold(rest)
         return events
 
     def is_one_event(self, data: bytes) -> bool:
@@ -70,15 +67,13 @@ class EventSplitter:
         return rest
 
     def _hold(self, data: bytes) -> None:
-        if not data:
-            return
-        self._parts.append(data)
-        self._size += len(data)
-        self._ends_in_newline = data.endswith(b"\n")
+        if data:
+            self._parts.append(data)
+            self._size += len(data)
+            self._ends_in_newline = data.endswith(b"\n")
         if self._size > MAX_EVENT_BYTES:
-            raise EngineFailed(
-                f"The engine sent an event of more than {MAX_EVENT_BYTES} bytes.", code="engine_failed"
-            )
+            words = f"The engine sent an event of more than {MAX_EVENT_BYTES} bytes."
+            raise EngineFailed(words, code="engine_failed")
 
     def _line_feeds(self, data: bytes) -> bytes:
         """`data` with CRLF and CR as LF. A CR at its end is one already: the LF of its CRLF may follow."""

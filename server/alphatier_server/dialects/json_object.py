@@ -85,7 +85,9 @@ class JsonObject:
         self.values: dict[str, Any] = values
         self._members = _scan(raw, text, depth or DEEPEST) if text and values else None
         if self._members is not None and len(self._members) > len(values):
-            _refuse_twice(self._members, unique)
+            keys = [key for key, *_ in self._members]
+            if twice := [key for key in unique if keys.count(key) > 1]:
+                raise JsonError(f"the key {twice[0]!r} is there twice")
 
     def member(self, key: str) -> bytes:
         """The exact bytes of one member's value, which `values` must have."""
@@ -100,18 +102,11 @@ class JsonObject:
         if not replace and not remove:
             return self.raw
         raw, slots = self.raw, list[bytes]()
-        begin = stop = 0  # of members one after the other that stay, with the commas between them
         for key, slot, start, _, end, after in self._scanned():
-            if key not in replace and key not in remove:
-                begin, stop = begin or slot, after
-                continue
-            if begin:
-                slots.append(raw[begin:stop])
-                begin = 0
             if key in replace:
                 slots.append(b"%b%b%b" % (raw[slot:start], _member(key, replace[key]), raw[end:after]))
-        if begin:
-            slots.append(raw[begin:stop])
+            elif key not in remove:
+                slots.append(raw[slot:after])
         slots += [_member(key, value) for key, value in replace.items() if key not in self.values]
         return b"%b%b%b" % (raw[: raw.index(b"{") + 1], b",".join(slots), raw[raw.rindex(b"}") :])
 
@@ -143,13 +138,6 @@ def _scan(raw: bytes, text: bytes, depth: int) -> list[_Member]:
         members.append((name, position, key_start - 1, start, end, after - 1))
         position = after
     raise JsonError(f"it has more than {MOST_MEMBERS} members")
-
-
-def _refuse_twice(members: list[_Member], unique: Collection[str]) -> None:
-    keys = [key for key, *_ in members]
-    twice = next((key for key in unique if keys.count(key) > 1), None)
-    if twice is not None:
-        raise JsonError(f"the key {twice!r} is there twice")
 
 
 def _without_escapes(raw: bytes) -> bytes:
