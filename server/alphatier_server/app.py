@@ -48,8 +48,7 @@ from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.limits.queue import AdmissionQueue
-from alphatier_server.logs import RequestLog, standard_error
-from alphatier_server.messages import show_messages
+from alphatier_server.logs import MessageHandler, RequestLog, is_json, standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.bounds import BoundsMiddleware
@@ -130,7 +129,7 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
         problem = "names no engines by URL, or some to start"
         remedy = "Give each a url; `alphatier serve` is what starts engines"
         raise ConfigError("create_app", [ConfigProblem("engines", problem, remedy)])
-    show_messages(config.log)
+    _show_messages(config.log)
     metrics = Metrics()
     access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
     control = ControlPlane(source, config, metrics, report=log.info, engine_api_key=None, on_failure=_cannot_go_on)
@@ -140,6 +139,16 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
         app_settings(config, config.listen.hosts), parts, lifespan=lambda app: _live(control, access, application)
     )
     return application.app
+
+
+def _show_messages(settings: LogSettings) -> None:
+    """Let the gateway's messages go to standard error without waiting for it, unless somebody takes them already.
+
+    Python's own last resort would write them in the event loop.
+    """
+    if not log.hasHandlers():
+        log.addHandler(MessageHandler(standard_error(), as_json=is_json(settings.format)))
+        log.setLevel(settings.level.upper())
 
 
 @asynccontextmanager

@@ -78,7 +78,7 @@ def edited_completion(answer: JsonObject, target: Target) -> tuple[bytes, Observ
     """The client's bytes for a whole completion, and what was seen of it. Raises JsonError."""
     values = answer.values
     usage = Usage.parse(values.get("usage"))
-    observed = Observed(usage, queue_seconds=queue_seconds_of(values))
+    observed = Observed(usage, queue_seconds=queue_seconds_of(values) if "metrics" in values else None)
     replace: dict[str, Any] = {} if values.get("model") == target.model else {"model": target.model}
     remove = ("metrics",) if target.adds_metrics and "metrics" in values else ()
     choices = values.get("choices")
@@ -86,8 +86,7 @@ def edited_completion(answer: JsonObject, target: Target) -> tuple[bytes, Observ
         split = [_split_choice(choice, target) for choice in choices]
         if any(map(is_not, split, choices)):
             replace["choices"] = choices = split
-    messages = [object_or_empty(choice.get("message")) for choice in objects_in(choices)]
-    if usage is not None and usage.reasoning == 0 and any(message.get("reasoning") for message in messages):
+    if usage is not None and usage.reasoning == 0 and _has_reasoning(choices):
         observed.usage = usage._replace(reasoning=None)
         replace["usage"] = without_reasoning_tokens(values["usage"])
     out = with_model(answer.raw, target.model) if replace.keys() == _MODEL_ALONE and not remove else None
@@ -102,3 +101,8 @@ def _split_choice(choice: Any, target: Target) -> Any:
     if target.reasoning_content:
         split = with_reasoning_content(split)
     return choice if split is message else {**choice, "message": split}
+
+
+def _has_reasoning(choices: Any) -> bool:
+    """Whether any choice's message carries reasoning."""
+    return any(object_or_empty(choice.get("message")).get("reasoning") for choice in objects_in(choices))

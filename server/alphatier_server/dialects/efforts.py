@@ -44,11 +44,12 @@ Effort = Selector | TokenBudget
 
 def openai_efforts(body: Mapping[str, Any]) -> list[Selector]:
     """`reasoning_effort` (chat completions) and `reasoning.effort` (responses). Raises InvalidRequest."""
-    said = {
-        "reasoning_effort": body.get("reasoning_effort"),
-        "reasoning.effort": object_or_empty(body.get("reasoning")).get("effort"),
-    }
-    return [Selector(place, string_field(value, place)) for place, value in said.items() if value is not None]
+    found: list[Selector] = []
+    if (effort := body.get("reasoning_effort")) is not None:
+        found.append(Selector("reasoning_effort", string_field(effort, "reasoning_effort")))
+    if (effort := object_or_empty(body.get("reasoning")).get("effort")) is not None:
+        found.append(Selector("reasoning.effort", string_field(effort, "reasoning.effort")))
+    return found
 
 
 def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> str:
