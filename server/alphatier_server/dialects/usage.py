@@ -30,11 +30,8 @@ class Usage(NamedTuple):
     @classmethod
     def parse(cls, document: Any, names: tuple[str, str, str] = CHAT) -> "Usage | None":
         """Read a `usage` object; None when it is absent or is no usage."""
-        if not isinstance(document, dict):
-            return None
-        details = document.get(names[2])
-        reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
-        return cls.of(document.get(names[0]), document.get(names[1]), reasoning)
+        prompt, completion, details = map(object_or_empty(document).get, names)
+        return cls.of(prompt, completion, object_or_empty(details).get("reasoning_tokens"))
 
     def document(self) -> dict[str, Any]:
         """The tokens as OpenAI's `usage` object; the split is left out when it is unknown."""
