@@ -18,7 +18,7 @@ import debian
 NAME = "libnuma.so.1"
 PACKAGE = "libnuma1"
 FOLDER = Path("lib", "alphatier-engine")
-"""Under .venv; server/alphatier_server/engines/vllm_cpu.py has the same."""
+"""Under .venv; server/alphatier_server/engines/vllm.py has the same."""
 
 
 def on_this_machine() -> bool:

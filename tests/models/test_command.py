@@ -39,7 +39,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     assert "alphatier " in result.stdout.partition("\n")[2]
 
 
-@pytest.mark.parametrize("module", ["alphatier_server.process.serve", "alphatier_server.cli", "alphatier_models"])
+@pytest.mark.parametrize("module", ["alphatier_server.process.command", "alphatier_server.cli", "alphatier_models"])
 def test_the_gateway_loads_no_torch_and_no_training_code(module: str) -> None:
     assert loaded_modules(f"import {module}").isdisjoint(_HEAVY)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.api import EngineKeys
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
 from alphatier_server.engines.registry import EngineRegistry
@@ -23,10 +24,9 @@ from support.fleets import eventually
 class FaultyEngine(Engine):
     """Comes up, and has a bug the first time."""
 
-    url = "http://engine"
-
     def __init__(self, pool: Pool) -> None:
         super().__init__("engine")
+        self.url = "http://engine"
         self.starts = 0
         self.fail = asyncio.Event()
         self._pool = pool
@@ -57,7 +57,7 @@ async def registry(folder: Path, pool: Pool, reported: list[str]) -> AsyncIterat
     client = UpstreamClient(UpstreamLimits())
     store = AdapterStore(folder / "adapters")
     context = EngineContext(
-        pool, metrics, client, reported.append, pool.in_flight, folder, store, Devices(tuple), dict
+        {}, {}, pool, metrics, client, reported.append, pool.in_flight, folder, store, EngineKeys(), Devices(tuple)
     )
     failures: list[BaseException] = []
     engines = EngineRegistry(context, failures.append)

@@ -60,6 +60,7 @@ class Asked:
     """A request whose body takes a step to come."""
 
     method = "POST"
+    query = b""
     client: str | None = None
 
     def __init__(self, body: bytes, *headers: tuple[bytes, bytes]) -> None:

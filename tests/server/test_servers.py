@@ -73,7 +73,7 @@ class Script:
         self.engine = engine
 
     def __call__(self, request: RawRequest) -> Sequence[Piece]:
-        path = request.line.split(b" ")[1].decode()
+        path = request.line.split(b" ")[1].decode().partition("?")[0]
         self.engine.stall = STALLS in request.body
         self.engine.close = b"dies" in request.body
         for words, pieces in ODD.items():
@@ -256,6 +256,17 @@ def test_a_key_that_is_there_twice_is_refused(server: RunningServer) -> None:
             headers = [(name, f"Bearer {KEY}"), (name, f"Bearer {ADMIN_KEY}"), ("content-type", "application/json")]
             answer = httpx.request(method, server.url + path, headers=headers, content=b"{}")
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_header"), (path, name)
+
+
+def test_a_query_reaches_the_engine_on_paths_that_are_passed_on_alone(
+    server: RunningServer, engine: RawEngine
+) -> None:
+    for path, sent in ((EMBED, f"{EMBED}?a=%20b&c=/v1"), (CHAT, CHAT)):
+        engine.clear()
+        with httpx.Client() as client:
+            asked = client.send(Case(200, f"{path}?a=%20b&c=/v1").request(server.url))
+        assert asked.status_code == 200
+        assert engine.requests[0].line == f"POST {sent} HTTP/1.1".encode()
 
 
 def _first_line(client: socket.socket) -> bytes:

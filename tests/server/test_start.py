@@ -31,7 +31,7 @@ def loaded_modules(code: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["app", "process.single", "process.parent", "process.worker"])
+@pytest.mark.parametrize("module", ["app", "process.gateway_process", "process.worker"])
 def test_a_gateway_loads_nothing_heavy(module: str) -> None:
     assert loaded_modules(f"import alphatier_server.{module}").isdisjoint(HEAVY)
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.api import EngineKeys
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import EngineContext
 from alphatier_server.engines.managed import ManagedEngine
@@ -75,8 +76,10 @@ async def supervised(folder: Path, program: str) -> AsyncIterator[Supervised]:
 
     client = UpstreamClient(UpstreamLimits())
     store = AdapterStore(folder / "adapters")
-    context = EngineContext(pool, metrics, client, report, pool.in_flight, folder, store, Devices(tuple), dict)
-    engine = ManagedEngine(spec, context)
+    context = EngineContext(
+        {}, {}, pool, metrics, client, report, pool.in_flight, folder, store, EngineKeys(), Devices(tuple)
+    )
+    engine = ManagedEngine(spec, context, spec.name)
     task = asyncio.create_task(engine.run())
     try:
         yield Supervised(pool, metrics, task, reported, changed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_server.engines.vllm_cpu import cpu_environment
+from alphatier_server.engines.vllm import cpu_environment
 
 needs_headers = pytest.mark.skipif(
     not Path(sysconfig.get_path("include"), "Python.h").is_file(), reason="this Python came without its C headers"

@@ -58,19 +58,24 @@ async def toys(count: int = 2, fault: str = "", silence: float = 30.0) -> AsyncI
         lambda: {"replicas": ["a"]},
         announce=told.append,
         on_death=dead.append,
+        administer=_nobody_asks,
         command=(sys.executable, "-c", TOY),
         silence=silence,
         pause=lambda failures: 0.01,
     )
-    task = asyncio.create_task(workers.run())
+    task = asyncio.create_task(workers.answer())
     try:
         yield Toys(workers, task, count, told, dead)
     finally:
-        workers.cut_off()
+        workers.kill()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         for listener in listeners:
             listener.close()
+
+
+async def _nobody_asks(action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
+    raise AssertionError((action, arguments))
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -163,7 +168,7 @@ async def test_a_worker_that_says_nothing_is_killed() -> None:
 async def test_drained_workers_are_not_started_again() -> None:
     async with toys(2) as running:
         await started(running)
-        running.workers.drain(0)
+        running.workers.end(0)
         await asyncio.wait_for(running.task, 20)
         assert running.workers.processes == []
         assert running.told == []

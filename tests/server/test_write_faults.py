@@ -15,6 +15,7 @@ from alphatier_server.keys.access import Access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.replicas.replica import Replica
+from alphatier_server.settings.clients import ClientLimits
 from support.fake_engine import DONE, chunk, completion, events, fake_engine, stay_silent
 from support.families import small_family
 from support.fuzzing import request
@@ -34,6 +35,7 @@ class Asked:
     """A request that is there as a whole."""
 
     method = "POST"
+    query = b""
     client: str | None = None
     arrived = 0.0
 
@@ -92,11 +94,14 @@ def families(tmp_path: Path) -> dict[str, Family]:
     return {"toy": small_family(tmp_path / "toy")}
 
 
-def application(families: dict[str, Family], url: str) -> tuple[Application, Replica]:
+def application(
+    families: dict[str, Family], url: str, limits: ClientLimits | None = None
+) -> tuple[Application, Replica]:
     metrics = Metrics()
     pool = Pool(metrics)
     replica = pool.put(Replica("one", url, "toy", {tier.name: tier.name for tier in families["toy"].tiers}, up=True))
-    return assemble(AppSettings(), Parts(families, pool, metrics, Access())), replica
+    settings = AppSettings(clients=limits or ClientLimits())
+    return assemble(settings, Parts(families, pool, metrics, Access())), replica
 
 
 @pytest.mark.parametrize("faulty", [("write",), ("write", "finish"), ("start",), ("send_head",), ("finish",)])
@@ -200,16 +205,34 @@ async def test_a_connection_that_cannot_be_written_to_is_closed_and_its_engines_
 
 
 async def test_a_send_that_raises_under_asgi_ends_the_engines_request(families: dict[str, Family]) -> None:
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise NoInkError
+
+    with pytest.raises(NoInkError):
+        await answered_under_asgi(families, send, ClientLimits())
+
+
+async def test_a_send_that_never_returns_under_asgi_ends_the_engines_request(families: dict[str, Family]) -> None:
+    sent: list[str] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    await answered_under_asgi(families, send, ClientLimits(timeout=0.2))
+    assert sent == ["http.response.start", "http.response.body"]
+
+
+async def answered_under_asgi(families: dict[str, Family], send: Any, limits: ClientLimits) -> None:
+    """Ask for a stream whose engine falls silent; afterwards nothing of the request must be left."""
     async with fake_engine(events(*PIECES[:1], then=stay_silent)) as engine:
-        made, replica = application(families, engine.url)
+        made, replica = application(families, engine.url, limits)
         waiting = [{"type": "http.request", "body": STREAM, "more_body": False}]
 
         async def receive() -> Any:
             return waiting.pop() if waiting else await asyncio.Event().wait()
-
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.body":
-                raise NoInkError
 
         headers = [(b"content-type", b"application/json"), (b"host", b"x")]
         scope: dict[str, Any] = {
@@ -220,8 +243,10 @@ async def test_a_send_that_raises_under_asgi_ends_the_engines_request(families: 
             "query_string": b"",
         }
         scope |= {"headers": headers, "http_version": "1.1", "client": None, "root_path": "", "state": {}}
-        with pytest.raises(NoInkError):
-            await made.app(scope, receive, send)
-        await asyncio.wait_for(engine.aborted.wait(), 5)
-        assert replica.in_flight == 0
-        made.close()
+        try:
+            async with asyncio.timeout(10):
+                await made.app(scope, receive, send)
+        finally:
+            await asyncio.wait_for(engine.aborted.wait(), 5)
+            assert replica.in_flight == 0
+            made.close()

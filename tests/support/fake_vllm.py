@@ -63,11 +63,13 @@ class Engine:
             return web.json_response({"id": "x", "object": "chat.completion", "created": 1, "choices": [choice]})
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        while not (self.folder / "finish").exists():
+        finished = False
+        while not finished:  # one token at least, however soon the test finishes all streams
             # the weights are looked up for every token, as an engine does: unloading them too soon shows
             delta = {"content": self.texts.get(body["model"], "UNLOADED") + " "}
             await response.write(b"data: %s\n\n" % json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode())
             await asyncio.sleep(0.01)
+            finished = (self.folder / "finish").exists()
         await response.write(b"data: [DONE]\n\n")
         return response
 

@@ -22,6 +22,7 @@ class GatewayCycle:
 
     # What most requests never change stands on the class.
     method = "POST"
+    query = b""
     refusal: Exception | None = None
     """Why the body is not read to its end."""
     body_complete = False

@@ -133,6 +133,8 @@ class AcceleratedProtocol(BoundedProtocol):
             keep_alive=http11 and self.parser.should_keep_alive(),
             expects=self.expect_100_continue,
         )
+        if dialect.as_it_came:
+            cycle.query = self.url.partition(b"?")[2]
         if (cycle.head.content_length() or 0) > self.limits.body_bytes:
             cycle.refuse(self.limits.body_too_large())
         self._begin(cycle)

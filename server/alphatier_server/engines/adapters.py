@@ -9,7 +9,6 @@ https://docs.vllm.ai/en/latest/features/lora/#dynamically-serving-lora-adapters
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,10 +38,14 @@ def versioned(public: str, sha256: str) -> str:
 
 
 class RuntimeAdapters:
-    """The adapters of one vLLM, from its start to its end."""
+    """The adapters of one vLLM, from its start to its end.
 
-    def __init__(self, api: EngineApi) -> None:
+    Without `plain_names` it may have other weights under a public name already: nothing is loaded as such.
+    """
+
+    def __init__(self, api: EngineApi, *, plain_names: bool = True) -> None:
         self._api = api
+        self._plain_names = plain_names
         self.loaded: dict[str, str] = {}
         """Name -> checksum of what the engine has loaded."""
         self._seen: dict[str, str] = {}
@@ -50,15 +53,6 @@ class RuntimeAdapters:
     def found(self, name: str, sha256: str) -> None:
         """The engine has this already, from its command line."""
         self.loaded[name] = self._seen[name] = sha256
-
-    def lost(self, names: Iterable[str]) -> None:
-        """The engine has them no more: it was started again."""
-        for name in names:
-            self.loaded.pop(name, None)
-
-    def forbid(self, name: str) -> None:
-        """The name may stand for other weights: never load anything under it."""
-        self._seen.setdefault(name, "")
 
     def name_of(self, public: str, sha256: str) -> str | None:
         """The name under which the weights are loaded."""
@@ -70,12 +64,17 @@ class RuntimeAdapters:
 
     async def load(self, adapter: Adapter) -> str:
         """Load what is not there yet. Returns the engine's name for it. Raises EngineError."""
-        fresh = self._seen.get(adapter.public, adapter.sha256) == adapter.sha256
-        name = adapter.public if fresh else versioned(adapter.public, adapter.sha256)
+        plain = self._plain_names and self._seen.get(adapter.public, adapter.sha256) == adapter.sha256
+        name = adapter.public if plain else versioned(adapter.public, adapter.sha256)
         document = {"lora_name": name, "lora_path": str(adapter.path)}
         status, text = await self._api.post("/v1/load_lora_adapter", document, LOAD_SECONDS)
+        if status in (404, 405) and "No adapter found" not in text:
+            raise EngineError(
+                f"engine {self._api.name} takes no adapters while it runs. Start it with --enable-lora and the "
+                "environment variable VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
+            )
         if status != 200 and not (status == 400 and "already been loaded" in text):
-            raise EngineError(self._refusal(name, status, text))
+            raise EngineError(f"engine {self._api.name} did not load {name}: {status} {text:.500}")
         self.found(name, adapter.sha256)
         return name
 
@@ -84,14 +83,6 @@ class RuntimeAdapters:
         if status not in (200, 404):
             raise EngineError(f"engine {self._api.name} did not unload {name}: {status} {text:.500}")
         self.loaded.pop(name, None)
-
-    def _refusal(self, name: str, status: int, text: str) -> str:
-        if status in (404, 405) and "No adapter found" not in text:
-            return (
-                f"engine {self._api.name} takes no adapters while it runs. Start it with --enable-lora and the "
-                "environment variable VLLM_ALLOW_RUNTIME_LORA_UPDATING=True."
-            )
-        return f"engine {self._api.name} did not load {name}: {status} {text:.500}"
 
 
 @dataclass(frozen=True)
@@ -108,16 +99,16 @@ class AdapterStore:
 
     async def keep(self, adapter: Adapter) -> Adapter:
         """The same adapter, as a copy with the checksum that was promised. Raises EngineError."""
-        target = self._copy_path(adapter)
-        if not target.is_dir():
-            await asyncio.to_thread(self._copy, adapter, target)
-        return replace(adapter, path=target)
+        if not self._copy_path(adapter).is_dir():
+            await asyncio.to_thread(self._copy, adapter)
+        return self.newest(adapter)
 
     def _copy_path(self, adapter: Adapter) -> Path:
         family, _, tier = adapter.public.partition(":")
         return self.folder / family / f"{tier}@{adapter.sha256}"
 
-    def _copy(self, adapter: Adapter, target: Path) -> None:
+    def _copy(self, adapter: Adapter) -> None:
+        target = self._copy_path(adapter)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".copy-") as temporary:
             copy = Path(temporary) / "adapter"

@@ -31,6 +31,8 @@ async def administer(fleet: Fleet, action: str, arguments: dict[str, Any]) -> An
         return await _done(fleet, action, arguments)
     except GatewayError as error:
         refusal = error
+    except ValidationError as error:
+        refusal = invalid_value(error.errors())
     except UnknownEngine as error:
         refusal = NotFound(f"There is no {error.args[0]!r}; GET /admin lists what there is.", code="not_found")
     except FamilyError as error:
@@ -48,42 +50,31 @@ def invalid_value(errors: Sequence[Mapping[str, Any]]) -> InvalidRequest:
 
 
 async def _done(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
-    name = arguments.get("name", "")
+    name, path = arguments.get("name", ""), arguments.get("path", "")
     match action:
         case "list_engines":
             return 200, {"object": "list", "data": fleet.status()}
         case "add_engine":
-            return 201, _engine(fleet, await _add_engine(fleet, **arguments))
+            settings = EngineSettings.model_validate(arguments["settings"])
+            return 201, _engine(fleet, await fleet.add(settings, api_key=arguments["api_key"]))
         case "drain_engine":
             return 202, _engine(fleet, fleet.drain(name))
         case "remove_engine":
             return 200, {"name": await fleet.remove(name), "state": "removed"}
         case "list_families":
             families = [_family(fleet, family) for family in fleet.families.values()]
-            return 200, {"object": "list", "data": families, "loading": fleet.loading()}
+            return 200, {"object": "list", "data": families, "loading": list(fleet.loading)}
         case "load_family":
-            return await _load_family(fleet, **arguments)
+            task = asyncio.create_task(fleet.load_family(Path(path)))
+            finished, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+            if finished:
+                return 200, _family(fleet, task.result())
+            fleet.registry.job(task)
+            return 202, {"path": path, "state": "loading"}
         case "remove_family":
             await fleet.remove_family(name)
             return 200, {"name": name, "state": "removed"}
     raise KeyError(action)
-
-
-async def _add_engine(fleet: Fleet, settings: dict[str, Any], api_key: str | None) -> str:
-    try:
-        validated = EngineSettings.model_validate(settings)
-    except ValidationError as error:
-        raise invalid_value(error.errors()) from None
-    return await fleet.add(validated, api_key=api_key)
-
-
-async def _load_family(fleet: Fleet, path: str) -> Answer:
-    task = asyncio.ensure_future(fleet.load_family(Path(path)))
-    finished, _ = await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
-    if not finished:
-        fleet.follow(task)
-        return 202, {"path": path, "state": "loading"}
-    return 200, _family(fleet, task.result())
 
 
 def _engine(fleet: Fleet, name: str) -> dict[str, Any]:

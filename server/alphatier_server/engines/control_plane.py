@@ -81,7 +81,7 @@ class ControlPlane:
 
     async def run(self) -> None:
         """Check the weights, start the engines, and follow the settings, until cancelled. Raises FamilyError."""
-        watch = FileWatch(*([self._source.file] if self._source.file is not None else []))
+        watch = FileWatch(*filter(None, [self._source.file]))
         try:
             if self._config.checksums:
                 for folder in self._folders.values():

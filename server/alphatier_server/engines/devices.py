@@ -1,8 +1,8 @@
 """Which of the machine's GPUs each engine gets, where there are more than one engine needs."""
 
 import os
-import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -18,10 +18,7 @@ def visible_gpus() -> tuple[str, ...]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(name.strip() for name in named.split(",") if name.strip())
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    command = [program, "--query-gpu=index", "--format=csv,noheader"]
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     try:
         listing = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -56,8 +53,8 @@ class Devices:
         self._gpus = gpus
 
     @cached_property
-    def _users(self) -> dict[str, int]:
-        return dict.fromkeys(self._gpus(), 0)
+    def _users(self) -> Counter[str]:
+        return Counter(dict.fromkeys(self._gpus(), 0))
 
     @contextmanager
     def taken(self, count: int) -> Iterator[dict[str, str]]:
@@ -67,12 +64,8 @@ class Devices:
             return
         least_used = sorted(self._users, key=lambda gpu: self._users[gpu])[:count]
         chosen = [gpu for gpu in self._users if gpu in least_used]
-        self._count(chosen, 1)
+        self._users.update(chosen)
         try:
             yield {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}
         finally:
-            self._count(chosen, -1)
-
-    def _count(self, gpus: Sequence[str], change: int) -> None:
-        for gpu in gpus:
-            self._users[gpu] += change
+            self._users.subtract(chosen)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from alphatier_models import Family
 from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.api import EngineKeys
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
@@ -29,6 +30,9 @@ Busy = Callable[[str, str | None], int]
 class EngineContext:
     """What engines work with."""
 
+    families: Mapping[str, Family]
+    """Those of this moment, as `folders` are."""
+    folders: Mapping[str, Path]
     pool: Pool
     metrics: Metrics
     client: UpstreamClient
@@ -36,9 +40,8 @@ class EngineContext:
     busy: Busy
     logs: Path
     adapters: AdapterStore
+    keys: EngineKeys
     devices: Devices
-    environment: Callable[[], Mapping[str, str]]
-    """The environment for engines that run here."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +53,24 @@ class FamilyChange:
     new: Family | None
     folder: Path
 
-    @property
-    def verb(self) -> str:
-        return "removed" if self.new is None else "added" if self.old is None else "changed"
-
 
 class Engine(ABC):
     """One engine. `run` works until it is cancelled; the fleet decides when it comes and goes."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, key: Key = ()) -> None:
         self.name = name
+        self.key = key
+        self.url = ""
+        """Where it is, for the operator; empty while no process of it runs."""
         self.origin: Origin = "config"
-        self.key: Key = ()
         self.draining = False
         self.removed = False
         self.held = False
-        """Whether it gets no requests until `release`."""
+        """Whether it gets no requests yet."""
         self.error: str | None = None
         """Why it was given up."""
         self.settled = asyncio.Event()
         """Set once it could answer for the first time, or was given up."""
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """Where it is, for the operator."""
 
     @abstractmethod
     def replicas(self) -> list[str]:
@@ -94,9 +90,6 @@ class Engine(ABC):
     @abstractmethod
     def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
         """Switch to the new family, for requests from now on."""
-
-    def release(self) -> None:
-        self.held = False
 
     @abstractmethod
     def unused(self) -> list[tuple[str, str]]:

@@ -15,21 +15,20 @@ what all of them have open.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.desired import DesiredEngine, DesiredEngines, Plan, affected
+from alphatier_server.engines.api import EngineKeys
+from alphatier_server.engines.desired import EngineMaker, Plan, affected
 from alphatier_server.engines.devices import Devices
-from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Key, Origin, Report
-from alphatier_server.engines.keys import EngineKeys, checked
+from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Key, Report
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.registry import EngineRegistry
-from alphatier_server.engines.remote import RemoteEngine
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.errors import EngineError, UnknownEngine
 from alphatier_server.metrics.definitions import Metrics
@@ -69,64 +68,65 @@ class Fleet:
         """
         self.families = families
         self.folders = {name: folder.resolve() for name, folder in folders.items()}
+        self.loading: list[str] = []
+        """Folders whose families are being loaded."""
         self._checksums = checksums
-        store = AdapterStore(logs / "work" / "adapters", checksums)
-        self._keys = EngineKeys(default_key, environment)
-        self._plan = DesiredEngines(planner, logs / "work", store, self._keys)
         client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
+        store = AdapterStore(logs / "work" / "adapters", checksums)
+        keys = EngineKeys(default_key, environment)
+        in_flight = busy or pool.in_flight
         self._context = EngineContext(
-            pool, metrics, client, report, busy or pool.in_flight, logs, store, Devices(), self._keys.environment
+            families, self.folders, pool, metrics, client, report, in_flight, logs, store, keys, Devices()
         )
-        self._registry = EngineRegistry(self._context, on_failure)
+        self._make = EngineMaker(self._context, planner)
+        self.registry = EngineRegistry(self._context, on_failure)
         self._lock = asyncio.Lock()
-        self._loading: list[str] = []
         self._applied = 0
-        self._settings = list(engines)
+        self._settings = engines
         self._dismissed: set[Key] = set()
         """What an administrator has removed; it comes back with the next change of the settings."""
-        self._first = self._desired(engines)
-
-    # --- start and end ----------------------------------------------------------------------------
+        self._first = self._make.all(engines)
 
     def start(self) -> None:
-        for one in self._first:
-            self._begin(one, "config")
+        for engine in self._first:
+            self.registry.begin(engine)
 
     async def close(self) -> None:
-        await self._registry.close()
+        await self.registry.close()
         self._context.client.close()
 
     # --- engines ----------------------------------------------------------------------------------
 
     def status(self) -> list[dict[str, Any]]:
-        return self._registry.status()
+        return self.registry.status()
 
     async def add(self, settings: EngineSettings, *, api_key: str | None = None) -> str:
         """Add an engine by URL. Returns its name. Raises EngineError."""
         if settings.url is None:
             raise EngineError("Engines that run here are set by the configuration; add one by its URL.")
         async with self._lock:
-            if any(settings.label() == engine.name for engine in self._registry):
+            if any(settings.label() == engine.name for engine in self.registry):
                 raise EngineError(f"There is an engine called {settings.label()!r}; give this one another name.")
-            key = checked(api_key, "api_key") if api_key is not None else None
-            (desired,) = self._desired([settings])
-            return self._begin(desired, "admin", api_key=key).name
+            engine = self._make.by_url(settings, api_key)
+            engine.origin = "admin"
+            self.registry.begin(engine)
+            return engine.name
 
     def drain(self, name: str) -> str:
         """Give the engine no new requests, and remove it when its last one has ended.
 
         `name` may be its URL; returns its name. Raises UnknownEngine.
         """
-        engine = self._registry.find(name)
+        engine = self.registry.find(name)
         self._dismissed.add(engine.key)
-        self._registry.drain(engine)
+        self.registry.drain(engine)
         return engine.name
 
     async def remove(self, name: str) -> str:
         """Remove the engine at once: what it was working on breaks if it runs here. Raises UnknownEngine."""
-        engine = self._registry.find(name)
+        engine = self.registry.find(name)
         self._dismissed.add(engine.key)
-        await self._registry.remove(engine)
+        await self.registry.remove(engine)
         return engine.name
 
     async def apply(self, engines: Sequence[EngineSettings]) -> None:
@@ -136,28 +136,30 @@ class Fleet:
         Raises EngineError when the settings cannot be planned; nothing has changed then.
         """
         async with self._lock:
-            desired = await asyncio.to_thread(self._desired, engines)
-            self._settings = list(engines)
+            desired = await asyncio.to_thread(self._make.all, engines)
+            self._settings = engines
             self._dismissed.clear()
             self._applied += 1
-            staying = [engine for engine in self._registry if engine.origin == "config" and not engine.draining]
+            staying = [engine for engine in self.registry if engine.origin == "config" and not engine.draining]
             running = {engine.key for engine in staying if engine.error is None}
-            new = [self._begin(one, "config") for one in desired if one.key not in running]
-            wanted = {one.key for one in desired}
+            new = [engine for engine in desired if engine.key not in running]
+            for engine in new:
+                self.registry.begin(engine)
+            wanted = {engine.key for engine in desired}
             gone = [engine for engine in staying if engine.key not in wanted]
         if gone:
-            self._registry.job(self._replace(gone, new, self._applied))
+            self.registry.job(self._replace(gone, new, self._applied))
 
     async def _replace(self, gone: Sequence[Engine], new: Sequence[Engine], number: int) -> None:
         """Let them go when all of the new ones can answer, unless the settings have changed again by then."""
         try:
-            await self._registry.all_settled(new)
+            await self.registry.all_settled(new)
         except EngineError as error:
             self._context.report(f"The engines from before stay. {error}")
             return
         if number == self._applied:
             for engine in gone:
-                self._registry.drain(engine)
+                self.registry.drain(engine)
 
     # --- families ---------------------------------------------------------------------------------
 
@@ -167,7 +169,7 @@ class Fleet:
         Returns once requests get the new one. Raises FamilyError or EngineError; nothing has changed then.
         """
         folder = family_file(folder).parent.resolve()
-        self._loading.append(str(folder))
+        self.loading.append(str(folder))
         try:
             async with self._lock:
                 family = await asyncio.to_thread(load_family, folder, checksums=self._checksums)
@@ -175,15 +177,8 @@ class Fleet:
                 if change.old != family or self.folders.get(family.name) != folder:
                     await self._change(change)
         finally:
-            self._loading.remove(str(folder))
+            self.loading.remove(str(folder))
         return family
-
-    def loading(self) -> list[str]:
-        return list(self._loading)
-
-    def follow(self, task: "asyncio.Task[Family]") -> None:
-        """Report how a change fails that nobody waits for any more."""
-        self._registry.follow(task)
 
     async def remove_family(self, name: str) -> None:
         """Serve the family no more: 404 for new requests, and its engines drain. Raises UnknownEngine."""
@@ -194,34 +189,44 @@ class Fleet:
 
     async def apply_families(self, folders: Sequence[Path]) -> None:
         """Serve the families in these folders and no others. Raises FamilyError or EngineError at the first fault."""
-        loaded = [await self.load_family(folder) for folder in folders]
-        for name in [name for name in self.families if name not in {family.name for family in loaded}]:
+        loaded = {(await self.load_family(folder)).name for folder in folders}
+        for name in [name for name in self.families if name not in loaded]:
             await self.remove_family(name)
 
     async def _change(self, change: FamilyChange) -> None:
         """Prepare it, then switch. `_lock` is held, and what is old is unloaded once it is free."""
-        coming = {one.key: one for one in await asyncio.to_thread(self._desired_after, change)}
-        staying, going = affected(self._registry, change, coming)
-        new = [self._begin(one, "config", held=True) for one in coming.values()]
+        coming = await asyncio.to_thread(self._coming, change)
+        staying, going = affected(self.registry, change, coming)
+        new = list(coming.values())
+        for engine in new:
+            engine.held = True
+            self.registry.begin(engine)
         try:
-            await self._registry.all_settled(new)
-            for engine, spec in staying.items():
-                await engine.prepare(change, spec)
+            await self.registry.all_settled(new)
+            for kept, spec in staying.items():
+                await kept.prepare(change, spec)
         except BaseException:
             for engine in new:
-                self._registry.job(self._registry.remove(engine))
+                self.registry.job(self.registry.remove(engine))
             raise
         else:
             self._switch(change, staying, going, new)
         finally:
-            self._registry.job(self._registry.unload_unused(self._lock))
+            self.registry.job(self.registry.unload_unused(self._lock))
+
+    def _coming(self, change: FamilyChange) -> dict[Key, ManagedEngine]:
+        """What would run here for the new family, if nothing ran yet."""
+        if change.new is None:
+            return {}
+        engines = self._make.for_family(self._settings, change.new, change.folder)
+        return {engine.key: engine for engine in engines if engine.key not in self._dismissed}
 
     def _switch(
         self,
         change: FamilyChange,
         staying: Mapping[Engine, EngineSpec | None],
-        going: Iterable[Engine],
-        new: Iterable[Engine],
+        going: list[Engine],
+        new: list[ManagedEngine],
     ) -> None:
         """One step, without waiting: no request sees a half of it."""
         with self._context.pool.batch():
@@ -231,47 +236,23 @@ class Fleet:
                 self.families[change.name] = change.new
                 self.folders[change.name] = change.folder
                 self._context.metrics.declare(change.new)
-            for engine, spec in staying.items():
-                engine.commit(change, spec)
+            for kept, spec in staying.items():
+                kept.commit(change, spec)
             for engine in new:
                 engine.release()
-            for engine in going:
-                self._registry.drain(engine)
+            for old in going:
+                self.registry.drain(old)
             self._context.pool.touch()
         if change.new is None:
-            self._registry.job(self._forget_family_when_idle(change.name))
-        self._context.report(f"family {change.name} was {change.verb}")
+            self.registry.job(self._forget_family_when_idle(change.name))
+        verb = "removed" if change.new is None else "added" if change.old is None else "changed"
+        self._context.report(f"family {change.name} was {verb}")
 
     async def _forget_family_when_idle(self, family: str) -> None:
         """What engines by URL have of it; they themselves stay."""
         pool = self._context.pool
         names = [replica.name for replica in pool.replicas if replica.family == family and replica.draining]
-        await self._registry.idle(names)
+        await self.registry.idle(names)
         if family not in self.families:
             for name in names:
                 pool.remove(name)
-
-    # --- plans ------------------------------------------------------------------------------------
-
-    def _desired_after(self, change: FamilyChange) -> list[DesiredEngine]:
-        if change.new is None:
-            return []
-        managed = [settings for settings in self._settings if settings.url is None]
-        desired = self._plan.all(managed, {change.name: change.new}, {change.name: change.folder})
-        return [one for one in desired if one.key not in self._dismissed]
-
-    def _desired(self, engines: Iterable[EngineSettings]) -> list[DesiredEngine]:
-        return self._plan.all(engines, dict(self.families), dict(self.folders))
-
-    def _begin(
-        self, desired: DesiredEngine, origin: Origin, *, api_key: str | None = None, held: bool = False
-    ) -> Engine:
-        engine: Engine
-        if desired.spec is None:
-            key = api_key or self._keys.of(desired.settings)
-            engine = RemoteEngine(desired.settings, self.families, self.folders, self._context, key)
-        else:
-            engine = ManagedEngine(desired.spec, self._context, desired.name)
-        engine.origin, engine.key, engine.held = origin, desired.key, held
-        self._registry.begin(engine)
-        return engine

@@ -8,9 +8,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
-from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
+from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange, Key
 from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess
 from alphatier_server.engines.root_cause import root_cause
 from alphatier_server.engines.spec import EngineSpec
@@ -26,28 +25,11 @@ class ManagedEngine(Engine):
     `run` works until it is cancelled, then leaves no process behind.
     """
 
-    def __init__(self, spec: EngineSpec, context: EngineContext, name: str | None = None) -> None:
-        super().__init__(name or spec.name)
+    def __init__(self, spec: EngineSpec, context: EngineContext, name: str, key: Key = ()) -> None:
+        super().__init__(name, key)
         self.spec = spec
         self._context = context
         self._process: EngineProcess | None = None
-        self._has_answered = False
-        self._status: int | None = None
-        """How the last process ended."""
-        self._fault = ""
-        """Why it was not used, where that is not in its log."""
-
-    @property
-    def _log_file(self) -> Path:
-        return self._context.logs / f"{self.name}.log"
-
-    @property
-    def _answering(self) -> EngineProcess | None:
-        return self._process if self._process is not None and self._process.answers else None
-
-    @property
-    def url(self) -> str:
-        return self._process.api.url if self._process is not None else ""
 
     def replicas(self) -> list[str]:
         return [self.name]
@@ -60,14 +42,15 @@ class ManagedEngine(Engine):
         with self._context.devices.taken(self.spec.gpus) as devices:
             failures = 0
             while True:
-                failures = 0 if await self._run_once(devices) else failures + 1
-                if failures >= STARTS_WITHOUT_SUCCESS and not self._has_answered:
-                    cause = self._fault or root_cause(self._log_file, self._status)
-                    raise EngineError(f"Engine {self.name} does not start: {cause} (log: {self._log_file})")
+                process = await self._run_once(devices)
+                failures = 0 if process.answers else failures + 1
+                if failures >= STARTS_WITHOUT_SUCCESS and not self.settled.is_set():
+                    cause = process.fault or root_cause(process.log_file, process.status)
+                    raise EngineError(f"Engine {self.name} does not start: {cause} (log: {process.log_file})")
                 self._context.metrics.engine_restarts.labels(self.name).inc()
                 pause = min(LONGEST_BACKOFF_SECONDS, 2.0**failures - 1.0)
                 again = f"in {pause:g} s" if pause else "now"
-                self._context.report(f"engine {self.name} ended; starting it again {again} (log: {self._log_file})")
+                self._context.report(f"engine {self.name} ended; starting it again {again} (log: {process.log_file})")
                 await asyncio.sleep(pause)
 
     # --- changes while it runs --------------------------------------------------------------------
@@ -81,15 +64,15 @@ class ManagedEngine(Engine):
     def commit(self, change: FamilyChange, spec: EngineSpec | None) -> None:
         if spec is not None:
             self.spec = spec
-            self._show_models()
+            self._show()
 
     def release(self) -> None:
-        super().release()
-        if (process := self._answering) is not None:
-            self._context.pool.set_up(self.name, process.health.healthy)
+        """Take requests, if it was held."""
+        self.held = False
+        self._show()
 
     def unused(self) -> list[tuple[str, str]]:
-        if (process := self._answering) is None:
+        if (process := self._process) is None or not process.answers:
             return []
         served = set(process.models(self.spec).values())
         return [(self.name, model) for model in process.adapters.loaded if model not in served]
@@ -98,9 +81,11 @@ class ManagedEngine(Engine):
         if self._process is not None and model in self._process.adapters.loaded:
             await self._process.adapters.unload(model)
 
-    def _show_models(self) -> None:
-        if (process := self._answering) is not None:
+    def _show(self) -> None:
+        """Tell the pool what the process serves and whether it can."""
+        if (process := self._process) is not None and process.answers:
             self._context.pool.set_models(self.name, process.models(self.spec))
+            self._context.pool.set_up(self.name, process.health.healthy and not self.held)
 
     def _check_ranks(self, process: EngineProcess, spec: EngineSpec) -> None:
         highest = process.spec.max_lora_rank
@@ -130,39 +115,35 @@ class ManagedEngine(Engine):
 
     # --- one process ------------------------------------------------------------------------------
 
-    async def _run_once(self, devices: Mapping[str, str]) -> bool:
-        """The engine from start to end. Returns whether it ever could answer."""
-        self._status, self._fault = None, ""
+    async def _run_once(self, devices: Mapping[str, str]) -> EngineProcess:
+        """The engine from start to end."""
         process = EngineProcess(self.spec, self._context, self.name)
-        self._context.report(f"engine {self.name} is loading (log: {self._log_file})")
+        self._context.report(f"engine {self.name} is loading (log: {process.log_file})")
         try:
-            await process.start(self._log_file, devices)
-            self._process = process
+            await process.start(devices)
+            self._process, self.url = process, process.api.url
             self._context.pool.put(process.replica(self.draining))
             await self._until_useless(process)
         except EngineError as error:
-            self._fault = str(error)
-            self._context.report(self._fault)
+            process.fault = str(error)
+            self._context.report(process.fault)
         finally:
-            self._process = None
+            self._process, self.url = None, ""
             self._context.pool.set_up(self.name, False)
             self._context.client.forget(process.api.url)
             await process.stop()
-        return process.answers
+        return process
 
     async def _until_useless(self, process: EngineProcess) -> None:
         """Until the process has ended, does not come up, or has not answered for too long. Raises EngineError."""
-        ended = asyncio.ensure_future(process.ended())
-        attended = asyncio.ensure_future(self._attend(process))
+        tasks = [asyncio.ensure_future(process.ended()), asyncio.ensure_future(self._attend(process))]
         try:
-            await asyncio.wait({ended, attended}, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                self._status = ended.result()
-            if attended.done():
-                attended.result()
+            finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
+                task.result()
         finally:
-            ended.cancel()
-            attended.cancel()
+            for task in tasks:
+                task.cancel()
 
     async def _attend(self, process: EngineProcess) -> None:
         started = time.monotonic()
@@ -174,16 +155,11 @@ class ManagedEngine(Engine):
                     await self._load(process, self.spec)
         except TimeoutError:
             return
-        self._came_up(process, time.monotonic() - started)
-        await self._watch(process)
-
-    def _came_up(self, process: EngineProcess, seconds: float) -> None:
-        self._has_answered = process.answers = True
-        self._show_models()
-        if not self.held:
-            self._context.pool.set_up(self.name, True)
-        self._context.report(f"engine {self.name} is ready after {seconds:.0f} s")
+        process.answers = True
+        self._show()
+        self._context.report(f"engine {self.name} is ready after {time.monotonic() - started:.0f} s")
         self.settled.set()
+        await self._watch(process)
 
     async def _watch(self, process: EngineProcess) -> None:
         settings = self._context.pool.settings
@@ -194,7 +170,10 @@ class ManagedEngine(Engine):
             if not good:
                 self._context.metrics.health_check_failures.labels(self.name).inc()
             if process.health.judge(good):
-                self._verdict(process.health.healthy)
+                if not good:
+                    self._context.metrics.replica_ejections.labels(self.name, "health").inc()
+                self._context.report(f"engine {self.name} is {'healthy again' if good else 'not healthy'}")
+                self._show()
             if process.health.healthy:
                 well = time.monotonic()
                 await self._complete(process)
@@ -207,10 +186,4 @@ class ManagedEngine(Engine):
                 await self._load(process, self.spec)
             except EngineError as error:
                 self._context.report(str(error))
-            self._show_models()
-
-    def _verdict(self, healthy: bool) -> None:
-        if not healthy:
-            self._context.metrics.replica_ejections.labels(self.name, "health").inc()
-        self._context.report(f"engine {self.name} is {'healthy again' if healthy else 'not healthy'}")
-        self._context.pool.set_up(self.name, healthy and not self.held)
+            self._show()

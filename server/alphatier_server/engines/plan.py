@@ -4,15 +4,24 @@ One vLLM serves the base and all adapters (they share the base's weights); each 
 vLLM of its own. `transformers serve`, the light engine, loads any number of models by path.
 """
 
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from alphatier_models import Family
+from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.spec import EngineKind, EngineSpec, writes_json
-from alphatier_server.engines.transformers_serve import transformers_engine
+from alphatier_server.engines.spec import (
+    QUIET,
+    EngineKind,
+    EngineSpec,
+    model_location,
+    read_json,
+    tier_folder,
+    writes_json,
+)
 from alphatier_server.engines.vllm import VllmPlanner
 from alphatier_server.errors import EngineError
 
@@ -47,15 +56,65 @@ def plan_engines(
     read from `store` where it has them. With `engine_priority` vLLM heeds the priority of each request.
     Raises EngineError when a file cannot be used.
     """
-    json = writes_json(family, folder)
+    can_write_json = writes_json(family, folder)
     if kind == "transformers":
-        return [replace(transformers_engine(family, folder, work, arguments), writes_json=json)]
+        return [replace(_transformers_engine(family, folder, work, arguments), writes_json=can_write_json)]
     if engine_priority:
         arguments = ["--scheduling-policy", "priority", *arguments]
     sharing = [tier for tier in family.tiers if tier.layout != "checkpoint"]
     checkpoints = [tier for tier in family.tiers if tier.layout == "checkpoint"]
     count = (len(checkpoints) + bool(sharing)) * replicas
     planner = VllmPlanner(family, folder, arguments, count, store or AdapterStore(work / "adapters"))
-    specs = [planner.shared(sharing)] if sharing else []
-    specs += [planner.checkpoint(tier) for tier in checkpoints]
-    return [replace(spec, by_priority=engine_priority, writes_json=json) for spec in specs]
+    specs = [planner.engine(tiers) for tiers in (sharing, *([tier] for tier in checkpoints)) if tiers]
+    return [replace(spec, by_priority=engine_priority, writes_json=can_write_json) for spec in specs]
+
+
+def _transformers_engine(family: Family, folder: Path, work: Path, arguments: Sequence[str]) -> EngineSpec:
+    """The command line of `transformers serve`: https://huggingface.co/docs/transformers/main/en/serving"""
+    models = {tier.name: _loadable(family, tier, folder, work) for tier in family.tiers}
+
+    def command(port: int) -> list[str]:
+        address = ["--host", "127.0.0.1", "--port", str(port)]
+        keep = ["--model-timeout", str(10**9)]
+        return [sys.executable, "-m", "transformers.cli.transformers", "serve", *address, *keep, *arguments]
+
+    weights = [family.base.identity, *(f"{tier.name}={tier.sha256}" for tier in family.tiers)]
+    return EngineSpec(
+        name=f"{family.name}-transformers",
+        kind="transformers",
+        family=family.name,
+        models=models,
+        command=command,
+        environment=dict(QUIET),
+        preload=tuple(models.values()),
+        shape=("transformers", *arguments, *weights),
+    )
+
+
+def _loadable(family: Family, tier: Tier, folder: Path, work: Path) -> str:
+    """A path that `transformers serve` can load by itself.
+
+    It loads a folder only by the model's own config.json, so an adapter is laid beside links to the
+    base's files: a whole model with an embedded adapter.
+    """
+    base = model_location(family, folder)
+    if tier.layout == "base":
+        return base
+    source = tier_folder(tier, folder)
+    if tier.layout == "checkpoint":
+        return str(source)
+    if not Path(base).is_dir():
+        raise EngineError(
+            f"`transformers serve` needs the base {base!r} as a folder to serve adapters over it. "
+            "Download it and name the folder in base.model, or serve the family with vLLM."
+        )
+    # no @ in the name: what follows one is a revision to it
+    target = work / f"{family.name}-{tier.name}-{str(tier.sha256)[:8]}"
+    target.mkdir(parents=True, exist_ok=True)
+    for file in [*Path(base).iterdir(), *source.glob("*.safetensors")]:
+        link = target / file.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(file)
+    config = {**read_json(source / "adapter_config.json"), "base_model_name_or_path": base}
+    (target / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return str(target)

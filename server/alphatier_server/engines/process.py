@@ -1,12 +1,10 @@
 """One process of an engine: its address, its key, its health, and the adapters it has."""
 
 import asyncio
-import contextlib
 import secrets
 import socket
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from alphatier_server.engines.adapters import RuntimeAdapters
 from alphatier_server.engines.api import EngineApi, HealthCheck
@@ -30,8 +28,13 @@ class EngineProcess:
 
     def __init__(self, spec: EngineSpec, context: EngineContext, name: str) -> None:
         self.spec = spec
+        self.log_file = context.logs / f"{name}.log"
         self.answers = False
         """Whether it has come up; what it can do now is `health`'s to say."""
+        self.status: int | None = None
+        """How it ended by itself."""
+        self.fault = ""
+        """Why it was not used, where that is not in its log."""
         self._context = context
         self._port_holder = _hold_free_port()
         self._port: int = self._port_holder.getsockname()[1]
@@ -43,23 +46,21 @@ class EngineProcess:
         for adapter in spec.adapters:
             self.adapters.found(adapter.public, adapter.sha256)
 
-    async def start(self, log_file: Path, devices: Mapping[str, str]) -> None:
-        """Start the process. One that is being started when this is cancelled is ended too. Raises EngineError."""
+    async def start(self, devices: Mapping[str, str]) -> None:
+        """Start the process. If this is cancelled in the middle, `stop` ends it all the same. Raises EngineError."""
         if sys.platform != "linux":
             self._port_holder.close()
-        starting = asyncio.ensure_future(self._spawn(log_file, devices))
+        starting = asyncio.ensure_future(self._spawn(devices))
         try:
-            self._process = await asyncio.shield(starting)
+            await asyncio.shield(starting)
         except asyncio.CancelledError:
-            with contextlib.suppress(EngineError):
-                self._process = await starting
-            await self.stop()
+            await asyncio.wait({starting})  # so that there is something to stop
             raise
 
-    async def ended(self) -> int:
-        """Wait until the process has ended. Returns its status."""
+    async def ended(self) -> None:
+        """Wait until the process has ended by itself."""
         assert self._process is not None
-        return await self._process.wait()
+        self.status = await self._process.wait()
 
     async def stop(self) -> None:
         """End the guard, which ends the engine. Also when this task is being cancelled."""
@@ -89,14 +90,10 @@ class EngineProcess:
 
     def models(self, spec: EngineSpec) -> dict[str, str]:
         """The tiers of `spec` under the names that this process has for them."""
-        checksums = {adapter.public: adapter.sha256 for adapter in spec.adapters}
-        names: dict[str, str | None] = {}
-        for tier, public in spec.models.items():
-            if public in checksums:
-                names[tier] = self.adapters.name_of(public, checksums[public])
-            else:
-                names[tier] = self.spec.base_name if spec.base_name == public else public
-        return {tier: name for tier, name in names.items() if name is not None}
+        names: dict[str | None, str | None] = {spec.base_name: self.spec.base_name}
+        names |= {adapter.public: self.adapters.name_of(adapter.public, adapter.sha256) for adapter in spec.adapters}
+        served = ((tier, names.get(public, public)) for tier, public in spec.models.items())
+        return {tier: name for tier, name in served if name is not None}
 
     def replica(self, draining: bool) -> Replica:
         is_vllm = self.spec.kind == "vllm"
@@ -113,20 +110,20 @@ class EngineProcess:
             draining=draining,
         )
 
-    async def _spawn(self, log_file: Path, devices: Mapping[str, str]) -> asyncio.subprocess.Process:
+    async def _spawn(self, devices: Mapping[str, str]) -> None:
         guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
         # in the environment, as everybody on the machine may read a command line
         key = {"VLLM_API_KEY": self._key} if self._key is not None else {}
         try:
-            log_file.parent.mkdir(parents=True, exist_ok=True)
-            with log_file.open("ab") as log:
-                return await asyncio.create_subprocess_exec(
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            with self.log_file.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
                     *guard,
                     *self.spec.command(self._port),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=log,
                     stderr=log,
-                    env={**self._context.environment(), **self.spec.environment, **devices, **key},
+                    env={**self._context.keys.environment(), **self.spec.environment, **devices, **key},
                     start_new_session=True,  # Ctrl-C is the gateway's to handle
                 )
         except OSError as error:

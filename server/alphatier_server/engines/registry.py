@@ -56,13 +56,10 @@ class EngineRegistry:
 
     def drain(self, engine: Engine) -> None:
         """Give it no new requests, and remove it when its last one has ended."""
-        if engine.draining:
-            return
-        engine.draining = True
-        with self._pool.batch():
-            for name in engine.replicas():
-                self._pool.drain(name)
-        self.job(self._remove_when_idle(engine))
+        if not engine.draining:
+            engine.draining = True
+            self._tell_pool(self._pool.drain, engine.replicas())
+            self.job(self._remove_when_idle(engine))
 
     async def remove(self, engine: Engine) -> None:
         """End it if it runs here, and forget it."""
@@ -72,10 +69,10 @@ class EngineRegistry:
         engine.error = engine.error or f"engine {engine.name} was removed"
         engine.settled.set()
         names, task = engine.replicas(), self._tasks[engine]
-        self._forget_replicas(names)
+        self._tell_pool(self._pool.remove, names)
         task.cancel()
         await asyncio.wait({task})
-        self._forget_replicas(names)  # the engine's task may have said something more
+        self._tell_pool(self._pool.remove, names)  # the engine's task may have said something more
         del self._tasks[engine]
         self._context.report(f"engine {engine.name} was removed")
 
@@ -99,15 +96,16 @@ class EngineRegistry:
         left = True
         while left:
             async with lock:
-                left = await self._unload_idle()
+                left = False
+                for engine, replica, model in [(each, *unused) for each in self for unused in each.unused()]:
+                    left = True
+                    if not self._context.busy(replica, model):
+                        await self._unload(engine, model)
             await asyncio.sleep(POLL_SECONDS)
 
-    def job(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Do it beside everything else; `close` ends it."""
-        self.follow(asyncio.create_task(coroutine))
-
-    def follow(self, task: "asyncio.Task[Any]") -> None:
-        """Nobody else waits for it: report how it fails."""
+    def job(self, job: "Coroutine[Any, Any, Any] | asyncio.Task[Any]") -> None:
+        """Do it beside everything else, and report how it fails; `close` ends it."""
+        task = job if isinstance(job, asyncio.Task) else asyncio.create_task(job)
         self._jobs.add(task)
         task.add_done_callback(self._job_done)
 
@@ -160,15 +158,13 @@ class EngineRegistry:
                 pause = min(LONGEST_PAUSE_SECONDS, 2.0 ** (faults - 1))
                 why = f"failed ({type(error).__name__}, see the log); trying again in {pause:g} s"
                 self._context.report(f"the supervision of engine {engine.name} {why}")
-                with self._pool.batch():
-                    for name in engine.replicas():
-                        self._pool.set_up(name, False)
+                self._tell_pool(lambda name: self._pool.set_up(name, False), engine.replicas())
                 await asyncio.sleep(pause)
 
     def _give_up(self, engine: Engine, error: EngineError) -> None:
         engine.error = str(error)
         engine.settled.set()
-        self._forget_replicas(engine.replicas())
+        self._tell_pool(self._pool.remove, engine.replicas())
         if engine.origin == "config" and not engine.held and not self._replaceable(engine):
             self._on_failure(error)
         else:
@@ -181,27 +177,22 @@ class EngineRegistry:
         up = [replica for replica in self._pool.replicas if replica.up and replica.family == engine.spec.family]
         return all(any(tier in replica.models for replica in up) for tier in engine.spec.models)
 
-    def _forget_replicas(self, names: Sequence[str]) -> None:
+    def _tell_pool(self, change: Callable[[str], None], replicas: Sequence[str]) -> None:
         with self._pool.batch():
-            for name in names:
-                self._pool.remove(name)
+            for name in replicas:
+                change(name)
 
     async def _remove_when_idle(self, engine: Engine) -> None:
         self._context.report(f"engine {engine.name} is draining")
         await self.idle(engine.replicas())
         await self.remove(engine)
 
-    async def _unload_idle(self) -> bool:
-        """Returns whether anything is left to be unloaded."""
-        left = [(engine, replica, model) for engine in self for replica, model in engine.unused()]
-        for engine, replica, model in left:
-            if not self._context.busy(replica, model):
-                try:
-                    await engine.unload(model)
-                    self._context.report(f"engine {engine.name} has unloaded {model}")
-                except EngineError as error:
-                    self._context.report(str(error))
-        return bool(left)
+    async def _unload(self, engine: Engine, model: str) -> None:
+        try:
+            await engine.unload(model)
+            self._context.report(f"engine {engine.name} has unloaded {model}")
+        except EngineError as error:
+            self._context.report(str(error))
 
     def _job_done(self, task: asyncio.Task[Any]) -> None:
         self._jobs.discard(task)

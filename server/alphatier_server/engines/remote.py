@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from alphatier_models import Family, Tier
+from alphatier_models import Family
 from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versioned
 from alphatier_server.engines.api import EngineApi, HealthCheck
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
@@ -15,8 +14,6 @@ from alphatier_server.engines.spec import EngineSpec, writes_json
 from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
-
-Cards = list[dict[str, Any]]
 
 _HEALTH = "health"
 
@@ -27,39 +24,23 @@ class RemoteEngine(Engine):
     It has a replica for each family of which it serves a tier, called `<family>@<engine>`.
     """
 
-    def __init__(
-        self,
-        settings: EngineSettings,
-        families: Mapping[str, Family],
-        folders: Mapping[str, Path],
-        context: EngineContext,
-        api_key: str | None = None,
-    ) -> None:
-        super().__init__(settings.label())
+    def __init__(self, settings: EngineSettings, context: EngineContext, api_key: str | None = None) -> None:
+        super().__init__(settings.label(), ("url", settings.model_dump_json()))
         assert settings.url is not None
+        self.url = settings.url
         self._settings = settings
-        self._families = families
-        self._folders = folders
         self._context = context
         self._api = EngineApi(self.name, settings.url, api_key, context.client)
         self._health = HealthCheck(self._api, context.pool.settings)
-        self._adapters = RuntimeAdapters(self._api)
-        self._cards: Cards = []
+        self._adapters = RuntimeAdapters(self._api, plain_names=False)
+        self._offered: dict[str, bool] = {}
+        """The names of the models that it lists -> whether it says that vLLM serves them."""
         self._reported: dict[str, str] = {}
-
-    @property
-    def url(self) -> str:
-        return self._api.url
-
-    @property
-    def _listed(self) -> set[str]:
-        return {str(card.get("id")) for card in self._cards}
 
     def replicas(self) -> list[str]:
         """One for each family that it was seen to serve."""
-        return [
-            replica.name for replica in self._context.pool.replicas if replica.name == self._replica(replica.family)
-        ]
+        replicas = self._context.pool.replicas
+        return [replica.name for replica in replicas if replica.name == self._replica(replica.family)]
 
     async def run(self) -> None:
         try:
@@ -71,16 +52,22 @@ class RemoteEngine(Engine):
 
     async def _check(self) -> None:
         loaded = set(self._adapters.loaded)
-        cards = await self._ask()
-        changed = self._health.judge(cards is not None)
-        if cards is None:
+        offered = await self._ask()
+        changed = self._health.judge(offered is not None)
+        if offered is None:
             self._failed(changed)
             return
-        self._cards = cards
-        self._adapters.lost(loaded - self._listed)
+        self._offered = offered
+        for name in loaded - offered.keys():  # it was started again
+            self._adapters.loaded.pop(name, None)
         if self._settings.load_adapters:
             await self._load_missing()
-        self._publish()
+        if self._health.healthy:
+            self._reported.pop(_HEALTH, None)
+            with self._context.pool.batch():
+                for family in list(self._context.families.values()):
+                    if self._settings.families is None or family.name in self._settings.families:
+                        self._publish(family)
         self.settled.set()
 
     async def prepare(self, change: FamilyChange, spec: EngineSpec | None) -> None:
@@ -91,24 +78,24 @@ class RemoteEngine(Engine):
         if change.new is None:
             self._context.pool.drain(self._replica(change.name))
         elif self._health.healthy:
-            self._publish_family(change.new)
+            self._publish(change.new)
 
     def unused(self) -> list[tuple[str, str]]:
         wanted = {
             versioned(f"{family.name}:{tier.name}", tier.sha256)
-            for family in self._families.values()
+            for family in self._context.families.values()
             for tier in family.tiers
             if tier.sha256 is not None
         }
-        return [
-            (self._replica(model.partition(":")[0]), model) for model in self._adapters.loaded if model not in wanted
-        ]
+        unused = [model for model in self._adapters.loaded if model not in wanted]
+        return [(self._replica(model.partition(":")[0]), model) for model in unused]
 
     async def unload(self, model: str) -> None:
         await self._adapters.unload(model)
-        self._cards = [card for card in self._cards if card.get("id") != model]
+        self._offered.pop(model, None)
 
-    async def _ask(self) -> Cards | None:
+    async def _ask(self) -> dict[str, bool] | None:
+        """What it offers; None where it is not well."""
         if not await self._health.answers():
             self._report(_HEALTH, f"engine {self.url} does not answer yet; asking again")
             return None
@@ -116,9 +103,10 @@ class RemoteEngine(Engine):
             answer = await self._api.get("/v1/models", self._context.pool.settings.health_timeout)
             if answer.status != 200:
                 raise ValueError(f"HTTP status {answer.status}")
-            return [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
+            cards = [card for card in orjson.loads(answer.body)["data"] if isinstance(card, dict)]
+            return {str(card.get("id")): card.get("owned_by") == "vllm" for card in cards}
         except NoDescriptors:
-            return self._cards if self._health.healthy else None
+            return self._offered if self._health.healthy else None
         except (UpstreamError, ValueError, KeyError, TypeError) as error:
             text = str(error) if isinstance(error, UpstreamError | ValueError) else type(error).__name__
             self._report(_HEALTH, f"engine {self.url} does not list its models yet ({text:.100}); asking again")
@@ -132,55 +120,43 @@ class RemoteEngine(Engine):
                 context.metrics.replica_ejections.labels(name, "health").inc()
                 context.pool.set_up(name, False)
         if changed:  # it may be another process when it comes back, with nothing loaded
-            self._adapters = RuntimeAdapters(self._api)
+            self._adapters = RuntimeAdapters(self._api, plain_names=False)
 
-    def _publish(self) -> None:
-        if not self._health.healthy:
-            return
-        self._reported.pop(_HEALTH, None)
-        with self._context.pool.batch():
-            for family in list(self._families.values()):
-                if self._settings.families is None or family.name in self._settings.families:
-                    self._publish_family(family)
-
-    def _publish_family(self, family: Family) -> None:
-        models = served_tiers(family, self._listed.union(self._adapters.loaded))
-        folder = self._folders.get(family.name)
-        wanted = Replica(
+    def _publish(self, family: Family) -> None:
+        models = served_tiers(family, self._offered.keys() | self._adapters.loaded.keys())
+        folder = self._context.folders.get(family.name)
+        replica = Replica(
             self._replica(family.name),
             self.url,
             family.name,
             models,
-            continuous_usage=any(card.get("owned_by") == "vllm" for card in self._cards),
+            continuous_usage=any(self._offered.values()),
             by_priority=self._settings.priority,
             writes_json=folder is None or writes_json(family, folder),
             headers=self._api.header_lines,
             up=bool(models),
             draining=self.draining,
         )
-        self._context.pool.put(wanted)
+        self._context.pool.put(replica)
         self._report(f"tiers of {family.name}", self._summary(family, models))
 
     async def _load_missing(self) -> None:
-        for family in list(self._families.values()):
+        for family in list(self._context.families.values()):
             try:
-                await self._load(family, self._folders[family.name])
+                await self._load(family, self._context.folders[family.name])
             except (EngineError, KeyError) as error:
                 self._report(f"adapters of {family.name}", str(error))
 
     async def _load(self, family: Family, folder: Path) -> None:
-        listed = self._listed
         for tier in family.tiers:
             if tier.layout != "adapter" or tier.path is None or tier.sha256 is None:
                 continue
             adapter = Adapter(f"{family.name}:{tier.name}", tier.sha256, (folder / tier.path).resolve())
             name = versioned(adapter.public, adapter.sha256)
-            if name in listed:
+            if name in self._offered:
                 self._adapters.found(name, adapter.sha256)
             elif self._adapters.lacks(adapter):
-                # whose weights the engine has under the plain name is not known
-                self._adapters.forbid(adapter.public)
-                self._cards.append({"id": await self._adapters.load(adapter)})
+                self._offered[await self._adapters.load(adapter)] = False
 
     def _replica(self, family: str) -> str:
         return f"{family}@{self.name}"
@@ -194,7 +170,7 @@ class RemoteEngine(Engine):
     def _summary(self, family: Family, models: Mapping[str, str]) -> str:
         if models:
             return f"engine {self.url} serves {len(models)} of {len(family.tiers)} tiers of {family.name}"
-        offered = ", ".join(str(card.get("id")) for card in self._cards) or "nothing"
+        offered = ", ".join(self._offered) or "nothing"
         return (
             f"engine {self.url} serves no tier of {family.name} (it offers {offered}); "
             f"let it serve the names {family.name}:<tier>, e.g. "
@@ -209,15 +185,12 @@ def served_tiers(family: Family, ids: Iterable[str]) -> dict[str, str]:
     `<family>:<tier>` or `<tier>`; the base tier also under the base's own name.
     """
     offered = set(ids)
-    matches = {tier.name: [name for name in _names(family, tier) if name in offered] for tier in family.tiers}
-    return {tier: names[0] for tier, names in matches.items() if names}
-
-
-def _names(family: Family, tier: Tier) -> Iterable[str]:
-    public = f"{family.name}:{tier.name}"
-    if tier.sha256 is not None:
-        yield versioned(public, tier.sha256)
-    yield public
-    yield tier.name
-    if tier.layout == "base":
-        yield family.base.model
+    served: dict[str, str] = {}
+    for tier in family.tiers:
+        public = f"{family.name}:{tier.name}"
+        surely = [versioned(public, tier.sha256)] if tier.sha256 is not None else []
+        base = [family.base.model] if tier.layout == "base" else []
+        for name in (*surely, public, tier.name, *base):
+            if name in offered:
+                served.setdefault(tier.name, name)
+    return served

@@ -33,7 +33,10 @@ def root_cause(log_file: Path, status: int | None = None) -> str:
     `status` is the guard's: 128 and the signal's number for an engine that a signal has ended.
     """
     lines = [_PREFIX.sub("", line) for line in _tail(log_file).splitlines()]
-    cause = _signal((status or 0) - 128) or next(_causes(lines), "") or _silent(lines) or _last(lines)
+    cause = _signal((status or 0) - 128) or next(_causes(lines), "")
+    if not cause and any(_EXCEPTION.match(line) and _POINTS_ELSEWHERE.search(line) for line in lines):
+        cause = "one of its processes ended without a word, most likely killed for want of memory"
+    cause = cause or next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
     return cause if len(cause) <= LONGEST else f"{cause[: LONGEST - 4]} ..."
 
 
@@ -66,16 +69,6 @@ def _signal(number: int) -> str:
     except ValueError:
         name = f"signal {number}"
     return f"it was ended by {name}" + (", most likely for want of memory" if name == "SIGKILL" else "")
-
-
-def _silent(lines: list[str]) -> str:
-    """An exception points at a cause that is not there."""
-    pointed = any(_EXCEPTION.match(line) and _POINTS_ELSEWHERE.search(line) for line in lines)
-    return "one of its processes ended without a word, most likely killed for want of memory" if pointed else ""
-
-
-def _last(lines: list[str]) -> str:
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _tail(file: Path) -> str:

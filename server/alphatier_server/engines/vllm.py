@@ -4,19 +4,19 @@ https://docs.vllm.ai/en/latest/cli/serve.html
 """
 
 import json
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+import sysconfig
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
 
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, values_of, visible_gpus
 from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
-from alphatier_server.engines.vllm_cpu import cpu_environment
 from alphatier_server.errors import EngineError
 
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
@@ -40,55 +40,27 @@ class VllmPlanner:
     store: AdapterStore
     """Adapters are read from here where it has them."""
 
-    def shared(self, tiers: list[Tier]) -> EngineSpec:
-        """The vLLM of the base and all adapters, `tiers`."""
-        family = self.family
-        models = {tier.name: f"{family.name}:{tier.name}" for tier in tiers}
-        served = [models[tier.name] for tier in tiers if tier.layout == "base"] or [f"{family.name}:base-weights"]
-        revision = ["--revision", family.base.revision] if family.base.revision else []
-        adapters = [self._adapter(tier) for tier in tiers if tier.layout == "adapter"]
-        rank = (_asked_rank(self.arguments) or _lora_rank(adapters)) if adapters else None
-        return self._spec(
-            f"{family.name}-vllm",
-            model_location(family, self.folder),
-            ["--served-model-name", *served, *revision],
-            adapters,
-            rank,
-            models=models,
-            base_name=served[0],
-            weights=(family.base.identity, *(["adapters"] if adapters else [])),
-        )
-
-    def checkpoint(self, tier: Tier) -> EngineSpec:
-        """The vLLM of one checkpoint."""
-        name = f"{self.family.name}:{tier.name}"
-        return self._spec(
-            f"{self.family.name}-{tier.name}-vllm",
-            str(tier_folder(tier, self.folder)),
-            ["--served-model-name", name],
-            models={tier.name: name},
-            weights=(str(tier.sha256),),
-        )
-
-    def _spec(
-        self,
-        name: str,
-        model: str,
-        options: list[str],
-        adapters: Sequence[Adapter] = (),
-        rank: int | None = None,
-        *,
-        weights: tuple[str, ...],
-        **more: Any,
-    ) -> EngineSpec:
+    def engine(self, tiers: Sequence[Tier]) -> EngineSpec:
+        """The vLLM of one checkpoint, or of the base and all adapters over it."""
         if any(argument.partition("=")[0] == "--api-key" for argument in self.arguments):
             raise EngineError(
                 "--api-key is no argument to add: every vLLM that is started here gets a key of its own."
             )
-        gpus = 0 if _vllm_runs_on_cpu() else gpus_per_engine(self.arguments)
-        reasoning = _reasoning_options(self.family, Path(model))
-        options = [*options, "--enable-per-request-metrics", *reasoning, *self._machine_options(Path(model), gpus)]
-        environment = {**QUIET, **(cpu_environment(self.engines) if _vllm_runs_on_cpu() else {})}
+        family, first = self.family, tiers[0]
+        adapters = [self._adapter(tier) for tier in tiers if tier.layout == "adapter"]
+        if first.layout == "checkpoint":
+            name, model, revision = f"{family.name}-{first.name}-vllm", str(tier_folder(first, self.folder)), None
+            weights, base = [str(first.sha256)], first.name
+        else:
+            name, model, revision = f"{family.name}-vllm", model_location(family, self.folder), family.base.revision
+            weights = [family.base.identity, *(["adapters"] if adapters else [])]
+            base = next((tier.name for tier in tiers if tier.layout == "base"), "base-weights")
+        base_name = f"{family.name}:{base}"
+        gpus, machine, environment = self._on_this_machine(Path(model))
+        rank = _highest_rank(self.arguments, adapters) if adapters else None
+        reasoning = _reasoning_options(family, Path(model))
+        options = ["--served-model-name", base_name, *(["--revision", revision] if revision else [])]
+        options += ["--enable-per-request-metrics", *reasoning, *machine]
         if adapters:
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
 
@@ -101,14 +73,15 @@ class VllmPlanner:
         return EngineSpec(
             name=name,
             kind="vllm",
-            family=self.family.name,
+            family=family.name,
+            models={tier.name: f"{family.name}:{tier.name}" for tier in tiers},
             command=command,
             environment=environment,
             shape=("vllm", *reasoning, *self.arguments, *weights),
             adapters=tuple(adapters),
             max_lora_rank=rank,
+            base_name=base_name,
             gpus=gpus,
-            **more,
         )
 
     def _adapter(self, tier: Tier) -> Adapter:
@@ -117,11 +90,13 @@ class VllmPlanner:
         adapter = self.store.newest(Adapter(public, tier.sha256, tier_folder(tier, self.folder)))
         return replace(adapter, rank=_rank(adapter.path))
 
-    def _machine_options(self, model: Path, gpus: int) -> list[str]:
-        if _vllm_runs_on_cpu():
-            return ["--enforce-eager", "--dtype", _dtype(model)]
+    def _on_this_machine(self, model: Path) -> tuple[int, list[str], dict[str, str]]:
+        """The GPUs that it takes, the options for them, and its environment."""
+        if any(distributions(name="vllm-cpu")):
+            return 0, ["--enforce-eager", "--dtype", _dtype(model)], QUIET | cpu_environment(self.engines)
+        gpus = gpus_per_engine(self.arguments)
         sharing = engines_per_gpu(self.engines, gpus, len(visible_gpus()))
-        return ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"] if sharing > 1 else []
+        return gpus, ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"] if sharing > 1 else [], dict(QUIET)
 
     def _adapter_options(self, adapters: Sequence[Adapter], rank: int | None) -> list[str]:
         """Those of the moment: what was loaded since is read from its copy."""
@@ -165,18 +140,16 @@ def _rank(adapter: Path) -> int:
         raise EngineError(f"{file}: the rank r is no number. Restore it from training.") from error
 
 
-def _lora_rank(adapters: Sequence[Adapter]) -> int:
+def _highest_rank(arguments: Sequence[str], adapters: Sequence[Adapter]) -> int:
+    """The operator's own --max-lora-rank, which wins over the gateway's; else the least that all adapters fit in."""
+    asked = values_of(arguments, "--max-lora-rank")
+    if asked and asked[-1].isdecimal() and int(asked[-1]) > 0:
+        return int(asked[-1])
     highest = max(adapter.rank for adapter in adapters)
     for allowed in _VLLM_LORA_RANKS:
         if allowed >= highest:
             return allowed
     raise EngineError(f"vLLM serves adapters up to rank {_VLLM_LORA_RANKS[-1]}; this family has rank {highest}.")
-
-
-def _asked_rank(arguments: Sequence[str]) -> int | None:
-    """`--max-lora-rank` among the operator's own arguments, which win over the gateway's."""
-    asked = values_of(arguments, "--max-lora-rank")
-    return int(asked[-1]) if asked and asked[-1].isdecimal() else None
 
 
 def _dtype(model: Path) -> str:
@@ -187,10 +160,22 @@ def _dtype(model: Path) -> str:
     return str(config.get("dtype") or config.get("torch_dtype") or "auto")
 
 
-@cache
-def _vllm_runs_on_cpu() -> bool:
-    try:
-        version("vllm-cpu")
-    except PackageNotFoundError:
-        return False
-    return True
+def cpu_environment(
+    engines: int, variables: Mapping[str, str] = os.environ, prefix: Path = Path(sys.prefix)
+) -> dict[str, str]:
+    """What to add to an operator's `variables` for one of so many engines on this machine; what is set stays."""
+    defaults = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    if engines > 1:
+        defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    # In eager mode too vLLM compiles what a request with logprobs needs. Without a C++ compiler and Python's headers
+    # the engine dies of it.
+    compiler = shutil.which(variables.get("CXX", "g++"), path=variables.get("PATH"))
+    if compiler is None or not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        defaults["TORCH_COMPILE_DISABLE"] = "1"
+    added = {name: value for name, value in defaults.items() if name not in variables}
+    # libraries of the system that the set-up found missing and put into .venv (docker/libnuma.py)
+    libraries = prefix / "lib" / "alphatier-engine"
+    if libraries.is_dir():
+        paths = [variables.get("LD_LIBRARY_PATH"), str(libraries)]
+        added["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
+    return added

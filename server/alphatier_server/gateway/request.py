@@ -108,6 +108,8 @@ class Request(Protocol):
     """One request whose head has come."""
 
     method: str
+    query: bytes
+    """What stood behind the `?`, where it may matter: for paths that are only passed on."""
     head: Head
     client: str | None
     """The address that the connection comes from."""

@@ -5,6 +5,7 @@ three at most. A request on which a connection broke is repeated once at most: i
 repeated is what ran into a time limit: the work may still go on, and another engine would be as slow.
 """
 
+import re
 from dataclasses import dataclass
 
 from alphatier_server.dialects.dialect import Dialect, Target
@@ -31,6 +32,7 @@ from alphatier_server.upstream import Answer, UpstreamClient
 ATTEMPTS = 3
 """Most times that one request is sent."""
 _TRY_ANOTHER = (502, 503)
+_QUERY = re.compile(rb"[\x21-\x7e]+")
 
 
 @dataclass(slots=True)
@@ -147,8 +149,16 @@ class Sender:
         except JsonError as error:
             raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
         headers = b"%bx-request-id: %b\r\n%b" % (replica.headers, record.request_id.encode(), request.head.trace())
+        path = f"{dialect.path}?{_query(request)}" if dialect.as_it_came and request.query else dialect.path
         record.mark_sent()
-        return await self._upstream.post(replica.url, dialect.path, sent, headers, method=request.method, fresh=fresh)
+        return await self._upstream.post(replica.url, path, sent, headers, method=request.method, fresh=fresh)
+
+
+def _query(request: Request) -> str:
+    """Its query, which must not reach over the request's first line."""
+    if not _QUERY.fullmatch(request.query):
+        raise InvalidRequest("The query has characters that no URL has.", code="invalid_http")
+    return request.query.decode("ascii")
 
 
 def _judge(error: UpstreamError, replica: Replica, attempts: _Attempts) -> tuple[bool, Result]:

@@ -1,4 +1,7 @@
-"""`alphatier serve`: its options, and what happens before anything is started."""
+"""`alphatier serve`: its options, and what happens before anything is started.
+
+Light to import: what serves is loaded when it runs.
+"""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +11,13 @@ from urllib.parse import urlsplit
 
 import click
 
+from alphatier_models import FamilyError
+from alphatier_server.errors import ConfigError, EngineError, KeyFileError, ServeError
+from alphatier_server.process.messages import Refusal, configure_logging, keep_standard_error
+from alphatier_server.settings.families import load_families
+from alphatier_server.settings.file import Source
 from alphatier_server.settings.options import overrides, settings_options
+from alphatier_server.settings.show import lines, without_passwords
 
 SHIPPED_FAMILY = "models/tiny"
 _ENGINE_KEY_VARIABLE = "ALPHATIER_ENGINE_API_KEY"
@@ -70,11 +79,6 @@ def serve(
       alphatier serve --family models/tiny --engine http://gpu-1:8001 --engine http://gpu-2:8001
       alphatier serve --config gateway.toml --check-config
     """
-    from alphatier_models import FamilyError
-    from alphatier_server.errors import ConfigError, EngineError, KeyFileError, ServeError
-    from alphatier_server.process.messages import Refusal
-    from alphatier_server.settings.file import Source
-
     above = overrides(given)
     if families:
         above["families"] = list(families)
@@ -86,9 +90,7 @@ def serve(
         if check_config:
             _check(source, as_json=as_json)
         else:
-            from alphatier_server.process.serve import serve as run
-
-            run(source, engine_api_key)
+            _serve(source, engine_api_key)
     except (ConfigError, KeyFileError, FamilyError, EngineError, ServeError) as error:
         raise click.ClickException(str(error)) if check_config else Refusal(str(error), form) from error
 
@@ -98,31 +100,47 @@ def _engines(given: Sequence[str], arguments: Sequence[str], replicas: int | Non
     urls = [value for value in given if urlsplit(value).scheme in ("http", "https")]
     kinds = [value for value in given if value not in urls]
     unknown = [value for value in kinds if value not in ("auto", "vllm", "transformers")]
+    fault = ""
     if unknown:
-        raise click.BadParameter(
-            f"{unknown[0]!r} is neither auto, vllm, transformers nor an http(s) URL.", param_hint="--engine"
-        )
-    if (urls and kinds) or len(kinds) > 1:
-        raise click.BadParameter(
-            "Give one of auto, vllm, transformers, or only URLs; a --config file can have both.",
-            param_hint="--engine",
-        )
-    if urls and (arguments or replicas):
-        raise click.BadParameter(
-            "--engine-arg and --replicas are for engines that are started here, not for URLs.", param_hint="--engine"
-        )
+        fault = f"{unknown[0]!r} is neither auto, vllm, transformers nor an http(s) URL."
+    elif (urls and kinds) or len(kinds) > 1:
+        fault = "Give one of auto, vllm, transformers, or only URLs; a --config file can have both."
+    elif urls and (arguments or replicas):
+        fault = "--engine-arg and --replicas are for engines that are started here, not for URLs."
+    if fault:
+        raise click.BadParameter(fault, param_hint="--engine")
     if urls:
         return [{"url": url} for url in urls]
     return [{"kind": kinds[0], "replicas": replicas or 1, "arguments": list(arguments)}]
 
 
-def _check(source: Any, *, as_json: bool) -> None:
-    """Check what can be checked without starting anything, and print the settings in effect."""
-    from alphatier_server.process.serve import check
-    from alphatier_server.settings.show import lines, without_passwords
+def _serve(source: Source, engine_api_key: str | None) -> None:
+    """Serve in one process or several until Ctrl-C or SIGTERM."""
+    from alphatier_server.process.gateway_process import serve_alone, serve_with_workers
+
+    keep_standard_error()
+    config = source.load()
+    configure_logging(config.log)
+    run = serve_alone if config.workers == 1 else serve_with_workers
+    run(source, config, engine_api_key)
+
+
+def _check(source: Source, *, as_json: bool) -> None:
+    """Find everything wrong that can be found without starting anything, then print the settings in effect."""
+    from alphatier_server.engines.api import EngineKeys
+    from alphatier_server.engines.plan import installed_engine
+    from alphatier_server.keys.keyed import build_access
+    from alphatier_server.process.tls import certificate_of
 
     config = source.load()
-    check(config)
+    load_families(config.families, checksums=config.checksums)
+    certificate_of(config.listen)
+    build_access(config.access)
+    keys = EngineKeys()
+    for engine in config.engines:
+        keys.of(engine)
+    if any(engine.url is None and engine.kind == "auto" for engine in config.engines) or not config.engines:
+        installed_engine()
     document = config.model_dump(mode="json")
     text = json.dumps(document, indent=2) if as_json else "\n".join(lines(document)).rstrip()
     click.echo(without_passwords(text))

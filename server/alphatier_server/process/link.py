@@ -26,11 +26,7 @@ class Link:
     async def open(cls, end: socket.socket) -> "Link":
         """A link over one end of a `socket.socketpair`, which it then owns."""
         end.setblocking(False)
-        try:
-            return cls(*await asyncio.open_connection(sock=end, limit=LONGEST_MESSAGE_BYTES))
-        except BaseException:
-            end.close()
-            raise
+        return cls(*await asyncio.open_connection(sock=end, limit=LONGEST_MESSAGE_BYTES))
 
     def send(self, message: dict[str, Any]) -> None:
         """Send it soon; a message to a process that is gone is dropped."""

@@ -44,11 +44,10 @@ def keep_standard_error() -> None:
         os.fstat(2)
     except OSError:
         taken = os.open(os.devnull, os.O_RDONLY)
-        if taken == 2:
-            os.set_inheritable(2, True)
-            return
-        os.dup2(taken, 2)
-        os.close(taken)
+        if taken != 2:
+            os.dup2(taken, 2)
+            os.close(taken)
+        os.set_inheritable(2, True)
 
 
 class Refusal(click.ClickException):

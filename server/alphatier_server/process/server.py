@@ -1,13 +1,16 @@
-"""What all servers of a process have in common, the second port for operators, and the process's sudden end."""
+"""What all processes of a gateway have in common: the loop, servers and what runs beside them, the sudden end."""
 
 import asyncio
 import contextlib
+import gc
 import os
+import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from alphatier_server.accelerator.bounded import bounded_protocol
 from alphatier_server.logs import standard_error
@@ -15,10 +18,25 @@ from alphatier_server.process.messages import announce
 from alphatier_server.process.sockets import url_of
 from alphatier_server.settings.clients import ClientLimits
 
+GEN_0_THRESHOLD = 50_000
+"""Allocations between two looks of the garbage collector; Python's 700 are a few requests."""
 CUT_OFF_SECONDS = 5.0
 """How long the process may take to tidy up after it was told twice."""
 LAST_SECONDS = 2
 """How long a scrape that runs may hold the end."""
+
+
+def run_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it on the fastest loop there is, with a garbage collector that looks seldom."""
+    gc.set_threshold(GEN_0_THRESHOLD, 20, 20)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def freeze() -> None:
+    """What is loaded now lives as long as the process; the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 class QuietServer(uvicorn.Server):
@@ -27,6 +45,38 @@ class QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class Background:
+    """Tasks beside a server. The first fault (theirs, or one told to `fail`) ends the server, by `end`."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self._fault: BaseException | None = None
+
+    def fail(self, fault: BaseException) -> None:
+        if self._fault is None:
+            self._fault = fault
+            self._end()
+
+    @contextlib.asynccontextmanager
+    async def running(self, *coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run them for the length of a block, and let them tidy up at its end. Raises the first fault then."""
+        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+        for task in tasks:
+            task.add_done_callback(self._done)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._fault is not None:
+            raise self._fault
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self.fail(fault)
 
 
 def server_config(app: Any, limits: ClientLimits, *, protocol: Any = None, **more: Any) -> uvicorn.Config:
@@ -61,6 +111,39 @@ async def second_port(
     finally:
         server.should_exit = True
         await task
+
+
+@contextlib.contextmanager
+def signals(end: Callable[[float], None], drain_delay: float, hangup: Callable[[], None]) -> Iterator[None]:
+    """For the length of a block: `end` with seconds to listen on (none for Ctrl-C), `hangup` to read again.
+
+    A terminal that is closed sends SIGHUP as well; it ends the gateway.
+    """
+    loop = asyncio.get_running_loop()
+    had_terminal = _has_terminal()
+
+    def on_hangup() -> None:
+        if had_terminal and not _has_terminal():
+            end(0.0)
+        else:
+            hangup()
+
+    loop.add_signal_handler(signal.SIGTERM, end, drain_delay)
+    loop.add_signal_handler(signal.SIGINT, end, 0.0)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+
+
+def _has_terminal() -> bool:
+    """Whether standard input is a terminal that is still there."""
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) >= 0
+    except OSError:
+        return False
 
 
 def end_process_soon() -> None:

@@ -14,19 +14,21 @@ from alphatier_server.errors import ServeError
 BACKLOG = 2048
 
 
-def listen(host: str, port: int, *, option: str = "--port") -> socket.socket:
+def listen(host: str, port: int, *, option: str = "--port", reuse_port: bool = False) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises ServeError, which names `option` as the remedy."""
-    return _listening(_bound(host, port, option, reuse_port=False))
+    listener = _bound(host, port, option, reuse_port=reuse_port)
+    listener.listen(BACKLOG)
+    return listener
 
 
 def listen_for_workers(host: str, port: int, count: int) -> list[socket.socket]:
     """A socket for each of `count` workers, all of one port. Raises ServeError."""
-    if count == 1 or not spreads_connections():
+    if sys.platform != "linux":
         return [listen(host, port)] * count
     # With SO_REUSEPORT alone, a second gateway of the same user would silently share the port.
-    with _bound(host, port, "--port", reuse_port=False) as probe:
+    with _bound(host, port, "--port") as probe:
         taken = probe.getsockname()[1]
-    return [_listening(_bound(host, taken, "--port", reuse_port=True)) for _ in range(count)]
+    return [listen(host, taken, reuse_port=True) for _ in range(count)]
 
 
 def url_of(listener: socket.socket, *, tls: bool = False) -> str:
@@ -36,12 +38,7 @@ def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
-def spreads_connections() -> bool:
-    """Whether the kernel spreads connections over the sockets of a port (Linux' SO_REUSEPORT)."""
-    return sys.platform == "linux" and hasattr(socket, "SO_REUSEPORT")
-
-
-def _bound(host: str, port: int, option: str, *, reuse_port: bool) -> socket.socket:
+def _bound(host: str, port: int, option: str, *, reuse_port: bool = False) -> socket.socket:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
@@ -58,8 +55,3 @@ def _bound(host: str, port: int, option: str, *, reuse_port: bool) -> socket.soc
         raise ServeError(f"Cannot listen on {host}:{port}: {reason}. Choose another {option}.") from error
     listener.setblocking(False)
     return listener
-
-
-def _listening(bound: socket.socket) -> socket.socket:
-    bound.listen(BACKLOG)
-    return bound

@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,10 @@ from alphatier_server.app import Parts, app_settings, request_log
 from alphatier_server.errors import EngineTimeout
 from alphatier_server.keys.keyed import build_access
 from alphatier_server.metrics.definitions import Metrics
-from alphatier_server.process.background import Background
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.link import Link
-from alphatier_server.process.loop import freeze, run_loop
 from alphatier_server.process.messages import configure_logging
-from alphatier_server.process.signals import signals
-from alphatier_server.process.tls import certificate_of
+from alphatier_server.process.server import Background, freeze, run_loop, signals
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.gateway import GatewayConfig
 
@@ -48,20 +45,18 @@ def main() -> int:
 
 
 async def _serve(
-    index: int, config: GatewayConfig, settings: dict[str, Any], link_end: socket.socket, listener: socket.socket
+    index: int, config: GatewayConfig, settings: dict[str, Any], link: socket.socket, listener: socket.socket
 ) -> None:
-    limits = Path(settings["limits"])
+    shared = Path(settings["shared"])
     families: dict[str, Family] = {}
-    metrics = Metrics(Path(settings["metrics"]), f"worker{index}")
+    metrics = Metrics(shared / "metrics", f"worker{index}")
     pool = Pool(metrics, config.replicas, most_per_replica=config.overload.max_in_flight_per_replica)
-    snapshot = Snapshot(families, pool, metrics.declare)
-    snapshot.take(settings["first"])
-    access = build_access(config.access, shared=(limits, index), redis_failed=metrics.limit_store_failures.inc)
-    link = await Link.open(link_end)
-    parent = ParentLink(link, pool, snapshot)
+    parent = Parent(await Link.open(link), families, pool, metrics)
+    parent.take(settings["first"])
+    store = (shared / "limits", index)
+    access = build_access(config.access, shared=store, redis_failed=metrics.limit_store_failures.inc)
     parts = Parts(families, pool, metrics, access, log=request_log(config.log, metrics), administer=parent.ask)
-    settings_of_app = app_settings(config, config.served_hosts())
-    data_plane = DataPlane(config, settings_of_app, parts, certificate_of(config.listen), listener)
+    data_plane = DataPlane(config, app_settings(config, config.served_hosts()), parts, listener)
     works = (access.watch(), *data_plane.watches(), parent.listen(data_plane), parent.report(data_plane))
     async with Background(data_plane.end_soon).running(*works):
         freeze()
@@ -69,52 +64,47 @@ async def _serve(
             await data_plane.answer()
     await access.close()
     parent.send_state()
-    link.close()
+    parent.link.close()
     if parent.is_gone:  # and cannot tidy up
-        shutil.rmtree(limits.parent, ignore_errors=True)
+        shutil.rmtree(shared, ignore_errors=True)
 
 
-class Snapshot:
-    """What the parent shows: replicas and families, taken over as a whole."""
+@dataclass
+class Parent:
+    """The parent as a worker knows it: shows families and replicas, says what to do, does what it is asked."""
 
-    def __init__(self, families: dict[str, Family], pool: Pool, declare: Callable[[Family], None]) -> None:
-        self.number = -1
-        self._families = families
-        self._pool = pool
-        self._declare = declare
+    link: Link
+    families: dict[str, Family]
+    pool: Pool
+    metrics: Metrics
+    is_gone: bool = False
+
+    def __post_init__(self) -> None:
         self._texts: dict[str, str] = {}
+        self._snapshot = -1
+        """The number of the last one that was taken over."""
+        self._asked: dict[int, asyncio.Future[tuple[int, Any]]] = {}
+        self._number = 0
 
     def take(self, message: dict[str, Any]) -> None:
-        """Become what the message shows, in one step of the loop."""
+        """Become what the snapshot in the message shows, in one step of the loop."""
         shown: dict[str, str] = message["families"]
         for name, text in shown.items():
             if self._texts.get(name) != text:
-                self._families[name] = family = Family.model_validate_json(text)
-                self._declare(family)
-        for name in self._families.keys() - shown.keys():
-            del self._families[name]
+                self.families[name] = family = Family.model_validate_json(text)
+                self.metrics.declare(family)
+        for name in self.families.keys() - shown.keys():
+            del self.families[name]
         self._texts = shown
-        self._pool.restore(message["replicas"])
-        self.number = message["snapshot"]
-
-
-class ParentLink:
-    """The worker's side of the link."""
-
-    def __init__(self, link: Link, pool: Pool, snapshot: Snapshot) -> None:
-        self._link = link
-        self._pool = pool
-        self._snapshot = snapshot
-        self._asked: dict[int, asyncio.Future[tuple[int, Any]]] = {}
-        self._number = 0
-        self.is_gone = False
+        self.pool.restore(message["replicas"])
+        self._snapshot = message["snapshot"]
 
     async def ask(self, action: str, arguments: dict[str, Any]) -> tuple[int, Any]:
         """Have the parent do it, where the engines are. Returns an HTTP status and a JSON document."""
         self._number += 1
         number = self._number
         self._asked[number] = asyncio.get_running_loop().create_future()
-        self._link.send({"ask": number, "action": action, "arguments": arguments})
+        self.link.send({"ask": number, "action": action, "arguments": arguments})
         try:
             return await asyncio.wait_for(self._asked[number], ANSWER_SECONDS)
         except TimeoutError:
@@ -125,9 +115,9 @@ class ParentLink:
 
     async def listen(self, data_plane: DataPlane) -> None:
         """Do what the parent says; without a parent, end."""
-        async for message in self._link.messages():
+        async for message in self.link.messages():
             if "snapshot" in message:
-                self._snapshot.take(message)
+                self.take(message)
                 self.send_state()
             if "drain" in message:
                 data_plane.end(message["drain"])
@@ -148,7 +138,7 @@ class ParentLink:
 
     def send_state(self) -> None:
         """Which replicas this process is busy on, and the snapshot that it goes by."""
-        self._link.send({"snapshot": self._snapshot.number, "busy": self._pool.busy()})
+        self.link.send({"snapshot": self._snapshot, "busy": self.pool.busy()})
 
 
 if __name__ == "__main__":

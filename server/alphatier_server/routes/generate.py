@@ -52,8 +52,13 @@ class AsgiCycle:
         self._stream: Paced | None = None
         self._task: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending_since = 0.0
+        """Since when a message is being sent, in the loop's seconds; 0 while none is."""
         self._begun = self._read = False
         self.method: str = scope["method"]
+        self.query: bytes = scope["query_string"]
         self.head = Head(scope["headers"])
         self.client = scope["client"][0] if scope.get("client") else None
         self.arrived = time.perf_counter()
@@ -158,7 +163,19 @@ class AsgiCycle:
         self._wake.set()
 
     async def _send_all(self, send: Send) -> None:
-        """Send what the gateway writes, until that is all."""
+        """Send what the gateway writes, until that is all, or the client takes nothing for too long."""
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._look(limit)
+                await self._send_until_complete(send)
+        except TimeoutError:
+            self._stop(gone=True)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    async def _send_until_complete(self, send: Send) -> None:
         while True:
             if self.disconnected:
                 self._messages.clear()
@@ -173,13 +190,22 @@ class AsgiCycle:
             await self._wake.wait()
 
     async def _send_one(self, message: Message, send: Send) -> None:
+        self._sending_since = self._loop.time()
         try:
-            async with asyncio.timeout(self._limits.timeout):
-                await send(message)
-        except (TimeoutError, OSError):  # it takes nothing for too long, or the server says that it is gone
+            await send(message)
+        except OSError:  # the server says that it is gone
             self._stop(gone=True)
             return
+        finally:
+            self._sending_since = 0.0
         before = self._held
         self._held -= len(message.get("body", b""))
         if before > _MOST_HELD_BYTES >= self._held and self._stream is not None:
             self._stream.resume()
+
+    def _look(self, limit: asyncio.Timeout) -> None:
+        """Runs now and then, instead of a time limit for each message: since when is one being sent?"""
+        if self._sending_since and self._loop.time() - self._sending_since > self._limits.timeout:
+            limit.reschedule(self._loop.time())
+        else:
+            self._timer = self._loop.call_later(self._limits.timeout / 4, self._look, limit)

@@ -128,10 +128,12 @@ class _Origin:
         """The first lines of a request, up to the value of `content-length`."""
         head = self._heads.get((method, path))
         if head is None:
-            head = self._heads[method, path] = (
+            head = (
                 f"{method} {self._prefix}{path} HTTP/1.1\r\nhost: {self._authority}\r\n"
                 "content-type: application/json\r\naccept-encoding: identity\r\ncontent-length: "
             ).encode("latin-1")
+            if "?" not in path:  # there are any number of those
+                self._heads[method, path] = head
         return head
 
     async def ask(self, request: bytes, *, fresh: bool = False) -> Answer:
