@@ -5,7 +5,7 @@ What changes in a whole answer is what `chunks` changes in a stream.
 
 from collections.abc import Mapping, Sequence
 from operator import is_not
-from typing import Any
+from typing import Any, ClassVar
 
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
@@ -19,6 +19,9 @@ _MODEL_ALONE = frozenset({"model"})
 
 
 class _Completions(Dialect):
+    batches: ClassVar[bool] = False
+    """Whether a request may have several prompts."""
+
     def efforts(self, body: Mapping[str, Any]) -> Sequence[Selector]:
         return openai_efforts(body)
 
@@ -40,20 +43,17 @@ class _Completions(Dialect):
         return body.edited(replace, remove)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
-        options = object_or_empty(body.get("stream_options"))
+        options, n = object_or_empty(body.get("stream_options")), body.get("n")
+        answers = n if type(n) is int and n > 0 else 1
         return ChunkRelay(
             target,
             keep_usage=options.get("include_usage") is True,
             keep_continuous_usage=options.get("continuous_usage_stats") is True,
-            choices=self._choices(body),
+            choices=answers if self.batches else None,
         )
 
     def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         return edited_completion(answer, target)
-
-    def _choices(self, body: Mapping[str, Any]) -> int | None:
-        """How many choices each prompt of a batch gets; None where there is no batch."""
-        return None
 
 
 class ChatDialect(_Completions):
@@ -68,10 +68,7 @@ class TextDialect(_Completions):
 
     path = "/v1/completions"
     endpoint = "completions"
-
-    def _choices(self, body: Mapping[str, Any]) -> int | None:
-        choices = body.get("n")
-        return choices if type(choices) is int and choices > 0 else 1
+    batches = True
 
 
 def edited_completion(answer: JsonObject, target: Target) -> tuple[bytes, Observed]:

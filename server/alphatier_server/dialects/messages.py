@@ -105,8 +105,7 @@ class CountTokensDialect(MessagesDialect):
     path = "/v1/messages/count_tokens"
     endpoint = "messages/count_tokens"
     generates = False
-
-    edited_answer = Dialect.edited_answer
+    edited_answer = Dialect.edited_answer  # the engine's count goes on as it came
 
 
 class MessagesRelay(EventRelay):
