@@ -45,8 +45,7 @@ from alphatier_server.gateway.record import Recorder
 from alphatier_server.gateway.request import Head
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
-from alphatier_server.keys.access import Access
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import Access, build_access
 from alphatier_server.limits.queue import AdmissionQueue
 from alphatier_server.logs import MessageHandler, RequestLog, is_json, standard_error
 from alphatier_server.metrics.definitions import Metrics
@@ -203,7 +202,7 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
     """The application of these parts."""
     config = settings.config
     upstream = UpstreamClient(config.limits.upstream(), config.engine_ca_file)
-    parts.pool.on_gone(upstream.forget)
+    parts.pool.on_change(lambda: upstream.keep({replica.url for replica in parts.pool.replicas}))
     recorder = Recorder(parts.metrics, parts.log)
     sender = Sender(parts.pool, upstream, recorder, reasoning_content=config.answers.reasoning_content)
     queue = AdmissionQueue(
@@ -286,7 +285,7 @@ def _application(
         )
     describe_completions(app)
     app.include_router(health_router(parts.pool, parts.state, in_flight, details_for))
-    app.include_router(models_router(parts.families, parts.access))
+    app.include_router(models_router(parts.families))
     if private:
         app.include_router(metrics_router(parts.metrics))
     if private and parts.administer is not None:

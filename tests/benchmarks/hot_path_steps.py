@@ -20,7 +20,7 @@ from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.efforts import READ_FIELDS
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.gateway.request import request_id
-from alphatier_server.metrics.collector import StoreCollector
+from alphatier_server.metrics.collector import Counters, Histograms, StoreCollector
 from alphatier_server.metrics.definitions import SECONDS_BUCKETS
 from alphatier_server.metrics.store import Store
 
@@ -78,8 +78,8 @@ def metrics() -> Step:
     registry, new = prometheus_client.CollectorRegistry(), StoreCollector(Store())
     counter = prometheus_client.Counter("c", "C.", ("tier",), registry=registry)
     histogram = prometheus_client.Histogram("h", "H.", ("tier",), registry=registry)
-    quick_counter = new.counters("c", "C.", "tier").labels("a")
-    quick_histogram = new.histograms("h", "H.", "tier", bounds=SECONDS_BUCKETS).labels("a")
+    quick_counter = Counters(new, "c", "C.", "tier").labels("a")
+    quick_histogram = Histograms(new, "h", "H.", "tier", bounds=SECONDS_BUCKETS).labels("a")
 
     def library() -> None:
         for _ in range(6):

@@ -28,17 +28,11 @@ from alphatier_server.errors import (
     Unauthorized,
 )
 from alphatier_server.gateway.decide import decide
-from support.families import small_family
 
 CAPTURED = (Path(__file__).parent / "data" / "messages.sse").read_bytes()
 DIALECT = MessagesDialect()
 TARGET = Target("toy:careful", "engine-careful")
 ENABLED = {"type": "enabled", "budget_tokens": 2048}
-
-
-@pytest.fixture
-def family(tmp_path: Path) -> Family:
-    return small_family(tmp_path / "toy")
 
 
 def chosen(family: Family, *headers: str, **body: Any) -> tuple[str, str]:

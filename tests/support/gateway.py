@@ -29,6 +29,7 @@ from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.gateway import GatewayConfig, LimitSettings
 from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import FakeEngine, Handler, fake_engine
+from support.waiting import eventually
 
 
 @dataclass
@@ -50,6 +51,14 @@ class RunningGateway:
         async with self.http.get(f"{self.url}/metrics") as response:
             return metric_value(await response.text(), name, **labels)
 
+    async def falls_to_zero(self, name: str = "alphatier_requests_in_flight") -> None:
+        """Wait until a metric is 0."""
+
+        async def is_zero() -> bool:
+            return await self.metric(name) == 0
+
+        await eventually(is_zero, 10)
+
 
 def metric_value(text: str, name: str, **labels: str) -> float:
     """The sum of the samples called `name` that carry these labels."""
@@ -61,8 +70,8 @@ def metric_value(text: str, name: str, **labels: str) -> float:
 async def running_gateway(
     families: dict[str, Family],
     *engine_urls: str,
+    up: int | None = None,
     idle: float = 30.0,
-    max_body_bytes: int = 2**20,
     client: float = 30.0,
     access: Access | None = None,
     state: GatewayState | None = None,
@@ -74,16 +83,19 @@ async def running_gateway(
     around: Sequence[Any] = (),
     **more: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """`around` are functions to be middleware of Starlette's own kind; `protocol` may replace the accelerator."""
+    """A gateway whose engines are all up, or `up` of them.
+
+    `around` are functions to be middleware of Starlette's own kind; `protocol` may replace the accelerator.
+    """
     metrics = Metrics()
     pool = Pool(metrics, replicas)
-    clients = clients or ClientLimits(body_bytes=max_body_bytes, timeout=client)
+    clients = clients or ClientLimits(body_bytes=2**20, timeout=client)
     limits = LimitSettings(engine_timeout=idle, keepalive_seconds=keep_alive)
     settings = AppSettings(GatewayConfig(limits=limits, **more), clients)
     ready = asyncio.Event()
 
     def report(_text: str) -> None:
-        if pool.ready():
+        if sum(replica.up for replica in pool.replicas) >= (len(engine_urls) if up is None else up):
             ready.set()
 
     fleet = Fleet(

@@ -8,20 +8,20 @@ from fastapi import APIRouter, Request
 from alphatier_models import EFFORTS, Family, Tier
 from alphatier_server.errors import NotFound
 from alphatier_server.gateway.decide import AUTO, auto_tier, default_tier_of
-from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
 
 
-def models_router(families: Mapping[str, Family], access: Access) -> APIRouter:
+def models_router(families: Mapping[str, Family]) -> APIRouter:
     """`/v1/models` and one model of it; a key sees its own tiers."""
     router = APIRouter(tags=["models"], responses={401: {"description": "No API key, or one that is not known"}})
 
     def cards(request: Request) -> list[dict[str, Any]]:
-        caller = request.state.caller
+        caller: Caller = request.state.caller
         return [
             _card(model, family, tier)
             for family in families.values()
             for model, tier in _models(family, caller.default_tier)
-            if access.may_use(caller, family.name, tier.name)
+            if caller.may_use(family.name, tier.name)
         ]
 
     @router.get("/v1/models", summary="Families, their tiers, and what was measured of each")
