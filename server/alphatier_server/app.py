@@ -153,13 +153,9 @@ def _show_messages(settings: LogSettings) -> None:
 @asynccontextmanager
 async def _live(control: ControlPlane, access: Access, application: Application) -> AsyncIterator[None]:
     """What works beside the requests."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        _cannot_go_on(None if task.cancelled() else task.exception())
-
     tasks = [asyncio.create_task(control.run()), asyncio.create_task(access.watch())]
     for task in tasks:
-        task.add_done_callback(ended)
+        task.add_done_callback(lambda task: _cannot_go_on(None if task.cancelled() else task.exception()))
     try:
         yield
     finally:

@@ -5,7 +5,6 @@ FastAPI's own; what all its answers have in common (the error shape) is added he
 """
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from alphatier_server.routes.openapi_schemas import (
     HEADERS,
@@ -22,10 +21,11 @@ _JSON, _EVENTS = "application/json", "text/event-stream"
 def describe_completions(app: FastAPI) -> None:
     """Make `app.openapi()` include the generating endpoints."""
 
+    own = app.openapi
+
     def openapi() -> Schema:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            app.openapi_schema = _completed(schema)
+            app.openapi_schema = _completed(own())
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -83,12 +83,9 @@ def _operation(path: str, summary: str, body: str, streams: bool, shape: str) ->
 def _errors(shape: str) -> Schema:
     content = {_JSON: {"schema": _ref(shape)}}
     more = {"429": ("retry-after", *RATE_LIMIT_HEADERS), "503": ("retry-after",)}
+    headers = {status: _headers("x-request-id", *more.get(status, ())) for status in _STATUSES}
     return {
-        status: {
-            "description": text,
-            "headers": _headers("x-request-id", *more.get(status, ())),
-            "content": content,
-        }
+        status: {"description": text, "headers": headers[status], "content": content}
         for status, text in _STATUSES.items()
     }
 
