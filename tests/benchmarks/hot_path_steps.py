@@ -16,7 +16,7 @@ import prometheus_client
 
 from alphatier_models import Reasoning
 from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan
+from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.efforts import READ_FIELDS
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.gateway.request import request_id
@@ -43,9 +43,9 @@ def probabilities(number: int) -> object:
     return {"content": [{"token": f" word {number}", "logprob": -number / 7, "bytes": None, "top_logprobs": tops}]}
 
 
-def streams(name: str, events: list[bytes], **plan: bool) -> Step:
+def streams(name: str, events: list[bytes], **more: bool) -> Step:
     """Reading each chunk, against matching it with the stream's template."""
-    relays = [ChunkRelay(RelayPlan("tiny:a", Reasoning(), learns=learns, **plan)) for learns in (False, True)]
+    relays = [ChunkRelay(Target("tiny:a", "a", Reasoning(), **more), learns=learns) for learns in (False, True)]
     at = [0, 0]
 
     def feed(which: int) -> object:

@@ -10,11 +10,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 
-from alphatier_server.engines.control import administer
+from alphatier_server.engines.control import administer, invalid_value
 from alphatier_server.keys.access import build_access
 from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.errors import error_response
-from alphatier_server.routes.admin import admin_router, validation_error
+from alphatier_server.routes.admin import admin_router
 from alphatier_server.settings.access import AccessSettings
 from support.fake_engine import FakeEngine
 from support.fleets import NewFleet, RunningFleet, by_url, change_tier
@@ -27,8 +27,8 @@ def admin_client(running: RunningFleet, lines: list[dict[str, Any]] | None = Non
     kept = lines if lines is not None else []
     app.include_router(admin_router(partial(administer, running.fleet), audit=kept.append))
 
-    async def refused(request: Request, problem: Exception) -> Response:
-        return error_response(request.scope, validation_error(problem))
+    async def refused(request: Request, problem: Any) -> Response:
+        return error_response(request.scope, invalid_value(problem.errors()))
 
     app.add_exception_handler(RequestValidationError, refused)
     return httpx.AsyncClient(

@@ -36,8 +36,9 @@ def documents(stream: bytes) -> list[dict[str, Any]]:
 
 
 def relay(effort: str | None = None, **target: Any) -> ResponsesRelay:
-    made = Target(**{"model": "toy:careful", "engine_model": "m", **target})
-    return ResponsesRelay(made, effort, itertools.count(1.0).__next__)
+    made = ResponsesRelay(Target(**{"model": "toy:careful", "engine_model": "m", **target}), effort)
+    made.clock = itertools.count(1.0).__next__
+    return made
 
 
 @pytest.mark.parametrize("effort", EFFORTS)

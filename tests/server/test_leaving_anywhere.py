@@ -20,6 +20,7 @@ from alphatier_server.logs import LogWriter, RequestLog
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.replicas.replica import Replica
+from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.overload import OverloadSettings
 from support.fake_engine import DONE, chunk, completion, either, events, fake_engine
 from support.fuzzing import request
@@ -117,7 +118,7 @@ class Watched:
         models = {tier.name: tier.name for tier in family.tiers}
         self._replica = pool.put(Replica("one", url, family.name, models, up=True))
         parts = Parts({family.name: family}, pool, self.metrics, self.access, log=self._log)
-        self.made: Application = assemble(AppSettings(overload=ONE_AT_A_TIME), parts)
+        self.made: Application = assemble(AppSettings(GatewayConfig(overload=ONE_AT_A_TIME)), parts)
 
     async def handle(self, asked: Asked, listener: Listener) -> None:
         await self.made.gateway.handle(self.made.dialects[CHAT], asked, listener)

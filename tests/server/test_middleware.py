@@ -18,6 +18,7 @@ from alphatier_server.keys.access import Access
 from alphatier_server.keys.ring import Caller
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
+from alphatier_server.settings.gateway import CorsSettings, GatewayConfig
 from support.fake_engine import DONE, chunk, either, events, stay_silent
 from support.fuzzing import request
 from support.gateway import pair, running_gateway
@@ -48,10 +49,10 @@ def marks() -> Marks:
     return Marks()
 
 
-def application(families: dict[str, Family], access: Access | None = None, **settings: Any) -> Any:
+def application(families: dict[str, Family], access: Access | None = None, origins: tuple[str, ...] = ()) -> Any:
     metrics = Metrics()
     parts = Parts(families, Pool(metrics), metrics, access or Access())
-    return assemble(AppSettings(**settings), parts).app
+    return assemble(AppSettings(GatewayConfig(cors=CorsSettings(origins=origins))), parts).app
 
 
 @asynccontextmanager
@@ -163,7 +164,7 @@ async def test_no_page_of_another_origin_may_ask_unless_it_is_configured(familie
 async def test_a_page_of_an_origin_that_is_configured_may_ask_and_read_the_gateways_headers(
     families: dict[str, Family], origins: tuple[str, ...]
 ) -> None:
-    async with client_of(application(families, cors_origins=origins)) as client:
+    async with client_of(application(families, origins=origins)) as client:
         for path in PATHS:
             preflight = await client.options(path, headers=ASKING)
             assert preflight.status_code == 200
@@ -176,7 +177,7 @@ async def test_a_page_of_an_origin_that_is_configured_may_ask_and_read_the_gatew
 
 
 async def test_a_page_of_another_origin_than_those_configured_may_not(families: dict[str, Family]) -> None:
-    async with client_of(application(families, cors_origins=(PAGE,))) as client:
+    async with client_of(application(families, origins=(PAGE,))) as client:
         headers = ASKING | {"origin": "https://evil.example"}
         assert (await client.options(CHAT, headers=headers)).status_code == 400
         answer = await ask(client, CHAT, origin="https://evil.example")

@@ -19,7 +19,6 @@ from alphatier_models import Family
 from alphatier_server.accelerator.protocol import AcceleratedProtocol, accelerated_protocol
 from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.fleet import Fleet
-from alphatier_server.gateway.handle import HandleSettings
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
 from alphatier_server.logs import RequestLog
@@ -27,8 +26,8 @@ from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.gateway import GatewayConfig, LimitSettings
 from alphatier_server.settings.replicas import PoolSettings
-from alphatier_server.upstream import UpstreamLimits
 from support.fake_engine import FakeEngine, Handler, fake_engine
 from support.waiting import eventually
 
@@ -91,9 +90,8 @@ async def running_gateway(
     metrics = Metrics()
     pool = Pool(metrics, replicas)
     clients = clients or ClientLimits(body_bytes=2**20, timeout=client)
-    settings = AppSettings(
-        clients, UpstreamLimits(first_byte=idle, idle=idle), HandleSettings(keep_alive=keep_alive), **more
-    )
+    limits = LimitSettings(engine_timeout=idle, keepalive_seconds=keep_alive)
+    settings = AppSettings(GatewayConfig(limits=limits, **more), clients)
     ready = asyncio.Event()
 
     def report(_text: str) -> None:
