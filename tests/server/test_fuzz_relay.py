@@ -158,9 +158,19 @@ IDS_THAT_CHANGE = [
     )
 ]
 
+TEXT_THAT_IS_NONE = [
+    _event({"id": "x", "model": "m", "choices": [{"index": 0, "delta": delta}]}, spaced=spaced)
+    for delta, spaced in (
+        ({"content": "a"}, False),
+        ({"reasoning": "a"}, False),
+        ({"reasoning": "", "content": 7}, True),
+    )
+]
+
 
 @settings(max_examples=examples(250), deadline=None)
 @given(streams(), plans())
+@example(TEXT_THAT_IS_NONE, {"model": "m", "reasoning": Reasoning()})
 @example(IDS_THAT_CHANGE, {"model": "m", "reasoning": None, "keep_usage": True})
 def test_the_short_cut_gives_what_reading_gives(events: list[bytes], plan: dict[str, Any]) -> None:
     learnt, read = relayed(events, plan, learns=True), relayed(events, plan, learns=False)

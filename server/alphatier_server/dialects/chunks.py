@@ -174,9 +174,10 @@ class ChunkRelay(StreamRelay):
         splitter = self._splitters.setdefault(index, ReasoningSplitter(self._target.reasoning))
         if splitter is None:
             return delta
-        text = delta.get("content")
-        parts = splitter.feed(text if isinstance(text, str) else "", last=finished)
-        if parts.get("content", "") == (text or "") and "reasoning" not in parts:
+        said = delta.get("content")
+        text = said if isinstance(said, str) else ""
+        parts = splitter.feed(text, last=finished)
+        if parts.get("content", "") == text and "reasoning" not in parts:
             return delta
         return without(delta, "content") | dict(parts)
 

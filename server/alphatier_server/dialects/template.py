@@ -31,6 +31,7 @@ _USAGE_KEY: Final = b',"usage":'
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _DIGITS: Final = b"0123456789"
 _INDEX: Final = re.compile(rb'"index":([0-9]+)')
+_MOST_CHOICES: Final = 128
 _MOST_MISSES: Final = 3
 _PAYS: Final = 2
 """So many chunks must a template match to be worth the learning."""
@@ -176,6 +177,8 @@ class Templates:
             self._by_choice[index] = self._last = template
         if self._misses > _MOST_MISSES:
             self.forget()
+        elif len(self._by_choice) == _MOST_CHOICES:  # each chunk that is read looks at all of them
+            self.learns = False
 
 
 def with_model(chunk: bytes, model: str, *, without_usage: bool = False) -> bytes | None:
