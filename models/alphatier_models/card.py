@@ -11,7 +11,7 @@ from pathlib import Path
 from alphatier_models import hub
 from alphatier_models.errors import EditError
 from alphatier_models.figures import datasets, headings, row, settings
-from alphatier_models.files import FAMILY_FILE, base_folder, write_text
+from alphatier_models.files import FAMILY_FILE, base_folder, replace_file
 from alphatier_models.schema import Family, Tier
 
 CARD = "README.md"
@@ -29,7 +29,7 @@ def write_card(family: Family, folder: Path, *, repository: str | None, licence:
     file = folder / CARD
     if file.is_file() and _MARK not in file.read_text(encoding="utf-8"):
         raise EditError(f"{file} was not written by this command and is kept. Move it away first.")
-    write_text(file, card(family, folder, repository, licence or base_licence(family, folder)))
+    replace_file(file, card(family, folder, repository, licence or base_licence(family, folder)), 0o644)
     return file
 
 

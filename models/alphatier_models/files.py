@@ -58,19 +58,20 @@ def find_problems(path: str | Path) -> list[FamilyProblem]:
 
 def save_family(family: Family, path: str | Path) -> None:
     """Write family.json at `path` (the folder, or the file) atomically: readers see the old one or the new one."""
-    write_text(family_file(path), family.model_dump_json(indent=2, exclude_none=True) + "\n")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a file of a family atomically."""
+    file = family_file(path)
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-", suffix=file.suffix)
+    replace_file(file, family.model_dump_json(indent=2, exclude_none=True) + "\n", 0o644)
+
+
+def replace_file(file: Path, text: str, mode: int) -> None:
+    """Write beside the file and rename over it: readers see the old text or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, file)
     except BaseException:
         os.unlink(temporary)

@@ -17,7 +17,7 @@ from benchmarks.soak.plan import Plan
 SLOW_READER_SECONDS = 0.3
 
 
-class Exchange(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """A kept connection and the request that is on it."""
 
     def __init__(self) -> None:
