@@ -7,8 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from alphatier_training.rl.policy import FastLlama, load_policy
-from alphatier_training.rl.sampler import sample
+from alphatier_training.rl.policy import load_policy
+from alphatier_training.tiny.llama import FastLlama
+from alphatier_training.tiny.sampler import sample
 
 PAD, END = 0, 1
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from alphatier_models import directory_sha256
-from alphatier_training.base.supervised import rate_at
 from alphatier_training.recipe.base import SupervisedBase
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.worker import REPORTS
+from alphatier_training.tiny.base import rate_at
 from support.mini_training import mini_recipe
 
 

@@ -23,7 +23,6 @@ from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from alphatier_models import Family, SamplingSettings
-from alphatier_training.base.supervised_data import IGNORED
 from alphatier_training.errors import FolderError, TrainingError
 from alphatier_training.evaluation.baselines import BASELINE_FILE, Row
 from alphatier_training.evaluation.measuring import weights_of
@@ -39,6 +38,9 @@ NAME = "shortest-sft"
 
 SAMPLING, TUNING = "samples", "fine-tuning"
 """The stages, as the display calls them."""
+
+IGNORED = -100
+"""The label of a position without loss (torch's cross-entropy)."""
 
 _COMPLETE = "complete"
 _CHECKPOINTS = 10

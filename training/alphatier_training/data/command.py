@@ -140,7 +140,7 @@ def _add_recipe(found: _Sources, recipe: "Recipe", skip_broken: bool, console: "
 
 def _generated(recipe: "Recipe") -> tuple[list["Listed"], list["Listed"]]:
     """Problems of the built-in generator, as many as are looked at."""
-    from alphatier_training.arithmetic.problems import generate
+    from alphatier_training.builtin import generate
     from alphatier_training.data.overview import Listed
 
     place, levels, evaluation = "the built-in generator", recipe.levels(), recipe.evaluation

@@ -2,7 +2,7 @@
 
 What: next-token loss on the response, AdamW with warm-up and cosine, gradients averaged over a few
 processes, checkpoints, and the finished model with its tokenizer.
-What not: the data are in `supervised_data`; no RL, no evaluation. Run by `alphatier train`.
+What not: the data are in `batches`; no RL, no evaluation. Run by `alphatier train`.
 """
 
 import math
@@ -21,15 +21,15 @@ from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from alphatier_training.arithmetic.tokenizer import build_tokenizer
 from alphatier_training.base import checkpoint
-from alphatier_training.base.supervised_data import IGNORED, Batch, batches
 from alphatier_training.errors import DivergenceError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.base import Architecture, SupervisedBase
 from alphatier_training.recipe.tiers import EvaluationPlan
 from alphatier_training.run.folder import RunFolder, replacing
 from alphatier_training.run.reporting import Report, Reporter, silent
+from alphatier_training.tiny.batches import IGNORED, Batch, batches
+from alphatier_training.tiny.tokenizer import build_tokenizer
 
 _REPORT_EVERY = 20
 
