@@ -36,7 +36,9 @@ def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
 
 
 def fast_llama(config: Any) -> Any | None:
-    """The class for the Llama that `config` describes on a CPU; None where it is no plain Llama."""
-    from alphatier_training.tiny.llama import FastLlama, is_plain
+    """The class that is fast on a CPU for the model of `config`; None unless that is a Llama without biases."""
+    if config.model_type != "llama" or config.attention_bias or config.mlp_bias:
+        return None
+    from alphatier_training.tiny.llama import FastLlama
 
-    return FastLlama if is_plain(config) else None
+    return FastLlama

@@ -61,6 +61,12 @@ class FastLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no 
 
     def generate(self, input_ids: Tensor, attention_mask: Tensor, generation_config: Any, **_unused: Any) -> Tensor:
         """Sample completions of left-padded prompts, with the contract of transformers' `generate`."""
+        ends = generation_config.eos_token_id
+        if isinstance(ends, list) and len(ends) != 1:  # the fast sampler ends at one token
+            stock: Tensor = super().generate(
+                inputs=input_ids, attention_mask=attention_mask, generation_config=generation_config
+            )
+            return stock
         return sample(
             self,
             input_ids,
@@ -68,20 +74,6 @@ class FastLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no 
             max_new_tokens=generation_config.max_new_tokens,
             temperature=generation_config.temperature if generation_config.do_sample else 0.0,
             top_p=generation_config.top_p,
-            eos_token_id=_only(generation_config.eos_token_id),
+            eos_token_id=ends[0] if isinstance(ends, list) else ends,
             pad_token_id=generation_config.pad_token_id,
         )
-
-
-def is_plain(config: Any) -> bool:
-    """Whether `config` is a Llama's that `FastLlama` can be: without biases, and with one end token."""
-    if config.model_type != "llama" or config.attention_bias or config.mlp_bias:
-        return False
-    return isinstance(config.eos_token_id, int) or len(config.eos_token_id or ()) == 1
-
-
-def _only(token_ids: int | list[int]) -> int:
-    found = [token_ids] if isinstance(token_ids, int) else token_ids
-    if len(found) != 1:
-        raise ValueError(f"the fast sampler ends at one token, but the model has {len(found)} end tokens")
-    return found[0]
