@@ -10,8 +10,9 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
@@ -22,12 +23,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from alphatier_models import Family
-from alphatier_server.descriptors import connections_within, raise_limit
+from alphatier_server.descriptors import most_connections
 from alphatier_server.dialects.chat import ChatDialect, TextDialect
 from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.messages import CountTokensDialect, MessagesDialect
 from alphatier_server.dialects.passthrough import PassthroughDialect
 from alphatier_server.dialects.responses import ResponsesDialect
+from alphatier_server.engines.control import Administer, invalid_value
 from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.errors import (
     ConfigError,
@@ -43,41 +45,32 @@ from alphatier_server.gateway.record import Recorder
 from alphatier_server.gateway.request import Head
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
-from alphatier_server.keys.access import Access
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import Access, build_access
 from alphatier_server.limits.queue import AdmissionQueue
-from alphatier_server.logs import RequestLog, standard_error
-from alphatier_server.messages import show_messages
+from alphatier_server.logs import MessageHandler, RequestLog, is_json, standard_error
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.bounds import BoundsMiddleware
 from alphatier_server.middleware.errors import error_response
 from alphatier_server.replicas.pool import Pool, Replica
-from alphatier_server.routes.admin import Administer, admin_router, validation_error
+from alphatier_server.routes.admin import admin_router
 from alphatier_server.routes.generate import GeneratingPath
 from alphatier_server.routes.health import health_router
 from alphatier_server.routes.metrics import metrics_router
 from alphatier_server.routes.models import models_router
 from alphatier_server.routes.openapi import describe_completions
-from alphatier_server.routes.openapi_schemas import RATE_LIMIT_HEADERS
+from alphatier_server.routes.openapi_schemas import HEADERS
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig, LogSettings
-from alphatier_server.settings.overload import OverloadSettings
-from alphatier_server.settings.upstream import UpstreamLimits
 from alphatier_server.upstream import UpstreamClient
 
 log = logging.getLogger("alphatier")
 
 CONFIG_VARIABLE = "ALPHATIER_CONFIG"
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-DIALECTS: Sequence[Dialect] = (
-    ChatDialect(),
-    TextDialect(),
-    ResponsesDialect(),
-    MessagesDialect(),
-    CountTokensDialect(),
-)
+DIALECTS = (ChatDialect(), TextDialect(), ResponsesDialect(), MessagesDialect(), CountTokensDialect())
 """The APIs that the gateway speaks."""
 
 _DESCRIPTION = """OpenAI's API in front of a family of efficiency tiers.
@@ -85,33 +78,13 @@ _DESCRIPTION = """OpenAI's API in front of a family of efficiency tiers.
 Choose a tier by model name (`family:tier`), the header `X-Efficiency-Tier`, the field `efficiency_tier`,
 or `reasoning_effort`; the answer's headers say what ran."""
 
-_EXPOSED = (
-    "x-request-id",
-    "x-alphatier-tier",
-    "x-alphatier-alpha",
-    "x-alphatier-decision",
-    "x-should-retry",
-    "retry-after",
-    *RATE_LIMIT_HEADERS,
-)
-"""Headers that a web page may read, where CORS is on."""
-
 
 @dataclass(frozen=True)
 class AppSettings:
-    """What one process's application needs to know of the settings."""
+    """The settings, and what one process makes of them for its clients."""
 
+    config: GatewayConfig = field(default_factory=GatewayConfig)
     clients: ClientLimits = field(default_factory=ClientLimits)
-    engines: UpstreamLimits = field(default_factory=UpstreamLimits)
-    requests: HandleSettings = field(default_factory=HandleSettings)
-    cors_origins: tuple[str, ...] = ()
-    private: bool = True
-    """Whether /metrics, /docs and /admin are served on this port."""
-    reasoning_content: bool = False
-    engine_ca_file: Path | None = None
-    overload: OverloadSettings = field(default_factory=OverloadSettings)
-    passthrough: tuple[str, ...] = ()
-    """Paths of the engines that are passed on as they are."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +118,17 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
     """
     source = Source(None, {})
     if not isinstance(config, GatewayConfig):
-        source = Source(Path(config or _config_file()), {})
+        file = config or os.environ.get(CONFIG_VARIABLE)
+        if not file:
+            remedy = "Set it to the path of a TOML file; server/README.md lists every key"
+            raise ConfigError("create_app", [ConfigProblem(CONFIG_VARIABLE, "is not set", remedy)])
+        source = Source(Path(file), {})
         config = source.load()
     if not config.engines or any(engine.url is None for engine in config.engines):
         problem = "names no engines by URL, or some to start"
         remedy = "Give each a url; `alphatier serve` is what starts engines"
         raise ConfigError("create_app", [ConfigProblem("engines", problem, remedy)])
-    show_messages(config.log)
+    _show_messages(config.log)
     metrics = Metrics()
     access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
     control = ControlPlane(source, config, metrics, report=log.info, engine_api_key=None, on_failure=_cannot_go_on)
@@ -163,12 +140,22 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
     return application.app
 
 
+def _show_messages(settings: LogSettings) -> None:
+    """Let the gateway's messages go to standard error without waiting for it, unless somebody takes them already.
+
+    Python's own last resort would write them in the event loop.
+    """
+    if not log.hasHandlers():
+        log.addHandler(MessageHandler(standard_error(), as_json=is_json(settings.format)))
+        log.setLevel(settings.level.upper())
+
+
 @asynccontextmanager
 async def _live(control: ControlPlane, access: Access, application: Application) -> AsyncIterator[None]:
     """What works beside the requests."""
     tasks = [asyncio.create_task(control.run()), asyncio.create_task(access.watch())]
     for task in tasks:
-        task.add_done_callback(_ended)
+        task.add_done_callback(lambda task: _cannot_go_on(None if task.cancelled() else task.exception()))
     try:
         yield
     finally:
@@ -178,10 +165,6 @@ async def _live(control: ControlPlane, access: Access, application: Application)
         await access.close()
         application.close()
         control.tidy()
-
-
-def _ended(task: asyncio.Task[None]) -> None:
-    _cannot_go_on(None if task.cancelled() else task.exception())
 
 
 def _cannot_go_on(error: BaseException | None) -> None:
@@ -198,46 +181,41 @@ def request_log(settings: LogSettings, metrics: Metrics) -> RequestLog:
 
 
 def app_settings(config: GatewayConfig, hosts: tuple[str, ...] | None) -> AppSettings:
-    """What the application needs of the settings; `hosts` are those that are served (`ClientLimits`)."""
+    """What the application needs to know; `hosts` are those that are served (`ClientLimits`)."""
     limits = config.limits
-    descriptors = raise_limit()
-    return AppSettings(
-        ClientLimits(
-            limits.max_body_bytes,
-            limits.max_header_bytes,
-            limits.client_timeout,
-            connections=limits.max_connections or connections_within(descriptors),
-            hosts=hosts,
-        ),
-        limits.upstream(),
-        HandleSettings(
-            limits.max_json_depth, limits.keepalive_seconds, config.access.allowed_media_hosts, config.log.prompts
-        ),
-        config.cors.origins,
-        config.listen.admin_port is None,
-        config.answers.reasoning_content,
-        config.engine_ca_file,
-        config.overload,
-        config.passthrough,
+    most = most_connections()  # it raises the limit of descriptors, whatever the operator allows
+    clients = ClientLimits(
+        limits.max_body_bytes,
+        limits.max_header_bytes,
+        limits.client_timeout,
+        connections=limits.max_connections or most,
+        hosts=hosts,
     )
+    return AppSettings(config, clients)
 
 
-def assemble(
-    settings: AppSettings, parts: Parts, *, lifespan: Callable[[FastAPI], object] | None = None
-) -> Application:
+def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None = None) -> Application:
     """The application of these parts."""
-    upstream = UpstreamClient(settings.engines, settings.engine_ca_file)
-    parts.pool.on_gone(upstream.forget)
+    config = settings.config
+    upstream = UpstreamClient(config.limits.upstream(), config.engine_ca_file)
+    parts.pool.on_change(lambda: upstream.keep({replica.url for replica in parts.pool.replicas}))
     recorder = Recorder(parts.metrics, parts.log)
-    sender = Sender(parts.pool, upstream, recorder, reasoning_content=settings.reasoning_content)
+    sender = Sender(parts.pool, upstream, recorder, reasoning_content=config.answers.reasoning_content)
     queue = AdmissionQueue(
-        settings.overload, spare=parts.pool.spare if settings.overload.max_in_flight_per_replica else None
+        config.overload, spare=parts.pool.spare if config.overload.max_in_flight_per_replica else None
     )
     parts.pool.on_change(queue.wake)
+    requests = HandleSettings(
+        config.limits.max_json_depth,
+        config.limits.keepalive_seconds,
+        config.access.allowed_media_hosts,
+        config.log.prompts,
+    )
     admitter = Admitter(parts.access, queue, parts.metrics)
-    gateway = Gateway(parts.families, admitter, sender, recorder, settings.requests, parts.state)
-    passed = [PassthroughDialect(path) for path in settings.passthrough]
+    gateway = Gateway(parts.families, admitter, sender, recorder, requests, parts.state)
+    passed = [PassthroughDialect(path) for path in config.passthrough]
     dialects: dict[str, Dialect] = {dialect.path: dialect for dialect in (*DIALECTS, *passed)}
+    paths = [Route(path, GeneratingPath(gateway, dialect, settings.clients)) for path, dialect in dialects.items()]
 
     def close() -> None:
         upstream.close()
@@ -250,111 +228,88 @@ def assemble(
         finally:
             close()
 
-    app = _fastapi(settings, parts, dialects, lifespan or closing)
-    for path, dialect in dialects.items():
-        app.router.routes.append(Route(path, GeneratingPath(gateway, dialect, settings.clients)))
-    _add_pages(app, parts, lambda replica: replica.in_flight, _administers(parts.access), private=settings.private)
+    def administers(request: Request) -> bool:
+        return parts.access.admin(*Head(request.scope["headers"]).credentials()) is not None
+
+    private = config.listen.admin_port is None
+    in_flight = attrgetter("in_flight")
+    app = _application(settings, parts, private, in_flight, administers, paths, lifespan or closing)
     return Application(app, gateway, dialects, close)
 
 
 def operators_app(parts: Parts, settings: AppSettings, in_flight: Callable[[Replica], int]) -> FastAPI:
     """The pages of the second port, for operators: no generating path."""
-    app = _fastapi(settings, parts, {}, None, private=True)
-    _add_pages(app, parts, in_flight, lambda _request: True, private=True)
-    return app
+    return _application(settings, parts, True, in_flight, lambda _request: True)
 
 
-def _fastapi(
+def _application(
     settings: AppSettings,
     parts: Parts,
-    dialects: Mapping[str, Dialect],
-    lifespan: Callable[[FastAPI], object] | None,
-    *,
-    private: bool | None = None,
+    private: bool,
+    in_flight: Callable[[Replica], int],
+    details_for: Callable[[Request], bool],
+    generating: Sequence[Route] = (),
+    lifespan: Lifespan | None = None,
 ) -> FastAPI:
-    middleware = [
-        Middleware(AuthMiddleware, access=parts.access, generating=dialects.keys()),
-        Middleware(BoundsMiddleware, limits=settings.clients, generating=dialects.keys()),
-    ]
-    if settings.cors_origins:
-        middleware.insert(
-            0,
-            Middleware(
-                CORSMiddleware,
-                allow_origins=settings.cors_origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["*"],
-                expose_headers=_EXPOSED,
-            ),
-        )
-    shown = settings.private if private is None else private
+    """`private`: with /metrics, /docs and /admin. `details_for` says who may see the replicas' names."""
+    paths = {route.path for route in generating}
     app = FastAPI(
         title="alphatier",
         description=_DESCRIPTION,
-        lifespan=lifespan,  # type: ignore[arg-type]
+        lifespan=lifespan,
         redirect_slashes=False,
-        openapi_url="/openapi.json" if shown else None,
-        middleware=middleware,
+        openapi_url="/openapi.json" if private else None,
+        routes=[*generating],
+        middleware=[
+            Middleware(AuthMiddleware, access=parts.access, generating=paths),
+            Middleware(BoundsMiddleware, limits=settings.clients, generating=paths),
+        ],
+        exception_handlers={
+            HTTPException: _http_error,
+            RequestValidationError: _wrong_request,
+            GatewayError: _gateway_error,
+            Exception: _fault,
+        },
     )
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _wrong_request)
-    app.add_exception_handler(GatewayError, _gateway_error)
-    app.add_exception_handler(Exception, _fault)
+    if settings.config.cors.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.config.cors.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=[*HEADERS, "x-should-retry"],
+        )
     describe_completions(app)
-    return app
-
-
-def _add_pages(
-    app: FastAPI,
-    parts: Parts,
-    in_flight: Callable[[Replica], int],
-    details_for: Callable[[Request], bool],
-    *,
-    private: bool,
-) -> None:
     app.include_router(health_router(parts.pool, parts.state, in_flight, details_for))
-    app.include_router(models_router(parts.families, parts.access))
+    app.include_router(models_router(parts.families))
     if private:
         app.include_router(metrics_router(parts.metrics))
     if private and parts.administer is not None:
         app.include_router(admin_router(parts.administer, audit=parts.log.write))
+    return app
 
 
-def _administers(access: Access) -> Callable[[Request], bool]:
-    """Whether a request carries an administrator's key."""
-    return lambda request: access.admin(*Head(request.scope["headers"]).credentials()) is not None
-
-
-def _config_file() -> Path:
-    name = os.environ.get(CONFIG_VARIABLE)
-    if not name:
-        remedy = "Set it to the path of a TOML file; server/README.md lists every key"
-        raise ConfigError("create_app", [ConfigProblem(CONFIG_VARIABLE, "is not set", remedy)])
-    return Path(name)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _http_error(request: Request, error: HTTPException) -> Response:
     path = request.url.path[:200]
-    kinds: dict[int, type[GatewayError]] = {404: NotFound, 405: MethodNotAllowed}
-    words = {
-        404: f"There is no {path}; /docs lists what there is.",
-        405: f"{path} does not take {request.method}; /docs lists what it takes.",
-    }
-    kind = kinds.get(error.status_code, InvalidRequest if error.status_code < 500 else GatewayError)
-    translated = kind(words.get(error.status_code, str(error.detail)))
-    return error_response(request.scope, translated, dict(error.headers or {}))
+    translated: GatewayError
+    if error.status_code == 404:
+        translated = NotFound(f"There is no {path}; /docs lists what there is.")
+    elif error.status_code == 405:
+        translated = MethodNotAllowed(f"{path} does not take {request.method}; /docs lists what it takes.")
+    else:
+        kind = InvalidRequest if error.status_code < 500 else GatewayError
+        translated = kind(str(error.detail))
+    return error_response(request.scope, translated, error.headers)
 
 
-async def _gateway_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, GatewayError)
+async def _wrong_request(request: Request, error: RequestValidationError) -> Response:
+    return error_response(request.scope, invalid_value(error.errors()))
+
+
+async def _gateway_error(request: Request, error: GatewayError) -> Response:
     return error_response(request.scope, error)
 
 
 async def _fault(request: Request, _error: Exception) -> Response:
     """Starlette raises the error again, and the server logs it."""
     return error_response(request.scope, GatewayError("The gateway failed.", code="gateway_error"))
-
-
-async def _wrong_request(request: Request, error: Exception) -> Response:
-    return error_response(request.scope, validation_error(error))

@@ -41,7 +41,7 @@ class Asker:
     """A client of one gateway, for one family. Raises AskError."""
 
     def __init__(self, url: str, model: str | None = None, api_key: str | None = None, *, retries: int = 2) -> None:
-        base = url.rstrip("/").removesuffix("/v1")
+        self._url = base = url.rstrip("/").removesuffix("/v1")
         self._client = openai.OpenAI(
             base_url=f"{base}/v1",
             api_key=api_key or "none",
@@ -50,8 +50,13 @@ class Asker:
             # A proxy from the environment must not come between this machine and itself.
             http_client=openai.DefaultHttpxClient(trust_env=urlsplit(base).hostname not in LOCAL_HOSTS),
         )
-        self._url = base
-        self._cards = self._fetch_cards()
+        try:
+            self._cards = list(self._client.models.list())
+        except openai.APIError as error:
+            self.close()
+            raise self._explained(error) from error
+        if not self._cards:
+            raise AskError(f"The server at {base} serves no model.")
         self._model = model or self._cards[0].id
 
     @property
@@ -78,20 +83,10 @@ class Asker:
             completion = raw.parse()
         except openai.APIError as error:
             raise self._explained(error) from error
-        return _answer(question, completion, raw.headers, time.perf_counter() - started)
+        return _answer(question, completion, raw.headers, round(time.perf_counter() - started, 4))
 
     def close(self) -> None:
         self._client.close()
-
-    def _fetch_cards(self) -> list[Any]:
-        try:
-            cards = list(self._client.models.list())
-        except openai.APIError as error:
-            self.close()
-            raise self._explained(error) from error
-        if not cards:
-            raise AskError(f"The server at {self._url} serves no model.")
-        return cards
 
     def _explained(self, error: openai.APIError) -> AskError:
         if isinstance(error, openai.APIConnectionError):
@@ -115,10 +110,10 @@ def print_answer(answer: Answer) -> None:
 def print_comparison(answers: Sequence[Answer]) -> None:
     """All tiers side by side."""
     table = Table(title=answers[0].question)
-    for column in ("tier", "answer", "tokens", "reasoning", "seconds"):
-        table.add_column(
-            column, justify="left" if column in ("tier", "answer") else "right", no_wrap=column == "tier"
-        )
+    table.add_column("tier", no_wrap=True)
+    table.add_column("answer")
+    for column in ("tokens", "reasoning", "seconds"):
+        table.add_column(column, justify="right")
     for answer in answers:
         content = Text(answer.content.strip() or f"(none: {answer.finish_reason})")
         tokens = (_count(answer.completion_tokens), _count(answer.reasoning_tokens))
@@ -142,7 +137,7 @@ def _answer(question: str, completion: Any, headers: Any, seconds: float) -> Ans
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,
         reasoning_tokens=details.reasoning_tokens if details else None,
-        seconds=round(seconds, 4),
+        seconds=seconds,
         finish_reason=choice.finish_reason,
     )
 

@@ -39,11 +39,7 @@ def ask(
       alphatier ask --effort low "What is 17 + 25 - 8?"
       alphatier ask --all-tiers "What is 17 + 25 - 8?"
     """
-    from alphatier_server.ask import Answer, Asker, AskError, print_answer, print_comparison
-
-    def show(answer: Answer) -> None:
-        if as_json:
-            click.echo(json.dumps(vars(answer)))
+    from alphatier_server.ask import Asker, AskError, print_answer, print_comparison
 
     try:
         with closing(Asker(url, model, api_key)) as asker:
@@ -53,9 +49,10 @@ def ask(
                 answers = [asker.ask(question, tier=tier, effort=effort)]
     except AskError as error:
         raise click.ClickException(str(error)) from error
-    for answer in answers:
-        show(answer)
-    if not as_json and all_tiers:
+    if as_json:
+        for answer in answers:
+            click.echo(json.dumps(vars(answer)))
+    elif all_tiers:
         print_comparison(answers)
-    elif not as_json:
+    else:
         print_answer(answers[0])

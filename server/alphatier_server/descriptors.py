@@ -6,18 +6,16 @@ _SPARE = 128
 """For listeners, logs, engines' pipes and health checks."""
 
 
-def raise_limit() -> int:
-    """Raise the soft limit to the hard one. Returns how many descriptors this process may have."""
+def most_connections() -> int:
+    """Raise the soft limit of descriptors to the hard one.
+
+    Returns how many clients may be connected so that each can have a connection to an engine, too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1_048_576 if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError):  # macOS says infinite and means less
-            return soft
-    return wanted
-
-
-def connections_within(descriptors: int) -> int:
-    """How many clients may be connected so that each can have a connection to an engine, too."""
-    return max(16, (descriptors - _SPARE) // 2)
+            wanted = soft
+    return max(16, (wanted - _SPARE) // 2)

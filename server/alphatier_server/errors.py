@@ -1,39 +1,17 @@
-"""Every error that a client can see, in OpenAI's shape.
+"""Every error that a client can see, in OpenAI's shape, and those that stay inside.
 
-GatewayError                  base: status, type, code, message
-├── InvalidRequest       400  the body or a selector is wrong
-├── Unauthorized         401  no API key, or one that is not known
-├── Forbidden            403  the key may not use this tier or path
-├── NotFound             404  no such model, tier or path
-├── RequestTimeout       408  the client did not send its body in time
-├── Conflict             409  the admin API cannot do it as things are
-├── BodyTooLarge         413
-├── UnsupportedMediaType 415  the body is not said to be JSON
-├── HeadTooLarge         431
-├── RateLimited          429  a limit of the key is used up; Retry-After and x-ratelimit-* say when it is not
-├── Overloaded           503  too much is waiting already; 429 where the key itself holds more than its share
-├── TooManyConnections   503  no place, or no file descriptor, is left for another connection
-├── EngineRefused        4xx  the engine's own refusal, passed on
-├── EngineFailed         502  the engine broke, or answered something that is no answer
-├── NoEngine             503  no engine that serves the tier is up; Retry-After says when to ask again
-├── LimitsUnavailable    503  limits cannot be checked, and the operator chose to refuse then
-├── Draining             503  the gateway is about to end and takes no new requests
-├── EngineTimeout        504  the engine sent nothing for too long
-└── DeadlineExceeded     504  the client's own deadline has passed
-
-ClientGone is not for clients: it says that nobody is listening any more. Nor are these:
-
+GatewayError             a client can see it: each kind has its HTTP status
+├── InvalidRequest, Unauthorized, Forbidden, NotFound, ... 4xx: the request's own fault
+├── RateLimited, Overloaded, Draining, NoEngine, ...       429 and 503: ask again later
+├── EngineRefused        the engine's own refusal, passed on
+└── EngineFailed, EngineTimeout, DeadlineExceeded, ...     5xx: it went wrong
+ClientGone               nobody is listening any more
 UpstreamError            an engine did not answer as HTTP demands
 ├── Unreachable          no connection: the engine has not seen the request
 ├── NoDescriptors        this process has no file descriptor left for a connection
 ├── Broken               the connection ended, or what came is not HTTP
 └── TimedOut             the engine sent nothing for longer than the limit
-EngineError              an engine cannot be planned, does not start, or does not do what it is told
-UnknownEngine            there is no engine, or family, of that name
-ConfigError              settings that cannot be used, with every fault found and its remedy
-KeyFileError             the keys cannot be used
-StoreFailed              the store that counts limits cannot be asked now
-ServeError               the gateway cannot start or had to stop
+EngineError, UnknownEngine, ConfigError, KeyFileError, StoreFailed, ServeError   for the operator
 
 The shape is that of OpenAI's API reference ("Error codes"), so the official SDK raises its own exceptions.
 """
@@ -58,11 +36,14 @@ class ClientGone(Exception):
 
 
 class GatewayError(Exception):
-    """An error with an HTTP status and a body in OpenAI's shape."""
+    """An error with an HTTP status and a body in OpenAI's shape. `kind` is its name in metrics."""
 
     status = 500
     kind = "gateway_error"
-    type = "server_error"
+
+    def __init_subclass__(cls, status: int | None = None, kind: str | None = None) -> None:
+        cls.status = status or cls.status
+        cls.kind = kind or cls.kind
 
     def __init__(
         self,
@@ -89,109 +70,69 @@ class GatewayError(Exception):
         return self
 
     @property
+    def type(self) -> str:
+        """The type that OpenAI's API gives errors of such a status."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "invalid_request_error" if self.status < 500 else "server_error"
+
+    @property
     def reason(self) -> str:
         """The status' reason phrase (RFC 9110, 15); empty for a status without one."""
         return reason_phrase(self.status)
 
     def document(self) -> dict[str, Any]:
         """The error as OpenAI's API would word it."""
-        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
-        return {"error": error}
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def body(self) -> bytes:
         """The JSON body of an error answer."""
         return orjson.dumps(self.document())
 
-    def event(self) -> bytes:
-        """The last event of a stream that broke; no `[DONE]` follows it."""
-        return b"data: " + self.body() + b"\n\n"
+
+class InvalidRequest(GatewayError, status=400, kind="invalid_request"):
+    """The body or a selector cannot be understood or contradicts another."""
 
 
-class InvalidRequest(GatewayError):
-    """The request cannot be understood or contradicts itself."""
-
-    status = 400
-    kind = "invalid_request"
-    type = "invalid_request_error"
-
-
-class Unauthorized(GatewayError):
+class Unauthorized(GatewayError, status=401, kind="unauthorized"):
     """No API key came with the request, or one that is not known."""
 
-    status = 401
-    kind = "unauthorized"
-    type = "invalid_request_error"
+
+class Forbidden(GatewayError, status=403, kind="forbidden"):
+    """The API key is good, but not for this tier or path."""
 
 
-class Forbidden(GatewayError):
-    """The API key is good, but not for this."""
-
-    status = 403
-    kind = "forbidden"
-    type = "invalid_request_error"
-
-
-class NotFound(GatewayError):
+class NotFound(GatewayError, status=404, kind="not_found"):
     """The model, tier or path does not exist."""
 
-    status = 404
-    kind = "not_found"
-    type = "invalid_request_error"
 
-
-class MethodNotAllowed(GatewayError):
+class MethodNotAllowed(GatewayError, status=405, kind="invalid_request"):
     """The path exists, but not for this HTTP method."""
 
-    status = 405
-    kind = "invalid_request"
-    type = "invalid_request_error"
 
-
-class RequestTimeout(GatewayError):
+class RequestTimeout(GatewayError, status=408, kind="request_timeout"):
     """The client did not send its body in time."""
 
-    status = 408
-    kind = "request_timeout"
-    type = "invalid_request_error"
 
-
-class Conflict(GatewayError):
+class Conflict(GatewayError, status=409, kind="conflict"):
     """The admin API cannot do it as things are; nothing was changed."""
 
-    status = 409
-    kind = "conflict"
-    type = "invalid_request_error"
 
-
-class BodyTooLarge(GatewayError):
+class BodyTooLarge(GatewayError, status=413, kind="body_too_large"):
     """The request body is larger than the gateway accepts."""
 
-    status = 413
-    kind = "body_too_large"
-    type = "invalid_request_error"
 
-
-class UnsupportedMediaType(GatewayError):
+class UnsupportedMediaType(GatewayError, status=415, kind="unsupported_media_type"):
     """The body is not said to be JSON."""
 
-    status = 415
-    kind = "unsupported_media_type"
-    type = "invalid_request_error"
+
+class HeadTooLarge(GatewayError, status=431, kind="headers_too_large"):
+    """The request's headers are larger than the gateway accepts."""
 
 
-class TooManyConnections(GatewayError):
-    """The gateway has no place, or no file descriptor, for another connection."""
+class RateLimited(GatewayError, status=429, kind="rate_limited"):
+    """A limit of the API key is used up; Retry-After and x-ratelimit-* say when it is not."""
 
-    status = 503
-    kind = "too_many_connections"
-
-
-class RateLimited(GatewayError):
-    """A limit of the API key is used up."""
-
-    status = 429
-    kind = "rate_limited"
-    type = "rate_limit_error"
     limit = "unknown"
     """Which limit: requests_per_minute, tokens_per_minute, concurrent_requests or concurrent_streams."""
 
@@ -200,11 +141,11 @@ ShedReason = Literal["queue_full", "displaced", "waited"]
 """Why a request was shed: no room for it; it made room for another; it waited too long."""
 
 
-class Overloaded(GatewayError):
-    """More is asked for than the engines can do; Retry-After says when the queue may be through."""
+class Overloaded(GatewayError, status=503, kind="overloaded"):
+    """More is asked for than the engines can do; 429 where the key itself holds more than its share.
 
-    status = 503
-    kind = "overloaded"
+    Retry-After says when the queue may be through.
+    """
 
     def __init__(self, message: str, *, greedy: bool, priority: str, shed: ShedReason, retry_after: int) -> None:
         super().__init__(message, code="overloaded", retry_after=retry_after)
@@ -213,29 +154,22 @@ class Overloaded(GatewayError):
         self.shed: ShedReason = shed
         if greedy:
             self.status = 429
-            self.type = "rate_limit_error"
 
 
-class HeadTooLarge(GatewayError):
-    """The request's headers are larger than the gateway accepts."""
-
-    status = 431
-    kind = "headers_too_large"
-    type = "invalid_request_error"
+class TooManyConnections(GatewayError, status=503, kind="too_many_connections"):
+    """The gateway has no place, or no file descriptor, for another connection."""
 
 
-class LimitsUnavailable(GatewayError):
+class LimitsUnavailable(GatewayError, status=503, kind="limits_unavailable"):
     """The store that counts limits does not answer, and the operator chose to refuse requests then."""
 
-    status = 503
-    kind = "limits_unavailable"
+
+class Draining(GatewayError, status=503, kind="draining"):
+    """The gateway is about to end and takes no new requests."""
 
 
-class EngineRefused(GatewayError):
-    """The engine refused the request; its status and words are passed on."""
-
-    kind = "engine_refused"
-    type = "invalid_request_error"
+class EngineRefused(GatewayError, status=400, kind="engine_refused"):
+    """The engine refused the request; its status, a 4xx, and its words are passed on."""
 
     def __init__(self, status: int, document: dict[str, Any], *, retry_after: int | None = None) -> None:
         super().__init__(str(document["error"].get("message")), retry_after=retry_after)
@@ -247,39 +181,20 @@ class EngineRefused(GatewayError):
         return self._document
 
 
-class EngineFailed(GatewayError):
-    """The engine broke while it worked on the request."""
-
-    status = 502
-    kind = "engine_failed"
+class EngineFailed(GatewayError, status=502, kind="engine_failed"):
+    """The engine broke, or answered something that is no answer."""
 
 
-class NoEngine(GatewayError):
-    """No engine that serves the tier is up."""
-
-    status = 503
-    kind = "no_engine"
+class NoEngine(GatewayError, status=503, kind="no_engine"):
+    """No engine that serves the tier is up; Retry-After says when to ask again."""
 
 
-class EngineTimeout(GatewayError):
+class EngineTimeout(GatewayError, status=504, kind="engine_timeout"):
     """The engine sent nothing for longer than the limit."""
 
-    status = 504
-    kind = "engine_timeout"
 
-
-class Draining(GatewayError):
-    """The gateway is about to end and takes no new requests."""
-
-    status = 503
-    kind = "draining"
-
-
-class DeadlineExceeded(GatewayError):
+class DeadlineExceeded(GatewayError, status=504, kind="deadline_exceeded"):
     """The deadline that the client gave with its request has passed."""
-
-    status = 504
-    kind = "deadline_exceeded"
 
 
 class UpstreamError(Exception):

@@ -1,4 +1,4 @@
-"""What the process says, on standard error: one JSON line for each message and each request.
+"""What the process says, on standard error: one JSON line for each message of `logging` and each request.
 
 Standard error may be a full disk, a closed pipe, or a pipe that nobody reads. So lines go into a bounded queue, and
 one thread writes them: a line that finds no room there, or that cannot be written, is dropped and counted. Saying
@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import functools
 import json
+import logging
 import os
 import select
 import stat
@@ -174,12 +175,40 @@ class RequestLog:
         self._writer.flush()
 
 
+class MessageHandler(logging.Handler):
+    """Makes a line of each record."""
+
+    def __init__(self, writer: LogWriter, *, as_json: bool) -> None:
+        super().__init__()
+        self._writer = writer
+        self._as_json = as_json
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it; does not raise."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit
+            message = f"{record.msg} {record.args}"
+        trace = _traceback(record)
+        if self._as_json:
+            more = {"traceback": trace} if trace else {}
+            line = message_line(record.levelname.lower(), message, logger=record.name, **more)
+        else:
+            line = "".join(f"{text}\n" for text in (message, trace) if text).encode("utf-8", "backslashreplace")
+        self._writer.write(line, soon=True)
+
+
 @functools.cache
 def standard_error() -> LogWriter:
     """The one writer for this process's standard error; the process's end waits a moment for it."""
     writer = LogWriter(2)
     atexit.register(writer.flush)
     return writer
+
+
+def is_json(form: str) -> bool:
+    """Whether messages are JSON: as the settings say, else unless a person reads them."""
+    return form == "json" or (form == "auto" and not os.isatty(2))
 
 
 def message_line(level: str, message: str, **more: Any) -> bytes:
@@ -212,3 +241,10 @@ def _piece_bytes(descriptor: int) -> int:
         return PIPE_BYTES if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else FILE_BYTES
     except OSError:
         return PIPE_BYTES
+
+
+def _traceback(record: logging.LogRecord) -> str | None:
+    formatter = logging.Formatter()
+    if record.exc_info and record.exc_info[0] is not None:
+        return formatter.formatException(record.exc_info)
+    return formatter.formatStack(record.stack_info) if record.stack_info else None

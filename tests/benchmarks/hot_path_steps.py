@@ -16,11 +16,11 @@ import prometheus_client
 
 from alphatier_models import Reasoning
 from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan
+from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.efforts import READ_FIELDS
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.gateway.request import request_id
-from alphatier_server.metrics.collector import StoreCollector
+from alphatier_server.metrics.collector import Counters, Histograms, StoreCollector
 from alphatier_server.metrics.definitions import SECONDS_BUCKETS
 from alphatier_server.metrics.store import Store
 
@@ -43,9 +43,9 @@ def probabilities(number: int) -> object:
     return {"content": [{"token": f" word {number}", "logprob": -number / 7, "bytes": None, "top_logprobs": tops}]}
 
 
-def streams(name: str, events: list[bytes], **plan: bool) -> Step:
+def streams(name: str, events: list[bytes], **more: bool) -> Step:
     """Reading each chunk, against matching it with the stream's template."""
-    relays = [ChunkRelay(RelayPlan("tiny:a", Reasoning(), learns=learns, **plan)) for learns in (False, True)]
+    relays = [ChunkRelay(Target("tiny:a", "a", Reasoning(), **more), learns=learns) for learns in (False, True)]
     at = [0, 0]
 
     def feed(which: int) -> object:
@@ -78,8 +78,8 @@ def metrics() -> Step:
     registry, new = prometheus_client.CollectorRegistry(), StoreCollector(Store())
     counter = prometheus_client.Counter("c", "C.", ("tier",), registry=registry)
     histogram = prometheus_client.Histogram("h", "H.", ("tier",), registry=registry)
-    quick_counter = new.counters("c", "C.", "tier").labels("a")
-    quick_histogram = new.histograms("h", "H.", "tier", bounds=SECONDS_BUCKETS).labels("a")
+    quick_counter = Counters(new, "c", "C.", "tier").labels("a")
+    quick_histogram = Histograms(new, "h", "H.", "tier", bounds=SECONDS_BUCKETS).labels("a")
 
     def library() -> None:
         for _ in range(6):

@@ -30,8 +30,9 @@ from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Lease, Pool, Replica
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
-from support.fleets import RunningFleet, eventually, running_fleet
+from support.fleets import RunningFleet, running_fleet
 from support.gateway import metric_value
+from support.waiting import eventually
 
 FAMILY = Path(__file__).parents[2] / "models" / "tiny"
 TIERS = ("base", "alpha-0", "alpha-0.4")

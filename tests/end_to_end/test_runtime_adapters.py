@@ -12,7 +12,8 @@ from alphatier_models import load_family, save_family
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
-from support.fleets import RunningFleet, eventually, running_fleet
+from support.fleets import RunningFleet, running_fleet
+from support.waiting import eventually
 
 from .conftest import SHIPPED
 

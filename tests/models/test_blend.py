@@ -14,7 +14,7 @@ from alphatier_models import find_problems, load_family
 from alphatier_models.blending.making import add_blend
 from alphatier_models.blending.parts import between
 from alphatier_models.cli import main
-from models.test_command import loaded_modules
+from support.processes import loaded_modules
 from support.weights import MODULE, adapter, adapter_family, family_of
 
 

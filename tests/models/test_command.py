@@ -1,21 +1,15 @@
 """The `alphatier` command as a whole."""
 
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
+from click import Context, Group
 from click.testing import CliRunner
 
 from alphatier_models.cli import SUMMARIES, main
+from support.processes import loaded_modules
 
 _HEAVY = ("torch", "trl", "transformers", "vllm", "alphatier_training", "peft")
-
-
-def loaded_modules(code: str) -> set[str]:
-    """The top-level modules that a fresh interpreter has loaded after running `code`."""
-    program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    return set(done.stdout.split())
 
 
 def test_help_names_every_command() -> None:
@@ -39,13 +33,15 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     assert "alphatier " in result.stdout.partition("\n")[2]
 
 
-@pytest.mark.parametrize("module", ["alphatier_server.process.command", "alphatier_server.cli", "alphatier_models"])
-def test_the_gateway_loads_no_torch_and_no_training_code(module: str) -> None:
-    assert loaded_modules(f"import {module}").isdisjoint(_HEAVY)
-
-
 def test_the_family_contract_loads_no_gateway_code() -> None:
     assert loaded_modules("import alphatier_models").isdisjoint({*_HEAVY, "fastapi", "alphatier_server"})
+
+
+def test_every_family_command_is_documented() -> None:
+    readme = (Path(__file__).parents[2] / "models" / "README.md").read_text()
+    family = main.get_command(Context(main), "family")
+    assert isinstance(family, Group)
+    assert [name for name in family.list_commands(Context(family)) if f"alphatier family {name} " not in readme] == []
 
 
 def test_an_unknown_command_is_an_error() -> None:

@@ -15,14 +15,13 @@ from pydantic import SecretStr, ValidationError
 from alphatier_models import Family
 from alphatier_server.errors import Forbidden, InvalidRequest, KeyFileError, RateLimited, Unauthorized
 from alphatier_server.gateway.decide import Decision, decide
-from alphatier_server.keys.access import Access
-from alphatier_server.keys.keyed import KeyedAccess, build_access
+from alphatier_server.keys.access import Access, build_access
 from alphatier_server.keys.ring import ApiKey, KeyRing, digest_of, parse_keys
 from alphatier_server.keys.source import KeySource
 from alphatier_server.limits.estimate import estimate
 from alphatier_server.limits.store import MemoryStore
 from alphatier_server.settings.access import AccessSettings, KeyLimits
-from support.families import small_family
+from support.waiting import eventually
 
 ALICE, BOB = "sk-at-alice-0123456789", "sk-at-bob-0123456789"
 
@@ -48,11 +47,6 @@ def access_to(
     return build_access(
         AccessSettings(keys_file=file, environment=read_environment, **settings), environment=environment or {}
     )
-
-
-@pytest.fixture
-def family(tmp_path: Path) -> Family:
-    return small_family(tmp_path / "toy")
 
 
 def chosen(family: Family, model: str, default: str | None = None) -> Decision:
@@ -97,7 +91,7 @@ class TestKeys:
             tmp_path, entry("alice", ALICE, expires="2030-01-01T00:00:00Z"), entry("bob", BOB, disabled="true")
         )
         now = [1893455999.0]  # 2029-12-31 23:59:59 UTC
-        access = KeyedAccess(KeySource(file, {}, KeyLimits()), MemoryStore(), lambda: now[0])
+        access = Access(KeySource(file, {}, KeyLimits()), MemoryStore(), lambda: now[0])
         assert access.caller(f"Bearer {ALICE}", None).name == "alice"
         with pytest.raises(Unauthorized, match="revoked"):
             access.caller(f"Bearer {BOB}", None)
@@ -356,9 +350,7 @@ class TestKeyFile:
         access = access_to(file)
         watching = asyncio.create_task(access.watch())
         key_file(tmp_path, entry("bob", BOB))
-        async with asyncio.timeout(10):
-            while not _knows(access, BOB):  # noqa: ASYNC110 # it looks once a second
-                await asyncio.sleep(0.02)
+        await eventually(lambda: _knows(access, BOB))  # it looks once a second
         assert not _knows(access, ALICE)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alphatier_server.errors import Unauthorized
+from alphatier_server.keys.access import build_access
 from alphatier_server.keys.command import keys
-from alphatier_server.keys.keyed import build_access
-from alphatier_server.keys.ring import KeyCaller
+from alphatier_server.keys.ring import Caller
 from alphatier_server.settings.access import AccessSettings
 
 
@@ -20,10 +20,8 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(keys, [*words], catch_exceptions=False)
 
 
-def caller(file: Path, key: str) -> KeyCaller:
-    found = build_access(AccessSettings(keys_file=file), environment={}).caller(None, key)
-    assert isinstance(found, KeyCaller)
-    return found
+def caller(file: Path, key: str) -> Caller:
+    return build_access(AccessSettings(keys_file=file), environment={}).caller(None, key)
 
 
 @pytest.fixture

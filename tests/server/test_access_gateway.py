@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ from aiohttp import web
 from click.testing import CliRunner, Result
 
 from alphatier_server.cli import ask as ask_command
-from alphatier_server.keys.access import Access
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import Access, build_access
 from alphatier_server.keys.ring import digest_of
 from alphatier_server.settings.access import AccessSettings
-from support.fake_engine import DONE, USAGE, FakeEngine, Handler, chunk, completion, events, fake_engine
+from support.fake_engine import DONE, USAGE, FakeEngine, Handler, chunk, completion, events
 from support.families import small_family
-from support.gateway import RunningGateway, running_gateway
-from support.redis_server import redis_server
+from support.gateway import RunningGateway, pair
+from support.keys import key_file
+from support.redis_server import RedisServer
 
 ALICE, BOB = "sk-at-alice-0123456789", "sk-at-bob-0123456789"
 QUESTION: dict[str, Any] = {"model": "toy", "messages": [{"role": "user", "content": "2 + 2?"}]}
@@ -46,24 +47,15 @@ class Open:
 async def served(
     folder: Path, access: Access, handler: Handler | None = None
 ) -> AsyncIterator[tuple[RunningGateway, FakeEngine]]:
-    family = small_family(folder / "toy")
-    async with (
-        fake_engine(handler or completion()) as engine,
-        running_gateway({"toy": family}, engine.url, access=access) as gateway,
-    ):
-        yield gateway, engine
+    families = {"toy": small_family(folder / "toy")}
+    async with pair(families, handler or completion(), access=access) as both:
+        yield both
     await access.close()
 
 
 def keyed(folder: Path, *, environment: dict[str, str] | None = None, **alice: Any) -> Access:
     """Alice with these settings, Bob without any."""
-    lines = [f"{name} = {json.dumps(value)}" for name, value in alice.items()]
-    file = folder / "keys.toml"
-    file.write_text(
-        f'[[keys]]\nname = "alice"\nhash = "{digest_of(ALICE)}"\n' + "\n".join(lines) + "\n"
-        f'[[keys]]\nname = "bob"\nhash = "{digest_of(BOB)}"\nadmin = true\n'
-    )
-    file.chmod(0o600)
+    file = key_file(folder, {"alice": ALICE, "bob": BOB}, alice=alice, bob={"admin": True})
     return build_access(AccessSettings(keys_file=file), environment=environment or {})
 
 
@@ -159,9 +151,22 @@ async def test_the_default_tier_is_the_keys_and_a_choice_wins_over_it(tmp_path: 
             assert (headers["x-alphatier-tier"], headers["x-alphatier-decision"]) == (tier, reason)
 
 
-async def test_models_are_listed_to_who_has_a_key(tmp_path: Path) -> None:
-    async with served(tmp_path, keyed(tmp_path)) as (gateway, _):
-        assert "toy:terse" in [card.id async for card in sdk(gateway, ALICE).models.list()]
+@pytest.mark.parametrize("tier", ["base", "careful", "terse"])
+async def test_a_key_is_shown_the_models_that_it_may_use_and_no_other(tmp_path: Path, tier: str) -> None:
+    async with served(tmp_path, keyed(tmp_path, tiers=[f"toy:{tier}"])) as (gateway, _):
+        alice = sdk(gateway, ALICE)
+        shown = {card.id async for card in alice.models.list()}
+        everything = {card.id async for card in sdk(gateway, BOB).models.list()}
+        assert f"toy:{tier}" in shown < everything
+        for model in shown:
+            assert (await alice.models.retrieve(model)).id == model
+            await ask(alice, model=model)
+        for model in everything - shown:
+            with pytest.raises(openai.PermissionDeniedError):
+                await ask(alice, model=model)
+            with pytest.raises(openai.NotFoundError) as hidden:
+                await alice.models.retrieve(model)
+            assert set(re.findall(r"toy[:\w]*", hidden.value.message)) == shown | {model}
         for ask_for in (sdk(gateway, "sk-at-wrong").models.list, lambda: sdk(gateway, "x").models.retrieve("toy")):
             with pytest.raises(openai.AuthenticationError):
                 await ask_for()
@@ -257,33 +262,33 @@ async def test_neither_keys_nor_prompts_nor_the_authorization_header_are_logged_
         assert secret not in written
 
 
-async def test_two_gateways_share_a_limit_in_redis_and_go_on_without_it(tmp_path: Path) -> None:
-    with redis_server(tmp_path) as redis:
-        environment = {"ALPHATIER_REDIS_URL": redis.url}
-        async with AsyncExitStack() as stack:
-            gateways = []
-            for name in ("one", "two"):
-                (tmp_path / name).mkdir()
-                access = keyed(tmp_path / name, environment=environment, requests_per_minute=3)
-                gateways.append((await stack.enter_async_context(served(tmp_path / name, access)))[0])
-            one, two = (sdk(gateway, ALICE) for gateway in gateways)
-            left = [(await ask(client)).headers["x-ratelimit-remaining-requests"] for client in (one, two, one)]
-            assert left == ["2", "1", "0"]
-            for client in (one, two):
-                with pytest.raises(openai.RateLimitError):
-                    await ask(client)
-            redis.kill()
-            # Each counts by itself, from a full bucket.
-            for client in (one, two):
-                assert [(await ask(client)).headers["x-ratelimit-remaining-requests"] for _ in "123"] == [
-                    "2",
-                    "1",
-                    "0",
-                ]
-                with pytest.raises(openai.RateLimitError):
-                    await ask(client)
-            redis.start()
-            assert [await admitted(client) for client in (one, two)] == ["2", "1"]
+async def test_two_gateways_share_a_limit_in_redis_and_go_on_without_it(
+    tmp_path: Path, redis: RedisServer, stack: AsyncExitStack
+) -> None:
+    environment = {"ALPHATIER_REDIS_URL": redis.url}
+    gateways = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        access = keyed(tmp_path / name, environment=environment, requests_per_minute=3)
+        gateways.append((await stack.enter_async_context(served(tmp_path / name, access)))[0])
+    one, two = (sdk(gateway, ALICE) for gateway in gateways)
+    left = [(await ask(client)).headers["x-ratelimit-remaining-requests"] for client in (one, two, one)]
+    assert left == ["2", "1", "0"]
+    for client in (one, two):
+        with pytest.raises(openai.RateLimitError):
+            await ask(client)
+    redis.kill()
+    # Each counts by itself, from a full bucket.
+    for client in (one, two):
+        assert [(await ask(client)).headers["x-ratelimit-remaining-requests"] for _ in "123"] == [
+            "2",
+            "1",
+            "0",
+        ]
+        with pytest.raises(openai.RateLimitError):
+            await ask(client)
+    redis.start()
+    assert [await admitted(client) for client in (one, two)] == ["2", "1"]
 
 
 async def admitted(client: openai.AsyncOpenAI) -> str:

@@ -1,7 +1,5 @@
 """The admin API: what it does, what it refuses, and the line that every change leaves."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,39 +10,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 
-from alphatier_server.engines.control import administer
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.engines.control import administer, invalid_value
+from alphatier_server.keys.access import build_access
 from alphatier_server.middleware.auth import AuthMiddleware
 from alphatier_server.middleware.errors import error_response
-from alphatier_server.routes.admin import admin_router, validation_error
+from alphatier_server.routes.admin import admin_router
 from alphatier_server.settings.access import AccessSettings
-from alphatier_server.settings.engines import EngineSettings
-from support.fake_engine import FakeEngine, completion, fake_engine
-from support.families import small_family
-from support.fleets import RunningFleet, change_tier, eventually, running_fleet
-
-VLLM = EngineSettings(kind="vllm")
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    small_family(tmp_path / "toy")
-    return tmp_path / "toy"
-
-
-@pytest.fixture
-async def engines() -> AsyncIterator[list[FakeEngine]]:
-    """Two engines that somebody else runs."""
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(fake_engine(completion())) for _ in range(2)]
-
-
-def by_url(engine: FakeEngine) -> EngineSettings:
-    return EngineSettings(url=engine.url)
-
-
-def replica(engine: FakeEngine) -> str:
-    return f"toy@{engine.url.removeprefix('http://')}"
+from support.fake_engine import FakeEngine
+from support.fleets import NewFleet, RunningFleet, by_url, change_tier
+from support.waiting import eventually
 
 
 def admin_client(running: RunningFleet, lines: list[dict[str, Any]] | None = None) -> httpx.AsyncClient:
@@ -53,8 +27,8 @@ def admin_client(running: RunningFleet, lines: list[dict[str, Any]] | None = Non
     kept = lines if lines is not None else []
     app.include_router(admin_router(partial(administer, running.fleet), audit=kept.append))
 
-    async def refused(request: Request, problem: Exception) -> Response:
-        return error_response(request.scope, validation_error(problem))
+    async def refused(request: Request, problem: Any) -> Response:
+        return error_response(request.scope, invalid_value(problem.errors()))
 
     app.add_exception_handler(RequestValidationError, refused)
     return httpx.AsyncClient(
@@ -64,12 +38,10 @@ def admin_client(running: RunningFleet, lines: list[dict[str, Any]] | None = Non
     )
 
 
-async def test_the_admin_api_adds_drains_and_removes_engines(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine]
-) -> None:
+async def test_the_admin_api_adds_drains_and_removes_engines(fleet: NewFleet, engines: list[FakeEngine]) -> None:
     one, other = engines
     async with (
-        running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running,
+        fleet([by_url(one)], wait=[one.replica]) as running,
         admin_client(running) as client,
     ):
         added = await client.post("/admin/engines", json={"url": other.url, "name": "other", "api_key": "sk-1"})
@@ -77,7 +49,7 @@ async def test_the_admin_api_adds_drains_and_removes_engines(
         await running.up("toy@other")
         listed = (await client.get("/admin/engines")).json()["data"]
         assert [(engine["name"], engine["origin"], engine["state"]) for engine in listed] == [
-            (one.url.removeprefix("http://"), "config", "up"),
+            (one.address, "config", "up"),
             ("other", "admin", "up"),
         ]
         assert "sk-1" not in str(listed)
@@ -92,8 +64,8 @@ async def test_the_admin_api_adds_drains_and_removes_engines(
         assert (await client.delete("/admin/engines/other")).status_code == 404
 
 
-async def test_the_admin_api_changes_families(tmp_path: Path, toy: Path) -> None:
-    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running, admin_client(running) as client:
+async def test_the_admin_api_changes_families(toy: Path, running: RunningFleet) -> None:
+    async with admin_client(running) as client:
         new = change_tier(toy, "terse", "new")
         loaded = await client.post("/admin/families", json={"path": str(toy)})
         assert loaded.status_code == 200
@@ -130,8 +102,8 @@ async def test_the_admin_api_changes_families(tmp_path: Path, toy: Path) -> None
         [],
     ],
 )
-async def test_what_is_no_plain_http_url_is_refused_in_openais_shape(tmp_path: Path, toy: Path, body: Any) -> None:
-    async with running_fleet(tmp_path, [toy], []) as running, admin_client(running) as client:
+async def test_what_is_no_plain_http_url_is_refused_in_openais_shape(fleet: NewFleet, body: Any) -> None:
+    async with fleet([]) as running, admin_client(running) as client:
         refused = await client.post("/admin/engines", json=body)
         assert refused.status_code == 400
         assert set(refused.json()["error"]) == {"message", "type", "param", "code"}
@@ -139,8 +111,8 @@ async def test_what_is_no_plain_http_url_is_refused_in_openais_shape(tmp_path: P
         assert running.states() == {}
 
 
-async def test_without_an_admin_key_there_is_no_admin_api(tmp_path: Path, toy: Path) -> None:
-    async with running_fleet(tmp_path, [toy], []) as running, admin_client(running) as client:
+async def test_without_an_admin_key_there_is_no_admin_api(fleet: NewFleet) -> None:
+    async with fleet([]) as running, admin_client(running) as client:
         for path in ("/admin/engines", "/admin/families"):
             for method in ("GET", "POST"):
                 wrong = await client.request(method, path, headers={"authorization": "Bearer other"})
@@ -152,8 +124,8 @@ async def test_without_an_admin_key_there_is_no_admin_api(tmp_path: Path, toy: P
 
 
 @pytest.mark.parametrize("key", ["s\u00e9cret", "secret\r\nx-admin: yes", "secret\n", ""])
-async def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(tmp_path: Path, toy: Path, key: str) -> None:
-    async with running_fleet(tmp_path, [toy], []) as running, admin_client(running) as client:
+async def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(fleet: NewFleet, key: str) -> None:
+    async with fleet([]) as running, admin_client(running) as client:
         refused = await client.post("/admin/engines", json={"url": "http://host:1", "api_key": key})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "api_key")
         assert "no HTTP header can hold" in refused.text
@@ -162,11 +134,11 @@ async def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(tmp_path: 
 
 
 async def test_every_change_leaves_a_line_that_says_who_made_it_and_what_came_of_it(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine]
+    fleet: NewFleet, toy: Path, engines: list[FakeEngine]
 ) -> None:
     lines: list[dict[str, Any]] = []
     (one, _) = engines
-    async with running_fleet(tmp_path, [toy], []) as running, admin_client(running, lines) as client:
+    async with fleet([]) as running, admin_client(running, lines) as client:
         await client.get("/admin/engines")
         await client.get("/admin/families")
         await client.post("/admin/engines", json={}, headers={"authorization": "Bearer other"})

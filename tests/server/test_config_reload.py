@@ -69,8 +69,8 @@ def test_engines_come_and_go_with_the_file(tmp_path: Path, workers: int) -> None
 
 
 @both
-def test_a_family_comes_and_goes_with_the_file(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, configured(tmp_path, engine, workers) as gateway:
+def test_a_family_comes_and_goes_with_the_file(tmp_path: Path, workers: int, engine: RawEngine) -> None:
+    with configured(tmp_path, engine, workers) as gateway:
         small_family(tmp_path / "second", name="second")
         gateway.write(engine, families=("toy", "second"))
         until(lambda: all("second:terse" in gateway.models() for _ in range(8)), 20)
@@ -79,8 +79,8 @@ def test_a_family_comes_and_goes_with_the_file(tmp_path: Path, workers: int) -> 
         assert "toy:terse" in gateway.models()
 
 
-def test_a_faulty_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
-    with raw_engine() as engine, configured(tmp_path, engine) as gateway:
+def test_a_faulty_file_changes_nothing_and_says_why(tmp_path: Path, engine: RawEngine) -> None:
+    with configured(tmp_path, engine) as gateway:
         gateway.replace("families = [")
         gateway.told("the settings were not taken over: ")
         gateway.told("it is not valid TOML")
@@ -94,8 +94,8 @@ def test_a_faulty_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
         gateway.told("the settings were read again")
 
 
-def test_damaged_weights_are_not_taken_over(tmp_path: Path) -> None:
-    with raw_engine() as engine, configured(tmp_path, engine) as gateway:
+def test_damaged_weights_are_not_taken_over(tmp_path: Path, engine: RawEngine) -> None:
+    with configured(tmp_path, engine) as gateway:
         small_family(tmp_path / "second", name="second")
         (tmp_path / "second" / "terse" / "adapter_model.safetensors").write_bytes(b"damaged")
         gateway.write(engine, families=("toy", "second"))
@@ -103,14 +103,14 @@ def test_damaged_weights_are_not_taken_over(tmp_path: Path) -> None:
         assert "second" not in gateway.models()
 
 
-def test_what_needs_a_restart_is_said(tmp_path: Path) -> None:
-    with raw_engine() as engine, configured(tmp_path, engine) as gateway:
+def test_what_needs_a_restart_is_said(tmp_path: Path, engine: RawEngine) -> None:
+    with configured(tmp_path, engine) as gateway:
         gateway.write(engine, more="[limits]\nclient_timeout = 9\n[log]\nprompts = true\n")
         gateway.told("the settings were read again; only a restart changes limits.client_timeout, log.prompts")
 
 
-def test_sighup_reads_everything_again_also_what_looks_unchanged(tmp_path: Path) -> None:
-    with raw_engine() as engine, configured(tmp_path, engine) as gateway:
+def test_sighup_reads_everything_again_also_what_looks_unchanged(tmp_path: Path, engine: RawEngine) -> None:
+    with configured(tmp_path, engine) as gateway:
         fresh = tmp_path / "fresh"
         small_family(fresh / "toy")
         text = (

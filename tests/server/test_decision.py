@@ -1,6 +1,5 @@
 """Which tier answers: precedence, contradictions, efforts, auto."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,12 +8,6 @@ from alphatier_models import EFFORTS, Family
 from alphatier_server.dialects.efforts import Effort, TokenBudget, openai_efforts
 from alphatier_server.errors import InvalidRequest, NotFound
 from alphatier_server.gateway.decide import auto_tier, budget_tier, decide
-from support.families import small_family
-
-
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
 
 
 def chosen(families: dict[str, Family], *headers: str, **body: Any) -> tuple[str, str]:

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -21,20 +20,19 @@ from alphatier_server.engines.api import EngineApi, HealthCheck
 from alphatier_server.errors import NoDescriptors
 from alphatier_server.settings.replicas import PoolSettings
 from support.families import small_family
-from support.fuzzing import ANSWER, request
+from support.fuzzing import request
 from support.gateway import metric_value
 from support.processes import free_port, until
-from support.raw_engine import RawEngine, raw_engine, whole
+from support.raw_client import connect
+from support.raw_engine import RawEngine
 
 HARD = 128
 
 
 @pytest.fixture
-def engine() -> Iterator[RawEngine]:
-    with raw_engine() as made:
-        made.script = [whole(ANSWER)]
-        made.close = True
-        yield made
+def engine(engine: RawEngine) -> RawEngine:
+    engine.close = True
+    return engine
 
 
 @contextmanager
@@ -65,11 +63,6 @@ def _ready(url: str) -> bool:
         return httpx.get(f"{url}/health/ready").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def connect(url: str) -> socket.socket:
-    parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 
 def ask(client: socket.socket) -> tuple[int, str]:

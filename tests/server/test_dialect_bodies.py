@@ -4,7 +4,6 @@ import contextlib
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,6 @@ from alphatier_server.dialects.messages import CountTokensDialect, MessagesDiale
 from alphatier_server.dialects.responses import ResponsesDialect
 from alphatier_server.errors import EngineFailed, InvalidRequest, NotFound
 from alphatier_server.gateway.decide import decide
-from support.families import small_family
 
 DIALECTS: tuple[Dialect, ...] = (
     ChatDialect(),
@@ -70,11 +68,6 @@ answer = st.fixed_dictionaries(
         ("model", "usage", "output", "reasoning", "metrics", "choices", "content", "error"), anything
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
-    return small_family(tmp_path_factory.mktemp("families") / "toy")
 
 
 limits = settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])

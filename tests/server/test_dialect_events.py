@@ -31,8 +31,8 @@ def shortened(stream: bytes) -> bytes:
 def relay_of(name: str) -> Relay:
     """A relay that has something to change in the captured stream."""
     if name == "messages":
-        return MessagesRelay("toy:careful", itertools.count(1.0).__next__)
-    return ResponsesRelay(Target("toy:careful", "m", adds_metrics=True), "high", itertools.count(1.0).__next__)
+        return MessagesRelay(Target("toy:careful", "m"))
+    return ResponsesRelay(Target("toy:careful", "m", adds_metrics=True), "high")
 
 
 def relayed(relay: Relay, *pieces: bytes) -> bytes:
@@ -174,7 +174,7 @@ def test_an_event_is_read_as_the_standard_says(event: bytes, read: tuple[str, by
 def test_a_relays_first_bytes_are_enough_for_most_of_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[Any] = []
     monkeypatch.setattr(events, "JsonObject", parsed.append)
-    relay = MessagesRelay("tiny:alpha-0")
+    relay = MessagesRelay(Target("tiny:alpha-0", "m"))
     start, _, rest = CAPTURED["messages"].partition(b"event: content_block_start")
     body, _, _ = rest.rpartition(b"event: message_delta")
     relay.feed(b"event: content_block_start" + body)

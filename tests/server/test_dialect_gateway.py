@@ -11,9 +11,10 @@ import orjson
 import pytest
 
 from alphatier_models import Family
-from alphatier_server.keys.access import Access, Admission, Caller
+from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
+from alphatier_server.limits.store import Admission
 from support.fake_engine import break_connection, completion, error, events
-from support.families import small_family
 from support.gateway import RunningGateway, pair
 
 DATA = Path(__file__).parent / "data"
@@ -50,11 +51,6 @@ MESSAGE = {
     "stop_reason": "end_turn",
     "usage": {"input_tokens": 5, "output_tokens": 3},
 }
-
-
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
 
 
 @asynccontextmanager
@@ -233,6 +229,7 @@ class NotingAccess(Access):
     """Lets everybody in, and keeps what limits would have been asked for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[int] = []
 
     async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from alphatier_models import Family
+from alphatier_models import Family, Reasoning
 from alphatier_server.dialects.dialect import Target
 from alphatier_server.dialects.events import read_event
 from alphatier_server.dialects.json_object import JsonObject
@@ -28,17 +28,11 @@ from alphatier_server.errors import (
     Unauthorized,
 )
 from alphatier_server.gateway.decide import decide
-from support.families import small_family
 
 CAPTURED = (Path(__file__).parent / "data" / "messages.sse").read_bytes()
 DIALECT = MessagesDialect()
 TARGET = Target("toy:careful", "engine-careful")
 ENABLED = {"type": "enabled", "budget_tokens": 2048}
-
-
-@pytest.fixture
-def family(tmp_path: Path) -> Family:
-    return small_family(tmp_path / "toy")
 
 
 def chosen(family: Family, *headers: str, **body: Any) -> tuple[str, str]:
@@ -63,7 +57,9 @@ def start(model: str = "engine", **usage: int) -> bytes:
 
 
 def relay() -> MessagesRelay:
-    return MessagesRelay("toy:careful", itertools.count(1.0).__next__)
+    made = MessagesRelay(Target("toy:careful", "m"))
+    made.clock = itertools.count(1.0).__next__
+    return made
 
 
 def documents(stream: bytes) -> list[dict[str, Any]]:
@@ -155,7 +151,7 @@ def test_adaptive_thinking_is_the_engines_business() -> None:
 
 
 def test_a_stream_that_needs_no_change_passes_byte_for_byte() -> None:
-    same = MessagesRelay("tiny:alpha-0")
+    same = MessagesRelay(Target("tiny:alpha-0", "m"))
     assert same.feed(CAPTURED) + same.finish() == CAPTURED
     assert same.done
 
@@ -189,7 +185,7 @@ def test_a_text_that_looks_like_a_marker_is_only_text() -> None:
 
 
 def test_when_the_answer_began_is_unknown_where_the_engine_did_not_split_it_off() -> None:
-    one = MessagesRelay("toy:careful", mark="<think>")
+    one = MessagesRelay(Target("toy:careful", "m", Reasoning()))
     one.feed(start() + delta("text_delta", "<think>3 + 4") + delta("text_delta", " = 7</think>7"))
     assert one.observed.first_token is not None
     assert one.observed.first_answer_token is None

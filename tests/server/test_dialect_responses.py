@@ -15,17 +15,11 @@ from alphatier_server.dialects.responses import ResponsesDialect, ResponsesRelay
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed, EngineTimeout, InvalidRequest
 from alphatier_server.gateway.decide import decide
-from support.families import small_family
 
 CAPTURED = (Path(__file__).parent / "data" / "responses.sse").read_bytes()
 UNSPLIT = (Path(__file__).parent / "data" / "responses-unsplit.sse").read_bytes()
 DIALECT = ResponsesDialect()
 TARGET = Target("toy:careful", "engine-careful", adds_metrics=True)
-
-
-@pytest.fixture
-def family(tmp_path: Path) -> Family:
-    return small_family(tmp_path / "toy")
 
 
 def event(name: str, **document: Any) -> bytes:
@@ -42,8 +36,9 @@ def documents(stream: bytes) -> list[dict[str, Any]]:
 
 
 def relay(effort: str | None = None, **target: Any) -> ResponsesRelay:
-    made = Target(**{"model": "toy:careful", "engine_model": "m", **target})
-    return ResponsesRelay(made, effort, itertools.count(1.0).__next__)
+    made = ResponsesRelay(Target(**{"model": "toy:careful", "engine_model": "m", **target}), effort)
+    made.clock = itertools.count(1.0).__next__
+    return made
 
 
 @pytest.mark.parametrize("effort", EFFORTS)

@@ -6,12 +6,12 @@ import statistics
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit
 
 import pytest
 
-from support.fuzzing import BODY, fuzzed_gateway, living, request
+from support.fuzzing import BODY, living, module_pair, request
 from support.processes import Served, until
+from support.raw_client import connect
 from support.raw_engine import STREAM_HEAD, Piece, RawEngine, chunked
 
 TIMES = 100
@@ -32,10 +32,7 @@ WAITING: dict[str, tuple[bytes, Sequence[Piece], bytes]] = {
 """What the client sends, what the engine sends before it falls silent, what the client sees before it leaves."""
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, RawEngine]]:
-    with fuzzed_gateway(tmp_path_factory.mktemp("leaving"), engine_timeout=60.0) as pair:
-        yield pair
+pair = module_pair("leaving", engine_timeout=60.0)
 
 
 @pytest.fixture
@@ -50,11 +47,6 @@ def engine(pair: tuple[Served, RawEngine]) -> Iterator[RawEngine]:
     pair[1].stall = True
     yield pair[1]
     pair[1].stall = False
-
-
-def connect(gateway: Served) -> socket.socket:
-    parts = urlsplit(gateway.url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 
 def leave(client: socket.socket, *, abrupt: bool) -> float:
@@ -93,7 +85,7 @@ def test_a_client_that_leaves_aborts_the_engines_request_at_once(
     known = len(outcomes(gateway))
     delays = []
     for number in range(TIMES):
-        client = connect(gateway)
+        client = connect(gateway.url)
         client.sendall(request(body))
         engine.wait_for(number + 1)
         if seen:
@@ -112,7 +104,7 @@ def test_a_client_that_leaves_while_it_sends_its_body_costs_the_engine_nothing(
 ) -> None:
     known = len(outcomes(gateway))
     for number in range(TIMES):
-        client = connect(gateway)
+        client = connect(gateway.url)
         client.sendall(request()[: -1 - number % len(BODY)])
         leave(client, abrupt=False)
     until(lambda: len(outcomes(gateway)) == known + TIMES, 5)
@@ -123,7 +115,7 @@ def test_a_client_that_leaves_while_it_sends_its_body_costs_the_engine_nothing(
 
 def test_a_client_that_leaves_with_a_request_in_the_pipeline_aborts_both(gateway: Served, engine: RawEngine) -> None:
     engine.script = []
-    client = connect(gateway)
+    client = connect(gateway.url)
     client.sendall(request() + request())
     engine.wait_for(1)
     leave(client, abrupt=False)
@@ -134,7 +126,7 @@ def test_a_client_that_leaves_with_a_request_in_the_pipeline_aborts_both(gateway
 
 def test_many_clients_that_leave_at_once_leave_nothing_behind(gateway: Served, engine: RawEngine) -> None:
     body, engine.script, _ = WAITING["for the next event of a stream"]
-    clients = [connect(gateway) for _ in range(TIMES)]
+    clients = [connect(gateway.url) for _ in range(TIMES)]
     for client in clients:
         client.sendall(request(body))
     engine.wait_for(TIMES)

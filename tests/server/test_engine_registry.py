@@ -18,7 +18,7 @@ from alphatier_server.errors import EngineError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool, Replica
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
-from support.fleets import eventually
+from support.waiting import eventually
 
 
 class FaultyEngine(Engine):

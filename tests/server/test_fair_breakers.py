@@ -4,25 +4,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
 from alphatier_models import Family
-from support.fake_engine import chunk, completion, error, events, fake_engine, stay_silent
-from support.families import small_family
+from support.fake_engine import chunk, completion, either, error, events, fake_engine, stay_silent
 from support.fuzzing import ANSWER
-from support.gateway import RunningGateway, running_gateway
+from support.gateway import RunningGateway, pair, running_gateway
 from support.raw_engine import whole
 
 CHAT = "/v1/chat/completions"
-
-
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
 
 
 async def ask(gateway: RunningGateway, body: dict[str, Any] | None = None, **headers: str) -> int:
@@ -32,26 +25,16 @@ async def ask(gateway: RunningGateway, body: dict[str, Any] | None = None, **hea
         return answer.status
 
 
-async def all_up(gateway: RunningGateway, count: int) -> None:
-    async with asyncio.timeout(10):
-        while sum(replica.up for replica in gateway.pool.replicas) < count:  # noqa: ASYNC110 - the pool tells nobody
-            await asyncio.sleep(0.01)
-
-
-async def slow_for_some(request: Any) -> Any:
-    """A stream that has no end for whoever asks for one, else an answer."""
-    if orjson.loads(await request.read()).get("stream"):
-        return await events(chunk({"content": "4"}), then=stay_silent)(request)
-    return await completion()(request)
+SLOW_FOR_SOME = either(events(chunk({"content": "4"}), then=stay_silent), completion())
+"""A stream that has no end for whoever asks for one, else an answer."""
 
 
 async def test_deadlines_of_one_client_take_no_engine_from_another(families: dict[str, Family]) -> None:
     async with (
-        fake_engine(slow_for_some) as one,
-        fake_engine(slow_for_some) as two,
+        fake_engine(SLOW_FOR_SOME) as one,
+        fake_engine(SLOW_FOR_SOME) as two,
         running_gateway(families, one.url, two.url) as gateway,
     ):
-        await all_up(gateway, 2)
         hasty = {"stream": True}
         asked = [ask(gateway, hasty, **{"x-request-timeout": "0.2"}) for _ in range(24)]
         assert set(await asyncio.gather(*asked)) <= {200, 504}  # begun or not
@@ -67,7 +50,7 @@ async def test_failures_that_one_client_provokes_leave_the_last_engine_to_the_ot
         failing = orjson.loads(await request.read()).get("user") == "bad"
         return await (error(500, b"{}") if failing else completion())(request)
 
-    async with fake_engine(provoked) as engine, running_gateway(families, engine.url) as gateway:
+    async with pair(families, provoked) as (gateway, _):
         for _ in range(30):
             assert await ask(gateway, {"user": "bad"}) == 502
             assert await ask(gateway) == 200
@@ -120,7 +103,6 @@ async def test_a_request_that_kills_engines_kills_two_at_most(families: dict[str
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(MortalEngine.alive()) for _ in range(4)]
         gateway = await stack.enter_async_context(running_gateway(families, *(engine.url for engine in engines)))
-        await all_up(gateway, 4)
         if warm:
             assert set(await asyncio.gather(*(ask(gateway) for _ in range(40)))) == {200}
         assert await ask(gateway, {"user": "deadly"}) in (502, 503)

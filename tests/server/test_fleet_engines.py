@@ -1,8 +1,6 @@
 """Engines come, drain and go while the gateway runs, and their health is watched."""
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,108 +12,86 @@ from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
 from support.certificates import self_signed
 from support.fake_engine import FakeEngine, completion, error, fake_engine
-from support.families import small_family
-from support.fleets import QUICK, change_tier, eventually, remove_tier, running_fleet, texts
-
-VLLM = EngineSettings(kind="vllm")
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Path:
-    small_family(tmp_path / "toy")
-    return tmp_path / "toy"
-
-
-@pytest.fixture
-async def engines() -> AsyncIterator[list[FakeEngine]]:
-    """Two engines that somebody else runs."""
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(fake_engine(completion())) for _ in range(2)]
-
-
-def by_url(engine: FakeEngine, **changes: Any) -> EngineSettings:
-    return EngineSettings(url=engine.url, **changes)
-
-
-def replica(engine: FakeEngine) -> str:
-    return f"toy@{engine.url.removeprefix('http://')}"
-
+from support.fleets import (
+    QUICK,
+    VLLM,
+    NewFleet,
+    RunningFleet,
+    by_url,
+    change_tier,
+    remove_tier,
+    running_fleet,
+    texts,
+)
+from support.waiting import eventually
 
 # --- the settings change ----------------------------------------------------------------------------
 
 
-async def test_engines_that_the_settings_add_or_drop_come_and_go(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine]
-) -> None:
+async def test_engines_that_the_settings_add_or_drop_come_and_go(fleet: NewFleet, engines: list[FakeEngine]) -> None:
     one, other = engines
-    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+    async with fleet([by_url(one)], wait=[one.replica]) as running:
         await running.fleet.apply([by_url(one), by_url(other)])
-        await running.up(replica(one), replica(other))
+        await running.up(one.replica, other.replica)
         for _ in range(20):
             assert (await running.ask("toy:terse"))[0] == 200
         assert one.bodies
         assert other.bodies
         await running.fleet.apply([by_url(other)])
-        await eventually(lambda: list(running.states()) == [other.url.removeprefix("http://")])
+        await eventually(lambda: list(running.states()) == [other.address])
         assert (await running.ask("toy:terse"))[0] == 200
 
 
 async def test_the_last_engine_of_before_stays_until_a_new_one_answers(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine]
+    fleet: NewFleet, engines: list[FakeEngine]
 ) -> None:
     (one, _) = engines
     nobody = EngineSettings(url="http://127.0.0.1:9")
-    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+    async with fleet([by_url(one)], wait=[one.replica]) as running:
         await running.fleet.apply([nobody])
         await eventually(lambda: "does not answer yet" in " ".join(running.reported))
         assert (await running.ask("toy:terse"))[0] == 200
         assert running.states()["127.0.0.1:9"] == "loading"
 
 
-async def test_replicas_of_an_engine_that_runs_here_are_added_and_removed(tmp_path: Path, toy: Path) -> None:
-    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
-        await running.fleet.apply([EngineSettings(kind="vllm", replicas=3)])
-        await running.up("toy-vllm", "toy-vllm-2", "toy-vllm-3")
-        async with running.post("toy:terse", stream=True) as stream:
-            await running.fleet.apply([VLLM])
-            running.finish_streams()
-            await texts(stream)
-        await eventually(lambda: running.states() == {"toy-vllm": "up"})
+async def test_replicas_of_an_engine_that_runs_here_are_added_and_removed(running: RunningFleet) -> None:
+    await running.fleet.apply([EngineSettings(kind="vllm", replicas=3)])
+    await running.up("toy-vllm", "toy-vllm-2", "toy-vllm-3")
+    async with running.post("toy:terse", stream=True) as stream:
+        await running.fleet.apply([VLLM])
+        running.finish_streams()
+        await texts(stream)
+    await eventually(lambda: running.states() == {"toy-vllm": "up"})
 
 
 @pytest.mark.parametrize("change", [{"arguments": ["--seed", "1"]}, {"priority": True}])
 async def test_other_arguments_mean_a_new_engine_before_the_old_one_goes(
-    tmp_path: Path, toy: Path, change: dict[str, Any]
+    change: dict[str, Any], running: RunningFleet
 ) -> None:
-    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
-        async with running.post("toy:terse", stream=True) as stream:
-            await running.fleet.apply([VLLM.model_copy(update=change)])
-            await eventually(lambda: running.states() == {"toy-vllm": "draining", "toy-vllm~2": "up"})
-            assert (await running.ask("toy:terse"))[0] == 200
-            running.finish_streams()
-            await texts(stream)
-        await eventually(lambda: running.states() == {"toy-vllm~2": "up"})
+    async with running.post("toy:terse", stream=True) as stream:
+        await running.fleet.apply([VLLM.model_copy(update=change)])
+        await eventually(lambda: running.states() == {"toy-vllm": "draining", "toy-vllm~2": "up"})
+        assert (await running.ask("toy:terse"))[0] == 200
+        running.finish_streams()
+        await texts(stream)
+    await eventually(lambda: running.states() == {"toy-vllm~2": "up"})
 
 
-async def test_settings_that_cannot_be_planned_change_nothing(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine]
-) -> None:
+async def test_settings_that_cannot_be_planned_change_nothing(fleet: NewFleet, engines: list[FakeEngine]) -> None:
     one, other = engines
-    async with running_fleet(tmp_path, [toy], [by_url(one)], wait=[replica(one)]) as running:
+    async with fleet([by_url(one)], wait=[one.replica]) as running:
         for wrong in ([by_url(other), by_url(other)], [by_url(other, api_key_env="NO_SUCH_KEY")]):
             with pytest.raises(EngineError):
                 await running.fleet.apply(wrong)
-        assert list(running.states()) == [one.url.removeprefix("http://")]
+        assert list(running.states()) == [one.address]
 
 
-async def test_an_engine_that_never_starts_ends_the_gateway_unless_others_serve_its_tiers(
-    tmp_path: Path, toy: Path
-) -> None:
+async def test_an_engine_that_never_starts_ends_the_gateway_unless_others_serve_its_tiers(fleet: NewFleet) -> None:
     broken = EngineSettings(kind="vllm", arguments=["--max-lora-rank", "not-a-number"])
-    async with running_fleet(tmp_path, [toy], [broken]) as running:
+    async with fleet([broken]) as running:
         await eventually(lambda: running.failures, 30)
         assert "does not start: " in str(running.failures[0])
-    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
+    async with fleet([VLLM], wait=["toy-vllm"]) as running:
         await running.fleet.apply([broken])
         await eventually(lambda: "failed" in running.states().values(), 30)
         assert running.failures == []
@@ -123,14 +99,12 @@ async def test_an_engine_that_never_starts_ends_the_gateway_unless_others_serve_
         assert (await running.ask("toy:terse"))[0] == 200
 
 
-async def test_every_engine_gets_its_own_key_and_no_other(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine]
-) -> None:
+async def test_every_engine_gets_its_own_key_and_no_other(fleet: NewFleet, engines: list[FakeEngine]) -> None:
     one, other = engines
     settings = [by_url(one, api_key_env="ONE_KEY"), by_url(other)]
     keys = {"ONE_KEY": "sk-one"}
-    names = [replica(one), replica(other)]
-    async with running_fleet(tmp_path, [toy], settings, wait=names, environment=keys) as running:
+    names = [one.replica, other.replica]
+    async with fleet(settings, wait=names, environment=keys) as running:
         for _ in range(20):
             await running.ask("toy:terse")
         assert {headers.get("authorization") for headers in one.headers} == {"Bearer sk-one"}
@@ -141,9 +115,9 @@ async def test_every_engine_gets_its_own_key_and_no_other(
 # --- draining ---------------------------------------------------------------------------------------
 
 
-async def test_a_drained_engine_ends_what_it_has_begun_and_is_removed(tmp_path: Path, toy: Path) -> None:
+async def test_a_drained_engine_ends_what_it_has_begun_and_is_removed(fleet: NewFleet, toy: Path) -> None:
     settings = EngineSettings(kind="vllm", replicas=2)
-    async with running_fleet(tmp_path, [toy], [settings], wait=["toy-vllm", "toy-vllm-2"]) as running:
+    async with fleet([settings], wait=["toy-vllm", "toy-vllm-2"]) as running:
         streams = [await running.post("toy:terse", stream=True) for _ in range(2)]  # one each
         running.fleet.drain("toy-vllm")
         streams += [await running.post("toy:terse", stream=True) for _ in range(4)]
@@ -161,9 +135,9 @@ async def test_a_drained_engine_ends_what_it_has_begun_and_is_removed(tmp_path: 
             running.fleet.drain("toy-vllm")
 
 
-async def test_a_drain_ends_at_its_limit(tmp_path: Path, toy: Path) -> None:
+async def test_a_drain_ends_at_its_limit(fleet: NewFleet) -> None:
     settings = QUICK.model_copy(update={"drain_limit": 0.3})
-    async with running_fleet(tmp_path, [toy], [VLLM], settings, wait=["toy-vllm"]) as running:
+    async with fleet([VLLM], settings, wait=["toy-vllm"]) as running:
         async with running.post("toy:terse", stream=True) as stream:
             running.fleet.drain("toy-vllm")
             await eventually(lambda: running.states() == {})
@@ -171,7 +145,7 @@ async def test_a_drain_ends_at_its_limit(tmp_path: Path, toy: Path) -> None:
         assert (await running.ask("toy:terse"))[0] == 503
 
 
-async def test_with_workers_a_drain_waits_for_what_all_of_them_have_open(tmp_path: Path, toy: Path) -> None:
+async def test_with_workers_a_drain_waits_for_what_all_of_them_have_open(fleet: NewFleet) -> None:
     elsewhere = {"toy-vllm": 1}
     asked = []
 
@@ -179,7 +153,7 @@ async def test_with_workers_a_drain_waits_for_what_all_of_them_have_open(tmp_pat
         asked.append(name)
         return elsewhere[name]
 
-    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"], busy=busy) as running:
+    async with fleet([VLLM], wait=["toy-vllm"], busy=busy) as running:
         running.fleet.drain("toy-vllm")
         await eventually(lambda: len(asked) > 5)
         assert running.states() == {"toy-vllm": "draining"}
@@ -190,23 +164,22 @@ async def test_with_workers_a_drain_waits_for_what_all_of_them_have_open(tmp_pat
 # --- health -----------------------------------------------------------------------------------------
 
 
-async def test_an_engine_that_says_it_is_unwell_gets_no_requests_until_it_is_well(tmp_path: Path, toy: Path) -> None:
-    async with running_fleet(tmp_path, [toy], [VLLM], wait=["toy-vllm"]) as running:
-        (running.folder / "unwell").touch()
-        await eventually(lambda: not running.pool.ready())
-        assert (await running.ask("toy:terse"))[0] == 503
-        value = running.metrics.registry.get_sample_value
-        assert value("alphatier_replica_ejections_total", {"replica": "toy-vllm", "by": "health"}) == 1
-        assert value("alphatier_health_check_failures_total", {"replica": "toy-vllm"}) >= QUICK.unhealthy_after  # type: ignore[operator]
-        (running.folder / "unwell").unlink()
-        await running.up("toy-vllm")
-        assert (await running.ask("toy:terse"))[0] == 200
-        assert sum(event.startswith("start") for event in running.events()) == 1
+async def test_an_engine_that_says_it_is_unwell_gets_no_requests_until_it_is_well(running: RunningFleet) -> None:
+    (running.folder / "unwell").touch()
+    await eventually(lambda: not running.pool.ready())
+    assert (await running.ask("toy:terse"))[0] == 503
+    value = running.metrics.registry.get_sample_value
+    assert value("alphatier_replica_ejections_total", {"replica": "toy-vllm", "by": "health"}) == 1
+    assert value("alphatier_health_check_failures_total", {"replica": "toy-vllm"}) >= QUICK.unhealthy_after  # type: ignore[operator]
+    (running.folder / "unwell").unlink()
+    await running.up("toy-vllm")
+    assert (await running.ask("toy:terse"))[0] == 200
+    assert sum(event.startswith("start") for event in running.events()) == 1
 
 
-async def test_an_engine_that_is_unwell_for_long_is_started_again(tmp_path: Path, toy: Path) -> None:
+async def test_an_engine_that_is_unwell_for_long_is_started_again(fleet: NewFleet) -> None:
     settings = QUICK.model_copy(update={"restart_after": 0.5})
-    async with running_fleet(tmp_path, [toy], [VLLM], settings, wait=["toy-vllm"]) as running:
+    async with fleet([VLLM], settings, wait=["toy-vllm"]) as running:
         (running.folder / "unwell").touch()
         await eventually(lambda: "does not answer; ending it" in " ".join(running.reported))
         (running.folder / "unwell").unlink()
@@ -215,19 +188,19 @@ async def test_an_engine_that_is_unwell_for_long_is_started_again(tmp_path: Path
 
 
 async def test_an_engine_by_url_that_stops_answering_is_taken_out_and_found_again(
-    tmp_path: Path, toy: Path, engines: list[FakeEngine]
+    fleet: NewFleet, engines: list[FakeEngine]
 ) -> None:
     settings = PoolSettings(health_interval=0.05, health_timeout=0.2, unhealthy_after=3)
     (engine, _) = engines
-    async with running_fleet(tmp_path, [toy], [by_url(engine)], settings, wait=[replica(engine)]) as running:
+    async with fleet([by_url(engine)], settings, wait=[engine.replica]) as running:
         engine.listing = error(503, b"")
         await eventually(lambda: not running.pool.ready())
         engine.listing = None
-        await running.up(replica(engine))
+        await running.up(engine.replica)
 
 
 async def test_an_engine_by_https_is_believed_only_if_the_operators_ca_vouches_for_it(
-    tmp_path: Path, toy: Path
+    fleet: NewFleet, tmp_path: Path
 ) -> None:
     certificate, key = self_signed(tmp_path / "engine", "engine")
     other, _ = self_signed(tmp_path / "other", "other")
@@ -235,9 +208,9 @@ async def test_an_engine_by_https_is_believed_only_if_the_operators_ca_vouches_f
     tls.load_cert_chain(certificate, key)
     async with fake_engine(completion(), tls) as engine:
         settings = EngineSettings(url=engine.url, name="far")
-        async with running_fleet(tmp_path, [toy], [settings], wait=["toy@far"], ca_file=certificate):
+        async with fleet([settings], wait=["toy@far"], ca_file=certificate):
             pass
-        async with running_fleet(tmp_path, [toy], [settings], ca_file=other) as running:
+        async with fleet([settings], ca_file=other) as running:
             await eventually(lambda: "does not answer yet" in " ".join(running.reported))
             assert not running.pool.ready()
 
@@ -245,7 +218,7 @@ async def test_an_engine_by_https_is_believed_only_if_the_operators_ca_vouches_f
 # --- adapters of engines by URL ---------------------------------------------------------------------
 
 
-async def test_an_engine_by_url_may_be_told_to_load_adapters(tmp_path: Path, toy: Path) -> None:
+async def test_an_engine_by_url_may_be_told_to_load_adapters(fleet: NewFleet, tmp_path: Path, toy: Path) -> None:
     old = directory_sha256(toy / "terse")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -253,7 +226,7 @@ async def test_an_engine_by_url_may_be_told_to_load_adapters(tmp_path: Path, toy
         address = engine.fleet.status()[0]["url"]
         remote = EngineSettings(url=address, name="far", load_adapters=True)
         key = engine.engine_environment()["VLLM_API_KEY"]
-        async with running_fleet(tmp_path, [toy], [remote], wait=["toy@far"], default_key=key) as running:
+        async with fleet([remote], wait=["toy@far"], default_key=key) as running:
             async with running.post("toy:terse", stream=True) as stream:
                 new = change_tier(toy, "terse", "new")
                 await running.fleet.load_family(toy)

@@ -8,7 +8,6 @@ import json
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +22,6 @@ from alphatier_server.errors import GatewayError
 from alphatier_server.gateway.decide import decide
 from alphatier_server.gateway.media import refuse_remote_media
 from alphatier_server.limits.estimate import estimate
-from support.families import small_family
 from support.fuzzing import examples
 
 DEPTH = 8
@@ -104,11 +102,6 @@ def test_a_body_is_decided_and_sent_on_or_refused(family: Family, raw: bytes, di
     assert sent["model"] == "engine-terse"
     assert "efficiency_tier" not in sent
     assert b"http://x/y.png" not in _media(sent)
-
-
-@pytest.fixture(scope="module")
-def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
-    return small_family(tmp_path_factory.mktemp("bodies") / "toy")
 
 
 def _read(raw: bytes) -> JsonObject | str:

@@ -14,8 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alphatier_models import Reasoning
+from alphatier_server.dialects.chat import edited_completion
 from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan, relay_response
+from alphatier_server.dialects.dialect import Target
+from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.errors import EngineFailed
 from support.fuzzing import examples
 
@@ -98,18 +100,24 @@ def plans() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {
             "model": st.sampled_from(["toy:careful", "toy:terse"]),
-            "marks": st.sampled_from([None, Reasoning()]),
+            "reasoning": st.sampled_from([None, Reasoning()]),
             "keep_usage": st.booleans(),
             "keep_continuous_usage": st.booleans(),
-            "strip_metrics": st.booleans(),
+            "adds_metrics": st.booleans(),
             "reasoning_content": st.booleans(),
         }
     )
 
 
+def target_of(plan: dict[str, Any]) -> Target:
+    return Target(engine_model="m", **{name: value for name, value in plan.items() if not name.startswith("keep")})
+
+
 def relayed(pieces: list[bytes], plan: dict[str, Any], *, learns: bool) -> Said:
     ticks = itertools.count()
-    relay = ChunkRelay(RelayPlan(**plan, learns=learns), clock=lambda: float(next(ticks)))
+    kept = {name: value for name, value in plan.items() if name.startswith("keep")}
+    relay = ChunkRelay(target_of(plan), **kept, learns=learns)
+    relay.clock = lambda: float(next(ticks))
     out = bytearray()
     ending = "whole"
     try:
@@ -150,10 +158,20 @@ IDS_THAT_CHANGE = [
     )
 ]
 
+TEXT_THAT_IS_NONE = [
+    _event({"id": "x", "model": "m", "choices": [{"index": 0, "delta": delta}]}, spaced=spaced)
+    for delta, spaced in (
+        ({"content": "a"}, False),
+        ({"reasoning": "a"}, False),
+        ({"reasoning": "", "content": 7}, True),
+    )
+]
+
 
 @settings(max_examples=examples(250), deadline=None)
 @given(streams(), plans())
-@example(IDS_THAT_CHANGE, {"model": "m", "marks": None, "keep_usage": True})
+@example(TEXT_THAT_IS_NONE, {"model": "m", "reasoning": Reasoning()})
+@example(IDS_THAT_CHANGE, {"model": "m", "reasoning": None, "keep_usage": True})
 def test_the_short_cut_gives_what_reading_gives(events: list[bytes], plan: dict[str, Any]) -> None:
     learnt, read = relayed(events, plan, learns=True), relayed(events, plan, learns=False)
     assert learnt == read, f"{events!r} {plan!r}"
@@ -193,14 +211,14 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from(["choices", "usage", "model", "metrics", "id"]), JSON, max_size=5), plans())
 @example(
     {"choices": [5, None, {"message": 7}], "usage": {"completion_tokens_details": 3}},
-    {"model": "m", "marks": Reasoning()},
+    {"model": "m", "reasoning": Reasoning()},
 )
 def test_no_whole_answer_breaks_the_relay(document: dict[str, Any], plan: dict[str, Any]) -> None:
 
     raw = json.dumps(document).encode()
     try:
-        out, _ = relay_response(raw, RelayPlan(**plan))
-    except EngineFailed:
+        out, _ = edited_completion(JsonObject(raw), target_of(plan))
+    except JsonError:
         return  # told to the client as 502
     answer = orjson.loads(out)
     assert answer["model"] == plan["model"]
@@ -212,7 +230,7 @@ DEEP = "[" * 900 + "]" * 900
 
 @pytest.mark.parametrize("error", [DEEP, f'{{"message":{DEEP}}}', f'{{"message":"m","code":{DEEP}}}'])
 def test_what_is_nested_deeper_than_json_is_written_does_not_break_the_relay(error: str) -> None:
-    relay = ChunkRelay(RelayPlan("m", Reasoning(), keep_usage=True))
+    relay = ChunkRelay(Target("m", "m", Reasoning()), keep_usage=True)
     chunk = f'{{"id":{DEEP},"choices":[{{"index":0,"delta":{{"content":"a"}},"x":{DEEP}}}]}}'
     out = relay.feed(f'data: {chunk}\n\ndata: {{"error":{error}}}\n\n'.encode()) + relay.finish()
     assert relay.observed.error is not None

@@ -19,10 +19,9 @@ from support.fuzzing import (
     CHAT,
     WAYS,
     examples,
-    fuzzed_gateway,
     living,
+    module_pair,
     request,
-    way_of,
 )
 from support.processes import Served
 from support.raw_client import Heard, talk, talk_all
@@ -39,13 +38,7 @@ SENT_UPSTREAM = {
 MARK = b"smuggled"
 
 
-@pytest.fixture(scope="module")
-def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Served, RawEngine]]:
-    limits = {"client_timeout": CLIENT_TIMEOUT, "max_body_bytes": 1_000_000}
-    with fuzzed_gateway(tmp_path_factory.mktemp("fuzz"), way_of(request), **limits) as pair:
-        yield pair
+pair = module_pair("fuzz", client_timeout=CLIENT_TIMEOUT, max_body_bytes=1_000_000)
 
 
 @pytest.fixture
@@ -280,6 +273,7 @@ def test_a_request_that_never_ends_is_given_up_in_time(gateway: Served, engine: 
     for heard in talk_all(gateway.url, [(whole_request[:cut],) for cut in cuts if cut], limit=CLIENT_TIMEOUT + 3):
         assert heard.closed
         assert all(answer.status == 408 and answer.has_error_shape() for answer in heard.answers)
+    assert heard.statuses == [408]  # of the one whose head was whole
     assert engine.requests == []
 
 
@@ -347,6 +341,7 @@ def test_a_body_past_the_limit_is_refused_before_it_was_sent(gateway: Served, en
     for heard in talk_all(gateway.url, [(declared,), (streamed,)], limit=LIMIT):
         check(heard)
         assert heard.statuses == [413]
+        assert orjson.loads(heard.answers[0].body)["error"]["code"] == "body_too_large"
         assert heard.closed
     assert engine.requests == []
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.fuzzing import BOTH_WAYS, examples, fuzzed_gateway, living, request, way_of
+from support.fuzzing import BOTH_WAYS, examples, living, module_pair, request
 from support.processes import Served
 from support.raw_client import Answer, talk, talk_all
 from support.raw_engine import STREAM_END, STREAM_HEAD, Piece, RawEngine, RawRequest, chunked
@@ -47,12 +47,7 @@ EVENTS = [
 STREAM = b"".join(EVENTS) + DONE
 
 
-@pytest.fixture(scope="module")
-def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Served, RawEngine]]:
-    with fuzzed_gateway(tmp_path_factory.mktemp("streams"), way_of(request), engine_timeout=3.0) as pair:
-        yield pair
+pair = module_pair("streams", engine_timeout=3.0)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,25 +14,20 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphatier_models import Family
 from alphatier_server.accelerator.protocol import AcceleratedProtocol
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import build_access
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.gateway import GatewayConfig
-from support.fake_engine import DONE, chunk, completion, events
-from support.families import small_family
+from support.fake_engine import DONE, chunk, completion, either, events, until_set
 from support.fuzzing import BODY, request
 from support.gateway import RunningGateway, pair, running_gateway
 from support.raw_client import converse
+from support.waiting import eventually
 
 CHAT = "/v1/chat/completions"
 STREAM = b'{"model":"toy","stream":true}'
 PAGE = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n"
 WHOLE_STREAM = events(chunk({"content": "4"}, "stop"), DONE)
-
-
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
 
 
 @asynccontextmanager
@@ -45,12 +39,6 @@ async def connected(gateway: RunningGateway) -> AsyncIterator[tuple[asyncio.Stre
             yield reader, writer
     finally:
         writer.transport.abort()
-
-
-async def is_zero(gateway: RunningGateway, name: str = "alphatier_requests_in_flight") -> None:
-    async with asyncio.timeout(5):
-        while await gateway.metric(name):  # noqa: ASYNC110 - another task's state
-            await asyncio.sleep(0.01)
 
 
 # -- connections
@@ -97,7 +85,7 @@ async def test_a_client_that_takes_nothing_does_not_hold_a_connection_that_is_to
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect((parts.hostname, parts.port))
         client.sendall(request(headers=["connection: close"]))
-        await is_zero(gateway)
+        await gateway.falls_to_zero()
         await asyncio.sleep(1.0)  # more than the client may take
         client.setblocking(False)
         size = 0
@@ -118,9 +106,11 @@ async def test_too_many_connections_are_told_so_and_those_before_them_served(fam
             assert int(heard.answers[0].headers[b"retry-after"]) >= 1
             writer.write(request())
             assert b" 200 " in await reader.readline()
-        async with asyncio.timeout(5):
-            while (await converse(gateway.url, [request()], limit=5)).statuses != [200]:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+
+        async def is_let_in() -> bool:
+            return (await converse(gateway.url, [request()], limit=5)).statuses == [200]
+
+        await eventually(is_let_in, 5)
 
 
 # -- what comes with an answer
@@ -160,16 +150,9 @@ async def test_a_loopback_gateway_without_keys_serves_no_foreign_host(families: 
 
 async def test_100_continue_waits_until_the_answer_before_it_is_complete(families: dict[str, Family]) -> None:
     go_on = asyncio.Event()
-
-    async def wait(_request: Any) -> None:
-        await go_on.wait()
-
-    async def either(http: Any) -> Any:
-        streams = orjson.loads(await http.read()).get("stream")
-        return await (events(chunk({"content": "4"}, "stop"), then=wait) if streams else completion())(http)
-
+    handler = either(events(chunk({"content": "4"}, "stop"), then=until_set(go_on)), completion())
     second = request(headers=["expect: 100-continue"])
-    async with pair(families, either) as (gateway, _), connected(gateway) as (reader, writer):
+    async with pair(families, handler) as (gateway, _), connected(gateway) as (reader, writer):
         writer.write(request(STREAM))
         await reader.readuntil(b"finish_reason")
         writer.write(second[: -len(BODY)])
@@ -234,17 +217,10 @@ async def test_a_page_that_is_sent_a_body_without_end_is_given_up(
 
 async def test_a_pipelined_body_may_take_as_long_as_the_answer_before_it(families: dict[str, Family]) -> None:
     go_on = asyncio.Event()
-
-    async def wait(_request: Any) -> None:
-        await go_on.wait()
-
-    async def either(http: Any) -> Any:
-        streams = orjson.loads(await http.read()).get("stream")
-        return await (events(chunk({"content": "4"}, "stop"), then=wait) if streams else completion())(http)
-
+    handler = either(events(chunk({"content": "4"}, "stop"), then=until_set(go_on)), completion())
     large = orjson.dumps({"model": "toy", "padding": "x" * 600_000})
     async with (
-        pair(families, either, clients=ClientLimits(timeout=0.4)) as (gateway, _),
+        pair(families, handler, clients=ClientLimits(timeout=0.4)) as (gateway, _),
         connected(gateway) as (reader, writer),
     ):
         writer.write(request(STREAM) + request(large))

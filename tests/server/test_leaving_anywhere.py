@@ -5,9 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 from prometheus_client import generate_latest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -15,14 +13,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from alphatier_models import Family
 from alphatier_server.app import Application, AppSettings, Parts, assemble
 from alphatier_server.gateway.request import Head, Paced
-from alphatier_server.keys.access import Access, Admission, Caller
+from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
+from alphatier_server.limits.store import Admission
 from alphatier_server.logs import LogWriter, RequestLog
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.replicas.replica import Replica
+from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.overload import OverloadSettings
-from support.fake_engine import DONE, chunk, completion, events, fake_engine
-from support.families import small_family
+from support.fake_engine import DONE, chunk, completion, either, events, fake_engine
 from support.fuzzing import request
 from support.gateway import RunningGateway, metric_value, running_gateway
 
@@ -36,6 +36,7 @@ class SlowAccess(Access):
     """Takes a few steps to let a request in, and counts those that are in."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.open = 0
 
     async def admit(self, caller: Caller, *, streamed: bool, tokens: int, requests: int = 1) -> Admission:
@@ -45,9 +46,7 @@ class SlowAccess(Access):
         return _Admission(self)
 
 
-class _Admission:
-    lines = b""
-
+class _Admission(Admission):
     def __init__(self, access: SlowAccess) -> None:
         self._access = access
 
@@ -119,7 +118,7 @@ class Watched:
         models = {tier.name: tier.name for tier in family.tiers}
         self._replica = pool.put(Replica("one", url, family.name, models, up=True))
         parts = Parts({family.name: family}, pool, self.metrics, self.access, log=self._log)
-        self.made: Application = assemble(AppSettings(overload=ONE_AT_A_TIME), parts)
+        self.made: Application = assemble(AppSettings(GatewayConfig(overload=ONE_AT_A_TIME)), parts)
 
     async def handle(self, asked: Asked, listener: Listener) -> None:
         await self.made.gateway.handle(self.made.dialects[CHAT], asked, listener)
@@ -140,20 +139,7 @@ class Watched:
         self._file.close()
 
 
-@pytest.fixture
-def family(tmp_path: Path) -> Family:
-    return small_family(tmp_path / "toy")
-
-
-async def either(http: Any) -> Any:
-    """An answer, or a stream in two pieces."""
-    if not orjson.loads(await http.read()).get("stream"):
-        return await completion()(http)
-
-    async def rest(_request: Any) -> None:
-        await asyncio.sleep(0)
-
-    return await events(chunk({"content": "4"}), chunk({"content": "2"}, "stop"), DONE, then=rest)(http)
+ANSWERS = either(events(chunk({"content": "4"}), chunk({"content": "2"}, "stop"), DONE), completion())
 
 
 @pytest.mark.parametrize("leaves", [True, False], ids=["the client leaves", "the process ends"])
@@ -162,7 +148,7 @@ async def either(http: Any) -> Any:
 async def test_a_request_that_is_cancelled_at_any_step_holds_nothing_and_is_recorded_once(
     family: Family, tmp_path: Path, body: str, waits: bool, leaves: bool
 ) -> None:
-    async with fake_engine(either) as engine:
+    async with fake_engine(ANSWERS) as engine:
         watched = Watched(family, engine.url, tmp_path)
         for steps in range(1, STEPS):
             first = asyncio.create_task(watched.handle(Asked(BODIES[body]), Listener())) if waits else None
@@ -188,7 +174,7 @@ async def test_a_request_that_is_cancelled_at_any_step_holds_nothing_and_is_reco
 async def test_a_deadline_at_any_moment_is_answered_and_holds_nothing(
     family: Family, tmp_path: Path, body: str
 ) -> None:
-    async with fake_engine(either) as engine:
+    async with fake_engine(ANSWERS) as engine:
         watched = Watched(family, engine.url, tmp_path)
         statuses = set()
         for step in range(1, STEPS):
@@ -210,7 +196,7 @@ async def test_a_deadline_at_any_moment_is_answered_and_holds_nothing(
 @asynccontextmanager
 async def served(family: Family, log: RequestLog, accelerated: bool) -> AsyncIterator[RunningGateway]:
     async with (
-        fake_engine(either) as engine,
+        fake_engine(ANSWERS) as engine,
         running_gateway(
             {"toy": family},
             engine.url,
@@ -239,11 +225,9 @@ async def test_a_client_that_leaves_at_any_step_of_its_connection_leaves_nothing
                 for _ in range(steps):
                     await asyncio.sleep(0)
                 writer.transport.abort()
-            async with asyncio.timeout(10):
-                while await gateway.metric("alphatier_requests_in_flight"):  # noqa: ASYNC110 - other tasks' state
-                    await asyncio.sleep(0.01)
-                async with gateway.http.post(gateway.url + CHAT, data=BODIES["whole"]) as answer:
-                    assert answer.status == 200
+            await gateway.falls_to_zero()
+            async with asyncio.timeout(10), gateway.http.post(gateway.url + CHAT, data=BODIES["whole"]) as answer:
+                assert answer.status == 200
             assert await gateway.metric("alphatier_replica_requests_in_flight") == 0
             assert await gateway.metric("alphatier_queued_requests") == 0
             counted = await gateway.metric("alphatier_requests_total")

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphatier_server.limits.arithmetic import Account, Call, Limits, Rate, duration, rate_headers
-from alphatier_server.limits.store import MemoryStore, Reservation
+from alphatier_server.limits.store import MemoryStore
+from support.limits import place, refusal
 
 
 @dataclass
@@ -22,19 +23,6 @@ class Clock:
 
 def admit(limits: Limits, account: Account, now: float, tokens: int = 0, *, streamed: bool = False) -> str | None:
     return account.take(limits.call("alice", streamed=streamed, tokens=tokens), now).refused
-
-
-async def place(store: MemoryStore, limits: Limits, tokens: int = 0, *, streamed: bool = False) -> Reservation:
-    answer = await store.take(limits.call("alice", streamed=streamed, tokens=tokens))
-    assert isinstance(answer, Reservation), answer
-    return answer
-
-
-async def refusal(store: MemoryStore, limits: Limits, tokens: int = 0, *, streamed: bool = False) -> str:
-    answer = await store.take(limits.call("alice", streamed=streamed, tokens=tokens))
-    assert not isinstance(answer, Reservation)
-    assert answer.refused is not None
-    return answer.refused
 
 
 def test_a_minute_worth_of_requests_may_come_at_once_and_then_one_an_interval() -> None:
@@ -65,17 +53,17 @@ def test_a_refused_request_costs_nothing() -> None:
 
 async def test_places_at_once_are_counted_and_come_back() -> None:
     store, limits = MemoryStore(), Limits(concurrent_requests=3, concurrent_streams=1)
-    stream = await place(store, limits, streamed=True)
-    assert await refusal(store, limits, streamed=True) == "concurrent_streams"
-    others = [await place(store, limits), await place(store, limits)]
-    assert await refusal(store, limits) == "concurrent_requests"
+    stream = await place(store, limits, 0, streamed=True)
+    assert await refusal(store, limits, 0, streamed=True) == "concurrent_streams"
+    others = [await place(store, limits, 0), await place(store, limits, 0)]
+    assert await refusal(store, limits, 0) == "concurrent_requests"
     stream.close(None)
     stream.close(None)  # a second close gives nothing back twice
-    await place(store, limits, streamed=True)
-    assert await refusal(store, limits) == "concurrent_requests"
+    await place(store, limits, 0, streamed=True)
+    assert await refusal(store, limits, 0) == "concurrent_requests"
     for other in others:
         other.close(0)
-    await place(store, limits)
+    await place(store, limits, 0)
 
 
 async def test_tokens_are_held_while_a_request_runs_and_booked_when_it_ends() -> None:
@@ -97,9 +85,9 @@ async def test_using_more_than_the_estimate_delays_later_requests() -> None:
     store, limits = MemoryStore(clock), Limits(tokens=Rate(60, 60))
     (await place(store, limits, 10)).close(120)  # 60 too many: a minute until the next token
     clock.now += 60
-    assert await refusal(store, limits) == "tokens_per_minute"
+    assert await refusal(store, limits, 0) == "tokens_per_minute"
     clock.now += 1
-    await place(store, limits)
+    await place(store, limits, 0)
 
 
 async def test_a_request_larger_than_the_bucket_runs_alone() -> None:
@@ -114,16 +102,6 @@ async def test_unknown_usage_books_the_estimate() -> None:
     store, limits = MemoryStore(Clock()), Limits(tokens=Rate(100, 100))
     (await place(store, limits, 100)).close(None)
     assert await refusal(store, limits, 1) == "tokens_per_minute"
-
-
-async def test_forgotten_keys_take_their_accounts_with_them() -> None:
-    store, limits = MemoryStore(), Limits(concurrent_requests=1)
-    running = await place(store, limits)
-    store.keep(["bob"])
-    fresh = await place(store, limits)
-    running.close(0)
-    assert await refusal(store, limits) == "concurrent_requests"
-    fresh.close(0)
 
 
 def test_headers_are_those_of_openai() -> None:

@@ -4,21 +4,22 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from alphatier_server.errors import LimitsUnavailable, StoreFailed
-from alphatier_server.limits.arithmetic import Account, Call, Limits, Outcome, Rate
+from alphatier_server.limits.arithmetic import Account, Call, Limits, Rate
 from alphatier_server.limits.fallback import FallbackStore
 from alphatier_server.limits.redis_commands import End, Lease, RedisCommands
 from alphatier_server.limits.redis_store import TIME_LIMIT_SECONDS, RedisStore
-from alphatier_server.limits.store import Reservation, Store
+from alphatier_server.limits.store import Reservation
 from alphatier_server.settings.access import RedisFailure
+from support.limits import ask, place, refusal
 from support.redis_server import RedisServer, redis_server
+from support.waiting import eventually
 
 NewStore = Callable[..., RedisStore]
 
@@ -36,54 +37,15 @@ def server(shared_server: RedisServer) -> RedisServer:
     return shared_server
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    with redis_server(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-async def closing() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
-
-
-def gateway(server: RedisServer, closing: AsyncExitStack, **options: Any) -> RedisStore:
+def gateway(server: RedisServer, stack: AsyncExitStack, **options: Any) -> RedisStore:
     """Patient with Redis where a test does not say otherwise: a busy machine is not what these tests are about."""
     store = RedisStore(server.url, **{"time_limit": 5.0, **options})
-    closing.push_async_callback(store.close)
+    stack.push_async_callback(store.close)
     return store
 
 
-async def ask(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Reservation | Outcome:
-    return await store.take(limits.call("alice", streamed=streamed, tokens=tokens))
-
-
-async def place(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> Reservation:
-    answer = await ask(store, limits, tokens, streamed=streamed)
-    assert isinstance(answer, Reservation), answer
-    return answer
-
-
-async def refusal(store: Store, limits: Limits, tokens: int = 1, *, streamed: bool = False) -> str | None:
-    answer = await ask(store, limits, tokens, streamed=streamed)
-    assert isinstance(answer, Outcome)
-    return answer.refused
-
-
-async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 # another process's state
-            await asyncio.sleep(0.01)
-
-
-def held_in(server: RedisServer, what: str = "leases") -> int:
-    with server.client() as client:
-        return sum(int(client.zcard(key)) for key in client.keys(f"*:{what}"))
-
-
-async def test_two_gateways_share_every_limit(server: RedisServer, closing: AsyncExitStack) -> None:
-    one, two = gateway(server, closing), gateway(server, closing)
+async def test_two_gateways_share_every_limit(server: RedisServer, stack: AsyncExitStack) -> None:
+    one, two = gateway(server, stack), gateway(server, stack)
     limits = Limits(Rate(60, 4), Rate(1000, 1000), 3, 1)
     first = await place(one, limits, 100, streamed=True)
     assert await refusal(two, limits, streamed=True) == "concurrent_streams"
@@ -92,25 +54,25 @@ async def test_two_gateways_share_every_limit(server: RedisServer, closing: Asyn
     assert third.outcome.reserved == 300
     assert await refusal(two, limits) == "concurrent_requests"
     first.close(100)
-    await eventually(lambda: held_in(server) == 2)
+    await eventually(lambda: server.held()["leases"] == 2)
     assert await refusal(two, limits, 801) == "tokens_per_minute"  # 100 are booked, 200 held
     await place(two, limits, 100, streamed=True)
     third.close(0)
-    await eventually(lambda: held_in(server) == 2)
+    await eventually(lambda: server.held()["leases"] == 2)
     assert await refusal(one, limits) == "requests_per_minute"
 
 
-async def test_a_limit_is_exact_when_gateways_ask_at_once(server: RedisServer, closing: AsyncExitStack) -> None:
-    stores = [gateway(server, closing) for _ in range(3)]
+async def test_a_limit_is_exact_when_gateways_ask_at_once(server: RedisServer, stack: AsyncExitStack) -> None:
+    stores = [gateway(server, stack) for _ in range(3)]
     limits = Limits(Rate(1, 50), None, 40)
     answers = await asyncio.gather(*(ask(store, limits) for store in stores for _ in range(40)))
     assert sum(isinstance(answer, Reservation) for answer in answers) == 40
 
 
-async def test_the_script_says_what_the_pure_arithmetic_says(server: RedisServer, closing: AsyncExitStack) -> None:
+async def test_the_script_says_what_the_pure_arithmetic_says(server: RedisServer, stack: AsyncExitStack) -> None:
     """The same 400 random steps, with the same clock, in Redis and in arithmetic.py."""
     redis = RedisCommands(server.url, "test", lease_seconds=1e6, connection_seconds=5.0, patience=5.0)
-    closing.push_async_callback(redis.close)
+    stack.push_async_callback(redis.close)
     limits = Limits(Rate(90, 7), Rate(5000, 900), 6, 3)
     account, now, draw = Account(), 5000.0, random.Random(7)
     running: list[Lease] = []
@@ -132,14 +94,14 @@ async def test_the_script_says_what_the_pure_arithmetic_says(server: RedisServer
             running.append(lease)
     with server.client() as client:
         assert int(client.hget(client.keys("*:usage")[0], "running") or 0) == account.in_flight
-    assert account.streams == held_in(server, "streams")
-    assert len(running) == held_in(server)
+    assert account.streams == server.held()["streams"]
+    assert len(running) == server.held()["leases"]
 
 
-async def test_places_of_a_dead_gateway_end_by_themselves(server: RedisServer, closing: AsyncExitStack) -> None:
+async def test_places_of_a_dead_gateway_end_by_themselves(server: RedisServer, stack: AsyncExitStack) -> None:
     """It takes places and never renews them; a living one that renews keeps its own."""
     limits = Limits(None, Rate(1000, 1000), 2)
-    living, dead = (gateway(server, closing, lease_seconds=0.6) for _ in range(2))
+    living, dead = (gateway(server, stack, lease_seconds=0.6) for _ in range(2))
     kept = await place(living, limits, 10)
     await place(dead, limits, 500)
     assert await refusal(living, limits) == "concurrent_requests"
@@ -151,59 +113,55 @@ async def test_places_of_a_dead_gateway_end_by_themselves(server: RedisServer, c
     assert await refusal(living, limits) == "concurrent_requests"
 
 
-async def test_nothing_stays_in_redis_for_ever(server: RedisServer, closing: AsyncExitStack) -> None:
-    store = gateway(server, closing)
+async def test_nothing_stays_in_redis_for_ever(server: RedisServer, stack: AsyncExitStack) -> None:
+    store = gateway(server, stack)
     running = await place(store, Limits(Rate(60, 60), Rate(60, 60), 5, 5), streamed=True)
     with server.client() as client:
         assert len(keys := client.keys("*")) == 3
         assert all(60 < client.ttl(key) <= 125 for key in keys)  # a lease's minute and one more
         running.close(120)
-        await eventually(lambda: held_in(server) == 0)
+        await eventually(lambda: server.held()["leases"] == 0)
         # The bucket of tokens is overdrawn: it is full again in two minutes, and kept for one more.
         assert {key.rpartition("}:")[2].partition(":")[0] for key in client.keys("*")} == {"usage", "booked"}
         assert all(110 < client.ttl(key) <= 185 for key in client.keys("*"))
 
 
-async def test_leases_are_entered_again_after_redis_lost_its_data(
-    own_server: RedisServer, closing: AsyncExitStack
-) -> None:
-    store, limits = gateway(own_server, closing, lease_seconds=0.9), Limits(None, Rate(100, 100), 1)
+async def test_leases_are_entered_again_after_redis_lost_its_data(redis: RedisServer, stack: AsyncExitStack) -> None:
+    store, limits = gateway(redis, stack, lease_seconds=0.9), Limits(None, Rate(100, 100), 1)
     running = await place(store, limits, 30)
-    own_server.kill()
-    own_server.start()
+    redis.kill()
+    redis.start()
     async with asyncio.timeout(10):
-        while held_in(own_server) == 0:
+        while redis.held()["leases"] == 0:
             await store.upkeep()
             await asyncio.sleep(0.02)
     assert await refusal(store, limits) == "concurrent_requests"
     running.close(30)
-    await eventually(lambda: held_in(own_server) == 0)
+    await eventually(lambda: redis.held()["leases"] == 0)
     assert (await place(store, limits, 10)).outcome.reserved == 10
 
 
-async def test_ends_that_redis_missed_are_sent_when_it_is_back(
-    own_server: RedisServer, closing: AsyncExitStack
-) -> None:
-    store, limits = gateway(own_server, closing, time_limit=TIME_LIMIT_SECONDS), Limits(None, Rate(100, 100), 1)
+async def test_ends_that_redis_missed_are_sent_when_it_is_back(redis: RedisServer, stack: AsyncExitStack) -> None:
+    store, limits = gateway(redis, stack, time_limit=TIME_LIMIT_SECONDS), Limits(None, Rate(100, 100), 1)
     running = await place(store, limits, 30)
-    own_server.freeze()
+    redis.freeze()
     running.close(90)
     await eventually(lambda: not store._ended)
     await eventually(lambda: store._ended)  # it was sent, and nobody answered
-    own_server.thaw()
-    await eventually(lambda: held_in(own_server) == 0)
+    redis.thaw()
+    await eventually(lambda: redis.held()["leases"] == 0)
     assert await refusal(store, limits, 20) == "tokens_per_minute"
     await place(store, limits, 5)
 
 
-async def test_a_silent_redis_is_not_waited_for(own_server: RedisServer, closing: AsyncExitStack) -> None:
-    store, limits = gateway(own_server, closing, time_limit=TIME_LIMIT_SECONDS), Limits(concurrent_requests=1)
-    own_server.freeze()
+async def test_a_silent_redis_is_not_waited_for(redis: RedisServer, stack: AsyncExitStack) -> None:
+    store, limits = gateway(redis, stack, time_limit=TIME_LIMIT_SECONDS), Limits(concurrent_requests=1)
+    redis.freeze()
     began = time.monotonic()
     with pytest.raises(StoreFailed, match="no answer within"):
         await ask(store, limits)
     assert time.monotonic() - began < 1.0
-    own_server.thaw()
+    redis.thaw()
     # The script may have run after all; its lease is given back.
     async with asyncio.timeout(10):
         while not isinstance(await ask(store, limits), Reservation):
@@ -211,17 +169,17 @@ async def test_a_silent_redis_is_not_waited_for(own_server: RedisServer, closing
             await asyncio.sleep(0.02)
 
 
-async def test_a_cancelled_admission_leaves_no_lease(own_server: RedisServer, closing: AsyncExitStack) -> None:
-    store, limits = gateway(own_server, closing), Limits(concurrent_requests=1)
+async def test_a_cancelled_admission_leaves_no_lease(redis: RedisServer, stack: AsyncExitStack) -> None:
+    store, limits = gateway(redis, stack), Limits(concurrent_requests=1)
     (await place(store, limits)).close(0)
-    await eventually(lambda: held_in(own_server) == 0)
-    own_server.freeze()
+    await eventually(lambda: redis.held()["leases"] == 0)
+    redis.freeze()
     asking = asyncio.create_task(ask(store, limits))
     await asyncio.sleep(0.05)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    own_server.thaw()
+    redis.thaw()
     async with asyncio.timeout(10):
         while not isinstance(await ask(store, limits), Reservation):
             await store.upkeep()
@@ -240,28 +198,28 @@ class TestWhenRedisIsGone:
     def guarded(
         self,
         server: RedisServer,
-        closing: AsyncExitStack,
+        stack: AsyncExitStack,
         choice: RedisFailure,
         failures: list[str],
         now: list[float],
     ) -> FallbackStore:
-        return FallbackStore(gateway(server, closing), choice, lambda: failures.append("failed"), lambda: now[0])
+        return FallbackStore(gateway(server, stack), choice, lambda: failures.append("failed"), lambda: now[0])
 
     @pytest.mark.parametrize("choice", ["local", "refuse", "allow"])
     async def test_each_choice_does_what_it_says_and_redis_is_used_again(
         self,
-        own_server: RedisServer,
-        closing: AsyncExitStack,
+        redis: RedisServer,
+        stack: AsyncExitStack,
         choice: RedisFailure,
         failures: list[str],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         now = [1000.0]
-        one = self.guarded(own_server, closing, choice, failures, now)
-        two = self.guarded(own_server, closing, choice, failures, now)
+        one = self.guarded(redis, stack, choice, failures, now)
+        two = self.guarded(redis, stack, choice, failures, now)
         kept = [await place(one, self.limits), await place(two, self.limits)]
         assert await refusal(one, self.limits) == "concurrent_requests"
-        own_server.kill()
+        redis.kill()
         with caplog.at_level(logging.WARNING, logger="alphatier"):
             if choice == "refuse":
                 for _ in range(5):
@@ -276,19 +234,19 @@ class TestWhenRedisIsGone:
                     answer.close(0)
             assert failures == ["failed"]  # the other four did not ask Redis
             assert [record.message.partition(" (")[0] for record in caplog.records] == ["Redis does not answer"]
-            own_server.start()
+            redis.start()
             now[0] += 1.5
             for answer in kept:
                 answer.close(0)
             kept = [await place(one, self.limits) for _ in range(2)]
-            assert held_in(own_server) == 2
+            assert redis.held()["leases"] == 2
             assert caplog.records[-1].message.startswith("Redis answers again")
         assert await refusal(two, self.limits) == "concurrent_requests"
 
 
 def test_a_wrong_url_is_told_without_its_password() -> None:
     from alphatier_server.errors import KeyFileError
-    from alphatier_server.keys.keyed import build_access
+    from alphatier_server.keys.access import build_access
 
     environment = {"ALPHATIER_API_KEYS": "alice:sk-at-0123456789", "ALPHATIER_REDIS_URL": "http://:geheim@host:6379"}
     from alphatier_server.settings.access import AccessSettings

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import support.limits
 from alphatier_server.errors import StoreFailed
 from alphatier_server.limits.arithmetic import Limits, Outcome, Rate
 from alphatier_server.limits.shared import SharedStore
@@ -87,8 +88,8 @@ def observer(path: Path) -> SharedStore:
     return SharedStore(path, 0)
 
 
-def ask(store: SharedStore, limits: Limits, tokens: int = 1) -> Reservation | Outcome:
-    return asyncio.run(store.take(limits.call("alice", streamed=False, tokens=tokens)))
+def ask(store: SharedStore, limits: Limits, tokens: int = 1, *, requests: int = 1) -> Reservation | Outcome:
+    return asyncio.run(support.limits.ask(store, limits, tokens, requests=requests))
 
 
 @pytest.mark.parametrize("workers", [("(Rate(1, 40_000), None, None, None)", 15_000)], indirect=True)
@@ -190,15 +191,6 @@ def test_a_place_returned_after_its_worker_was_cleared_changes_nothing(path: Pat
     assert isinstance(ask(store, limits), Outcome)
 
 
-def test_a_file_of_something_else_is_refused(tmp_path: Path, path: Path) -> None:
-    other = tmp_path / "other"
-    other.write_bytes(b"something else" * 100)
-    with pytest.raises(StoreFailed, match=r"no file of limits|holds no limits"):
-        SharedStore(other, 0)
-    with pytest.raises(StoreFailed, match="worker 4"):
-        SharedStore(path, WORKERS)
-
-
 def test_a_bucket_refills_between_processes(path: Path) -> None:
     now = [1000.0]
     one, two = SharedStore(path, 0, lambda: now[0]), SharedStore(path, 1, lambda: now[0])
@@ -212,13 +204,11 @@ def test_a_bucket_refills_between_processes(path: Path) -> None:
 
 def test_a_batch_holds_a_place_for_each_of_its_prompts(path: Path) -> None:
     store, limits = SharedStore(path, 1), Limits(None, None, 5)
-    batch = asyncio.run(store.take(limits.call("alice", streamed=False, tokens=1, requests=4)))
+    batch = ask(store, limits, requests=4)
     assert isinstance(batch, Reservation)
     one = ask(store, limits)
     assert isinstance(ask(SharedStore(path, 2), limits), Outcome)
     batch.close(0)
     assert isinstance(one, Reservation)
     one.close(0)
-    assert isinstance(
-        asyncio.run(store.take(limits.call("alice", streamed=False, tokens=1, requests=5))), Reservation
-    )
+    assert isinstance(ask(store, limits, requests=5), Reservation)

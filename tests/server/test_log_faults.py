@@ -15,20 +15,11 @@ import pytest
 from support.families import small_family
 from support.gateway import metric_value
 from support.processes import free_port, until
-from support.raw_engine import RawEngine, raw_engine, whole
+from support.raw_engine import RawEngine, whole
 
 BODY = {"model": "toy", "messages": [{"role": "user", "content": "2 + 2?"}]}
-ANSWER = {"id": "x", "object": "chat.completion", "created": 1, "model": "m"}
-CHOICE = {"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
 
 both = pytest.mark.parametrize("workers", [1, 2])
-
-
-@pytest.fixture
-def engine() -> Iterator[RawEngine]:
-    with raw_engine() as made:
-        made.script = [whole(json.dumps(ANSWER | {"choices": [CHOICE]}).encode())]
-        yield made
 
 
 class Gateway:
@@ -41,6 +32,12 @@ class Gateway:
     def ask(self, times: int) -> None:
         for _ in range(times):
             assert self.http.post("/v1/chat/completions", json=BODY).status_code == 200
+
+    def loses_its_log_only(self) -> None:
+        """All are answered, and their lines are counted as lost."""
+        self.ask(400)
+        assert self.lives()
+        until(lambda: self.dropped() >= 400, 10)
 
     def lives(self) -> bool:
         return self.http.get("/health/live").status_code == 200
@@ -83,9 +80,7 @@ def _running(command: list[str], port: str, folder: Path, stderr: Any) -> Iterat
 @both
 def test_a_full_disk_costs_log_lines_and_no_request(tmp_path: Path, engine: RawEngine, workers: int) -> None:
     with Path("/dev/full").open("wb") as full, gateway(tmp_path, engine, workers, full) as running:
-        running.ask(400)
-        assert running.lives()
-        until(lambda: running.dropped() >= 400, 10)
+        running.loses_its_log_only()
     assert running.process.returncode == 0
 
 
@@ -120,9 +115,7 @@ def test_a_closed_standard_error_costs_log_lines_and_no_request(
     tmp_path: Path, engine: RawEngine, workers: int
 ) -> None:
     with gateway(tmp_path, engine, workers, None, closed=True) as running:
-        running.ask(400)
-        assert running.lives()
-        until(lambda: running.dropped() >= 400, 10)
+        running.loses_its_log_only()
     assert running.process.returncode == 0
 
 
@@ -134,9 +127,7 @@ def test_a_pipe_whose_reader_is_gone_costs_log_lines_and_no_request(
     with gateway(tmp_path, engine, workers, writing) as running:
         os.close(writing)
         os.close(reading)
-        running.ask(400)
-        assert running.lives()
-        until(lambda: running.dropped() >= 400, 10)
+        running.loses_its_log_only()
     assert running.process.returncode == 0
 
 

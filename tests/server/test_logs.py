@@ -13,8 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from alphatier_server.logs import PIPE_BYTES, LogWriter, RequestLog, json_line
-from alphatier_server.messages import MessageHandler
+from alphatier_server.logs import PIPE_BYTES, LogWriter, MessageHandler, RequestLog, json_line
 
 
 class Pipe:

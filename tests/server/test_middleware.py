@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,14 +14,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from alphatier_models import Family
 from alphatier_server.app import AppSettings, Parts, assemble
-from alphatier_server.keys.access import Access, Caller
+from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
-from support.fake_engine import DONE, chunk, events, stay_silent
-from support.families import small_family
+from alphatier_server.settings.gateway import CorsSettings, GatewayConfig
+from support.fake_engine import DONE, chunk, either, events, stay_silent
 from support.fuzzing import request
 from support.gateway import pair, running_gateway
 from support.raw_client import converse
+from support.waiting import eventually
 
 CHAT = "/v1/chat/completions"
 PATHS = (CHAT, "/v1/completions", "/v1/responses", "/v1/messages", "/v1/messages/count_tokens", "/v1/models")
@@ -34,6 +35,7 @@ class Marks(Access):
     """Notes what `mark` is for each request, then changes it, as a tracer or a logger would."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.seen: list[str] = []
 
     def caller(self, authorization: str | None, api_key: str | None) -> Caller:
@@ -43,19 +45,14 @@ class Marks(Access):
 
 
 @pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
-
-
-@pytest.fixture
 def marks() -> Marks:
     return Marks()
 
 
-def application(families: dict[str, Family], access: Access | None = None, **settings: Any) -> Any:
+def application(families: dict[str, Family], access: Access | None = None, origins: tuple[str, ...] = ()) -> Any:
     metrics = Metrics()
     parts = Parts(families, Pool(metrics), metrics, access or Access())
-    return assemble(AppSettings(**settings), parts).app
+    return assemble(AppSettings(GatewayConfig(cors=CorsSettings(origins=origins))), parts).app
 
 
 @asynccontextmanager
@@ -134,11 +131,8 @@ async def test_starlettes_own_kind_of_middleware_bears_clients_that_leave(
         begun.set()
         await stay_silent(http)
 
-    async def either(http: Any) -> Any:
-        streams = b"stream" in await http.read()
-        return await (events(chunk({"content": "4"}), then=work) if streams else work)(http)
-
-    async with pair(families, either, protocol=lambda _own: HttpToolsProtocol, around=(note,)) as (gateway, engine):
+    handler = either(events(chunk({"content": "4"}), then=work), work)
+    async with pair(families, handler, protocol=lambda _own: HttpToolsProtocol, around=(note,)) as (gateway, engine):
         for body in (b'{"model":"toy"}', b'{"model":"toy","stream":true}'):
             begun.clear()
             engine.aborted.clear()
@@ -148,9 +142,7 @@ async def test_starlettes_own_kind_of_middleware_bears_clients_that_leave(
             if asking.done():
                 (await asking).close()
             await asyncio.wait_for(engine.aborted.wait(), 5)
-        async with asyncio.timeout(5):
-            while len(statuses) < 2:  # noqa: ASYNC110 - the middleware tells nobody
-                await asyncio.sleep(0.01)
+        await eventually(lambda: len(statuses) == 2, 5)
     assert statuses == [499, 200]
     assert not [record for record in caplog.records if record.exc_info]
 
@@ -172,7 +164,7 @@ async def test_no_page_of_another_origin_may_ask_unless_it_is_configured(familie
 async def test_a_page_of_an_origin_that_is_configured_may_ask_and_read_the_gateways_headers(
     families: dict[str, Family], origins: tuple[str, ...]
 ) -> None:
-    async with client_of(application(families, cors_origins=origins)) as client:
+    async with client_of(application(families, origins=origins)) as client:
         for path in PATHS:
             preflight = await client.options(path, headers=ASKING)
             assert preflight.status_code == 200
@@ -185,7 +177,7 @@ async def test_a_page_of_an_origin_that_is_configured_may_ask_and_read_the_gatew
 
 
 async def test_a_page_of_another_origin_than_those_configured_may_not(families: dict[str, Family]) -> None:
-    async with client_of(application(families, cors_origins=(PAGE,))) as client:
+    async with client_of(application(families, origins=(PAGE,))) as client:
         headers = ASKING | {"origin": "https://evil.example"}
         assert (await client.options(CHAT, headers=headers)).status_code == 400
         answer = await ask(client, CHAT, origin="https://evil.example")

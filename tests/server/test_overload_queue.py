@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from alphatier_server.errors import Overloaded
-from alphatier_server.limits.queue import AdmissionQueue
-from alphatier_server.limits.release_rate import ReleaseRate
+from alphatier_server.limits.queue import AdmissionQueue, TierUse
 from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 from support.virtual_time import run_virtually
@@ -54,6 +53,11 @@ class Clients:
         except Overloaded as error:
             self.shed[name] = error
 
+    async def arrive(self, name: str, key: str = "a", priority: str = "normal", tier: tuple[str, str] = TOY) -> None:
+        """`send`, and all that can run has run."""
+        self.send(name, key, priority, tier)  # type: ignore[arg-type]
+        await turns()
+
     async def finish(self, name: str) -> None:
         self.slots.pop(name).close()
         await turns()
@@ -83,8 +87,7 @@ async def test_who_finds_no_slot_waits_for_one_and_is_told_how_long_it_waited() 
     queue = queue_of(max_in_flight=1)
     clients = Clients(queue)
     clients.send("first")
-    clients.send("second")
-    await turns()
+    await clients.arrive("second")
     assert (clients.let_in, queue.waiting("normal")) == (["first"], 1)
     await asyncio.sleep(3)
     await clients.finish("first")
@@ -152,25 +155,20 @@ async def test_replicas_of_two_tiers_that_are_free_at_once_both_go_on() -> None:
 @virtually
 async def test_a_newcomer_does_not_overtake_who_waits() -> None:
     may_take = 0
-    queue = queue_of(lambda _: may_take)
-    clients = Clients(queue)
-    clients.send("elder", "a")
-    await turns()
+    clients = Clients(queue_of(lambda _: may_take))
+    await clients.arrive("elder", "a")
     may_take = 1  # and nobody has said so
-    clients.send("newcomer", "b")
-    await turns()
+    await clients.arrive("newcomer", "b")
     assert clients.let_in[0] == "elder"
 
 
 @virtually
 async def test_one_keys_thousand_requests_do_not_delay_anothers_one() -> None:
-    queue = queue_of(max_in_flight=1, max_queue=2000)
-    clients = Clients(queue)
+    clients = Clients(queue_of(max_in_flight=1, max_queue=2000))
     for number in range(1000):
         clients.send(f"greedy-{number}", "greedy")
     await turns()
-    clients.send("modest", "modest")
-    await turns()
+    await clients.arrive("modest", "modest")
     await clients.finish("greedy-0")
     assert clients.let_in == ["greedy-0", "modest"]
 
@@ -207,8 +205,7 @@ async def test_ten_keys_get_the_same_however_much_one_of_them_asks() -> None:
 
 @virtually
 async def test_what_others_leave_a_greedy_key_may_have() -> None:
-    queue = queue_of(max_in_flight=4)
-    clients = Clients(queue)
+    clients = Clients(queue_of(max_in_flight=4))
     for number in range(8):
         clients.send(f"greedy-{number}", "greedy")
     await turns()
@@ -245,13 +242,11 @@ async def test_a_batch_takes_as_many_places_as_it_has_prompts_and_is_not_passed_
 async def test_who_waited_with_a_batch_goes_on_when_that_leaves_or_is_shed(leaves: bool) -> None:
     queue = queue_of(max_in_flight=2, max_queue_seconds=5.0)
     clients = Clients(queue)
-    clients.send("first")
-    await turns()
+    await clients.arrive("first")
     batch = asyncio.create_task(queue.enter(tier=TOY, key="b", requests=2))
     await turns()
     await asyncio.sleep(1)
-    clients.send("second")
-    await turns()
+    await clients.arrive("second")
     assert clients.let_in == ["first"]
     if leaves:
         batch.cancel()
@@ -288,8 +283,7 @@ async def test_a_key_that_sends_batches_gets_no_more_than_one_that_does_not() ->
     queue = queue_of(max_in_flight=8)
     held = [await queue.enter(tier=TOY, key="batches", requests=4), await queue.enter(tier=TOY, key="b", requests=4)]
     clients = Clients(queue)
-    clients.send("of batches", "batches")
-    await turns()
+    await clients.arrive("of batches", "batches")
     for number in range(3):
         clients.send(f"single-{number}", "singles")
     await turns()
@@ -300,13 +294,10 @@ async def test_a_key_that_sends_batches_gets_no_more_than_one_that_does_not() ->
 
 @virtually
 async def test_a_higher_class_goes_first_and_the_lower_ones_when_it_is_done() -> None:
-    queue = queue_of(max_in_flight=1)
-    clients = Clients(queue)
-    clients.send("first")
-    await turns()
+    clients = Clients(queue_of(max_in_flight=1))
+    await clients.arrive("first")
     for name, priority in (("low", "low"), ("normal", "normal"), ("high", "high"), ("high too", "high")):
-        clients.send(name, key=name, priority=priority)  # type: ignore[arg-type]
-        await turns()
+        await clients.arrive(name, key=name, priority=priority)
     for name in ("first", "high", "high too", "normal"):
         await clients.finish(name)
     assert clients.let_in == ["first", "high", "high too", "normal", "low"]
@@ -327,19 +318,15 @@ async def test_who_waits_for_too_long_is_shed() -> None:
 
 @virtually
 async def test_a_full_queue_sheds_the_newest_of_the_lowest_class_for_a_higher_one() -> None:
-    queue = queue_of(max_in_flight=1, max_queue=3)
-    clients = Clients(queue)
+    clients = Clients(queue_of(max_in_flight=1, max_queue=3))
     clients.send("first")
     for name, key, priority in (("n", "b", "normal"), ("l1", "c", "low"), ("l2", "c", "low"), ("h", "d", "high")):
-        clients.send(name, key, priority)  # type: ignore[arg-type]
-        await turns()
+        await clients.arrive(name, key, priority)
     assert {name: error.shed for name, error in clients.shed.items()} == {"l2": "displaced"}
     clients.send("late low", "e", "low")
-    clients.send("late high", "e", "high")
-    await turns()
+    await clients.arrive("late high", "e", "high")
     clients.send("later normal", "f", "normal")
-    clients.send("last low", "g", "low")
-    await turns()
+    await clients.arrive("last low", "g", "low")
     assert {name: error.shed for name, error in clients.shed.items()} == {
         "l2": "displaced",
         "late low": "queue_full",
@@ -351,26 +338,22 @@ async def test_a_full_queue_sheds_the_newest_of_the_lowest_class_for_a_higher_on
 
 @virtually
 async def test_in_a_full_queue_the_key_that_waits_most_makes_room_for_the_others() -> None:
-    queue = queue_of(max_in_flight=1, max_queue=4)
-    clients = Clients(queue)
+    clients = Clients(queue_of(max_in_flight=1, max_queue=4))
     for number in range(6):
         clients.send(f"greedy-{number}", "greedy")
     await turns()
-    clients.send("modest", "modest")
-    await turns()
+    await clients.arrive("modest", "modest")
     assert {name: (error.status, error.shed) for name, error in clients.shed.items()} == {
         "greedy-5": (503, "queue_full"),  # nobody else was there
         "greedy-4": (429, "displaced"),
     }
-    clients.send("greedy-6", "greedy")
-    await turns()
+    await clients.arrive("greedy-6", "greedy")
     assert clients.shed["greedy-6"].status == 429
 
 
 @virtually
 async def test_retry_after_tells_what_the_rate_and_the_queue_say() -> None:
-    queue = queue_of(max_in_flight=2, max_queue=20)
-    clients = Clients(queue)
+    clients = Clients(queue_of(max_in_flight=2, max_queue=20))
     for number in range(40):  # two a second end
         clients.send(f"r{number}", f"key-{number}")
         await asyncio.sleep(0.5)
@@ -378,16 +361,15 @@ async def test_retry_after_tells_what_the_rate_and_the_queue_say() -> None:
     for number in range(22):
         clients.send(f"w{number}", f"key-{number}")
     await turns()
-    clients.send("one too many", "key-99")
-    await turns()
+    await clients.arrive("one too many", "key-99")
     assert 10 <= int(clients.shed["one too many"].headers["retry-after"]) <= 12  # 21 at two a second
 
 
 def test_the_rate_is_right_from_the_start_and_forgets() -> None:
-    rate = ReleaseRate(100.0)
+    rate = TierUse(100.0)
     assert rate.per_second(100.0) == 0.0
     for number in range(20):
-        rate.count(100.0 + (number + 1) / 10)
+        rate.ended(100.0 + (number + 1) / 10)
     assert rate.per_second(102.0) == pytest.approx(10, rel=0.1)
     assert rate.per_second(202.0) < 0.01
 
@@ -398,8 +380,7 @@ async def test_a_client_that_leaves_in_the_turn_in_which_it_is_let_in_takes_noth
     clients = Clients(queue)
     clients.send("first")
     second = clients.send("second")
-    clients.send("third")
-    await turns()
+    await clients.arrive("third")
     clients.slots.pop("first").close()  # the second has its slot now, and has not run since
     second.cancel()
     await turns()
@@ -409,12 +390,10 @@ async def test_a_client_that_leaves_in_the_turn_in_which_it_is_let_in_takes_noth
 
 @virtually
 async def test_a_client_that_has_left_and_not_run_since_is_passed_over() -> None:
-    queue = queue_of(max_in_flight=1)
-    clients = Clients(queue)
+    clients = Clients(queue_of(max_in_flight=1))
     clients.send("first")
     second = clients.send("second")
-    clients.send("third")
-    await turns()
+    await clients.arrive("third")
     second.cancel()
     clients.slots.pop("first").close()
     await turns()

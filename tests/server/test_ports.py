@@ -1,7 +1,6 @@
 """The public port and the second one: what is served where, alone and with workers, and HTTPS."""
 
 import re
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +10,13 @@ from urllib.parse import urlsplit
 
 import httpx
 import openai
-import orjson
 import pytest
 
-from alphatier_server.keys.ring import digest_of
 from support.certificates import self_signed
-from support.families import small_family
-from support.processes import Served, serving, until
+from support.fuzzing import ANSWER, request
+from support.keys import key_file
+from support.processes import Served, serving_toy, until
+from support.raw_client import connect
 from support.raw_engine import RawEngine, raw_engine, whole
 
 both = pytest.mark.parametrize("workers", [1, 2])
@@ -30,15 +29,9 @@ MESSAGES: Any = [{"role": "user", "content": "2 + 2?"}]
 def gateway(
     folder: Path, engine: RawEngine, workers: int, *options: str, verify: ssl.SSLContext | bool = True
 ) -> Iterator[Served]:
-    small_family(folder / "toy")
-    keys = folder / "keys.toml"
-    keys.write_text(
-        f'[[keys]]\nname = "boss"\nhash = "{digest_of("sk-admin")}"\nadmin = true\n'
-        f'[[keys]]\nname = "team"\nhash = "{digest_of("sk-team")}"\n'
-    )
-    keys.chmod(0o600)
-    common = ("--family", str(folder / "toy"), "--engine", engine.url, "--workers", str(workers), "--keys", str(keys))
-    with serving(folder, *common, *options, logs=folder, verify=verify) as served:
+    keys = key_file(folder, {"boss": "sk-admin", "team": "sk-team"}, boss={"admin": True})
+    more = ("--keys", str(keys), *options)
+    with serving_toy(folder, engine.url, *more, workers=workers, verify=verify) as served:
         yield served
 
 
@@ -49,8 +42,10 @@ def second_url(served: Served) -> str:
 
 
 @both
-def test_with_a_second_port_the_first_one_has_nothing_private(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+def test_with_a_second_port_the_first_one_has_nothing_private(
+    tmp_path: Path, workers: int, engine: RawEngine
+) -> None:
+    with gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         second = second_url(served)
         for path in PRIVATE:
             public = httpx.get(served.url + path, headers=ADMIN)
@@ -62,15 +57,15 @@ def test_with_a_second_port_the_first_one_has_nothing_private(tmp_path: Path, wo
 
 
 @both
-def test_without_a_second_port_everything_is_on_the_first(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers) as served:
+def test_without_a_second_port_everything_is_on_the_first(tmp_path: Path, workers: int, engine: RawEngine) -> None:
+    with gateway(tmp_path, engine, workers) as served:
         for path in PRIVATE:
             assert httpx.get(served.url + path, headers=ADMIN).status_code == 200, path
 
 
 @both
-def test_the_admin_api_takes_only_an_admin_key(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+def test_the_admin_api_takes_only_an_admin_key(tmp_path: Path, workers: int, engine: RawEngine) -> None:
+    with gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         url = f"{second_url(served)}/admin/engines"
         assert httpx.get(url).status_code == 401
         assert httpx.get(url, headers={"authorization": "Bearer sk-team"}).status_code == 403
@@ -78,8 +73,10 @@ def test_the_admin_api_takes_only_an_admin_key(tmp_path: Path, workers: int) -> 
 
 
 @both
-def test_an_engine_added_by_whichever_process_answers_is_known_to_all(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, raw_engine() as other, gateway(tmp_path, engine, workers) as served:
+def test_an_engine_added_by_whichever_process_answers_is_known_to_all(
+    tmp_path: Path, workers: int, engine: RawEngine
+) -> None:
+    with raw_engine() as other, gateway(tmp_path, engine, workers) as served:
         added = httpx.post(f"{served.url}/admin/engines", headers=ADMIN, json={"url": other.url})
         assert added.status_code == 201, added.text
         until(lambda: all(replicas(served) == 2 for _ in range(8)), 20)
@@ -93,8 +90,10 @@ def replicas(served: Served) -> int:
 
 
 @both
-def test_only_administrators_and_the_second_port_are_told_where_engines_are(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+def test_only_administrators_and_the_second_port_are_told_where_engines_are(
+    tmp_path: Path, workers: int, engine: RawEngine
+) -> None:
+    with gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         address = urlsplit(engine.url).netloc
         for path in ("/health/ready", "/health"):
             for headers in ({}, {"authorization": "Bearer sk-team"}):
@@ -106,11 +105,13 @@ def test_only_administrators_and_the_second_port_are_told_where_engines_are(tmp_
 
 
 @both
-def test_the_second_port_shows_what_all_processes_have_open(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
+def test_the_second_port_shows_what_all_processes_have_open(tmp_path: Path, workers: int, engine: RawEngine) -> None:
+    with gateway(tmp_path, engine, workers, "--admin-port", "0") as served:
         second = second_url(served)
-        engine.stall = True
-        clients = [asking(served.url) for _ in range(4)]
+        engine.script, engine.stall = (), True
+        clients = [connect(served.url) for _ in range(4)]
+        for client in clients:
+            client.sendall(request(headers=["authorization: Bearer sk-team"]))
         engine.wait_for(4)
         until(lambda: in_flight(second) == 4, 20)
         for client in clients:
@@ -118,30 +119,17 @@ def test_the_second_port_shows_what_all_processes_have_open(tmp_path: Path, work
         until(lambda: in_flight(second) == 0, 20)
 
 
-def asking(url: str) -> socket.socket:
-    """A connection on which a request was sent."""
-    parts = urlsplit(url)
-    client = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
-    content = orjson.dumps({"model": "toy", "messages": MESSAGES})
-    head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
-        "content-type: application/json\r\nauthorization: Bearer sk-team\r\n"
-    )
-    client.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
-    return client
-
-
 def in_flight(url: str) -> int:
     return sum(replica["in_flight"] for replica in httpx.get(f"{url}/health/ready").json()["replicas"].values())
 
 
 @both
-def test_the_openai_client_talks_https(tmp_path: Path, workers: int) -> None:
+def test_the_openai_client_talks_https(tmp_path: Path, workers: int, engine: RawEngine) -> None:
     certificate, key = self_signed(tmp_path / "tls", "gateway")
     trust = ssl.create_default_context(cafile=str(certificate))
     options = ("--tls-cert", str(certificate), "--tls-key", str(key))
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, *options, verify=trust) as served:
-        engine.script = [whole(orjson.dumps(completion()))]
+    with gateway(tmp_path, engine, workers, *options, verify=trust) as served:
+        engine.script = [whole(ANSWER)]
         assert served.url.startswith("https://")
         http = openai.DefaultHttpxClient(verify=trust)
         with openai.OpenAI(base_url=f"{served.url}/v1", api_key="sk-team", http_client=http, max_retries=0) as sdk:
@@ -149,8 +137,3 @@ def test_the_openai_client_talks_https(tmp_path: Path, workers: int) -> None:
         assert answer.choices[0].message.content == "4"
         with pytest.raises(httpx.TransportError):
             httpx.get(served.url.replace("https", "http") + "/health/live")
-
-
-def completion() -> dict[str, Any]:
-    choice = {"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
-    return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}

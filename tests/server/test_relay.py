@@ -7,18 +7,17 @@ import orjson
 import pytest
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.chat import TextDialect
+from alphatier_server.dialects.chat import ChatDialect, TextDialect, edited_completion
 from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan, relay_response
 from alphatier_server.dialects.dialect import Target
+from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.dialects.reasoning import ReasoningSplitter
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
 from support.fake_engine import DONE, USAGE, chunk
 
 MARKS = Reasoning()
-PLAN = RelayPlan(model="toy:careful", marks=MARKS)
-WANTS_USAGE = RelayPlan(model="toy:careful", marks=MARKS, keep_usage=True)
+TARGET = Target("toy:careful", "m", MARKS)
 
 
 def sse(*documents: Any) -> bytes:
@@ -26,8 +25,8 @@ def sse(*documents: Any) -> bytes:
     return b"".join(parts)
 
 
-def relayed(stream: bytes, plan: RelayPlan = PLAN) -> tuple[bytes, ChunkRelay]:
-    relay = ChunkRelay(plan)
+def relayed(stream: bytes, target: Target = TARGET, *, keep_usage: bool = False) -> tuple[bytes, ChunkRelay]:
+    relay = ChunkRelay(target, keep_usage=keep_usage)
     return relay.feed(stream) + relay.finish(), relay
 
 
@@ -49,9 +48,9 @@ def test_a_stream_that_needs_no_change_passes_byte_for_byte() -> None:
 
 def test_bytes_may_arrive_split_anywhere() -> None:
     stream = sse(chunk({"reasoning": "höre ☃"}), chunk({"content": "2"}, "stop"), chunk(usage=USAGE), DONE)
-    whole, _ = relayed(stream, WANTS_USAGE)
+    whole, _ = relayed(stream, keep_usage=True)
     for cut in range(len(stream)):
-        relay = ChunkRelay(WANTS_USAGE)
+        relay = ChunkRelay(TARGET, keep_usage=True)
         assert relay.feed(stream[:cut]) + relay.feed(stream[cut:]) + relay.finish() == whole
 
 
@@ -59,7 +58,7 @@ def test_line_ends_may_be_those_of_windows() -> None:
     stream = sse(chunk({"content": "2"}, "stop"), DONE)
     crlf = stream.replace(b"\n", b"\r\n")
     for cut in range(len(crlf)):
-        relay = ChunkRelay(PLAN)
+        relay = ChunkRelay(TARGET)
         assert relay.feed(crlf[:cut]) + relay.feed(crlf[cut:]) + relay.finish() == stream
 
 
@@ -77,14 +76,14 @@ def test_usage_is_taken_out_when_the_client_did_not_ask_for_it() -> None:
 
 def test_usage_comes_once_at_the_end_when_the_client_asked_for_it() -> None:
     stream = sse(chunk({"content": "2"}, "stop", usage=USAGE), chunk(usage=USAGE), DONE)
-    told = [d for d in documents(relayed(stream, WANTS_USAGE)[0]) if d != b"[DONE]" and "usage" in d]
+    told = [d for d in documents(relayed(stream, keep_usage=True)[0]) if d != b"[DONE]" and "usage" in d]
     assert told == [chunk(usage=USAGE)]
 
 
 def test_usage_that_the_engine_put_into_the_last_chunk_gets_a_chunk_of_its_own() -> None:
     # `transformers serve` sends usage with the finish reason and no [DONE]
     stream = sse(chunk({"content": "2"}), chunk({}, "stop", usage=USAGE))
-    told = documents(relayed(stream, WANTS_USAGE)[0])
+    told = documents(relayed(stream, keep_usage=True)[0])
     assert told[-1] == b"[DONE]"
     assert told[-2]["choices"] == []
     assert told[-2]["usage"] == USAGE
@@ -95,13 +94,13 @@ def test_running_counts_of_several_choices_are_added_and_not_summed_over_time() 
         choice = {"index": index, "delta": {"content": "x"}, "finish_reason": None}
         return chunk(choices=[choice], usage={"prompt_tokens": 5, "completion_tokens": tokens})
 
-    relay = ChunkRelay(PLAN)
+    relay = ChunkRelay(TARGET)
     relay.feed(sse(counted(0, 1), counted(1, 1), counted(0, 2), counted(1, 7)))
     assert relay.observed.usage == Usage(5, 9)
 
 
 def test_a_stream_that_ends_in_the_middle_is_an_error() -> None:
-    relay = ChunkRelay(PLAN)
+    relay = ChunkRelay(TARGET)
     relay.feed(sse(chunk({"content": "2"})))
     with pytest.raises(EngineFailed):
         relay.finish()
@@ -126,7 +125,8 @@ def test_a_stream_that_the_engine_did_not_split_is_split() -> None:
 
 def test_the_first_answer_token_is_timed_after_the_thinking() -> None:
     ticks = itertools.count(1.0)
-    relay = ChunkRelay(PLAN, clock=lambda: next(ticks))
+    relay = ChunkRelay(TARGET)
+    relay.clock = lambda: next(ticks)
     relay.feed(sse(chunk({"role": "assistant", "content": ""}), chunk({"reasoning": "a"}), chunk({"reasoning": "b"})))
     assert (relay.observed.first_token, relay.observed.first_answer_token) == (1.0, None)
     relay.feed(sse(chunk({"content": "4"}), chunk({"content": "2"})))
@@ -137,7 +137,7 @@ def test_the_first_answer_token_is_timed_after_the_thinking() -> None:
 def test_zero_reasoning_tokens_beside_reasoning_text_are_taken_out_as_unknown() -> None:
     usage = {**USAGE, "completion_tokens_details": {"reasoning_tokens": 0}}
     stream = sse(chunk({"reasoning": "2 + 2"}), chunk({"content": "4"}, "stop"), chunk(usage=usage), DONE)
-    out, relay = relayed(stream, WANTS_USAGE)
+    out, relay = relayed(stream, keep_usage=True)
     assert documents(out)[-2]["usage"]["completion_tokens_details"] == {}
     assert relay.observed.usage == Usage(5, 3, None)
 
@@ -149,41 +149,43 @@ def test_zero_reasoning_tokens_without_reasoning_are_a_count() -> None:
 
 
 def test_the_engines_own_metrics_are_read_and_taken_out() -> None:
-    plan = RelayPlan(model="toy:careful", keep_usage=True, strip_metrics=True)
+    target = Target("toy:careful", "m", adds_metrics=True)
     stream = sse(chunk({"content": "4"}, "stop"), chunk(usage=USAGE, metrics={"queue_time_ms": 250.0}), DONE)
-    out, relay = relayed(stream, plan)
+    out, relay = relayed(stream, target, keep_usage=True)
     assert b"queue_time_ms" not in out
     assert relay.observed.queue_seconds == 0.25
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 def test_clients_that_want_it_get_the_thinking_under_both_names(name: str) -> None:
-    plan = RelayPlan(model="m", marks=MARKS, reasoning_content=True)
+    target = Target("m", "m", MARKS, reasoning_content=True)
     stream = sse(*(chunk({name: word}) for word in ("höre ", '"3"\n', "☃")), chunk({"content": "4"}, "stop"), DONE)
-    relay = ChunkRelay(plan)
+    relay = ChunkRelay(target)
     out = b"".join(relay.feed(event + b"\n\n") for event in stream.split(b"\n\n") if event)
     assert text_of(out, "reasoning") == text_of(out, "reasoning_content") == 'höre "3"\n☃'
     assert text_of(out, "content") == "4"
-    message = orjson.loads(relay_response(whole(content="4", **{name: "2 + 2"}), plan)[0])["choices"][0]["message"]
+    message = orjson.loads(edited_completion(whole(content="4", **{name: "2 + 2"}), target)[0])["choices"][0][
+        "message"
+    ]
     assert message == {"role": "assistant", "content": "4", "reasoning": "2 + 2", "reasoning_content": "2 + 2"}
 
 
 def test_thinking_that_the_engine_did_not_split_comes_under_both_names() -> None:
-    plan = RelayPlan(model="m", marks=MARKS, reasoning_content=True)
+    target = Target("m", "m", MARKS, reasoning_content=True)
     stream = sse(*(chunk({"content": piece}) for piece in ("<think>a", "b</think>", "c")), chunk({}, "stop"), DONE)
-    out, _ = relayed(stream, plan)
+    out, _ = relayed(stream, target)
     assert (text_of(out, "reasoning"), text_of(out, "reasoning_content"), text_of(out, "content")) == (
         "ab",
         "ab",
         "c",
     )
-    message = orjson.loads(relay_response(whole(content="<think>a</think>b"), plan)[0])["choices"][0]["message"]
+    message = orjson.loads(edited_completion(whole(content="<think>a</think>b"), target)[0])["choices"][0]["message"]
     assert (message["reasoning"], message["reasoning_content"], message["content"]) == ("a", "a", "b")
 
 
-def whole(**message: Any) -> bytes:
+def whole(**message: Any) -> JsonObject:
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
-    return orjson.dumps({"id": "x", "model": "m", "choices": [choice], "usage": USAGE, "odd": 1.0})
+    return JsonObject(orjson.dumps({"id": "x", "model": "m", "choices": [choice], "usage": USAGE, "odd": 1.0}))
 
 
 @pytest.mark.parametrize(
@@ -199,19 +201,20 @@ def whole(**message: Any) -> bytes:
     ],
 )
 def test_a_whole_answer_is_split_as_vllm_does_it(content: str, reasoning: str | None, answer: str | None) -> None:
-    out, _ = relay_response(whole(content=content), PLAN)
+    out, _ = edited_completion(whole(content=content), TARGET)
     message = orjson.loads(out)["choices"][0]["message"]
     assert (message.get("reasoning"), message["content"]) == (reasoning, answer)
 
 
 def test_a_whole_answer_keeps_all_bytes_but_the_model() -> None:
     raw = b'{"model" : "m", "p": -0.50, "choices": [], "usage": null}'
-    assert relay_response(raw, PLAN)[0] == b'{"model":"toy:careful", "p": -0.50, "choices": [], "usage": null}'
+    out, _ = edited_completion(JsonObject(raw), TARGET)
+    assert out == b'{"model":"toy:careful", "p": -0.50, "choices": [], "usage": null}'
 
 
 def test_an_answer_that_is_no_json_is_the_engines_failure() -> None:
     with pytest.raises(EngineFailed):
-        relay_response(b"<html>", PLAN)
+        ChatDialect().answer(b"<html>", {}, TARGET)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def test_the_splitter_gives_the_same_parts_however_the_text_is_cut(text: str) ->
 
 @pytest.mark.parametrize("learns", [True, False])
 def test_a_batch_that_was_left_counts_every_prompt_that_was_begun_once(learns: bool) -> None:
-    relay = ChunkRelay(RelayPlan("m", choices=2, learns=learns))
+    relay = ChunkRelay(Target("m", "m"), choices=2, learns=learns)
     for index, prompt, completion in ((0, 5, 1), (1, 5, 1), (0, 5, 2), (3, 7, 1), (2, 7, 1), (3, 7, 2)):
         usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
         relay.feed(sse({"id": "x", "model": "m", "choices": [{"index": index, "text": "a"}], "usage": usage}))

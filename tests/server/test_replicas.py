@@ -361,16 +361,15 @@ def test_a_worker_that_restores_a_snapshot_chooses_as_the_parent_would_and_keeps
     assert "engine-0" not in [replica.name for replica in worker.pool.replicas]
 
 
-def test_an_address_without_replicas_is_told_so_that_its_connections_are_closed() -> None:
+def test_who_listens_sees_which_addresses_are_left_so_that_connections_to_others_are_closed() -> None:
     gateway = Gateway(1)
-    gone: list[str] = []
-    gateway.pool.on_gone(gone.append)
+    seen: list[set[str]] = []
+    gateway.pool.on_change(lambda: seen.append({replica.url for replica in gateway.pool.replicas}))
     gateway.pool.put(replica("second-family", url="http://engine-0"))
     gateway.pool.put(replica("engine-0", url="http://restarted"))
-    assert gone == []  # the second family is there still
     gateway.pool.remove("second-family")
     gateway.pool.remove("engine-0")
-    assert gone == ["http://engine-0", "http://restarted"]
+    assert seen == [{"http://engine-0"}, {"http://engine-0", "http://restarted"}, {"http://restarted"}, set()]
 
 
 def test_several_changes_at_once_are_told_once() -> None:

@@ -8,17 +8,11 @@ import pytest
 
 from alphatier_models import Family
 from alphatier_server.settings.replicas import PoolSettings
-from support.fake_engine import FakeEngine, completion, error, fake_engine
-from support.families import small_family
-from support.fleets import eventually
+from support.fake_engine import completion, error, fake_engine
 from support.gateway import RunningGateway, running_gateway
+from support.waiting import eventually
 
 QUICK_CHECKS = {"health_interval": 0.05}
-
-
-@pytest.fixture(scope="module")
-def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path_factory.mktemp("families") / "toy")}
 
 
 async def ask(gateway: RunningGateway, *messages: str, **fields: Any) -> int:
@@ -31,14 +25,6 @@ async def ask(gateway: RunningGateway, *messages: str, **fields: Any) -> int:
         return status
 
 
-def name(engine: FakeEngine) -> str:
-    return f"toy@{engine.url.removeprefix('http://')}"
-
-
-async def both_up(gateway: RunningGateway) -> None:
-    await eventually(lambda: sum(replica.up for replica in gateway.pool.replicas) == 2)
-
-
 async def test_no_client_notices_a_replica_that_breaks_and_its_breaker_opens(families: dict[str, Family]) -> None:
     # the breaker is what takes it out: its health checks go on being good
     settings = PoolSettings(breaker_failures=3, breaker_backoff=0.3, retry_minimum=10, **QUICK_CHECKS)
@@ -46,17 +32,16 @@ async def test_no_client_notices_a_replica_that_breaks_and_its_breaker_opens(fam
         sound = await stack.enter_async_context(fake_engine(completion()))
         broken = await stack.enter_async_context(fake_engine(error(503, b'{"error": {"message": "overloaded"}}')))
         gateway = await stack.enter_async_context(running_gateway(families, sound.url, broken.url, replicas=settings))
-        await both_up(gateway)
         assert {await ask(gateway) for _ in range(30)} == {200}
         assert len(broken.bodies) >= 3
-        assert await gateway.metric("alphatier_replica_breaker_state", replica=name(broken)) == 2
+        assert await gateway.metric("alphatier_replica_breaker_state", replica=broken.replica) == 2
         assert await gateway.metric("alphatier_retries_total") == len(broken.bodies)
         # it recovers: one probe, and it is back
         broken.handler = completion()
 
         async def is_back() -> bool:
             assert await ask(gateway) == 200
-            return await gateway.metric("alphatier_replica_breaker_state", replica=name(broken)) == 0
+            return await gateway.metric("alphatier_replica_breaker_state", replica=broken.replica) == 0
 
         for _ in range(200):
             if await is_back():
@@ -75,7 +60,6 @@ async def test_when_all_replicas_are_broken_the_budget_keeps_retries_few(familie
         engines = [await stack.enter_async_context(fake_engine(failing)) for _ in range(2)]
         urls = [engine.url for engine in engines]
         gateway = await stack.enter_async_context(running_gateway(families, *urls, replicas=settings))
-        await both_up(gateway)
         for _ in range(50):
             assert await ask(gateway) >= 500
         assert sum(len(engine.bodies) for engine in engines) <= 60  # 50, and a fifth again
@@ -88,7 +72,6 @@ async def test_with_affinity_the_turns_of_a_conversation_go_to_one_replica(famil
         engines = [await stack.enter_async_context(fake_engine(completion())) for _ in range(2)]
         urls = [engine.url for engine in engines]
         gateway = await stack.enter_async_context(running_gateway(families, *urls, replicas=settings))
-        await both_up(gateway)
         homes: Counter[int] = Counter()
         for number in range(16):
             before = [len(engine.bodies) for engine in engines]
@@ -106,10 +89,10 @@ async def test_a_replica_that_comes_later_is_found_by_itself(families: dict[str,
         engines[1].listing = error(503, b"")
         urls = [engine.url for engine in engines]
         settings = PoolSettings(**QUICK_CHECKS)
-        gateway = await stack.enter_async_context(running_gateway(families, *urls, replicas=settings))
+        gateway = await stack.enter_async_context(running_gateway(families, *urls, up=1, replicas=settings))
         assert {await ask(gateway) for _ in range(10)} == {200}
         assert engines[1].bodies == []
         engines[1].listing = None
-        await both_up(gateway)
+        await eventually(lambda: sum(replica.up for replica in gateway.pool.replicas) == 2)
         assert {await ask(gateway) for _ in range(20)} == {200}
         assert engines[1].bodies

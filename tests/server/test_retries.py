@@ -1,7 +1,6 @@
 """What happens to a request whose engine fails: asked of another one, or told to the client; and its time limits."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,29 +9,17 @@ import pytest
 from alphatier_models import Family
 from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import DONE, break_connection, chunk, completion, error, events, fake_engine, stay_silent
-from support.families import small_family
-from support.gateway import RunningGateway, running_gateway
+from support.gateway import RunningGateway, pair, running_gateway
 
 BODY = orjson.dumps({"model": "toy:terse", "messages": [{"role": "user", "content": "2 + 2?"}]})
 STREAM = orjson.dumps({**orjson.loads(BODY), "stream": True})
 PATIENT = PoolSettings(breaker_failures=1000, breaker_window=1000, retry_minimum=1000)
 
 
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
-
-
 async def post(gateway: RunningGateway, body: bytes = BODY, **headers: str) -> tuple[int, str, Any]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with gateway.http.post(f"{gateway.url}/v1/chat/completions", data=body, headers=named) as response:
         return response.status, await response.text(), response.headers
-
-
-async def both_up(gateway: RunningGateway) -> None:
-    async with asyncio.timeout(10):
-        while sum(replica.up for replica in gateway.pool.replicas) < 2:  # noqa: ASYNC110 - the pool tells nobody
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("fault", [error(503, b'{"error":{"message":"busy"}}'), error(502, b"bad gateway"), "cut"])
@@ -45,7 +32,6 @@ async def test_a_request_that_fails_before_its_answer_goes_to_another_engine(
         fake_engine(completion()) as good,
         running_gateway(families, bad.url, good.url, replicas=PATIENT) as gateway,
     ):
-        await both_up(gateway)
         if fault == "cut":
             # The head of a stream has been sent to nobody yet when the engine breaks off a whole answer.
             bad.handler = whole_answer_that_breaks
@@ -73,7 +59,6 @@ async def test_a_stream_that_has_begun_is_not_repeated_but_ends_with_an_error(fa
         fake_engine(begun) as two,
         running_gateway(families, one.url, two.url, replicas=PATIENT) as gateway,
     ):
-        await both_up(gateway)
         status, text, _ = await post(gateway, STREAM)
         assert status == 200
         assert text.count('"content":"4"') == 1
@@ -89,7 +74,6 @@ async def test_retries_have_a_budget(families: dict[str, Family]) -> None:
         fake_engine(error(503, b"{}")) as two,
         running_gateway(families, one.url, two.url, replicas=poor) as gateway,
     ):
-        await both_up(gateway)
         for _ in range(10):
             status, _, headers = await post(gateway)
             assert status == 503
@@ -104,17 +88,13 @@ async def test_an_engines_own_refusal_is_not_repeated(families: dict[str, Family
         fake_engine(refusal) as two,
         running_gateway(families, one.url, two.url, replicas=PATIENT) as gateway,
     ):
-        await both_up(gateway)
         status, text, _ = await post(gateway)
         assert (status, len(one.bodies) + len(two.bodies)) == (422, 1)
         assert "no such sampling" in text
 
 
 async def test_a_deadline_ends_a_request_that_takes_too_long(families: dict[str, Family]) -> None:
-    async with (
-        fake_engine(events(chunk({"content": "4"}), then=stay_silent)) as engine,
-        running_gateway(families, engine.url) as gateway,
-    ):
+    async with pair(families, events(chunk({"content": "4"}), then=stay_silent)) as (gateway, engine):
         status, text, _ = await post(gateway, STREAM, x_request_timeout="0.2")
         assert status == 200
         assert "deadline_exceeded" in text.split("\n\n")[-2]
@@ -127,7 +107,7 @@ async def test_a_deadline_before_the_answer_is_a_504(families: dict[str, Family]
     async def never(request: Any) -> Any:
         await asyncio.Event().wait()
 
-    async with fake_engine(never) as engine, running_gateway(families, engine.url) as gateway:
+    async with pair(families, never) as (gateway, _):
         status, text, _ = await post(gateway, x_request_timeout="0.1")
         assert (status, orjson.loads(text)["error"]["code"]) == (504, "deadline_exceeded")
         for wrong in ("soon", "-1", "0", "inf", "nan"):
@@ -157,10 +137,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments(families: dict[str, Fam
 
 async def test_a_client_that_reads_slowly_slows_the_engine_and_gets_everything(families: dict[str, Family]) -> None:
     piece = chunk({"content": "x" * 10_000})
-    async with (
-        fake_engine(events(*[piece] * 2000, chunk({"content": "."}, "stop"), DONE)) as engine,
-        running_gateway(families, engine.url) as gateway,
-    ):
+    async with pair(families, events(*[piece] * 2000, chunk({"content": "."}, "stop"), DONE)) as (gateway, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]), limit=2**16)
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
@@ -180,7 +157,7 @@ async def test_a_client_that_reads_slowly_slows_the_engine_and_gets_everything(f
 
 async def test_an_error_that_the_engine_sends_as_a_stream_is_an_error(families: dict[str, Family]) -> None:
     failing = error(500, b"data: {}\n\n", "text/event-stream")
-    async with fake_engine(failing) as engine, running_gateway(families, engine.url) as gateway:
+    async with pair(families, failing) as (gateway, _):
         status, text, _ = await post(gateway, STREAM)
         assert (status, orjson.loads(text)["error"]["code"]) == (502, "engine_failed")
 
@@ -189,6 +166,6 @@ async def test_an_answer_nested_too_deeply_to_be_rewritten_is_the_engines_failur
     families: dict[str, Family],
 ) -> None:
     deep = b'{"model":"other","model\\u0020":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    async with fake_engine(error(200, deep)) as engine, running_gateway(families, engine.url) as gateway:
+    async with pair(families, error(200, deep)) as (gateway, _):
         status, text, _ = await post(gateway)
         assert (status, orjson.loads(text)["error"]["code"]) == (502, "engine_failed")

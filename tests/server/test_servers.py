@@ -17,8 +17,10 @@ from starlette.testclient import TestClient
 from alphatier_server import create_app
 from support.gateway import metric_value
 from support.processes import until
+from support.raw_client import connect
 from support.raw_engine import STREAM_END, STREAM_HEAD, Piece, RawEngine, RawRequest, chunked, raw_engine, whole
 from support.servers import ADMIN_KEY, KEY, SERVERS, RunningServer, gateway_folder, running_servers
+from support.waiting import eventually
 
 DATA = Path(__file__).parent / "data"
 CHAT, TEXT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
@@ -207,13 +209,15 @@ def _ask_all(url: str) -> dict[str, Any]:
 
 async def _ask_in_process(folder: Path) -> dict[str, Any]:
     app = create_app(folder / "gateway.toml")
+
+    async def is_ready() -> bool:
+        return (await client.get("/health/ready")).status_code == 200
+
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
     ):
-        async with asyncio.timeout(20):
-            while (await client.get("/health/ready")).status_code != 200:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.01)
+        await eventually(is_ready)
         return {name: told(await client.send(case.request("http://gateway"))) for name, case in CASES.items()}
 
 
@@ -269,6 +273,23 @@ def test_a_query_reaches_the_engine_on_paths_that_are_passed_on_alone(
         assert engine.requests[0].line == f"POST {sent} HTTP/1.1".encode()
 
 
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, EMBED, "/v1/models"])
+def test_a_web_page_of_a_configured_origin_gets_answers_from_serve(
+    servers: dict[str, RunningServer], path: str
+) -> None:
+    page = {"origin": "https://chat.example.org"}
+    method = "GET" if path == "/v1/models" else "POST"
+    asking = page | {"access-control-request-method": method, "access-control-request-headers": "authorization"}
+    case = Case(200, path, None if method == "GET" else b'{"model":"toy"}', method)
+    for name, allowed in (("serve with CORS", page["origin"]), ("accelerator", None)):
+        url = servers[name].url + path
+        preflight = httpx.options(url, headers=asking)
+        assert preflight.is_success == (allowed is not None)
+        assert preflight.headers.get("access-control-allow-origin") == allowed
+        answer = httpx.request(method, url, content=case.body, headers=case.all_headers() | page)
+        assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (200, allowed)
+
+
 def _first_line(client: socket.socket) -> bytes:
     with client.makefile("rb") as answer:
         return answer.readline()
@@ -276,14 +297,14 @@ def _first_line(client: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES, EMBED, "/v1/models", "/admin/engines"])
 def test_who_has_no_key_is_told_so_before_the_body_comes(server: RunningServer, path: str) -> None:
-    with _connect(server.url) as client:
+    with connect(server.url) as client:
         client.sendall(_raw(Case(401, path, b"x" * 90_000, key=None))[:-90_000])
         assert b" 401 " in _first_line(client)
 
 
 def test_a_body_in_chunks_past_the_limit_is_refused_on_every_path(server: RunningServer) -> None:
     for path in (CHAT, EMBED, "/admin/engines", "/v1/models"):
-        with _connect(server.url) as client:
+        with connect(server.url) as client:
             head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {ADMIN_KEY}\r\n"
             head += "content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
             client.sendall(head.encode() + chunked(b" " * 60_000) * 2)  # without an end
@@ -291,11 +312,6 @@ def test_a_body_in_chunks_past_the_limit_is_refused_on_every_path(server: Runnin
 
 
 # -- clients that leave
-
-
-def _connect(url: str) -> socket.socket:
-    parts = urlsplit(url)
-    return socket.create_connection((parts.hostname, parts.port), timeout=10)
 
 
 def _raw(case: Case) -> bytes:
@@ -314,7 +330,7 @@ def test_a_client_that_leaves_aborts_the_engines_request(
     server: RunningServer, engine: RawEngine, path: str, stream: bool
 ) -> None:
     engine.clear()
-    client = _connect(server.url)
+    client = connect(server.url)
     client.sendall(_raw(Case(200, path, says("stalls", stream=stream))))
     engine.wait_for(1)
     left = time.perf_counter()
@@ -328,7 +344,7 @@ def test_a_client_that_leaves_within_its_body_costs_the_engine_nothing(
     server: RunningServer, engine: RawEngine
 ) -> None:
     engine.clear()
-    client = _connect(server.url)
+    client = connect(server.url)
     client.sendall(_raw(Case(200, CHAT))[:-3])
     client.close()
     assert httpx.get(f"{server.url}/health/live").status_code == 200

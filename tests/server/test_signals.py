@@ -5,7 +5,6 @@ import http.client
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
 import termios
@@ -22,8 +21,9 @@ import orjson
 import pytest
 
 from support.families import small_family
-from support.processes import Served, serving, until
-from support.raw_engine import STREAM_END, STREAM_HEAD, Piece, RawEngine, chunked, raw_engine
+from support.processes import Served, serving_toy, until
+from support.raw_client import connect
+from support.raw_engine import STREAM_END, STREAM_HEAD, Piece, chunked, raw_engine
 
 BODY = {"model": "toy", "messages": [{"role": "user", "content": "2 + 2?"}], "stream": True}
 PATH = "/v1/chat/completions"
@@ -43,19 +43,6 @@ def stream(seconds: float) -> list[Piece]:
     return [STREAM_HEAD, event({"content": "a"}), seconds, event({"content": "b"}), *end]
 
 
-@contextmanager
-def gateway(folder: Path, engine: RawEngine, workers: int, *options: str) -> Iterator[Served]:
-    small_family(folder / "toy")
-    common = ("--family", str(folder / "toy"), "--engine", engine.url, "--workers", str(workers))
-    with serving(folder, *common, *options, logs=folder) as served:
-        until(lambda: alive(served), 30)
-        yield served
-
-
-def alive(served: Served) -> bool:
-    return httpx.get(f"{served.url}/health/live").status_code == 200
-
-
 @dataclass
 class Client:
     """A client in a thread, reading one stream to its end."""
@@ -65,11 +52,10 @@ class Client:
     fault: str = ""
     first: threading.Event = field(default_factory=threading.Event)
 
-    def start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._read)
-        thread.start()
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
         assert self.first.wait(20)
-        return thread
 
     def _read(self) -> None:
         try:
@@ -81,16 +67,20 @@ class Client:
             self.fault = type(error).__name__
 
 
-def ended_with(served: Served, seconds: float) -> int:
-    return served.process.wait(seconds)
+@contextmanager
+def streaming(folder: Path, workers: int, seconds: float, *options: str) -> Iterator[tuple[Served, Client]]:
+    """A gateway with a client whose stream pauses for so long; in the end its thread has ended too."""
+    with raw_engine() as engine, serving_toy(folder, engine.url, *options, workers=workers) as served:
+        engine.script = stream(seconds)
+        client = Client(served.url)
+        client.start()
+        yield served, client
+        client.thread.join(20)
 
 
 @both
 def test_sigterm_refuses_what_is_new_finishes_what_runs_and_ends_with_0(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--drain-delay", "3") as served:
-        engine.script = stream(1.5)
-        client = Client(served.url)
-        thread = client.start()
+    with streaming(tmp_path, workers, 1.5, "--drain-delay", "3") as (served, client):
         kept = http.client.HTTPConnection(urlsplit(served.url).netloc)
         kept.request("GET", "/health/ready")
         assert kept.getresponse().read()
@@ -107,70 +97,58 @@ def test_sigterm_refuses_what_is_new_finishes_what_runs_and_ends_with_0(tmp_path
         assert (fresh.status_code, fresh.headers["connection"]) == (503, "close")
         assert httpx.get(f"{served.url}/health/live").status_code == 200
 
-        thread.join(20)
+        client.thread.join(20)
         assert client.text.endswith("data: [DONE]\n\n")
-        assert ended_with(served, 20) == 0
+        assert served.process.wait(20) == 0
 
 
 @both
 def test_a_stream_that_outlasts_the_drain_limit_is_told_so(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--drain-seconds", "1") as served:
-        engine.script = stream(30.0)
-        client = Client(served.url)
-        thread = client.start()
+    with streaming(tmp_path, workers, 30.0, "--drain-seconds", "1") as (served, client):
         started = time.monotonic()
         served.process.send_signal(signal.SIGTERM)
-        assert ended_with(served, 20) == 0
+        assert served.process.wait(20) == 0
         assert 0.9 < time.monotonic() - started < 6
-        thread.join(20)
+        client.thread.join(20)
         assert "shutting_down" in client.text
         assert "[DONE]" not in client.text
 
 
 @both
 def test_without_a_drain_limit_a_stream_may_take_as_long_as_it_does(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--drain-seconds", "0") as served:
-        engine.script = stream(2.0)
-        client = Client(served.url)
-        thread = client.start()
+    with streaming(tmp_path, workers, 2.0, "--drain-seconds", "0") as (served, client):
         served.process.send_signal(signal.SIGINT)
-        thread.join(20)
+        client.thread.join(20)
         assert client.text.endswith("data: [DONE]\n\n")
-        assert ended_with(served, 20) == 0
+        assert served.process.wait(20) == 0
 
 
 @both
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--drain-delay", "20") as served:
-        engine.script = stream(30.0)
-        client = Client(served.url)
-        thread = client.start()
+    with streaming(tmp_path, workers, 30.0, "--drain-delay", "20") as (served, client):
         served.process.send_signal(signal.SIGTERM)
         until(lambda: "ending:" in served.said(), 5)
         started = time.monotonic()
         served.process.send_signal(signal.SIGINT)
-        assert ended_with(served, 20) == 1
+        assert served.process.wait(20) == 1
         assert time.monotonic() - started < 4
-        thread.join(20)
+        client.thread.join(20)
         assert client.fault
 
 
 @both
 def test_ctrl_c_does_not_listen_on(tmp_path: Path, workers: int) -> None:
-    with raw_engine() as engine, gateway(tmp_path, engine, workers, "--drain-delay", "20") as served:
-        engine.script = stream(30.0)
-        thread = Client(served.url).start()
+    with streaming(tmp_path, workers, 30.0, "--drain-delay", "20") as (served, _):
         served.process.send_signal(signal.SIGINT)
         until(lambda: refused(served.url), 5)
         assert served.process.poll() is None
         served.process.send_signal(signal.SIGINT)
-        ended_with(served, 20)
-        thread.join(20)
+        served.process.wait(20)
 
 
 def refused(url: str) -> bool:
     try:
-        with socket.create_connection((urlsplit(url).hostname or "", urlsplit(url).port or 0), timeout=5):
+        with connect(url):
             return False
     except ConnectionRefusedError:
         return True

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from support.families import small_family
+from support.processes import loaded_modules
 from support.raw_engine import raw_engine
 
 HEAVY = {
     "torch",
+    "trl",
+    "peft",
     "numpy",
     "vllm",
     "transformers",
@@ -24,14 +27,9 @@ HEAVY = {
 }
 
 
-def loaded_modules(code: str) -> set[str]:
-    """The top-level modules that a fresh interpreter has loaded after running `code`."""
-    program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    return set(done.stdout.split())
-
-
-@pytest.mark.parametrize("module", ["app", "process.gateway_process", "process.worker"])
+@pytest.mark.parametrize(
+    "module", ["cli", "app", *(f"process.{part}" for part in ("command", "gateway_process", "worker"))]
+)
 def test_a_gateway_loads_nothing_heavy(module: str) -> None:
     assert loaded_modules(f"import alphatier_server.{module}").isdisjoint(HEAVY)
 

@@ -25,7 +25,7 @@ from alphatier_server.errors import EngineError
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
-from support.fleets import eventually
+from support.waiting import eventually
 
 ENGINE = """
 import http.server, subprocess, sys

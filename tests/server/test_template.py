@@ -1,6 +1,5 @@
 """Chunks that go past the parser: exactly what reading them would give, at any split of the bytes."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -9,9 +8,8 @@ from hypothesis import strategies as st
 
 from alphatier_models import Reasoning
 from alphatier_server.dialects.chunks import ChunkRelay
-from alphatier_server.dialects.completion import RelayPlan
-from alphatier_server.dialects.template import learn
-from alphatier_server.dialects.templates import Templates
+from alphatier_server.dialects.dialect import Target
+from alphatier_server.dialects.template import Templates, learn
 
 NAMES = st.sampled_from(["content", "reasoning", "text", "role", "refusal"])
 TEXTS = st.one_of(
@@ -52,38 +50,47 @@ def chunks(draw: st.DrawFn) -> bytes:
     return b"data: " + raw + (b"\r\n\r\n" if damage == "crlf" else b"\n\n")
 
 
-PLANS = st.builds(
-    RelayPlan,
+TARGETS = st.builds(
+    Target,
     model=st.just("toy:a"),
-    marks=st.sampled_from([None, Reasoning()]),
-    keep_usage=st.booleans(),
-    keep_continuous_usage=st.booleans(),
-    strip_metrics=st.booleans(),
+    engine_model=st.just("a"),
+    reasoning=st.sampled_from([None, Reasoning()]),
+    adds_metrics=st.booleans(),
     reasoning_content=st.booleans(),
 )
+KEPT = st.fixed_dictionaries({"keep_usage": st.booleans(), "keep_continuous_usage": st.booleans()})
 
 
-def relayed(plan: RelayPlan, pieces: list[bytes]) -> tuple[bytes, Any, Any, Any]:
+def relayed(
+    target: Target, kept: dict[str, bool], pieces: list[bytes], *, learns: bool = True
+) -> tuple[bytes, Any, Any, Any]:
     ticks = iter(range(10**6))
-    relay = ChunkRelay(plan, lambda: float(next(ticks)))
+    relay = ChunkRelay(target, **kept, learns=learns)
+    relay.clock = lambda: float(next(ticks))
     out = b"".join(relay.feed(piece) for piece in pieces)
     seen = relay.observed
     return out, seen.usage, seen.error, (seen.first_token is None, seen.first_answer_token is None)
 
 
 @settings(max_examples=400, deadline=None)
-@given(plan=PLANS, events=st.lists(chunks(), min_size=1, max_size=12), repeat=st.integers(1, 3), data=st.data())
+@given(
+    target=TARGETS,
+    kept=KEPT,
+    events=st.lists(chunks(), min_size=1, max_size=12),
+    repeat=st.integers(1, 3),
+    data=st.data(),
+)
 def test_a_chunk_that_is_not_parsed_becomes_what_reading_it_would_give(
-    plan: RelayPlan, events: list[bytes], repeat: int, data: st.DataObject
+    target: Target, kept: dict[str, bool], events: list[bytes], repeat: int, data: st.DataObject
 ) -> None:
     stream = b"".join(event * repeat for event in events)
-    read = relayed(replace(plan, learns=False), [stream])
-    assert relayed(plan, [stream]) == read
+    read = relayed(target, kept, [stream], learns=False)
+    assert relayed(target, kept, [stream]) == read
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
-    assert relayed(plan, pieces) == read
+    assert relayed(target, kept, pieces) == read
     by_event = [part + b"\n\n" for part in stream.replace(b"\r\n", b"\n").split(b"\n\n") if part]
-    assert relayed(plan, by_event) == read
+    assert relayed(target, kept, by_event) == read
 
 
 def test_a_template_takes_other_texts_and_counts_but_no_other_structure() -> None:
@@ -113,20 +120,20 @@ def test_a_template_takes_other_texts_and_counts_but_no_other_structure() -> Non
 
 
 def said(index: int, text: str, **more: Any) -> bytes:
-    """A chunk's event without its blank line."""
+    """A chunk's event."""
     choice = {"index": index, "delta": {"content": text}, **more, "finish_reason": None}
-    return b"data: " + orjson.dumps({"id": "x", "model": "m", "choices": [choice]})
+    return b"data: " + orjson.dumps({"id": "x", "model": "m", "choices": [choice]}) + b"\n\n"
 
 
 def test_each_choice_of_a_stream_has_its_template() -> None:
     templates = Templates(learns=True, doubles=False)
     for index in range(8):
         event = said(index, "first")
-        assert templates.match(event + b"\n\n") is None
-        templates.may_learn(event, event + b"\n\n", [{"index": index}])
+        assert templates.match(event) is None
+        templates.may_learn(event, event, [{"index": index}])
     for word in ("a", "b"):
         for index in range(8):
-            event = said(index, word) + b"\n\n"
+            event = said(index, word)
             match = templates.match(event)
             assert match is not None
             assert match[2] == event
@@ -138,23 +145,23 @@ def test_templates_are_given_up_where_they_do_not_match() -> None:
     read = 0
     for number in range(20):
         event = said(0, "word", logprobs=number)
-        if templates.match(event + b"\n\n") is None and templates.learns:
+        if templates.match(event) is None and templates.learns:
             read += 1
-            templates.may_learn(event, event + b"\n\n", [])
+            templates.may_learn(event, event, [])
     assert read == 5
-    assert templates.match(event + b"\n\n") is None
+    assert templates.match(event) is None
 
 
 def test_a_template_that_pays_is_learnt_again_after_any_number_of_other_chunks() -> None:
     templates = Templates(learns=True, doubles=False)
     for number in range(20):
         event = said(0, "word", logprobs=number)
-        assert templates.match(event + b"\n\n") is None
-        templates.may_learn(event, event + b"\n\n", [])
-        assert all(templates.match(event + b"\n\n") is not None for _ in range(3))
+        assert templates.match(event) is None
+        templates.may_learn(event, event, [])
+        assert all(templates.match(event) is not None for _ in range(3))
 
 
 def test_log_probabilities_are_read_and_nothing_is_learnt_from_them() -> None:
-    relay = ChunkRelay(RelayPlan("m", Reasoning()))
-    stream = b"".join(said(0, "a", logprobs={"content": [{"token": "a"}]}) + b"\n\n" for _ in range(4))
+    relay = ChunkRelay(Target("m", "m", Reasoning()))
+    stream = b"".join(said(0, "a", logprobs={"content": [{"token": "a"}]}) for _ in range(4))
     assert relay.feed(stream) == stream

@@ -9,6 +9,7 @@ import pytest
 from alphatier_server.upstream import Answer, Broken, TimedOut, Unreachable, UpstreamClient, UpstreamLimits
 from alphatier_server.upstream.connection import Sink
 from support.raw_engine import STREAM_END, STREAM_HEAD, RawEngine, chunked, raw_engine, whole
+from support.waiting import eventually
 
 JSON = b'{"a":1}'
 
@@ -51,68 +52,81 @@ async def stream(client: UpstreamClient, engine: RawEngine) -> bytes:
     return b"".join(parts)
 
 
-async def test_a_connection_is_kept_and_used_again(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.script = [whole(JSON)]
-        connections = set()
-        for _ in range(3):
-            answer = await post(client, engine.url)
-            connections.add(id(answer.connection))
-            assert answer.connection.used <= 3
+async def test_connections_to_engines_that_are_gone_are_closed(client: UpstreamClient) -> None:
+    with raw_engine() as gone, raw_engine() as there:
+        gone.script = there.script = [whole(JSON)]
+        first, kept = [await post(client, engine.url) for engine in (gone, there)]
+        first.connection.release()
+        kept.connection.release()
+        client.keep({there.url})
+        again = [await post(client, engine.url) for engine in (gone, there)]
+        assert again[0].connection is not first.connection
+        assert again[1].connection is kept.connection
+        for answer in again:
             answer.connection.release()
-        assert len(connections) == 1
-        assert [request.body for request in engine.requests] == [b"{}"] * 3
 
 
-async def test_a_kept_connection_that_the_engine_closed_is_told_from_one_that_broke(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.script = [whole(JSON)]
-        engine.close = True  # after each answer, without saying so
-        for _ in range(20):
-            try:
-                assert await ask(client, engine) == JSON
-            except Broken as error:
-                told = (error.reused, error.answered)
-            else:
-                continue
-            assert told == (True, False)
-            answer = await client.post(engine.url, "/v1/x", b"{}", b"", fresh=True)
-            assert answer.body == JSON
-            answer.connection.release()
-        assert len(engine.requests) == 20
-
-
-async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.script = [whole(JSON), 0.02, whole(b'{"stolen":1}')]
+async def test_a_connection_is_kept_and_used_again(client: UpstreamClient, engine: RawEngine) -> None:
+    engine.script = [whole(JSON)]
+    connections = set()
+    for _ in range(3):
         answer = await post(client, engine.url)
+        connections.add(id(answer.connection))
+        assert answer.connection.used <= 3
         answer.connection.release()
-        async with asyncio.timeout(5):
-            while not answer.connection.closed:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.005)
-        engine.script = [whole(b'{"b":2}')]
-        assert await ask(client, engine) == b'{"b":2}'
+    assert len(connections) == 1
+    assert [request.body for request in engine.requests] == [b"{}"] * 3
 
 
-async def test_two_answers_in_one_piece_end_the_connection(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.script = [whole(JSON) + whole(b'{"stolen":1}')]
-        assert await ask(client, engine) == JSON
-        engine.script = [whole(b'{"b":2}')]
-        assert await ask(client, engine) == b'{"b":2}'
+async def test_a_kept_connection_that_the_engine_closed_is_told_from_one_that_broke(
+    client: UpstreamClient, engine: RawEngine
+) -> None:
+    engine.script = [whole(JSON)]
+    engine.close = True  # after each answer, without saying so
+    for _ in range(20):
+        try:
+            assert await ask(client, engine) == JSON
+        except Broken as error:
+            told = (error.reused, error.answered)
+        else:
+            continue
+        assert told == (True, False)
+        answer = await client.post(engine.url, "/v1/x", b"{}", b"", fresh=True)
+        assert answer.body == JSON
+        answer.connection.release()
+    assert len(engine.requests) == 20
 
 
-async def test_interim_answers_are_passed_over(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.script = [b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n", whole(JSON)]
-        assert await ask(client, engine) == JSON
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next(
+    client: UpstreamClient, engine: RawEngine
+) -> None:
+    engine.script = [whole(JSON), 0.02, whole(b'{"stolen":1}')]
+    answer = await post(client, engine.url)
+    answer.connection.release()
+    await eventually(lambda: answer.connection.closed, 5)
+    engine.script = [whole(b'{"b":2}')]
+    assert await ask(client, engine) == b'{"b":2}'
 
 
-async def test_an_answer_may_end_with_its_connection(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.close = True
-        engine.script = [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + JSON]
-        assert await ask(client, engine) == JSON
+@pytest.mark.parametrize("more", [whole(b'{"stolen":1}'), b"HTTP/1.1 2"], ids=["whole", "in part"])
+async def test_a_second_answer_in_one_piece_with_the_first_ends_the_connection(
+    client: UpstreamClient, engine: RawEngine, more: bytes
+) -> None:
+    engine.script = [whole(JSON) + more]
+    assert await ask(client, engine) == JSON
+    engine.script = [whole(b'{"b":2}')]
+    assert await ask(client, engine) == b'{"b":2}'
+
+
+async def test_interim_answers_are_passed_over(client: UpstreamClient, engine: RawEngine) -> None:
+    engine.script = [b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n", whole(JSON)]
+    assert await ask(client, engine) == JSON
+
+
+async def test_an_answer_may_end_with_its_connection(client: UpstreamClient, engine: RawEngine) -> None:
+    engine.close = True
+    engine.script = [b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + JSON]
+    assert await ask(client, engine) == JSON
 
 
 @pytest.mark.parametrize(
@@ -126,47 +140,47 @@ async def test_an_answer_may_end_with_its_connection(client: UpstreamClient) -> 
         [],
     ],
 )
-async def test_what_is_no_whole_answer_is_broken(client: UpstreamClient, script: list[bytes]) -> None:
-    with raw_engine() as engine:
-        engine.close = True
-        engine.script = script
-        with pytest.raises(Broken):
-            await ask(client, engine)
+async def test_what_is_no_whole_answer_is_broken(
+    client: UpstreamClient, script: list[bytes], engine: RawEngine
+) -> None:
+    engine.close = True
+    engine.script = script
+    with pytest.raises(Broken):
+        await ask(client, engine)
 
 
-async def test_a_stream_is_handed_on_piece_by_piece_and_must_end_properly(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n"), 0.02, chunked(b"data: 2\n\n"), STREAM_END]
-        assert await stream(client, engine) == b"data: 1\n\ndata: 2\n\n"
-        engine.close = True
-        engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n")]
-        with pytest.raises(Broken) as broken:
-            await stream(client, engine)
-        assert broken.value.answered
+async def test_a_stream_is_handed_on_piece_by_piece_and_must_end_properly(
+    client: UpstreamClient, engine: RawEngine
+) -> None:
+    engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n"), 0.02, chunked(b"data: 2\n\n"), STREAM_END]
+    assert await stream(client, engine) == b"data: 1\n\ndata: 2\n\n"
+    engine.close = True
+    engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n")]
+    with pytest.raises(Broken) as broken:
+        await stream(client, engine)
+    assert broken.value.answered
 
 
-async def test_a_silent_engine_is_given_up(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.stall = True
-        with pytest.raises(TimedOut) as late:
-            await ask(client, engine)
-        assert not late.value.answered
-        engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n")]
-        with pytest.raises(TimedOut) as stalled:
-            await stream(client, engine)
-        assert stalled.value.answered
-        engine.wait_for(2)
-        assert all([await asyncio.to_thread(request.gone.wait, 5) for request in engine.requests])
+async def test_a_silent_engine_is_given_up(client: UpstreamClient, engine: RawEngine) -> None:
+    engine.script, engine.stall = (), True
+    with pytest.raises(TimedOut) as late:
+        await ask(client, engine)
+    assert not late.value.answered
+    engine.script = [STREAM_HEAD, chunked(b"data: 1\n\n")]
+    with pytest.raises(TimedOut) as stalled:
+        await stream(client, engine)
+    assert stalled.value.answered
+    engine.wait_for(2)
+    assert all([await asyncio.to_thread(request.gone.wait, 5) for request in engine.requests])
 
 
-async def test_what_cancels_the_wait_closes_the_connection(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.stall = True
-        waiting = asyncio.create_task(ask(client, engine))
-        await asyncio.to_thread(engine.wait_for, 1)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-        assert await asyncio.to_thread(engine.requests[0].gone.wait, 0.2)
+async def test_what_cancels_the_wait_closes_the_connection(client: UpstreamClient, engine: RawEngine) -> None:
+    engine.script, engine.stall = (), True
+    waiting = asyncio.create_task(ask(client, engine))
+    await asyncio.to_thread(engine.wait_for, 1)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert await asyncio.to_thread(engine.requests[0].gone.wait, 0.2)
 
 
 async def test_an_engine_that_is_not_there_is_unreachable(client: UpstreamClient) -> None:
@@ -176,38 +190,30 @@ async def test_an_engine_that_is_not_there_is_unreachable(client: UpstreamClient
         await post(client, url)
 
 
-async def test_odd_jobs_have_a_limit_of_time(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        assert (await client.fetch("GET", f"{engine.url}/v1/models?x=1", timeout=2)).status == 200
-        engine.stall = True
-        with pytest.raises(TimedOut):
-            await client.fetch("POST", f"{engine.url}/v1/load", body=b"{}", timeout=0.1)
+async def test_odd_jobs_have_a_limit_of_time(client: UpstreamClient, engine: RawEngine) -> None:
+    assert (await client.fetch("GET", f"{engine.url}/v1/models?x=1", timeout=2)).status == 200
+    engine.script, engine.stall = (), True
+    with pytest.raises(TimedOut):
+        await client.fetch("POST", f"{engine.url}/v1/load", body=b"{}", timeout=0.1)
 
 
-async def test_half_a_second_answer_ends_the_connection(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.script = [whole(JSON) + b"HTTP/1.1 2"]
-        assert await ask(client, engine) == JSON
-        engine.script = [whole(b'{"b":2}')]
-        assert await ask(client, engine) == b'{"b":2}'
+async def test_a_connection_that_was_paused_at_the_end_of_a_stream_can_be_used_again(
+    client: UpstreamClient, engine: RawEngine
+) -> None:
+    engine.script = [STREAM_HEAD + chunked(b"data: 1\n\n") + STREAM_END]
+    answer = await post(client, engine.url)
 
+    def take(data: bytes) -> bool:
+        answer.connection.pause()
+        return False
 
-async def test_a_connection_that_was_paused_at_the_end_of_a_stream_can_be_used_again(client: UpstreamClient) -> None:
-    with raw_engine() as engine:
-        engine.script = [STREAM_HEAD + chunked(b"data: 1\n\n") + STREAM_END]
-        answer = await post(client, engine.url)
-
-        def take(data: bytes) -> bool:
-            answer.connection.pause()
-            return False
-
-        await relay(answer, take)
-        answer.connection.release()
-        engine.script = [whole(JSON)]
-        again = await post(client, engine.url)
-        assert again.connection is answer.connection
-        assert again.body == JSON
-        again.connection.release()
+    await relay(answer, take)
+    answer.connection.release()
+    engine.script = [whole(JSON)]
+    again = await post(client, engine.url)
+    assert again.connection is answer.connection
+    assert again.body == JSON
+    again.connection.release()
 
 
 class _Timers(asyncio.SelectorEventLoop):

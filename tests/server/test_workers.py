@@ -18,9 +18,8 @@ import orjson
 import psutil
 import pytest
 
-from alphatier_server.keys.ring import digest_of
-from support.families import small_family
-from support.processes import Served, serving, until
+from support.keys import key_file
+from support.processes import Served, serving_toy, until
 from support.raw_engine import RawEngine, RawRequest, raw_engine, whole
 
 WORKERS = 3
@@ -60,12 +59,9 @@ class Several:
 
 @contextmanager
 def several(folder: Path, *options: str, workers: int = WORKERS) -> Iterator[Several]:
-    if not (folder / "toy").exists():
-        small_family(folder / "toy")
     with raw_engine() as engine:
         engine.script = completion
-        common = ("--family", str(folder / "toy"), "--engine", engine.url, "--workers", str(workers))
-        with serving(folder, *common, *options, logs=folder) as served:
+        with serving_toy(folder, engine.url, *options, workers=workers) as served:
             gateway = Several(served, engine)
             until(lambda: len(listening(gateway)) == workers, 30)
             yield gateway
@@ -165,12 +161,8 @@ def hang(url: str) -> None:
 
 
 def test_limits_hold_over_all_workers_together(tmp_path: Path) -> None:
-    keys = tmp_path / "keys.toml"
-    keys.write_text(
-        f'[[keys]]\nname = "team"\nhash = "{digest_of("sk-team")}"\nrequests_per_minute = 1\nrequests_burst = 40\n'
-        f'[[keys]]\nname = "narrow"\nhash = "{digest_of("sk-narrow")}"\nconcurrent_requests = 2\n'
-    )
-    keys.chmod(0o600)
+    limits = {"team": {"requests_per_minute": 1, "requests_burst": 40}, "narrow": {"concurrent_requests": 2}}
+    keys = key_file(tmp_path, {name: f"sk-{name}" for name in limits}, **limits)
     with several(tmp_path, "--keys", str(keys)) as gateway:
         assert load(gateway.served.url, 30) == {401: 30}
         seen = load(gateway.served.url, 160, {"authorization": "Bearer sk-team"})

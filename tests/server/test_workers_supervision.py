@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 
 from alphatier_server.errors import ServeError
 from alphatier_server.process.workers import Workers, pause_after
+from support.waiting import eventually
 
 TOY = """
 import json, os, signal, socket, sys, time
@@ -78,15 +79,9 @@ async def _nobody_asks(action: str, arguments: dict[str, Any]) -> tuple[int, Any
     raise AssertionError((action, arguments))
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - another process's state
-            await asyncio.sleep(0.01)
-
-
 async def started(running: Toys) -> None:
     """Wait until all are heard: one that is not may be busy with anything."""
-    await until(lambda: len(running.workers.processes) == running.count and not running.workers.busy("nothing"))
+    await eventually(lambda: len(running.workers.processes) == running.count and not running.workers.busy("nothing"))
 
 
 async def test_every_worker_starts_with_the_snapshot_of_now() -> None:
@@ -100,7 +95,7 @@ async def test_requests_in_flight_are_the_sum_over_the_workers() -> None:
     async with toys(2) as running:
         await started(running)
         running.workers.broadcast_snapshot()
-        await until(lambda: running.workers.busy("a") == 1 + 2)
+        await eventually(lambda: running.workers.busy("a") == 1 + 2)
         assert running.workers.busy("a", "toy:base") == 1 + 2
         assert running.workers.busy("a", "toy:other") == 0
         assert running.workers.busy("b") == 0
@@ -114,7 +109,7 @@ async def test_a_worker_that_may_not_have_seen_the_newest_snapshot_counts_as_bus
         running.workers.broadcast_snapshot()
         assert running.workers.busy("b") == 1
         os.kill(process, signal.SIGCONT)
-        await until(lambda: running.workers.busy("b") == 0)
+        await eventually(lambda: running.workers.busy("b") == 0)
 
 
 async def test_a_killed_worker_is_missed_and_started_again_and_the_others_stay() -> None:
@@ -122,7 +117,7 @@ async def test_a_killed_worker_is_missed_and_started_again_and_the_others_stay()
         await started(running)
         before = running.workers.processes
         os.kill(before[0], signal.SIGKILL)
-        await until(lambda: running.dead == [0] and len(running.workers.processes) == 2)
+        await eventually(lambda: running.dead == [0] and len(running.workers.processes) == 2)
         assert running.told == ["worker 0 ended with signal SIGKILL; starting it again in 0.01 s"]
         assert running.workers.processes[1] == before[1]
         assert running.workers.processes[0] != before[0]
@@ -134,17 +129,17 @@ async def test_workers_that_die_again_and_again_are_an_error_that_says_so() -> N
             ServeError, match=r"All workers keep ending: worker \d \d+ times in a row, the last time with status 3"
         ):
             await asyncio.wait_for(running.task, 30)
-        await until(lambda: not running.workers.processes)
+        await eventually(lambda: not running.workers.processes)
 
 
 async def test_one_worker_that_dies_again_and_again_ends_no_other() -> None:
     async with toys(2, fault="first dies") as running:
-        await until(lambda: len(running.dead) >= 8)
+        await eventually(lambda: len(running.dead) >= 8)
         assert set(running.dead) == {0}
         assert not running.task.done()
-        await until(lambda: len(running.workers.processes) > 0)
+        await eventually(lambda: len(running.workers.processes) > 0)
         running.workers.broadcast_snapshot()
-        await until(lambda: running.workers.busy("a", "toy:base") >= 2)  # the second worker answers
+        await eventually(lambda: running.workers.busy("a", "toy:base") >= 2)  # the second worker answers
         *before, last = running.told
         assert before == ["worker 0 ended with status 3; starting it again in 0.01 s"] * 4
         assert last == (
@@ -161,8 +156,8 @@ async def test_a_worker_that_says_nothing_is_killed() -> None:
     async with toys(1, fault="hangs", silence=1.0) as running:
         await started(running)
         (process,) = running.workers.processes
-        await until(lambda: not psutil.pid_exists(process))
-        await until(lambda: "worker 0 has said nothing for 1 s; killing it" in running.told)
+        await eventually(lambda: not psutil.pid_exists(process))
+        await eventually(lambda: "worker 0 has said nothing for 1 s; killing it" in running.told)
 
 
 async def test_drained_workers_are_not_started_again() -> None:

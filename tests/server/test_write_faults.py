@@ -1,7 +1,6 @@
 """Mistakes while an answer is written: the request fails alone, and no connection, nor any other request, hangs."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,7 +16,6 @@ from alphatier_server.replicas.pool import Pool
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.clients import ClientLimits
 from support.fake_engine import DONE, chunk, completion, events, fake_engine, stay_silent
-from support.families import small_family
 from support.fuzzing import request
 from support.gateway import pair
 from support.raw_client import converse
@@ -87,11 +85,6 @@ class Writer:
         if what in self._faulty:
             raise NoInkError(what)
         self.said.append(what)
-
-
-@pytest.fixture
-def families(tmp_path: Path) -> dict[str, Family]:
-    return {"toy": small_family(tmp_path / "toy")}
 
 
 def application(

@@ -28,6 +28,16 @@ class FakeEngine:
     headers: list[dict[str, str]] = field(default_factory=list)
     aborted: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def address(self) -> str:
+        """Host and port, which are its name where it has no other."""
+        return self.url.partition("://")[2]
+
+    @property
+    def replica(self) -> str:
+        """The name of its replica of `toy`."""
+        return f"toy@{self.address}"
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.read())
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
@@ -104,6 +114,25 @@ def events(*documents: Any, then: Callable[[web.Request], Awaitable[None]] | Non
         return response
 
     return answer
+
+
+def either(stream: Handler, answer: Handler) -> Handler:
+    """`stream` for whoever asks for one, else `answer`."""
+
+    async def chosen(request: web.Request) -> web.StreamResponse:
+        streams = orjson.loads(await request.read()).get("stream")
+        return await (stream if streams else answer)(request)
+
+    return chosen
+
+
+def until_set(event: asyncio.Event) -> Callable[[web.Request], Awaitable[None]]:
+    """What a stream does `then`: wait."""
+
+    async def wait(_request: web.Request) -> None:
+        await event.wait()
+
+    return wait
 
 
 def chunk(delta: dict[str, Any] | None = None, finish: str | None = None, **changes: Any) -> dict[str, Any]:

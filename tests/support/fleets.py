@@ -4,9 +4,8 @@ import asyncio
 import json
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,12 @@ from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.replicas import PoolSettings
+from support.fake_engine import FakeEngine
+from support.waiting import eventually
 
 FAKE_VLLM = Path(__file__).with_name("fake_vllm.py")
 QUICK = PoolSettings(health_interval=0.1, health_timeout=2)
+VLLM = EngineSettings(kind="vllm")
 
 
 @dataclass
@@ -79,12 +81,8 @@ class RunningFleet:
         return {engine["name"]: engine["state"] for engine in self.fleet.status()}
 
 
-async def eventually(condition: Callable[[], Any], seconds: float = 20) -> None:
-    """Wait for another process's state, up to a limit."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not so within {seconds:g} s"
-        await asyncio.sleep(0.01)
+NewFleet = Callable[..., AbstractAsyncContextManager[RunningFleet]]
+"""Takes what `running_fleet` takes after the families."""
 
 
 async def texts(response: aiohttp.ClientResponse) -> list[str]:
@@ -166,6 +164,11 @@ async def running_fleet(
         await fleet.close()
         server.should_exit = True
         await running
+
+
+def by_url(engine: FakeEngine, **changes: Any) -> EngineSettings:
+    """The settings of an engine that somebody else runs."""
+    return EngineSettings(url=engine.url, **changes)
 
 
 def write_adapter(folder: Path, name: str, text: str, rank: int = 12) -> str:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -55,6 +56,19 @@ def fuzzed_gateway(folder: Path, way: str = "accelerator", **limits: float) -> I
         served = serving(folder, "--config", "gateway.toml", logs=folder) if way != "asgi" else _under_uvicorn(folder)
         with served as gateway:
             yield gateway, engine
+
+
+def module_pair(name: str, **limits: float) -> Any:
+    """The fixture `pair` of a module: one gateway and its engine for all its tests."""
+
+    @pytest.fixture(scope="module", name="pair")
+    def pair(
+        request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[tuple[Served, RawEngine]]:
+        with fuzzed_gateway(tmp_path_factory.mktemp(name), way_of(request), **limits) as made:
+            yield made
+
+    return pair
 
 
 def _write_configuration(file: Path, engine: str, limits: dict[str, float]) -> None:

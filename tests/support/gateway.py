@@ -19,7 +19,6 @@ from alphatier_models import Family
 from alphatier_server.accelerator.protocol import AcceleratedProtocol, accelerated_protocol
 from alphatier_server.app import AppSettings, Parts, assemble
 from alphatier_server.engines.fleet import Fleet
-from alphatier_server.gateway.handle import HandleSettings
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access
 from alphatier_server.logs import RequestLog
@@ -27,9 +26,10 @@ from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.gateway import GatewayConfig, LimitSettings
 from alphatier_server.settings.replicas import PoolSettings
-from alphatier_server.upstream import UpstreamLimits
 from support.fake_engine import FakeEngine, Handler, fake_engine
+from support.waiting import eventually
 
 
 @dataclass
@@ -51,6 +51,14 @@ class RunningGateway:
         async with self.http.get(f"{self.url}/metrics") as response:
             return metric_value(await response.text(), name, **labels)
 
+    async def falls_to_zero(self, name: str = "alphatier_requests_in_flight") -> None:
+        """Wait until a metric is 0."""
+
+        async def is_zero() -> bool:
+            return await self.metric(name) == 0
+
+        await eventually(is_zero, 10)
+
 
 def metric_value(text: str, name: str, **labels: str) -> float:
     """The sum of the samples called `name` that carry these labels."""
@@ -62,8 +70,8 @@ def metric_value(text: str, name: str, **labels: str) -> float:
 async def running_gateway(
     families: dict[str, Family],
     *engine_urls: str,
+    up: int | None = None,
     idle: float = 30.0,
-    max_body_bytes: int = 2**20,
     client: float = 30.0,
     access: Access | None = None,
     state: GatewayState | None = None,
@@ -75,17 +83,19 @@ async def running_gateway(
     around: Sequence[Any] = (),
     **more: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """`around` are functions to be middleware of Starlette's own kind; `protocol` may replace the accelerator."""
+    """A gateway whose engines are all up, or `up` of them.
+
+    `around` are functions to be middleware of Starlette's own kind; `protocol` may replace the accelerator.
+    """
     metrics = Metrics()
     pool = Pool(metrics, replicas)
-    clients = clients or ClientLimits(body_bytes=max_body_bytes, timeout=client)
-    settings = AppSettings(
-        clients, UpstreamLimits(first_byte=idle, idle=idle), HandleSettings(keep_alive=keep_alive), **more
-    )
+    clients = clients or ClientLimits(body_bytes=2**20, timeout=client)
+    limits = LimitSettings(engine_timeout=idle, keepalive_seconds=keep_alive)
+    settings = AppSettings(GatewayConfig(limits=limits, **more), clients)
     ready = asyncio.Event()
 
     def report(_text: str) -> None:
-        if pool.ready():
+        if sum(replica.up for replica in pool.replicas) >= (len(engine_urls) if up is None else up):
             ready.set()
 
     fleet = Fleet(

@@ -21,6 +21,7 @@ import openai
 import psutil
 import pytest
 
+from support.families import small_family
 from support.gateway import metric_value
 
 START_SECONDS = 240.0
@@ -109,6 +110,18 @@ def serving(
     assert not end or not alive, f"left behind: {alive}"
 
 
+@contextmanager
+def serving_toy(
+    folder: Path, engine: str, *options: str, workers: int = 1, verify: ssl.SSLContext | bool = True
+) -> Iterator[Served]:
+    """`alphatier serve` of the family `toy`, made in `folder` where it is not there yet, before an engine by URL."""
+    if not (folder / "toy").exists():
+        small_family(folder / "toy")
+    common = ("--family", str(folder / "toy"), "--engine", engine, "--workers", str(workers))
+    with serving(folder, *common, *options, logs=folder, verify=verify) as served:
+        yield served
+
+
 def until(
     condition: Callable[[], Any],
     seconds: float,
@@ -146,6 +159,13 @@ def messages(log: str) -> str:
         fields = json.loads(line) if line.startswith("{") and line.endswith("}") else {"message": line}
         lines += [fields[name] for name in ("message", "traceback") if name in fields]
     return "\n".join(lines)
+
+
+def loaded_modules(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after running `code`."""
+    program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
 
 
 def free_port() -> int:

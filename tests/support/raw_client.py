@@ -85,6 +85,12 @@ class _Reader:
             self.heard.answers[-1].complete = True
 
 
+def connect(url: str) -> socket.socket:
+    """A connection to the server."""
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=10)
+
+
 async def converse(url: str, pieces: Sequence[bytes], *, limit: float, pause: float = 0.0) -> Heard:
     """Send the pieces on a new connection, and listen until the server ends it or has nothing more to say."""
     parts = urlsplit(url)

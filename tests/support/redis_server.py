@@ -53,6 +53,16 @@ class RedisServer:
     def client(self) -> "redis.Redis":
         return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
 
+    def held(self) -> dict[str, int]:
+        """What keys hold now: leases, those that are streams, and tokens that are reserved."""
+        with self.client() as client:
+            found = {
+                what: sum(int(client.zcard(key)) for key in client.keys(f"*:{what}"))
+                for what in ("leases", "streams")
+            }
+            hashes = [key for key in client.keys("*") if client.type(key) == "hash"]
+            return found | {"reserved": sum(int(client.hget(key, "reserved") or 0) for key in hashes)}
+
     def _answers(self) -> bool:
         try:
             with self.client() as client:

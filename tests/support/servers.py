@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from alphatier_server.keys.ring import digest_of
 from support.families import small_family
+from support.keys import key_file
 from support.processes import free_port, until
 from support.raw_engine import RawEngine
 
@@ -45,12 +45,7 @@ class RunningServer:
 def gateway_folder(folder: Path, engine: RawEngine) -> Path:
     """A folder with a family, keys, and a gateway.toml and cors.toml in front of the engine."""
     small_family(folder / "toy")
-    keys = folder / "keys.toml"
-    keys.write_text(
-        f'[[keys]]\nname = "team"\nhash = "{digest_of(KEY)}"\n'
-        f'[[keys]]\nname = "boss"\nhash = "{digest_of(ADMIN_KEY)}"\nadmin = true\n'
-    )
-    keys.chmod(0o600)
+    key_file(folder, {"team": KEY, "boss": ADMIN_KEY}, boss={"admin": True})
     settings = (
         f'families = ["toy"]\npassthrough = ["/v1/embeddings", "/version"]\nengines = [{{ url = "{engine.url}" }}]\n'
         f'access.keys_file = "keys.toml"\nlimits.max_body_bytes = 100000\n'

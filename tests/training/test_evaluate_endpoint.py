@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from alphatier_training.arithmetic.problems import generate
 from alphatier_training.cli import evaluate
 from alphatier_training.evaluation.samples import SampleFile, read_plan
+from alphatier_training.tiny.problems import generate
 
 PROBLEMS = 20
 

@@ -7,8 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from alphatier_training.rl.policy import FastLlama, load_policy
-from alphatier_training.rl.sampler import sample
+from alphatier_training.rl.policy import load_policy
+from alphatier_training.tiny.llama import FastLlama
+from alphatier_training.tiny.sampler import sample
 
 PAD, END = 0, 1
 
@@ -94,3 +95,22 @@ def test_a_fast_llama_has_the_weights_of_a_stock_one(tmp_path: Path) -> None:
     for (name, one), (other_name, other) in zip(fast.state_dict().items(), stock.state_dict().items(), strict=True):
         assert name == other_name
         assert torch.equal(one, other)
+
+
+def test_a_fast_llama_ends_where_a_stock_one_ends() -> None:
+    stock, fast = random_model(LlamaForCausalLM), random_model(FastLlama)
+    fast.load_state_dict(stock.state_dict())
+    ids, mask = left_padded()
+
+    def greedy(model: LlamaForCausalLM, ends: int | list[int]) -> list[list[int]]:
+        settings = GenerationConfig(do_sample=False, max_new_tokens=40, eos_token_id=ends, pad_token_id=PAD)
+        rows: list[list[int]] = model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=settings
+        ).tolist()
+        return rows
+
+    one = greedy(stock, END)
+    drawn = one[0][ids.shape[1] + 1]
+    two = greedy(stock, [END, drawn])
+    assert one != two
+    assert [greedy(fast, END), greedy(fast, [END, drawn])] == [one, two]

@@ -1,6 +1,8 @@
 """Which stages there are, which are chosen, and which run at once on what."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,21 @@ def test_the_stages_are_listed_with_their_state(tmp_path: Path) -> None:
     assert [one["stage"] for one in listed if one["done"]] == ["base"]
     assert [one["stage"] for one in listed if one["chosen"]] == ["base", "alpha-0", "samples-alpha-0"]
     assert "family-and-report  to do  all others" in CliRunner().invoke(train, arguments).stdout
+
+
+@pytest.mark.parametrize("option", ["--list-stages", "--dry-run"])
+def test_what_is_only_said_loads_no_torch(tmp_path: Path, option: str) -> None:
+    script = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from alphatier_training.cli import train\n"
+        "result = CliRunner().invoke(train, sys.argv[1:])\n"
+        "assert result.exit_code == 0, result.output\n"
+        "print(sorted({'torch', 'trl', 'transformers', 'datasets', 'accelerate'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", script, str(write_recipe(tmp_path, mini_recipe())), option]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_a_trial_run_chooses_its_stages_itself(tmp_path: Path) -> None:

@@ -19,10 +19,9 @@ import click
 from rich.console import Console
 
 from alphatier_server.ask import Asker, AskError
-from alphatier_server.demo.counters import check_counters, read_metrics
+from alphatier_server.demo.counters import check_counters, metrics_table, read_metrics
 from alphatier_server.demo.gateway import DemoError, Gateway, wait_until_ready
-from alphatier_server.demo.questions import QUESTIONS, ask, ask_everywhere
-from alphatier_server.demo.tables import answers_table, metrics_table, show_reasoning
+from alphatier_server.demo.questions import QUESTIONS, answers_table, ask, ask_everywhere, show_reasoning
 
 START_SECONDS = 300.0
 
@@ -58,7 +57,7 @@ def run(gateway: Gateway, console: Console, limit: float) -> None:
     console.print(answers_table(answers, asker.cards()))
     show_reasoning(answers, console)
     console.print()
-    console.print(metrics_table(moved, list(answers)))
+    console.print(metrics_table(moved, answers))
     check_counters(moved, answers)
     console.print("Tier by tier, these counters equal the sum of the `usage` that the client saw.")
     sample = {"family": asker.family, "tier": tiers[-1], "model": list(answers)[-1], "question": QUESTIONS[1].text}

@@ -40,16 +40,12 @@ class Gateway:
                 start_new_session=True,
             )
 
-    def url(self) -> str | None:
-        said = re.search(r"https?://[\w.:\[\]]+", self.log.read_text(errors="replace"))
-        return said.group() if said else None
-
-    def ready(self) -> bool:
-        """Whether it can answer. Raises DemoError when it has ended."""
+    def ready(self) -> str | None:
+        """Where it is, once it can answer. Raises DemoError when it has ended."""
         if self._process.poll() is not None:
             raise DemoError(f"`alphatier serve` ended with status {self._process.returncode}")
-        url = self.url()
-        return url is not None and get(f"{url}/health/ready") is not None
+        said = re.search(r"https?://[\w.:\[\]]+", self.log.read_text(errors="replace"))
+        return said[0] if said and get(f"{said[0]}/health/ready") is not None else None
 
     def stop(self) -> None:
         """End it and wait until it is gone."""
@@ -72,7 +68,7 @@ def wait_until_ready(gateway: Gateway, console: Console, limit: float) -> str:
     """Wait for the engine, with the time that passes on display. Returns where the gateway is. Raises DemoError."""
     started = told = time.monotonic()
     with console.status("") as status:
-        while not gateway.ready():
+        while (url := gateway.ready()) is None:
             seconds = time.monotonic() - started
             if seconds > limit:
                 raise DemoError(f"no engine answered within {limit:.0f} s")
@@ -81,8 +77,6 @@ def wait_until_ready(gateway: Gateway, console: Console, limit: float) -> str:
                 told = time.monotonic()
                 console.print(f"the engine is loading · {seconds:.0f} s")
             time.sleep(0.2)
-    url = gateway.url()
-    assert url is not None
     console.print(f"The engine is ready after {time.monotonic() - started:.0f} s, behind {url}/v1")
     return url
 

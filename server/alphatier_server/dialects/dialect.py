@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from alphatier_models import Reasoning
 from alphatier_server.dialects.efforts import Effort
-from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.dialects.usage import Usage
-from alphatier_server.errors import GatewayError
+from alphatier_server.errors import EngineFailed, GatewayError
 
 
 class Target(NamedTuple):
@@ -58,8 +58,8 @@ class Relay(ABC):
     is right at any moment, so that a cancelled request is accounted for as far as the engine told.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
+        self.clock: Callable[[], float] = time.perf_counter
         self._seen = Observed()
         self.done = False
         """Whether the stream's last event has been seen."""
@@ -85,7 +85,7 @@ class Relay(ABC):
     def note_token(self, answer: bool) -> None:
         """A token has come: of the answer, or of something before it."""
         seen = self._seen
-        seen.last_token = now = self._clock()
+        seen.last_token = now = self.clock()
         if seen.first_token is None:
             seen.first_token = now
         if answer and seen.first_answer_token is None:
@@ -122,9 +122,16 @@ class Dialect(ABC):
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
         """The relay for the stream that answers this request."""
 
-    @abstractmethod
     def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         """The client's bytes for a whole (not streamed) answer. Raises EngineFailed when it cannot be read."""
+        try:
+            return self.edited_answer(JsonObject(raw), body, target)
+        except JsonError as error:
+            raise EngineFailed(f"The engine's answer cannot be read: {error}.", code="engine_failed") from error
+
+    def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
+        """The client's bytes for a whole answer that could be read. Raises JsonError."""
+        return answer.raw, Observed()
 
     def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
         """The body of an error answer, in the API's shape."""
@@ -132,4 +139,4 @@ class Dialect(ABC):
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
         """The last event of a stream that broke, in the API's shape; `relay` is the stream's. Empty: break it off."""
-        return error.event()
+        return b"data: %b\n\n" % error.body()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from alphatier_models import EFFORTS
+from alphatier_server.dialects.json_object import object_or_empty, without
 from alphatier_server.errors import InvalidRequest
 
 TIER_FIELD = "efficiency_tier"
@@ -44,12 +45,10 @@ Effort = Selector | TokenBudget
 def openai_efforts(body: Mapping[str, Any]) -> list[Selector]:
     """`reasoning_effort` (chat completions) and `reasoning.effort` (responses). Raises InvalidRequest."""
     found: list[Selector] = []
-    effort = body.get("reasoning_effort")
-    if effort is not None:
+    if (effort := body.get("reasoning_effort")) is not None:
         found.append(Selector("reasoning_effort", string_field(effort, "reasoning_effort")))
-    reasoning = body.get("reasoning")
-    if isinstance(reasoning, dict) and reasoning.get("effort") is not None:
-        found.append(Selector("reasoning.effort", string_field(reasoning["effort"], "reasoning.effort")))
+    if (effort := object_or_empty(body.get("reasoning")).get("effort")) is not None:
+        found.append(Selector("reasoning.effort", string_field(effort, "reasoning.effort")))
     return found
 
 
@@ -69,6 +68,23 @@ def string_field(value: Any, place: str) -> str:
     if not isinstance(value, str):
         raise InvalidRequest(f"{place} must be a string, not {_kind(value)}", code="invalid_type", param=place)
     return value
+
+
+def refuse_thinking_token_budget(body: Mapping[str, Any], remedy: str) -> None:
+    """Refuse a hard cap that the engine would ignore without a word. Raises InvalidRequest."""
+    place = "thinking_token_budget"
+    if body.get(place) is not None:
+        raise InvalidRequest(f"{place} is not supported here. {remedy}", code="unsupported_parameter", param=place)
+
+
+def take_effort_out(body: Mapping[str, Any], outer: str, replace: dict[str, Any], remove: set[str]) -> None:
+    """Note the changes that take `effort` out of a body's object `outer`, and all of `outer` if it is empty then."""
+    values = object_or_empty(body.get(outer))
+    if "effort" in values:
+        if rest := without(values, "effort"):
+            replace[outer] = rest
+        else:
+            remove.add(outer)
 
 
 def _kind(value: Any) -> str:

@@ -1,21 +1,22 @@
-"""Streams whose events carry names (the Responses and Messages APIs), relayed without reading most of them.
+"""Streams of server-sent events, and those whose events carry names (the Responses and Messages APIs).
 
-Tokens come in delta events, which need no change: of these only the first bytes are looked at. The few
-events that name the model or carry usage are read, changed where they must be, and otherwise passed on
-byte for byte. Line ends become LF; everything else of an event keeps its bytes. Events are cut as the
-HTML standard says (https://html.spec.whatwg.org/multipage/server-sent-events.html, 9.2.6).
+Events are cut as the HTML standard says (https://html.spec.whatwg.org/multipage/server-sent-events.html,
+9.2.6). Line ends become LF; everything else of an event keeps its bytes.
 
-Not here: what the events mean (`responses`, `messages`), and chat chunks, which carry no names (`chat`).
+Tokens come in delta events, which need no change: where events have names, only the first bytes of these
+are looked at. The few events that name the model or carry usage are read, changed where they must be, and
+otherwise passed on byte for byte.
+
+Not here: what the events mean (`responses`, `messages`), and chat chunks, which carry no names (`chunks`).
 """
 
-import time
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Literal
 
 import orjson
 
-from alphatier_server.dialects.dialect import Relay
+from alphatier_server.dialects.dialect import Relay, Target
 from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import EngineFailed
@@ -41,9 +42,7 @@ class EventSplitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes. Raises EngineFailed when one is larger than MAX_EVENT_BYTES."""
-        if self._carriage_return or b"\r" in data:
-            if not data:
-                return []
+        if data and (self._carriage_return or b"\r" in data):
             data = self._line_feeds(data)
         if END not in data and not (self._ends_in_newline and data.startswith(b"\n")):
             self._hold(data)
@@ -53,8 +52,7 @@ class EventSplitter:
             self._parts.clear()
             self._size, self._ends_in_newline = 0, False
         *events, rest = data.split(END)
-        if rest:
-            self._hold(rest)
+        self._hold(rest)
         return events
 
     def is_one_event(self, data: bytes) -> bool:
@@ -69,15 +67,13 @@ class EventSplitter:
         return rest
 
     def _hold(self, data: bytes) -> None:
-        if not data:
-            return
-        self._parts.append(data)
-        self._size += len(data)
-        self._ends_in_newline = data.endswith(b"\n")
+        if data:
+            self._parts.append(data)
+            self._size += len(data)
+            self._ends_in_newline = data.endswith(b"\n")
         if self._size > MAX_EVENT_BYTES:
-            raise EngineFailed(
-                f"The engine sent an event of more than {MAX_EVENT_BYTES} bytes.", code="engine_failed"
-            )
+            words = f"The engine sent an event of more than {MAX_EVENT_BYTES} bytes."
+            raise EngineFailed(words, code="engine_failed")
 
     def _line_feeds(self, data: bytes) -> bytes:
         """`data` with CRLF and CR as LF. A CR at its end is one already: the LF of its CRLF may follow."""
@@ -87,20 +83,46 @@ class EventSplitter:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-class EventRelay(Relay):
+class StreamRelay(Relay):
+    """The relay of a stream, event by event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._splitter = EventSplitter()
+
+    def feed(self, data: bytes) -> bytes:
+        if self._splitter.is_one_event(data):  # the usual case
+            return self.event(data)
+        return b"".join([self.event(event + END) for event in self._splitter.feed(data)])
+
+    def finish(self) -> bytes:
+        rest = self._splitter.rest().strip()
+        out = self.event(rest + END) if rest else b""
+        return out if self.done else out + self.complete()
+
+    @abstractmethod
+    def event(self, event: bytes) -> bytes:
+        """The client's bytes for one event; both have their blank line."""
+
+    def complete(self) -> bytes:
+        """The events that a sound stream still lacks. Raises EngineFailed when it is not sound."""
+        raise EngineFailed(BROKE_OFF, code="engine_failed")
+
+
+class EventRelay(StreamRelay):
     """The relay of a stream of named events.
 
-    `mark` begins the family's thinking. An answer that begins with it comes from an engine that does not
-    tell thinking from answer: when the answer began is then unknown.
+    An answer that begins with the mark of the family's thinking comes from an engine that does not tell
+    thinking from answer: when the answer began is then unknown.
     """
 
     reads: ClassVar[frozenset[str]]
     """The names of events that must be read."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter, mark: str | None = None) -> None:
-        super().__init__(clock)
-        self._mark = mark.encode() if mark is not None else None
-        self._splitter = EventSplitter()
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self._target = target
+        self._mark = target.mark.encode() if target.mark is not None else None
         self._tokens = 0
         self._unsplit = False
         self._usage: Usage | None = None
@@ -108,19 +130,6 @@ class EventRelay(Relay):
 
     def usage(self) -> Usage | None:
         return self._usage
-
-    def feed(self, data: bytes) -> bytes:
-        if self._splitter.is_one_event(data) and not self.done and self._is_token(data):
-            self._last = data
-            return data
-        out = [sent for event in self._splitter.feed(data) if (sent := self._event(event)) is not None]
-        return END.join((*out, b"")) if out else b""
-
-    def finish(self) -> bytes:
-        rest = self._splitter.rest().strip(b"\n")
-        out = self._event(rest) if rest else None
-        last = b"" if out is None else out + END
-        return last if self.done else last + self.complete()
 
     @abstractmethod
     def token(self, name: bytes, event: bytes) -> Token | None:
@@ -130,54 +139,41 @@ class EventRelay(Relay):
     def read(self, name: str, event: bytes, document: JsonObject) -> bytes:
         """The event for the client. `document` is empty when its data is no JSON object. Raises JsonError."""
 
-    def complete(self) -> bytes:
-        """The events that a sound stream still lacks. Raises EngineFailed when it is not sound."""
-        raise EngineFailed(BROKE_OFF, code="engine_failed")
-
     def end(self, error: dict[str, Any] | None = None) -> None:
         """The last event was seen; `error` when the engine ended with one."""
         self.done = True
         self._seen.error = error
 
-    def _event(self, event: bytes) -> bytes | None:
+    def event(self, event: bytes) -> bytes:
         if self.done:
-            return event if read_event(event)[1].strip() == b"[DONE]" else None
+            return event if read_event(event)[1].strip() == b"[DONE]" else b""
         self._last = event
-        return event if self._is_token(event) else self._unusual(event)
-
-    def _unusual(self, event: bytes) -> bytes | None:
+        if event.startswith(b"event: ") and self._is_token(event[7 : event.find(b"\n")], event, event):
+            return event
         name, payload = read_event(event)
         if not payload:
             return event
         if payload.strip() == b"[DONE]":
-            return None  # no end of these streams without the event that says so
+            return b""  # no end of these streams without the event that says so
         name = name or _type_of(_document(payload))
-        part = self.token(name.encode(), payload)
-        if part is not None:
-            self._note(part, event)
-            return event
-        if name not in self.reads:
+        if self._is_token(name.encode(), payload, event) or name not in self.reads:
             return event
         try:
             return self.read(name, event, _document(payload))
         except JsonError:  # an event that cannot be changed goes on as it came
             return event
 
-    def _is_token(self, event: bytes) -> bool:
-        """Whether an event in the usual spelling has a token, which is noted then."""
-        if not event.startswith(b"event: "):
+    def _is_token(self, name: bytes, data: bytes, event: bytes) -> bool:
+        """Whether an event has a token, which is noted then."""
+        part = self.token(name, data)
+        if part is None:
             return False
-        part = self.token(event[7 : event.find(b"\n")], event)
-        if part is not None:
-            self._note(part, event)
-        return part is not None
-
-    def _note(self, part: Token, event: bytes) -> None:
         self._tokens += 1
         answers = part == "answer" and not self._unsplit
         if answers and self._seen.first_answer_token is None and self._mark is not None and self._mark in event:
             self._unsplit, answers = True, False
         self.note_token(answers)
+        return True
 
 
 def read_event(event: bytes) -> tuple[str, bytes]:
@@ -196,13 +192,15 @@ def read_event(event: bytes) -> tuple[str, bytes]:
 def with_data(event: bytes, data: bytes) -> bytes:
     """The event with other data; its other lines stay."""
     kept = [line for line in event.split(b"\n") if line and line.partition(b":")[0] != b"data"]
-    return b"\n".join((*kept, b"data: " + data.replace(b"\n", b"\ndata: ")))
+    return b"\n".join((*kept, b"data: " + data.replace(b"\n", b"\ndata: "))) + END
 
 
 def with_member(
     event: bytes, document: JsonObject, member: str, replace: Mapping[str, Any], remove: Collection[str] = ()
 ) -> bytes:
     """The event with members of one object in its data replaced or removed. Raises JsonError."""
+    if not replace and not remove:
+        return event
     edited = JsonObject(document.member(member)).edited(replace, remove)
     return with_data(event, document.edited({member: orjson.Fragment(edited)}))
 

@@ -9,19 +9,11 @@ the answer is, the budget caps the thinking. So the effort chooses the tier wher
 budget chooses it only where no effort is; `disabled` wins over an effort, as it ends all thinking.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import orjson
 
-from alphatier_server.dialects.bodies import (
-    edited_answer,
-    object_or_empty,
-    read_answer,
-    refuse_thinking_token_budget,
-    take_member_out,
-)
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import (
     TIER_FIELD,
@@ -29,11 +21,13 @@ from alphatier_server.dialects.efforts import (
     Selector,
     TokenBudget,
     effort_field,
+    refuse_thinking_token_budget,
     string_field,
+    take_effort_out,
 )
 from alphatier_server.dialects.engine_errors import message_of
 from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_data, with_member
-from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.dialects.json_object import JsonObject, object_or_empty
 from alphatier_server.dialects.usage import Usage, token_count
 from alphatier_server.errors import GatewayError, InvalidRequest
 
@@ -64,9 +58,20 @@ class MessagesDialect(Dialect):
     def efforts(self, body: Mapping[str, Any]) -> Sequence[Effort]:
         """The effort, the thinking budget, or both. Raises InvalidRequest."""
         refuse_thinking_token_budget(body, "In this API the budget is thinking.budget_tokens.")
-        found = [*_output_effort(body), *_thinking(body)]
-        disabled = [effort for effort in found if isinstance(effort, Selector) and effort.value == "none"]
-        return disabled or found
+        found: list[Effort] = []
+        if (effort := object_or_empty(body.get("output_config")).get("effort")) is not None:
+            place = "output_config.effort"
+            found.append(Selector(place, effort_field(string_field(effort, place), place, ANTHROPIC_EFFORTS)))
+        thinking = object_or_empty(body.get("thinking"))
+        if thinking.get("type") == "disabled":
+            return [Selector("thinking.type", "none")]
+        if thinking.get("type") == "enabled":
+            place = "thinking.budget_tokens"
+            tokens = token_count(thinking.get("budget_tokens"))
+            if not tokens:
+                raise InvalidRequest(f"{place} must be a whole number above 0", code="invalid_type", param=place)
+            found.append(TokenBudget(place, tokens))
+        return found
 
     def engine_body(self, body: JsonObject, target: Target) -> bytes:
         """The body with the engine's model name, without what chose the tier.
@@ -75,19 +80,17 @@ class MessagesDialect(Dialect):
         """
         replace: dict[str, Any] = {"model": target.engine_model}
         remove = {TIER_FIELD}
-        take_member_out(body.values, "output_config", "effort", replace, remove)
+        take_effort_out(body.values, "output_config", replace, remove)
         if object_or_empty(body.values.get("thinking")).get("type") == "disabled":
             remove.add("thinking")
         return body.edited(replace, remove)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
-        return MessagesRelay(target.model, mark=target.mark)
+        return MessagesRelay(target)
 
-    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        document = read_answer(raw)
-        observed = Observed(usage=parse_usage(document.values.get("usage")))
-        replace = {} if document.values.get("model") == target.model else {"model": target.model}
-        return edited_answer(document, replace), observed
+    def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
+        values = answer.values
+        return answer.edited(_renamed(values, target)), Observed(parse_usage(values.get("usage")))
 
     def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
         return orjson.dumps(_error(error) | ({"request_id": request_id} if request_id else {}))
@@ -102,11 +105,7 @@ class CountTokensDialect(MessagesDialect):
     path = "/v1/messages/count_tokens"
     endpoint = "messages/count_tokens"
     generates = False
-
-    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        """The engine's count, as it came. Raises EngineFailed when it cannot be read."""
-        read_answer(raw)
-        return raw, Observed()
+    edited_answer = Dialect.edited_answer  # the engine's count goes on as it came
 
 
 class MessagesRelay(EventRelay):
@@ -114,9 +113,8 @@ class MessagesRelay(EventRelay):
 
     reads = frozenset({"message_start", "message_delta", "message_stop", "error"})
 
-    def __init__(self, model: str, clock: Callable[[], float] = time.perf_counter, mark: str | None = None) -> None:
-        super().__init__(clock, mark)
-        self._model = model
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
         self._stopped = False
         self._counted = False
         """Whether the engine has told the tokens of the whole answer."""
@@ -141,19 +139,19 @@ class MessagesRelay(EventRelay):
 
     def read(self, name: str, event: bytes, document: JsonObject) -> bytes:
         values = document.values
-        if name == "message_stop":
-            self.end()
-        elif name == "error":
+        if name == "error":
             return self._error(event, values)
-        elif name == "message_delta":
+        if name == "message_start" and isinstance(message := values.get("message"), dict):
+            self._usage = parse_usage(message.get("usage"))
+            return with_member(event, document, "message", _renamed(message, self._target))
+        if name == "message_delta":
             stops = object_or_empty(values.get("delta")).get("stop_reason") is not None
             self._stopped = self._stopped or stops
-            told = parse_usage(values.get("usage"), self._usage)
-            if told is not None:
+            if (told := parse_usage(values.get("usage"), self._usage)) is not None:
                 self._usage = told
                 self._counted = self._counted or stops
-        elif isinstance(values.get("message"), dict):
-            return self._start(event, document)
+        elif name == "message_stop":
+            self.end()
         return event
 
     def complete(self) -> bytes:
@@ -162,13 +160,6 @@ class MessagesRelay(EventRelay):
             return super().complete()
         self.end()
         return event_bytes("message_stop", {"type": "message_stop"})
-
-    def _start(self, event: bytes, document: JsonObject) -> bytes:
-        message = document.values["message"]
-        self._usage = parse_usage(message.get("usage"))
-        if message.get("model") == self._model:
-            return event
-        return with_member(event, document, "message", {"model": self._model})
 
     def _error(self, event: bytes, values: Mapping[str, Any]) -> bytes:
         error = dict(object_or_empty(values.get("error")))
@@ -198,25 +189,8 @@ def parse_usage(document: Any, before: Usage | None = None) -> Usage | None:
     return Usage.of(prompt, values.get("output_tokens"), thinking)
 
 
-def _output_effort(body: Mapping[str, Any]) -> list[Effort]:
-    effort = object_or_empty(body.get("output_config")).get("effort")
-    if effort is None:
-        return []
-    place = "output_config.effort"
-    return [Selector(place, effort_field(string_field(effort, place), place, ANTHROPIC_EFFORTS))]
-
-
-def _thinking(body: Mapping[str, Any]) -> list[Effort]:
-    thinking = object_or_empty(body.get("thinking"))
-    if thinking.get("type") == "disabled":
-        return [Selector("thinking.type", "none")]
-    if thinking.get("type") != "enabled":
-        return []
-    tokens = token_count(thinking.get("budget_tokens"))
-    if not tokens:
-        place = "thinking.budget_tokens"
-        raise InvalidRequest(f"{place} must be a whole number above 0", code="invalid_type", param=place)
-    return [TokenBudget("thinking.budget_tokens", tokens)]
+def _renamed(message: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    return {} if message.get("model") == target.model else {"model": target.model}
 
 
 def _error(error: GatewayError) -> dict[str, Any]:

@@ -10,10 +10,9 @@ from typing import Any, ClassVar, Final
 
 import orjson
 
-from alphatier_server.dialects.bodies import object_or_empty
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import TIER_FIELD, Effort
-from alphatier_server.dialects.json_object import JsonObject
+from alphatier_server.dialects.json_object import JsonObject, object_or_empty
 from alphatier_server.dialects.usage import Usage, token_count
 from alphatier_server.errors import GatewayError
 
@@ -23,16 +22,16 @@ _USAGE: Final = re.compile(rb'"usage"\s*:\s*(\{[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}
 
 
 class PassthroughDialect(Dialect):
-    """One such path. `generates`: whether a key's limits of tokens count what it uses."""
+    """One such path. A key's limits of tokens do not count what it uses."""
 
+    generates = False
     methods: ClassVar[tuple[str, ...]] = ("POST", "GET")
     as_it_came: ClassVar[bool] = True
     keep_alive: ClassVar[bytes] = b""
 
-    def __init__(self, path: str, *, generates: bool = False) -> None:
+    def __init__(self, path: str) -> None:
         self.path = path
         self.endpoint = path.removeprefix("/v1").strip("/")
-        self.generates = generates
 
     def efforts(self, body: Mapping[str, Any]) -> Sequence[Effort]:
         """None: what `reasoning_effort` means to such a path is the engine's business."""

@@ -7,7 +7,7 @@ Same result as vLLM's reasoning parsers (docs.vllm.ai, "Reasoning Outputs"): the
 from typing import Any, Literal
 
 from alphatier_models import Reasoning
-from alphatier_server.dialects.bodies import without
+from alphatier_server.dialects.json_object import without
 
 Part = Literal["reasoning", "content"]
 
@@ -32,24 +32,20 @@ class ReasoningSplitter:
     def feed(self, text: str, *, last: bool = False) -> dict[Part, str]:
         """The parts that are certain after this piece, the last one or not; a part that is empty is left out."""
         self._held += text
-        parts: dict[Part, str] = {}
         if self._state == "undecided":
             self._decide()
+        thinking = answer = ""
         if self._state == "reasoning":
             thinking, found, rest = self._held.partition(self._marks.end)
             if found:
                 self._state, self._held = "content", rest
             else:
-                keep = _overlap(thinking, self._marks.end)
-                thinking, self._held = thinking[: len(thinking) - keep], thinking[len(thinking) - keep :]
-            _add(parts, "reasoning", thinking)
-        if self._state == "content":
-            _add(parts, "content", self._held)
-            self._held = ""
-        if last:
-            _add(parts, "reasoning" if self._state == "reasoning" else "content", self._held)
-            self._held = ""
-        return parts
+                certain = len(thinking) - (0 if last else _overlap(thinking, self._marks.end))
+                thinking, self._held = thinking[:certain], thinking[certain:]
+        if self._state == "content" or last:
+            answer, self._held = self._held, ""
+        parts: dict[Part, str] = {"reasoning": thinking, "content": answer}
+        return {part: said for part, said in parts.items() if said}
 
     def _decide(self) -> None:
         text = self._held.lstrip()
@@ -85,11 +81,6 @@ def with_reasoning_content(part: dict[str, Any]) -> dict[str, Any]:
     if thinking is None or "reasoning_content" in part:
         return part
     return {**part, "reasoning_content": thinking}
-
-
-def _add(parts: dict[Part, str], part: Part, text: str) -> None:
-    if text:
-        parts[part] = parts.get(part, "") + text
 
 
 def _overlap(text: str, mark: str) -> int:

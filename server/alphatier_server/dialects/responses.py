@@ -8,26 +8,23 @@ another gateway find them, and vLLM never frees them. What needs a stored respon
 nobody takes an answer without its context for one with it; `input` carries the conversation instead.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from alphatier_server.dialects.bodies import (
-    edited_answer,
-    object_or_empty,
-    read_answer,
-    refuse_thinking_token_budget,
-    take_member_out,
-)
-from alphatier_server.dialects.completion import queue_seconds_of
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
-from alphatier_server.dialects.efforts import TIER_FIELD, Effort, openai_efforts
+from alphatier_server.dialects.efforts import (
+    TIER_FIELD,
+    Effort,
+    openai_efforts,
+    refuse_thinking_token_budget,
+    take_effort_out,
+)
 from alphatier_server.dialects.engine_errors import message_of
 from alphatier_server.dialects.events import EventRelay, Token, event_bytes, read_event, with_member
-from alphatier_server.dialects.json_object import JsonObject
-from alphatier_server.dialects.usage import RESPONSES, Usage, token_count, without_reasoning_tokens
+from alphatier_server.dialects.json_object import JsonObject, object_or_empty, objects_in
+from alphatier_server.dialects.usage import RESPONSES, Usage, queue_seconds_of, token_count, without_reasoning_tokens
 from alphatier_server.errors import GatewayError, InvalidRequest
 
 _TOKENS: dict[bytes, Token] = {
@@ -70,17 +67,15 @@ class ResponsesDialect(Dialect):
         remove = {TIER_FIELD, "reasoning_effort"}
         if target.priority is not None:
             replace["priority"] = target.priority
-        take_member_out(body.values, "reasoning", "effort", replace, remove)
+        take_effort_out(body.values, "reasoning", replace, remove)
         return body.edited(replace, remove)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
         return ResponsesRelay(target, _effort(body))
 
-    def answer(self, raw: bytes, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
-        document = read_answer(raw)
-        observed = Observed(queue_seconds=queue_seconds_of(document.values))
-        changes, observed.usage = _changes(document.values, target, _effort(body))
-        return edited_answer(document, *changes), observed
+    def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
+        replace, remove, usage = _changes(answer.values, target, _effort(body))
+        return answer.edited(replace, remove), Observed(usage, queue_seconds=queue_seconds_of(answer.values))
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
         """The API's `error` event; with an `error` object as well, which is what makes OpenAI's SDK raise."""
@@ -95,11 +90,8 @@ class ResponsesRelay(EventRelay):
 
     reads = frozenset({"response.created", "response.queued", "response.in_progress", *_LAST, "error"})
 
-    def __init__(
-        self, target: Target, effort: str | None = None, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        super().__init__(clock, target.mark)
-        self._target = target
+    def __init__(self, target: Target, effort: str | None = None) -> None:
+        super().__init__(target)
         self._effort = effort
 
     @property
@@ -120,25 +112,21 @@ class ResponsesRelay(EventRelay):
         if name == "error":
             self.end(_error(object_or_empty(document.values.get("error")) or document.values))
             return event
-        response = document.values.get("response")
+        response = object_or_empty(document.values.get("response"))
         if name in _LAST:
-            failure = object_or_empty(object_or_empty(response).get("error"))
-            self.end(_error(failure) if name == "response.failed" else None)
-        return self._response(event, document, response) if isinstance(response, dict) else event
-
-    def _response(self, event: bytes, document: JsonObject, response: dict[str, Any]) -> bytes:
-        changes, usage = _changes(response, self._target, self._effort)
+            self.end(_error(object_or_empty(response.get("error"))) if name == "response.failed" else None)
+        if not isinstance(document.values.get("response"), dict):
+            return event
+        replace, remove, usage = _changes(response, self._target, self._effort)
         self._usage = usage or self._usage
         self._seen.queue_seconds = queue_seconds_of(response) or self._seen.queue_seconds
-        return with_member(event, document, "response", *changes) if any(changes) else event
+        return with_member(event, document, "response", replace, remove)
 
 
-Changes = tuple[dict[str, Any], tuple[str, ...]]
-"""Members to replace, and members to remove."""
-
-
-def _changes(response: dict[str, Any], target: Target, effort: str | None) -> tuple[Changes, Usage | None]:
-    """What to change in a response object, and its usage.
+def _changes(
+    response: Mapping[str, Any], target: Target, effort: str | None
+) -> tuple[dict[str, Any], tuple[str, ...], Usage | None]:
+    """Members of a response object to replace and to remove, and its usage.
 
     An engine that counts no reasoning tokens although there is reasoning cannot know their number.
     """
@@ -148,9 +136,9 @@ def _changes(response: dict[str, Any], target: Target, effort: str | None) -> tu
         replace["reasoning"] = {**reasoning, "effort": effort}
     usage = Usage.parse(response.get("usage"), RESPONSES)
     if usage is not None and usage.reasoning == 0 and _has_thinking(response, target.mark):
-        usage = usage.without_reasoning()
+        usage = usage._replace(reasoning=None)
         replace["usage"] = without_reasoning_tokens(response["usage"], RESPONSES[2])
-    return (replace, ("metrics",) if target.adds_metrics and "metrics" in response else ()), usage
+    return replace, ("metrics",) if target.adds_metrics and "metrics" in response else (), usage
 
 
 def _effort(body: Mapping[str, Any]) -> str | None:
@@ -161,13 +149,10 @@ def _effort(body: Mapping[str, Any]) -> str | None:
 
 def _has_thinking(response: Mapping[str, Any], mark: str | None) -> bool:
     """Whether the output has reasoning, as an item of its own or, from an engine that does not split, as text."""
-    output = response.get("output")
-    for item in output if isinstance(output, list) else ():
-        values = object_or_empty(item)
-        if values.get("type") == "reasoning":
+    for item in objects_in(response.get("output")):
+        if item.get("type") == "reasoning":
             return True
-        parts = values.get("content")
-        texts = [object_or_empty(part).get("text") for part in parts] if isinstance(parts, list) else []
+        texts = (part.get("text") for part in objects_in(item.get("content")))
         if mark is not None and any(isinstance(text, str) and text.lstrip().startswith(mark) for text in texts):
             return True
     return False

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from alphatier_server.dialects.bodies import object_or_empty
+from alphatier_server.dialects.json_object import object_or_empty
 
 _FORMATS = (("response_format",), ("text", "format"), ("output_config", "format"), ("output_format",))
 _SIMPLE = ("integer", "number", "boolean", "null")

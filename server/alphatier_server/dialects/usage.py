@@ -1,8 +1,9 @@
 """Tokens as engines report them (OpenAI API reference, `usage`); what is not reported stays unknown."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from alphatier_server.dialects.bodies import object_or_empty, without
+from alphatier_server.dialects.json_object import object_or_empty, without
 
 CHAT = ("prompt_tokens", "completion_tokens", "completion_tokens_details")
 RESPONSES = ("input_tokens", "output_tokens", "output_tokens_details")
@@ -29,11 +30,8 @@ class Usage(NamedTuple):
     @classmethod
     def parse(cls, document: Any, names: tuple[str, str, str] = CHAT) -> "Usage | None":
         """Read a `usage` object; None when it is absent or is no usage."""
-        if not isinstance(document, dict):
-            return None
-        details = document.get(names[2])
-        reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
-        return cls.of(document.get(names[0]), document.get(names[1]), reasoning)
+        prompt, completion, details = map(object_or_empty(document).get, names)
+        return cls.of(prompt, completion, object_or_empty(details).get("reasoning_tokens"))
 
     def document(self) -> dict[str, Any]:
         """The tokens as OpenAI's `usage` object; the split is left out when it is unknown."""
@@ -46,14 +44,16 @@ class Usage(NamedTuple):
             usage["completion_tokens_details"] = {"reasoning_tokens": self.reasoning}
         return usage
 
-    def without_reasoning(self) -> "Usage":
-        """The same tokens with the split unknown."""
-        return self._replace(reasoning=None)
-
 
 def token_count(value: Any) -> int | None:
     """A number of tokens; None for anything that is none."""
     return value if type(value) is int and 0 <= value < MOST_TOKENS else None
+
+
+def queue_seconds_of(document: Mapping[str, Any]) -> float | None:
+    """Seconds in the engine's queue (vLLM, `--enable-per-request-metrics`)."""
+    value = object_or_empty(document.get("metrics")).get("queue_time_ms")
+    return value / 1000 if isinstance(value, int | float) else None
 
 
 def without_reasoning_tokens(usage: Any, details: str = CHAT[2]) -> Any:
@@ -83,9 +83,9 @@ class UsageTally:
     def see_chunk(self, document: dict[str, Any]) -> None:
         """Take note of one chunk of a stream."""
         usage = Usage.parse(document.get("usage"))
-        choices = document.get("choices")
         if usage is None:
             return
+        choices = document.get("choices")
         if not choices:
             self._total = usage
         for choice in choices or ():
@@ -95,7 +95,7 @@ class UsageTally:
         """What the engine has told so far; None if it told nothing."""
         if self._total is not None or not self._by_choice:
             return self._total
-        parts = list(self._by_choice.values())
+        parts = self._by_choice.values()
         known = [part.reasoning for part in parts if part.reasoning is not None]
         return Usage(
             prompt=self._prompts(),

@@ -5,9 +5,11 @@ from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.errors import Overloaded
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.request import Head
-from alphatier_server.keys.access import Access, Admission, Caller
+from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
 from alphatier_server.limits.estimate import estimate
 from alphatier_server.limits.queue import AdmissionQueue
+from alphatier_server.limits.store import Admission
 from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.metrics.definitions import Metrics
 

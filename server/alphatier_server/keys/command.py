@@ -1,5 +1,7 @@
 """`alphatier keys`: make, list and revoke API keys of a key file. Light at import."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,6 @@ def new(name: str, file: Path, tiers: str | None, expires_days: int | None, **re
     """Make a key called NAME and print it: once, for the file holds only its hash."""
     from pydantic import ValidationError
 
-    from alphatier_server.errors import KeyFileError
     from alphatier_server.keys.file import add_key, new_key
     from alphatier_server.keys.ring import ApiKey, digest_of, first_fault
 
@@ -63,11 +64,11 @@ def new(name: str, file: Path, tiers: str | None, expires_days: int | None, **re
     if expires_days is not None:
         entry["expires"] = (datetime.now(UTC) + timedelta(days=expires_days)).replace(microsecond=0)
     try:
-        add_key(file, ApiKey(name=name, hash=digest_of(secret), **entry))
+        key = ApiKey(name=name, hash=digest_of(secret), **entry)
     except ValidationError as error:
         raise click.ClickException(first_fault(error)) from None
-    except KeyFileError as error:
-        raise click.ClickException(str(error)) from error
+    with _faults_told():
+        add_key(file, key)
     click.echo(f"{name} is in {file}. Its key is shown only this once:", err=True)
     click.echo(secret)
 
@@ -79,11 +80,19 @@ def list_keys(file: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from alphatier_server.keys.file import read_keys
+
+    if not file.exists():
+        raise click.ClickException(f"There is no {file}; `alphatier keys new NAME --file {file}` makes it.")
+    with _faults_told():
+        keys_in_file = read_keys(file)
     table = Table(
         "name", "state", "tiers", "default", "req/min", "tok/min", "at once", "streams", "priority", box=None
     )
-    for key in _read(file):
-        state = "revoked" if key.disabled else "expired" if _expired(key.expires) else "admin" if key.admin else "ok"
+    now = datetime.now(UTC)
+    for key in keys_in_file:
+        expired = key.expires is not None and key.expires <= now
+        state = "revoked" if key.disabled else "expired" if expired else "admin" if key.admin else "ok"
         amounts = (key.requests_per_minute, key.tokens_per_minute, key.concurrent_requests, key.concurrent_streams)
         shown = ["-" if amount is None else str(amount) for amount in amounts]
         tiers, default = ", ".join(key.tiers or ("all",)), key.chosen_default() or "-"
@@ -96,27 +105,18 @@ def list_keys(file: Path) -> None:
 @_file_option
 def revoke(name: str, file: Path) -> None:
     """End the key called NAME. Running gateways follow within two seconds."""
-    from alphatier_server.errors import KeyFileError
     from alphatier_server.keys.file import revoke_key
 
-    try:
+    with _faults_told():
         revoke_key(file, name)
-    except KeyFileError as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"{name} is revoked in {file}.", err=True)
 
 
-def _read(file: Path) -> list[Any]:
+@contextmanager
+def _faults_told() -> Iterator[None]:
     from alphatier_server.errors import KeyFileError
-    from alphatier_server.keys.file import read_keys
 
-    if not file.exists():
-        raise click.ClickException(f"There is no {file}; `alphatier keys new NAME --file {file}` makes it.")
     try:
-        return list(read_keys(file))
+        yield
     except KeyFileError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _expired(expires: datetime | None) -> bool:
-    return expires is not None and expires <= datetime.now(UTC)

@@ -10,13 +10,13 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 
+from alphatier_models.files import replace_file
 from alphatier_server.errors import KeyFileError
 from alphatier_server.keys.ring import KEY_PREFIX, ApiKey, check_keys, parse_keys
+from alphatier_server.settings.show import toml_value
 
 HEADER = """\
 # API keys of an alphatier gateway: `alphatier keys new NAME` adds one, `alphatier keys revoke NAME` ends one.
@@ -78,21 +78,8 @@ def revoke_key(file: Path, name: str) -> None:
 
 def entry_text(key: ApiKey) -> str:
     """The key as an entry of the file."""
-    values = key.model_dump(exclude_defaults=True)
-    first = {name: values.pop(name) for name in ("name", "hash")}
-    lines = ["[[keys]]", *(f"{name} = {_toml(value)}" for name, value in (first | values).items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    # Names, tiers and hashes hold nothing that TOML would want escaped; their patterns see to it.
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    values = {"name": key.name, "hash": key.hash} | key.model_dump(exclude_defaults=True)
+    return "[[keys]]\n" + "".join(f"{name} = {toml_value(value)}\n" for name, value in values.items())
 
 
 def _read(file: Path) -> str:
@@ -111,24 +98,9 @@ def _change(file: Path, edit: Callable[[str], str]) -> None:
         with _alone(file.parent):
             text = edit(_read(file))
             parse_keys(text, str(file))
-            _write(file, text)
+            replace_file(file, text, stat.S_IMODE(file.stat().st_mode) if file.exists() else 0o600)
     except OSError as error:
         raise KeyFileError(f"Cannot write {file}: {error.strerror}.") from error
-
-
-def _write(file: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if file.exists():
-            os.chmod(name, stat.S_IMODE(file.stat().st_mode))
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

@@ -6,25 +6,23 @@ to keep the gateway busy (NIST SP 800-63B, 5.1.2.2 wants salted, slow hashing on
 """
 
 import hashlib
-import hmac
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError, model_validator
 
 from alphatier_server.errors import KeyFileError, Unauthorized
-from alphatier_server.keys.access import Caller
-from alphatier_server.limits.arithmetic import UNLIMITED, Limits
-from alphatier_server.limits.configured import limits_of
+from alphatier_server.limits.arithmetic import UNLIMITED, Limits, Rate
 from alphatier_server.settings.access import KeyLimits
 from alphatier_server.settings.overload import PriorityClass
 
 MAX_KEYS = 10_000
 KEY_PREFIX = "sk-at-"
+NO_LIMITS = KeyLimits()
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")]
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -68,9 +66,15 @@ class ApiKey(KeyLimits):
 
 
 @dataclass(frozen=True)
-class KeyCaller(Caller):
-    """A caller with an API key. One object a key, made when the keys are read."""
+class Caller:
+    """Who sent a request; one object a key, made when the keys are read. By itself anybody, as without keys."""
 
+    name: str | None = None
+    """The key's name in the key file, never the key; None for an open gateway."""
+    default_tier: str | None = None
+    """The tier for this caller's requests that choose none, instead of the family's default."""
+    priority: PriorityClass = "normal"
+    """Who goes first when the gateway is overloaded."""
     tiers: frozenset[str] | None = None
     limits: Limits = UNLIMITED
     """That very object where there are none."""
@@ -78,7 +82,6 @@ class KeyCaller(Caller):
     """Seconds since 1970."""
     disabled: bool = False
     admin: bool = False
-    digest: bytes = field(default=b"", repr=False)
 
     def may_use(self, family: str, tier: str) -> bool:
         """Whether the key's `tiers` allow this tier."""
@@ -89,27 +92,18 @@ class KeyCaller(Caller):
 class KeyRing:
     """The keys in force, found by what a request sends."""
 
-    def __init__(self, keys: Sequence[ApiKey] = (), defaults: KeyLimits | None = None) -> None:
-        callers = [_caller(key, defaults) for key in keys]
+    def __init__(self, keys: Sequence[ApiKey], defaults: KeyLimits = NO_LIMITS) -> None:
         self.names = frozenset(key.name for key in keys)
-        self.admins = sum(key.admin for key in keys)
-        # The index sees four bytes of the digest. What its timing tells are bytes of SHA-256 of a guess that the
-        # guesser cannot steer; the whole digest is compared in constant time.
-        self._by_start: dict[bytes, tuple[KeyCaller, ...]] = {}
-        for caller in callers:
-            start = caller.digest[:4]
-            self._by_start[start] = (*self._by_start.get(start, ()), caller)
+        self._callers = {key.hash: _caller(key, defaults) for key in keys}
 
-    def find(self, authorization: str | None, api_key: str | None, now: float) -> KeyCaller:
+    def find(self, authorization: str | None, api_key: str | None, now: float) -> Caller:
         """Whose key these headers carry. `now` is seconds since 1970. Raises Unauthorized."""
         key = _sent_key(authorization, api_key)
         if key is None:
             raise _unauthorized("No API key: send the header Authorization: Bearer YOUR_KEY.", "missing_api_key")
-        digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
-        for caller in self._by_start.get(digest[:4], _NOBODY):
-            if hmac.compare_digest(caller.digest, digest):
-                break
-        else:
+        # What the look-up's timing may tell are bits of the SHA-256 of a guess, which the guesser cannot steer.
+        caller = self._callers.get(digest_of(key))
+        if caller is None:
             raise _unauthorized("Incorrect API key provided.", "invalid_api_key")
         if caller.disabled:
             raise _unauthorized("This API key has been revoked; ask the operator for another.", "revoked_api_key")
@@ -118,17 +112,13 @@ class KeyRing:
         return caller
 
 
-_NOBODY = (KeyCaller(digest=bytes(32)),)
-"""Compared with when no key begins like the one sent, so that it takes the same time. No SHA-256 is known to be 0."""
-
-
 def digest_of(key: str) -> str:
     """The key as the file holds it.
 
     >>> digest_of("at-example")[:19]
     'sha256:15b748e12a8e'
     """
-    return "sha256:" + hashlib.sha256(key.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
 
 
 def parse_keys(text: str, place: str) -> list[ApiKey]:
@@ -166,12 +156,10 @@ def check_keys(keys: Sequence[ApiKey]) -> None:
     if len(keys) > MAX_KEYS:
         raise KeyFileError(f"There are {len(keys)} keys; {MAX_KEYS} are the most.")
     for what in ("name", "hash"):
-        names: dict[str, list[str]] = {}
+        seen: dict[str, ApiKey] = {}
         for key in keys:
-            names.setdefault(getattr(key, what), []).append(key.name)
-        twice = next((same for same in names.values() if len(same) > 1), None)
-        if twice is not None:
-            raise KeyFileError(f"Two keys have the same {what}: {' and '.join(twice)}; remove one.")
+            if (other := seen.setdefault(getattr(key, what), key)) is not key:
+                raise KeyFileError(f"Two keys have the same {what}: {other.name} and {key.name}; remove one.")
 
 
 def load_keys(file: Path | None, environment: Mapping[str, str]) -> list[ApiKey]:
@@ -194,18 +182,31 @@ def _text(file: Path) -> str:
         ) from error
 
 
-def _caller(key: ApiKey, defaults: KeyLimits | None) -> KeyCaller:
-    return KeyCaller(
+def _caller(key: ApiKey, defaults: KeyLimits) -> Caller:
+    return Caller(
         name=key.name,
         default_tier=key.chosen_default(),
         priority=key.priority,
         tiers=None if key.tiers is None else frozenset(key.tiers),
-        limits=limits_of(key, defaults) or UNLIMITED,
+        limits=_limits(key, defaults),
         expires=float("inf") if key.expires is None else key.expires.timestamp(),
         disabled=key.disabled,
         admin=key.admin,
-        digest=bytes.fromhex(key.hash.removeprefix("sha256:")),
     )
+
+
+def _limits(key: KeyLimits, defaults: KeyLimits) -> Limits:
+    """The key's limits, with `defaults` for what it leaves open."""
+    values = defaults.model_dump(exclude_none=True)
+    values |= key.model_dump(include=set(KeyLimits.model_fields), exclude_none=True)
+    concurrent = values.get("concurrent_requests"), values.get("concurrent_streams")
+    limits = Limits(_rate(values, "requests"), _rate(values, "tokens"), *concurrent)
+    return UNLIMITED if limits == UNLIMITED else limits
+
+
+def _rate(values: Mapping[str, int], unit: str) -> Rate | None:
+    per_minute = values.get(f"{unit}_per_minute")
+    return None if per_minute is None else Rate(per_minute, values.get(f"{unit}_burst", per_minute))
 
 
 def _sent_key(authorization: str | None, api_key: str | None) -> str | None:

@@ -6,63 +6,43 @@ once. So a bad edit locks nobody out, and a file that is written slowly is read 
 
 import asyncio
 import logging
-import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from alphatier_server.errors import KeyFileError
-from alphatier_server.keys.ring import KeyRing, load_keys
+from alphatier_server.keys.ring import NO_LIMITS, KeyRing, load_keys
 from alphatier_server.settings.access import KeyLimits
+from alphatier_server.settings.watch import FileWatch
 
 log = logging.getLogger("alphatier")
-
-_Mark = tuple[int, int, int] | None
 
 
 class KeySource:
     """Keys of a file and of the environment; `ring` holds those in force. Raises KeyFileError when made."""
 
-    def __init__(self, file: Path | None, environment: Mapping[str, str], defaults: KeyLimits) -> None:
+    def __init__(self, file: Path | None, environment: Mapping[str, str], defaults: KeyLimits = NO_LIMITS) -> None:
         self._file = file
         self._environment = environment
         self._defaults = defaults
-        self._mark = self._look()
+        self._watch = FileWatch(*([] if file is None else [file]))
         self.ring = self._read()
-        if file is not None:
-            _warn_of_readers(file)
 
     async def refresh(self) -> bool:
         """Read the file again if it has changed; whether other keys are in force now. Does not raise."""
-        mark = self._look()
-        if mark == self._mark:
+        if not self._watch.changed():
             return False
-        self._mark = mark
         try:
             self.ring = await asyncio.to_thread(self._read)
         except KeyFileError as error:
             log.error("%s The keys in force stay as they were.", error)
             return False
-        assert self._file is not None
         log.warning("%s was read again: %d keys", self._file, len(self.ring.names))
-        _warn_of_readers(self._file)
         return True
 
     def _read(self) -> KeyRing:
-        return KeyRing(load_keys(self._file, self._environment), self._defaults)
-
-    def _look(self) -> _Mark:
-        """What tells one state of the file from another; a mounted Kubernetes secret changes by a symbolic link."""
-        if self._file is None:
-            return None
-        try:
-            found = os.stat(self._file)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
-
-
-def _warn_of_readers(file: Path) -> None:
-    mode = stat.S_IMODE(file.stat().st_mode) if file.exists() else 0
-    if mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
-        log.warning("%s can be read or written by others (mode %o); chmod 600 it.", file, mode)
+        ring = KeyRing(load_keys(self._file, self._environment), self._defaults)
+        mode = stat.S_IMODE(self._file.stat().st_mode) if self._file is not None and self._file.exists() else 0
+        if mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
+            log.warning("%s can be read or written by others (mode %o); chmod 600 it.", self._file, mode)
+        return ring

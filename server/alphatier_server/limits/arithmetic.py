@@ -21,8 +21,6 @@ CONCURRENCY_WAIT_SECONDS = 1.0
 """When to ask again after a refusal for concurrency: nobody knows when a running request will end."""
 SLACK = 1e-3
 """Units by which a bucket may be short, so that rounding of its one number never refuses the last unit."""
-_ROUNDING = 1e-3
-"""Of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +48,6 @@ class Limits:
     tokens: Rate | None = None
     concurrent_requests: int | None = None
     concurrent_streams: int | None = None
-
-    def __bool__(self) -> bool:
-        return self != UNLIMITED
 
     def call(self, key: str, *, streamed: bool, tokens: int, requests: int = 1) -> "Call":
         """One call with this key, estimated at `tokens`.
@@ -184,7 +179,7 @@ def duration(seconds: float) -> str:
     >>> [duration(s) for s in (0, 0.0204, 1, 7.66, 360, 3600.5)]
     ['0s', '21ms', '1s', '7.66s', '6m0s', '1h0m0.5s']
     """
-    milliseconds = math.ceil(seconds * 1000 - _ROUNDING)
+    milliseconds = math.ceil(seconds * 1000 - 1e-3)  # a rounding error is no millisecond
     if milliseconds < 1000:
         return f"{milliseconds}ms" if milliseconds > 0 else "0s"
     minutes, rest = divmod(milliseconds, 60_000)

@@ -10,7 +10,7 @@ the others do not wait for it.
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from alphatier_server.errors import LimitsUnavailable, StoreFailed
 from alphatier_server.limits.arithmetic import UNLIMITED, Call, Outcome
@@ -55,9 +55,10 @@ class FallbackStore(Store):
             try:
                 answer = await self._shared.take(call)
             except StoreFailed as error:
-                self._fail(error)
+                self._told()
+                self._is_down(True, f"Redis does not answer ({error}): {_WORDS[self._on_failure]}")
             else:
-                self._succeed()
+                self._is_down(False, "Redis answers again: limits are shared between gateways")
                 return answer
         if self._on_failure == "refuse":
             words = "The gateway cannot check the limits of this API key now; ask again shortly."
@@ -66,29 +67,13 @@ class FallbackStore(Store):
             call = call._replace(limits=UNLIMITED, tokens=0)
         return await self._local.take(call)
 
-    def settle(self, reservation: Reservation, used: int) -> None:
-        """Reservations know their own store."""
-        raise NotImplementedError
-
-    def keep(self, names: Collection[str]) -> None:
-        self._shared.keep(names)
-        self._local.keep(names)
-
     async def upkeep(self) -> None:
         await self._shared.upkeep()
-        await self._local.upkeep()
 
     async def close(self) -> None:
         await self._shared.close()
-        await self._local.close()
 
-    def _fail(self, error: StoreFailed) -> None:
-        self._told()
-        if not self._down:
-            self._down = True
-            log.warning("Redis does not answer (%s): %s", error, _WORDS[self._on_failure])
-
-    def _succeed(self) -> None:
-        if self._down:
-            self._down = False
-            log.warning("Redis answers again: limits are shared between gateways")
+    def _is_down(self, down: bool, words: str) -> None:
+        if down != self._down:
+            self._down = down
+            log.warning("%s", words)

@@ -10,14 +10,15 @@ lowest class goes, and within it the newest call of the key that holds most.
 import asyncio
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from alphatier_server.errors import Overloaded, ShedReason
-from alphatier_server.limits.release_rate import ReleaseRate
 from alphatier_server.limits.waiting import CLASSES, KeyUse, Slot, Tier, WaitingRoom
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 
 LONGEST_RETRY_SECONDS = 60
+MEMORY_SECONDS = 10.0
 _WORDS: dict[ShedReason, str] = {
     "queue_full": "its queue is full",
     "displaced": "its queue is full and another request went first",
@@ -25,12 +26,28 @@ _WORDS: dict[ShedReason, str] = {
 }
 
 
-class _TierUse:
-    __slots__ = ("in_flight", "releases")
+class TierUse:
+    """What a tier has in flight, and how many of its requests end a second lately; times are in seconds.
+
+    The rate is an average whose weights fall by e every MEMORY_SECONDS; right from the first second on.
+    """
+
+    __slots__ = ("_began", "_last", "_sum", "in_flight")
 
     def __init__(self, now: float) -> None:
         self.in_flight = 0
-        self.releases = ReleaseRate(now)
+        self._began = self._last = now
+        self._sum = 0.0
+
+    def ended(self, now: float) -> None:
+        """One has ended."""
+        self._sum = self._sum * math.exp((self._last - now) / MEMORY_SECONDS) + 1.0
+        self._last = now
+
+    def per_second(self, now: float) -> float:
+        """The rate; 0 before anything has ended."""
+        weight = MEMORY_SECONDS * (1.0 - math.exp((self._began - now) / MEMORY_SECONDS))
+        return self._sum * math.exp((self._last - now) / MEMORY_SECONDS) / weight if weight > 0 else 0.0
 
 
 class AdmissionQueue:
@@ -51,11 +68,10 @@ class AdmissionQueue:
         self._settings = settings
         self._spare = spare
         self._clock = clock
-        self._most = math.inf if settings.max_in_flight is None else settings.max_in_flight
-        self._most_per_tier = math.inf if settings.max_in_flight_per_tier is None else settings.max_in_flight_per_tier
-        self._longest_queue = math.inf if settings.max_queue is None else settings.max_queue
+        self._most = settings.max_in_flight or math.inf
+        self._most_per_tier = settings.max_in_flight_per_tier or math.inf
         self._heaviest = min(self._most, self._most_per_tier, settings.max_in_flight_per_replica or math.inf)
-        self._tiers: dict[Tier, _TierUse] = {}
+        self._tiers: defaultdict[Tier, TierUse] = defaultdict(lambda: TierUse(clock()))
         self._keys: dict[str | None, KeyUse] = {}
         self._room = WaitingRoom()
         self._served = 0
@@ -75,8 +91,7 @@ class AdmissionQueue:
 
         May be cancelled at any moment, and then holds nothing. Await it directly, not as a task.
         """
-        use = self._keys.get(key) or KeyUse(key)
-        self._keys[key] = use
+        use = self._keys[key] = self._keys.get(key) or KeyUse(key)
         weight = requests if requests <= self._heaviest else int(self._heaviest)
         slot = Slot(tier, use, priority, weight, self._released)
         if self._room_for(tier) >= weight and not (self._room and self._room.ahead(tier, CLASSES[-1])):
@@ -87,58 +102,12 @@ class AdmissionQueue:
         slot.since = self._clock()
         slot.future = asyncio.get_running_loop().create_future()
         self._room.join(slot)
-        self._dispatch()
+        self.wake()
         await self._turn_of(slot)
         return slot
 
     def wake(self) -> None:
-        """Something has changed for the better: a replica came, a lease was closed."""
-        self._dispatch()
-
-    # --- inside -----------------------------------------------------------------------------------
-
-    def _released(self, slot: Slot) -> None:
-        self.in_flight -= slot.weight
-        tier = self._tiers[slot.tier]
-        tier.in_flight -= slot.weight
-        tier.releases.count(self._clock())
-        slot.use.in_flight -= slot.weight
-        self._forget_idle(slot.use)
-        self._dispatch()
-
-    async def _turn_of(self, slot: Slot) -> None:
-        """Wait until it is let in."""
-        timer: asyncio.TimerHandle | None = None
-        try:
-            if not slot.future.done() and self._settings.max_queue_seconds is not None:
-                loop = asyncio.get_running_loop()
-                timer = loop.call_later(self._settings.max_queue_seconds, self._shed, slot, "waited")
-            await slot.future
-        except Overloaded:
-            raise
-        except BaseException:
-            self._abandon(slot)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-        self._taken_up(slot)
-
-    def _abandon(self, slot: Slot) -> None:
-        """Who waited has gone; perhaps in the very turn of the loop in which it was let in."""
-        if self._room.leave(slot):
-            self._forget_idle(slot.use)
-            self._dispatch()  # others may have waited with a batch
-        elif not slot.future.cancelled() and slot.future.exception() is None:
-            self._taken_up(slot)
-            slot.close()
-
-    def _taken_up(self, slot: Slot) -> None:
-        self._handed -= slot.weight
-        if not self._handed and self._room:
-            asyncio.get_running_loop().call_soon(self._dispatch)  # when its lease is taken
-
-    def _dispatch(self) -> None:
+        """Let in who may come in now: a request has ended, a replica came."""
         while self._room and self.in_flight < self._most:
             slot = self._room.first(self._room_for)
             if slot is None:
@@ -152,6 +121,47 @@ class AdmissionQueue:
             self._let_in(slot)
             slot.future.set_result(None)
 
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _released(self, slot: Slot) -> None:
+        self.in_flight -= slot.weight
+        tier = self._tiers[slot.tier]
+        tier.in_flight -= slot.weight
+        tier.ended(self._clock())
+        slot.use.in_flight -= slot.weight
+        self._forget_idle(slot.use)
+        self.wake()
+
+    async def _turn_of(self, slot: Slot) -> None:
+        """Wait until it is let in."""
+        timer: asyncio.TimerHandle | None = None
+        try:
+            if not slot.future.done() and self._settings.max_queue_seconds is not None:
+                loop = asyncio.get_running_loop()
+                timer = loop.call_later(self._settings.max_queue_seconds, self._shed, slot, "waited")
+            await slot.future
+        except BaseException:
+            self._abandon(slot)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        self._taken_up(slot)
+
+    def _abandon(self, slot: Slot) -> None:
+        """Who waited was shed or has gone; perhaps in the very turn of the loop in which it was let in."""
+        if self._room.leave(slot):
+            self._forget_idle(slot.use)
+            self.wake()  # others may have waited with a batch
+        elif not slot.future.cancelled() and slot.future.exception() is None:
+            self._taken_up(slot)
+            slot.close()
+
+    def _taken_up(self, slot: Slot) -> None:
+        self._handed -= slot.weight
+        if not self._handed and self._room:
+            asyncio.get_running_loop().call_soon(self.wake)  # when its lease is taken
+
     def _let_in(self, slot: Slot) -> None:
         self.in_flight += slot.weight
         self._tiers[slot.tier].in_flight += slot.weight
@@ -160,9 +170,7 @@ class AdmissionQueue:
 
     def _room_for(self, tier: Tier) -> float:
         """How many more requests the tier may take now."""
-        use = self._tiers.get(tier)
-        if use is None:
-            use = self._tiers[tier] = _TierUse(self._clock())
+        use = self._tiers[tier]
         room = min(self._most - self.in_flight, self._most_per_tier - use.in_flight)
         if self._spare is None or room <= 0:
             return room
@@ -172,7 +180,7 @@ class AdmissionQueue:
         return min(room, spare - self._handed)
 
     def _make_room_for(self, newcomer: Slot) -> None:
-        if len(self._room) < self._longest_queue:
+        if self._settings.max_queue is None or len(self._room) < self._settings.max_queue:
             return
         victim = self._room.victim(newcomer.priority, newcomer.use.held) if self._room else None
         if victim is None:
@@ -187,11 +195,10 @@ class AdmissionQueue:
             self._forget_idle(slot.use)
             if not slot.future.done():
                 slot.future.set_exception(error)
-            self._dispatch()
+            self.wake()
 
     def _overloaded(self, slot: Slot, reason: ShedReason) -> Overloaded:
-        held = self.in_flight + self._room.weight
-        greedy = slot.use.held * len(self._keys) > held
+        greedy = slot.use.held * len(self._keys) > self.in_flight + self._room.weight
         whose = "; this API key holds more than its share" if greedy else ""
         seconds = self._retry_after(slot)
         return Overloaded(
@@ -204,8 +211,7 @@ class AdmissionQueue:
 
     def _retry_after(self, slot: Slot) -> int:
         """When those that wait for the tier now will be through, at the rate at which requests end lately."""
-        use = self._tiers.get(slot.tier)
-        rate = 0.0 if use is None else use.releases.per_second(self._clock())
+        rate = self._tiers[slot.tier].per_second(self._clock())
         ahead = self._room.ahead(slot.tier, slot.priority) + 1
         seconds = ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
         return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds)))

@@ -77,12 +77,12 @@ class RedisStore(Store):
             raise
         if outcome.refused is not None:
             return outcome
-        reservation = Reservation(self, call, outcome, lease)
+        reservation = Reservation(self._settle, call, outcome, lease)
         self._running.add(reservation)
         return reservation
 
-    def settle(self, reservation: Reservation, used: int) -> None:
-        """See Store. Sent to Redis in the background."""
+    def _settle(self, reservation: Reservation, used: int) -> None:
+        """Sent to Redis in the background."""
         self._running.discard(reservation)
         self._end(reservation.tag, used)
 

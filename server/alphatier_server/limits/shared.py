@@ -15,7 +15,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alphatier_server.errors import StoreFailed
@@ -28,8 +28,8 @@ SLOTS = 16_384
 LOCK_SECONDS = 1.0
 """Longest wait for a record; only a stopped process (SIGSTOP, a debugger) holds one for more than microseconds."""
 
-_MAGIC = b"alphatier limits"
-_HEADER = struct.Struct("<16sII")
+_HEADER = struct.Struct("<II")
+"""Records, and columns of each."""
 _HEADER_BYTES = 64
 _RECORD = struct.Struct("<16sdd")
 _BUCKETS = struct.Struct("<dd")
@@ -38,7 +38,7 @@ _EMPTY = bytes(16)
 
 
 class SharedStore(Store):
-    """One worker's view of the file. Raises StoreFailed when the file is none of ours or has no such column.
+    """One worker's view of the file that `create` made.
 
     `worker` is this process's column; no two living processes may have the same one.
     """
@@ -46,19 +46,12 @@ class SharedStore(Store):
     def __init__(self, path: Path, worker: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            self._map = mmap.mmap(self._file, 0)
-            self._slots: int
-            self._workers: int
-            magic, self._slots, self._workers = _HEADER.unpack_from(self._map)
-            if magic != _MAGIC or not 0 <= worker < self._workers:
-                raise StoreFailed(f"{path} holds no limits for worker {worker}; it is made anew at every start.")
-        except (ValueError, struct.error, StoreFailed) as error:
-            os.close(self._file)
-            raise error if isinstance(error, StoreFailed) else StoreFailed(f"{path} is no file of limits") from error
-        self._worker = worker
-        self._columns = struct.Struct("<" + _COLUMN.format[1:] * self._workers)
-        self._size = _record_bytes(self._workers)
+        self._map = mmap.mmap(self._file, 0)
+        self._slots, workers = _HEADER.unpack_from(self._map)
+        self._columns = struct.Struct("<" + _COLUMN.format[1:] * workers)
+        self._size = _RECORD.size + self._columns.size
+        self._own = _RECORD.size + worker * _COLUMN.size
+        """Where this worker's column is in a record."""
         self._places: dict[str, tuple[int, bytes]] = {}
         self._stuck = False
 
@@ -67,8 +60,8 @@ class SharedStore(Store):
         """Write an empty file (sparse; a used key takes `32 + 16 * workers` bytes of it)."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(descriptor, _HEADER_BYTES + slots * _record_bytes(workers))
-            os.pwrite(descriptor, _HEADER.pack(_MAGIC, slots, workers), 0)
+            os.ftruncate(descriptor, _HEADER_BYTES + slots * (_RECORD.size + workers * _COLUMN.size))
+            os.pwrite(descriptor, _HEADER.pack(slots, workers), 0)
         finally:
             os.close(descriptor)
 
@@ -83,9 +76,9 @@ class SharedStore(Store):
             self._write(offset, account, call.requests, int(call.streamed), call.tokens)
         finally:
             self._unlock(offset)
-        return Reservation(self, call, outcome, offset)
+        return Reservation(self._settle, call, outcome, offset)
 
-    def settle(self, reservation: Reservation, used: int) -> None:
+    def _settle(self, reservation: Reservation, used: int) -> None:
         call = reservation.call
         try:
             offset = self._acquire(call.key)
@@ -103,19 +96,10 @@ class SharedStore(Store):
     def clear_worker(self, worker: int) -> None:
         """Free every place that a worker held which has ended."""
         for offset in self._offsets():
-            if self._digest(offset) == _EMPTY:
-                continue
-            self._lock(offset)
-            _COLUMN.pack_into(self._map, offset + _RECORD.size + worker * _COLUMN.size, 0, 0, 0)
-            self._unlock(offset)
-
-    def keep(self, names: Collection[str]) -> None:
-        """Forget where the records of other keys are; they are given away when the file is full."""
-        self._places = {name: place for name, place in self._places.items() if name in names}
-
-    async def close(self) -> None:
-        self._map.close()
-        os.close(self._file)
+            if self._digest(offset) != _EMPTY:
+                self._lock(offset)
+                _COLUMN.pack_into(self._map, offset + _RECORD.size + worker * _COLUMN.size, 0, 0, 0)
+                self._unlock(offset)
 
     def _read(self, offset: int) -> Account:
         _, requests_full_at, tokens_full_at = _RECORD.unpack_from(self._map, offset)
@@ -127,14 +111,11 @@ class SharedStore(Store):
         _BUCKETS.pack_into(self._map, offset + 16, account.requests_full_at, account.tokens_full_at)
         had = self._column(offset)
         has = (max(0, before + more) for before, more in zip(had, (in_flight, streams, reserved), strict=True))
-        _COLUMN.pack_into(self._map, self._column_at(offset), *has)
+        _COLUMN.pack_into(self._map, offset + self._own, *has)
 
     def _column(self, offset: int) -> tuple[int, ...]:
         """This worker's requests, streams and tokens."""
-        return _COLUMN.unpack_from(self._map, self._column_at(offset))
-
-    def _column_at(self, offset: int) -> int:
-        return offset + _RECORD.size + self._worker * _COLUMN.size
+        return _COLUMN.unpack_from(self._map, offset + self._own)
 
     def _digest(self, offset: int) -> bytes:
         return self._map[offset : offset + 16]
@@ -167,10 +148,9 @@ class SharedStore(Store):
     def _find(self, digest: bytes) -> int:
         for offset in self._offsets(int.from_bytes(digest[:4], "little")):
             held = self._digest(offset)
-            if held == digest:
-                return offset
             if held == _EMPTY:
                 self._map[offset : offset + 16] = digest
+            if held in (digest, _EMPTY):
                 return offset
         return self._recycle(digest)
 
@@ -206,7 +186,3 @@ class SharedStore(Store):
 
     def _unlock(self, offset: int) -> None:
         fcntl.lockf(self._file, fcntl.LOCK_UN, 16, offset)
-
-
-def _record_bytes(workers: int) -> int:
-    return _RECORD.size + workers * _COLUMN.size

@@ -2,19 +2,45 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from alphatier_server.limits.arithmetic import Account, Call, Outcome, rate_lines
 
 
-class Reservation:
-    """What one call holds of a key's limits; what the request path knows as an admission."""
+class Admission:
+    """A call that was let in; by itself without limits. `close` must be called exactly once, whatever happened."""
 
-    __slots__ = ("__weakref__", "_open", "_store", "call", "outcome", "tag")
+    __slots__ = ()
 
-    def __init__(self, store: "Store", call: Call, outcome: Outcome, tag: Any = None) -> None:
-        self._store = store
+    @property
+    def lines(self) -> bytes:
+        """`x-ratelimit-*` headers for the answer, each with its CR LF; empty without limits."""
+        return b""
+
+    def close(self, tokens: int | None) -> None:
+        """The request has ended: free its places, and book the tokens it used.
+
+        0 where nothing was generated (refused by the engine, never sent); None where it is not known how many
+        (a client that left an answer before the engine told), which books the estimate, or leaving early would
+        be free. Later calls do nothing.
+        """
+
+
+FREE = Admission()
+
+
+class Reservation(Admission):
+    """What one call holds of a key's limits."""
+
+    __slots__ = ("__weakref__", "_open", "_settle", "call", "outcome", "tag")
+
+    def __init__(
+        self, settle: Callable[["Reservation", int], None], call: Call, outcome: Outcome, tag: Any = None
+    ) -> None:
+        """`settle` frees what it holds and books the tokens; it must not wait and must not raise."""
+        self._settle = settle
         self._open = True
         self.call = call
         self.outcome = outcome
@@ -23,18 +49,12 @@ class Reservation:
 
     @property
     def lines(self) -> bytes:
-        """The `x-ratelimit-*` headers as they stood when the request was let in."""
         return rate_lines(self.call.limits, self.outcome)
 
     def close(self, tokens: int | None) -> None:
-        """Give back what is held and book `tokens`; where they are not known, the estimate. Later calls do nothing.
-
-        The estimate is booked for a client that left before the engine told its usage, or leaving early would
-        be free. A request for which nothing was generated is closed with 0.
-        """
         if self._open:
             self._open = False
-            self._store.settle(self, self.call.tokens if tokens is None else tokens)
+            self._settle(self, self.call.tokens if tokens is None else tokens)
 
 
 class Store(ABC):
@@ -47,18 +67,11 @@ class Store(ABC):
         Await it directly, not as a task: then a cancel has either no effect or leaves nothing taken.
         """
 
-    @abstractmethod
-    def settle(self, reservation: Reservation, used: int) -> None:
-        """Free what it holds and book the tokens; for Reservation alone. Must not wait and must not raise."""
-
-    def keep(self, names: Collection[str]) -> None:  # noqa: B027
-        """Forget keys of other names, where that can be done."""
-
     async def upkeep(self) -> None:  # noqa: B027
         """To be called about once a second while the gateway runs. Does not raise."""
 
     async def close(self) -> None:  # noqa: B027
-        """Send what is not sent yet, within a limit of time, and let go of connections and files."""
+        """Send what is not sent yet, within a limit of time, and let go of connections."""
 
 
 class MemoryStore(Store):
@@ -66,19 +79,13 @@ class MemoryStore(Store):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._accounts: dict[str, Account] = {}
+        self._accounts: defaultdict[str, Account] = defaultdict(Account)
 
     async def take(self, call: Call) -> Reservation | Outcome:
-        account = self._accounts.get(call.key)
-        if account is None:
-            account = self._accounts[call.key] = Account()
+        account = self._accounts[call.key]
         outcome = account.take(call, self._clock())
-        return outcome if outcome.refused is not None else Reservation(self, call, outcome, account)
+        return outcome if outcome.refused is not None else Reservation(self._settle, call, outcome, account)
 
-    def settle(self, reservation: Reservation, used: int) -> None:
+    def _settle(self, reservation: Reservation, used: int) -> None:
         account: Account = reservation.tag
         account.settle(reservation.call, used, self._clock())
-
-    def keep(self, names: Collection[str]) -> None:
-        """See Store. What still runs for a forgotten key is settled to nobody's account."""
-        self._accounts = {name: account for name, account in self._accounts.items() if name in names}

@@ -67,7 +67,6 @@ class WaitingRoom:
 
     def __init__(self) -> None:
         self._lines: dict[PriorityClass, dict[tuple[Tier, str | None], _Line]] = {each: {} for each in CLASSES}
-        self._counts: dict[PriorityClass, int] = dict.fromkeys(CLASSES, 0)
         self._total = 0
         self.weight = 0
         """Requests of all that wait."""
@@ -77,7 +76,7 @@ class WaitingRoom:
 
     def count(self, priority: PriorityClass) -> int:
         """How many of the class wait."""
-        return self._counts[priority]
+        return sum(len(line) for line in self._lines[priority].values())
 
     def ahead(self, tier: Tier, priority: PriorityClass) -> int:
         """How many wait for the tier in this class and those above it."""
@@ -128,7 +127,7 @@ class WaitingRoom:
         In the lowest class the newest of the key that holds most; in the newcomer's own class only if that key
         still holds more than the newcomer's afterwards, or equals would take turns at pushing each other out.
         """
-        lowest = next(each for each in reversed(CLASSES) if self._counts[each])
+        lowest = next(each for each in reversed(CLASSES) if self._lines[each])
         if CLASSES.index(lowest) < CLASSES.index(priority):
             return None
         every_newest = (next(reversed(line)) for line in self._lines[lowest].values())
@@ -137,7 +136,6 @@ class WaitingRoom:
 
     def _note(self, slot: Slot, change: int) -> None:
         slot.use.waiting += change * slot.weight
-        self._counts[slot.priority] += change
         self._total += change
         self.weight += change * slot.weight
 

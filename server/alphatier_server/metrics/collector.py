@@ -5,9 +5,11 @@ among plain doubles (`metrics.store`), and only a scrape makes prometheus_client
 its interface for collectors.
 """
 
+import math
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
@@ -57,7 +59,7 @@ class Histogram:
         self._place = place
         self._bounds = bounds
         self._sum = place + len(bounds) + 1
-        self.exemplars: dict[int, tuple[Mapping[str, str], float, float]] = {}
+        self.exemplars: dict[int, tuple[Any, float, float]] = {}
         """Bucket -> labels, amount and moment of its last exemplar."""
 
     def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
@@ -72,150 +74,106 @@ class Histogram:
 Child = TypeVar("Child", Counter, Gauge, Histogram)
 
 
-class _Labelled(Generic[Child]):
+class StoreCollector(Collector):
+    """Shows the metrics that are made with it, whose numbers are in a store. `prefix` begins their names."""
+
+    def __init__(self, store: Store, prefix: str = "") -> None:
+        self.store = store
+        self.prefix = prefix
+        self.metrics: list[Labelled[Any]] = []
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them, those without series too."""
+        values = self.store.read()
+        return [metric.family(values.get(metric.name, {})) for metric in self.metrics]
+
+
+class Labelled(Generic[Child]):
     """One metric: a series for each combination of label values that was asked for.
 
     The numbers of a series for which the store has no room are shown nowhere.
     """
 
+    _merge: Merge = "sum"
     _size = 1
+    """Doubles of a series."""
+    _child: Callable[[Any, int], Child]
+    """Makes a series of the doubles at a place among others."""
+    _family: Callable[..., Any]
+    """Makes what a scrape shows."""
 
-    def __init__(self, store: Store, name: str, text: str, labels: Labels, merge: Merge = "sum") -> None:
-        self.name = name
+    def __init__(
+        self, collector: StoreCollector, name: str, text: str, *labels: str, merge: Merge | None = None
+    ) -> None:
+        self.name = collector.prefix + name
         self._text = text
         self._labels = labels
-        self._store = store
-        self._merge = merge
+        self._store = collector.store
+        self._merge = merge or self._merge
         self._children: dict[Labels, Child] = {}
+        collector.metrics.append(self)
 
     def labels(self, *values: str) -> Child:
         """The series with these label values, which is shown from now on."""
         child = self._children.get(values)
-        return self._begin(values) if child is None else child
+        if child is None:
+            child = self._children[values] = self._begin(values)
+        return child
 
-    def remove_by_labels(self, labels: Mapping[str, str]) -> None:
-        """Show the series with these values no more. Who still counts in one may."""
-        wanted = [(self._labels.index(name), _text(value)) for name, value in labels.items()]
-        known = {*self._children, *(series.labels for series in self._store.series if series.metric == self.name)}
-        for values in known:
-            if all(values[position] == value for position, value in wanted):
-                self._children.pop(values, None)
-                self._store.remove(Series(self.name, self._merge, values))
+    def remove(self, first: str) -> None:
+        """Show the series whose first label has this value no more. Who still counts in one may."""
+        self._children = {values: child for values, child in self._children.items() if values[0] != first}
+        self._store.remove(self.name, first)
 
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
         """What a scrape shows."""
-        raise NotImplementedError
+        family: Metric = self._family(self.name, self._text, labels=self._labels)
+        for labels, values in series.items():
+            self._add(family, labels, values)
+        return family
+
+    def _add(self, family: Any, labels: Labels, values: Sequence[float]) -> None:
+        family.add_metric(labels, values[0])
 
     def _begin(self, values: Labels) -> Child:
         if len(values) != len(self._labels):
             raise ValueError(f"{self.name} has the labels {self._labels}, not {len(values)} of them")
-        clean = tuple(map(_text, values))
-        if clean != values:
-            return self.labels(*clean)
         place = self._store.begin(Series(self.name, self._merge, values), self._size)
-        child = self._child([0.0] * self._size, 0) if place is None else self._child(self._store.numbers, place)
-        self._children[values] = child
-        return child
-
-    def _child(self, numbers: Any, place: int) -> Child:
-        raise NotImplementedError
+        return self._child([0.0] * self._size, 0) if place is None else self._child(self._store.numbers, place)
 
 
-class Counters(_Labelled[Counter]):
+class Counters(Labelled[Counter]):
     """A metric of counters."""
 
-    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        shown = CounterMetricFamily(self.name, self._text, labels=self._labels)
-        for labels, (value,) in series.items():
-            shown.add_metric(labels, value)
-        return shown
-
-    def _child(self, numbers: Any, place: int) -> Counter:
-        return Counter(numbers, place)
+    _child = Counter
+    _family = CounterMetricFamily
 
 
-class Gauges(_Labelled[Gauge]):
+class Gauges(Labelled[Gauge]):
     """A metric of gauges."""
 
+    _merge = "livesum"
     _size = 2
-
-    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        shown = GaugeMetricFamily(self.name, self._text, labels=self._labels)
-        for labels, (value, _) in series.items():
-            shown.add_metric(labels, value)
-        return shown
-
-    def _child(self, numbers: Any, place: int) -> Gauge:
-        return Gauge(numbers, place)
+    _child = Gauge
+    _family = GaugeMetricFamily
 
 
-class Histograms(_Labelled[Histogram]):
-    """A metric of histograms with the same bounds."""
+class Histograms(Labelled[Histogram]):
+    """A metric of histograms with the same bounds. Exemplars are of this process."""
 
-    def __init__(self, store: Store, name: str, text: str, labels: Labels, bounds: Sequence[float]) -> None:
-        super().__init__(store, name, text, labels)
-        self._bounds = tuple(map(float, bounds))
+    _family = HistogramMetricFamily
+
+    def __init__(
+        self, collector: StoreCollector, name: str, text: str, *labels: str, bounds: Sequence[float]
+    ) -> None:
+        super().__init__(collector, name, text, *labels)
         self._size = len(bounds) + 2
-        self._names = [_name(bound) for bound in (*self._bounds, float("inf"))]
+        self._child = partial(Histogram, bounds=tuple(map(float, bounds)))
+        self._names = [floatToGoString(bound) for bound in (*bounds, math.inf)]  # type: ignore[no-untyped-call]
 
-    def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
-        """What a scrape shows; exemplars are of this process."""
-        shown = HistogramMetricFamily(self.name, self._text, labels=self._labels)
-        for labels, values in series.items():
-            child = self._children.get(labels)
-            exemplars = {} if child is None else child.exemplars
-            shown.add_metric(labels, self._buckets(values, exemplars), values[-1])
-        return shown
-
-    def _buckets(self, values: Sequence[float], exemplars: Mapping[int, Any]) -> list[Any]:
-        buckets = []
-        for number, (name, below) in enumerate(zip(self._names, accumulate(values[:-1]), strict=True)):
-            last = exemplars.get(number)
-            buckets.append((name, below, None if last is None else Exemplar(*last)))
-        return buckets
-
-    def _child(self, numbers: Any, place: int) -> Histogram:
-        return Histogram(numbers, place, self._bounds)
-
-
-_Kind = TypeVar("_Kind", Counters, Gauges, Histograms)
-
-
-class StoreCollector(Collector):
-    """Makes metrics whose numbers are in a store, and shows them. `prefix` begins their names."""
-
-    def __init__(self, store: Store, prefix: str = "") -> None:
-        self._store = store
-        self._prefix = prefix
-        self._metrics: list[Counters | Gauges | Histograms] = []
-
-    def counters(self, name: str, text: str, *labels: str) -> Counters:
-        """A new metric."""
-        return self._shown(Counters(self._store, self._prefix + name, text, labels))
-
-    def gauges(self, name: str, text: str, *labels: str, merge: Merge = "livesum") -> Gauges:
-        """A new metric."""
-        return self._shown(Gauges(self._store, self._prefix + name, text, labels, merge))
-
-    def histograms(self, name: str, text: str, *labels: str, bounds: Sequence[float]) -> Histograms:
-        """A new metric."""
-        return self._shown(Histograms(self._store, self._prefix + name, text, labels, bounds))
-
-    def collect(self) -> Iterable[Metric]:
-        """All of them, those without series too."""
-        values = self._store.read()
-        return [metric.family(values.get(metric.name, {})) for metric in self._metrics]
-
-    def _shown(self, metric: _Kind) -> _Kind:
-        self._metrics.append(metric)
-        return metric
-
-
-def _name(bound: float) -> str:
-    """A bound as Prometheus writes it."""
-    return str(floatToGoString(bound))  # type: ignore[no-untyped-call]
-
-
-def _text(value: str) -> str:
-    """A label's value as UTF-8 can say it."""
-    return value.encode("utf-8", "replace").decode()
+    def _add(self, family: Any, labels: Labels, values: Sequence[float]) -> None:
+        child = self._children.get(labels)
+        exemplars = {} if child is None else {bucket: Exemplar(*last) for bucket, last in child.exemplars.items()}
+        below = zip(self._names, accumulate(values[:-1]), strict=True)
+        buckets = [(name, count, exemplars.get(bucket)) for bucket, (name, count) in enumerate(below)]
+        family.add_metric(labels, buckets, values[-1])

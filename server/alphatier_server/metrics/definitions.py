@@ -11,8 +11,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from alphatier_models import Family
-from alphatier_server.metrics.collector import Gauge, StoreCollector
-from alphatier_server.metrics.store import CAPACITY, Store, forget_gauges
+from alphatier_server.metrics.collector import Counters, Gauge, Gauges, Histograms, StoreCollector
+from alphatier_server.metrics.store import CAPACITY, Store
 
 TOKEN_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
@@ -34,11 +34,9 @@ class Metrics:
     """
 
     def __init__(self, folder: Path | None = None, process: str = "main", *, capacity: int = CAPACITY) -> None:
-        self._folder = folder
-        store = Store(capacity, folder, process)
+        self._store = store = Store(capacity, folder, process)
         new = StoreCollector(store, "alphatier_")
-        dropped = new.counters("metric_series_dropped", "Metric series that had no room.")
-        store.on_full = dropped.labels().inc
+        store.on_full = Counters(new, "metric_series_dropped", "Metric series that had no room.").labels().inc
         self._tokens(new)
         self._latencies(new)
         self._requests(new)
@@ -49,8 +47,7 @@ class Metrics:
 
     def forget_process(self, process: str) -> None:
         """The process of that name has died: what it had in flight is no more, what it counted stays."""
-        if self._folder is not None:
-            forget_gauges(self._folder, process)
+        self._store.forget_gauges(process)
 
     def declare(self, family: Family) -> None:
         """Make the family's series exist at 0, so that a rate over the first request is right."""
@@ -70,18 +67,13 @@ class Metrics:
 
     def forget_replica(self, name: str) -> None:
         """End the series of a replica that is gone."""
-        for metric in (
-            self.replica_up,
-            self.replica_in_flight,
-            self.replica_breaker_state,
-            self.replica_ejections,
-            self.health_check_failures,
-            self.engine_restarts,
-        ):
-            metric.remove_by_labels({"replica": name})
+        gauges = self.replica_up, self.replica_in_flight, self.replica_breaker_state
+        counters = self.replica_ejections, self.health_check_failures, self.engine_restarts
+        for metric in (*gauges, *counters):
+            metric.remove(name)
 
     def _tokens(self, new: StoreCollector) -> None:
-        count, spread = new.counters, partial(new.histograms, bounds=TOKEN_BUCKETS)
+        count, spread = partial(Counters, new), partial(Histograms, new, bounds=TOKEN_BUCKETS)
         self.prompt_tokens = count("prompt_tokens", "Prompt tokens read.", *_ENDPOINT)
         text = "Tokens generated, reasoning and answer together."
         self.completion_tokens = count("completion_tokens", text, *_ENDPOINT)
@@ -95,7 +87,8 @@ class Metrics:
         self.request_reasoning_tokens = spread("request_reasoning_tokens", text, *_TIER)
 
     def _latencies(self, new: StoreCollector) -> None:
-        seconds = partial(new.histograms, bounds=SECONDS_BUCKETS)
+        seconds = partial(Histograms, new, bounds=SECONDS_BUCKETS)
+        per_token = partial(Histograms, new, bounds=TOKEN_TIME_BUCKETS)
         text = "From the request's arrival to its last byte."
         self.duration = seconds("request_duration_seconds", text, *_ENDPOINT)
         text = "To the first generated token, streams only."
@@ -103,34 +96,31 @@ class Metrics:
         text = "To the first token of the answer, after the thinking; streams only."
         self.first_answer_token = seconds("time_to_first_answer_token_seconds", text, *_TIER)
         text = "Mean time between the tokens after the first one; streams only."
-        name = "time_per_output_token_seconds"
-        self.output_token = new.histograms(name, text, *_TIER, bounds=TOKEN_TIME_BUCKETS)
-        text = "Waiting in the engine's queue, where the engine told."
-        self.queue = seconds("queue_time_seconds", text, *_TIER)
+        self.output_token = per_token("time_per_output_token_seconds", text, *_TIER)
+        self.queue = seconds("queue_time_seconds", "Waiting in the engine's queue, where the engine told.", *_TIER)
         text = "The gateway's own time before the request went to the engine."
-        self.overhead = new.histograms("gateway_overhead_seconds", text, *_TIER, bounds=OVERHEAD_BUCKETS)
+        self.overhead = Histograms(new, "gateway_overhead_seconds", text, *_TIER, bounds=OVERHEAD_BUCKETS)
         text = "Waiting in the gateway's own queue, of requests that were let in."
         self.admission_wait = seconds("admission_wait_seconds", text, *_TIER)
 
     def _requests(self, new: StoreCollector) -> None:
-        count = new.counters
+        count = partial(Counters, new)
         labels = (*_TIER, "decision", "endpoint", "outcome")
         self.requests = count("requests", "Requests by how they ended.", *labels)
         self.decisions = count("decisions", "Tier decisions by rule.", *_TIER, "decision")
-        self.in_flight = new.gauges("requests_in_flight", "Requests being answered now.", *_TIER)
+        self.in_flight = Gauges(new, "requests_in_flight", "Requests being answered now.", *_TIER)
         self.errors = count("errors", "Error answers and broken streams by kind.", "kind")
         self.retries = count("retries", "Requests sent to an engine again.", *_TIER)
         self.disconnects = count("client_disconnects", "Clients that left before the end.", *_TIER)
         self.shed = count("requests_shed", "Requests that the queue shed.", "priority", "reason")
-        self.queued = new.gauges("queued_requests", "Requests that wait in the gateway's own queue.", "priority")
+        self.queued = Gauges(new, "queued_requests", "Requests that wait in the gateway's own queue.", "priority")
         self.limits_hit = count("limits_hit", "Requests refused by a limit.", "limit")
         text = "Admissions for which Redis, which counts limits, did not answer."
         self.limit_store_failures = count("limit_store_failures", text).labels()
-        text = "Log lines that standard error did not take."
-        self.log_lines_dropped = count("log_lines_dropped", text).labels()
+        self.log_lines_dropped = count("log_lines_dropped", "Log lines that standard error did not take.").labels()
 
     def _replicas(self, new: StoreCollector) -> None:
-        count, gauges = new.counters, new.gauges
+        count, gauges = partial(Counters, new), partial(Gauges, new)
         self.replica_up = gauges("replica_up", "1 when the replica can answer.", "replica", merge="mostrecent")
         text = "Requests the replica is working on."
         self.replica_in_flight = gauges("replica_requests_in_flight", text, "replica")
@@ -138,6 +128,5 @@ class Metrics:
         self.replica_breaker_state = gauges("replica_breaker_state", text, "replica", merge="livemax")
         text = "Times that the replica was taken out, by what found it bad."
         self.replica_ejections = count("replica_ejections", text, "replica", "by")
-        text = "Active health checks that failed."
-        self.health_check_failures = count("health_check_failures", text, "replica")
+        self.health_check_failures = count("health_check_failures", "Active health checks that failed.", "replica")
         self.engine_restarts = count("engine_restarts", "Restarts of a managed engine.", "replica")

@@ -60,12 +60,12 @@ class Store:
         self._file = None if folder is None else os.open(_file(folder, process), os.O_RDWR | os.O_CREAT, 0o600)
         self.numbers: Doubles = memoryview(self._mapped()).cast("d")
         self._reserve(_FIRST)
-        self.series = {series: record for record, series in _records(self.numbers)}
+        self._series = {series: record for record, series in _records(self.numbers)}
         self._succeed()
 
     def begin(self, series: Series, size: int) -> int | None:
         """The place of a series' values, which are shown from now on; None where there is no room for them."""
-        record = self.series.get(series)
+        record = self._series.get(series)
         if record is None:
             record = self._append(series, size)
         if record is None:
@@ -75,10 +75,17 @@ class Store:
             self.numbers[record + _NOTED] = time.monotonic()
         return record + _VALUES
 
-    def remove(self, series: Series) -> None:
-        """Show the series no more; if it begins again, it goes on from where it was."""
-        if series in self.series:
-            self.numbers[self.series[series] + _NOTED] = -time.monotonic()
+    def remove(self, metric: str, first: str) -> None:
+        """Show the series whose first label is this no more; one that begins again goes on from where it was."""
+        for series, record in self._series.items():
+            if series.metric == metric and series.labels[0] == first:
+                self.numbers[record + _NOTED] = -time.monotonic()
+
+    def forget_gauges(self, process: str) -> None:
+        """The process of that name in the folder has died: what it had in flight is no more."""
+        if self._folder is not None:
+            with contextlib.suppress(FileNotFoundError), _file(self._folder, process).open("r+b") as file:
+                file.write(struct.pack("d", 0.0))
 
     def read(self) -> Mapping[str, Mapping[Labels, Sequence[float]]]:
         """Metric -> label values -> doubles, of all processes, without the series that were removed last."""
@@ -88,7 +95,8 @@ class Store:
             for record, series in _records(numbers):
                 noted[series] = max(noted.get(series, 0.0), numbers[record + _NOTED], key=abs)
                 if numbers[_ALIVE] or series.merge == "sum":
-                    values = _values(numbers, record)
+                    first = record + _VALUES
+                    values = numbers[first : first + int(numbers[record + _SIZE])].tolist()
                     merged[series] = _merged(series.merge, merged[series], values) if series in merged else values
         found: dict[str, dict[Labels, Sequence[float]]] = {}
         for series in merged:
@@ -116,12 +124,12 @@ class Store:
             return None
         self.numbers.cast("B")[record * 8 : end * 8] = head + key
         self.numbers[_USED] = end  # last: who dies before that has written nothing
-        self.series[series] = record
+        self._series[series] = record
         return record
 
     def _succeed(self) -> None:
         """Go on where the process's predecessor ended: with its counters, not with its gauges."""
-        for series, record in self.series.items():
+        for series, record in self._series.items():
             if series.merge != "sum":
                 for place in range(int(self.numbers[record + _SIZE])):
                     self.numbers[record + _VALUES + place] = 0.0
@@ -151,12 +159,6 @@ class Store:
             os.ftruncate(self._file, size)
 
 
-def forget_gauges(folder: Path, process: str) -> None:
-    """The process has died: what it had in flight is no more."""
-    with contextlib.suppress(FileNotFoundError), _file(folder, process).open("r+b") as file:
-        file.write(struct.pack("d", 0.0))
-
-
 def _file(folder: Path, process: str) -> Path:
     return folder / f"{process}.numbers"
 
@@ -171,10 +173,6 @@ def _records(numbers: Doubles) -> Iterator[tuple[int, Series]]:
         metric, merge, labels = orjson.loads(raw[key * 8 : following * 8])
         yield record, Series(metric, merge, tuple(labels))
         record = following
-
-
-def _values(numbers: Doubles, record: int) -> list[float]:
-    return list(numbers[record + _VALUES : record + _VALUES + int(numbers[record + _SIZE])])
 
 
 def _merged(merge: Merge, one: Sequence[float], other: Sequence[float]) -> Sequence[float]:

@@ -129,7 +129,7 @@ def _check(source: Source, *, as_json: bool) -> None:
     """Find everything wrong that can be found without starting anything, then print the settings in effect."""
     from alphatier_server.engines.api import EngineKeys
     from alphatier_server.engines.plan import installed_engine
-    from alphatier_server.keys.keyed import build_access
+    from alphatier_server.keys.access import build_access
     from alphatier_server.process.tls import certificate_of
 
     config = source.load()

@@ -25,7 +25,7 @@ class DataPlane(QuietServer):
         self._certificate = certificate = certificate_of(config.listen)
         application = assemble(settings, parts)
         accelerated = None
-        if not settings.cors_origins:  # CORS is a middleware's work, which only sees what goes through ASGI
+        if not config.cors.origins:  # CORS is a middleware's work, which only sees what goes through ASGI
             accelerated = accelerated_protocol(application.gateway, application.dialects, settings.clients)
         super().__init__(
             server_config(

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from alphatier_server.app import Parts, app_settings, operators_app, request_log
 from alphatier_server.engines.control_plane import ControlPlane
 from alphatier_server.engines.engine import Busy
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import build_access
 from alphatier_server.limits.shared import SharedStore
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.data_plane import DataPlane

@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from alphatier_server.logs import message_line, standard_error
-from alphatier_server.messages import MessageHandler, is_json
+from alphatier_server.logs import MessageHandler, is_json, message_line, standard_error
 from alphatier_server.settings.gateway import LogSettings
 
 OPERATOR = "alphatier.operator"

@@ -19,7 +19,7 @@ import orjson
 from alphatier_models import Family
 from alphatier_server.app import Parts, app_settings, request_log
 from alphatier_server.errors import EngineTimeout
-from alphatier_server.keys.keyed import build_access
+from alphatier_server.keys.access import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.process.data_plane import DataPlane
 from alphatier_server.process.link import Link

@@ -48,7 +48,10 @@ class Breaker:
                 return False
         elif not self._awaits(probe):  # sent before the breaker opened: says nothing that is not known
             return False
-        self._open(now)
+        self.state = "open"
+        self.retry_at = now + self._backoff
+        self._backoff = min(self._backoff * 2, self._settings.breaker_longest)
+        self.history = self._seen = 0
         return True
 
     def succeeded(self, probe: int = 0) -> bool:
@@ -87,9 +90,3 @@ class Breaker:
         return in_a_row or (
             self._seen == window and self.history.bit_count() >= self._settings.breaker_share * window
         )
-
-    def _open(self, now: float) -> None:
-        self.state = "open"
-        self.retry_at = now + self._backoff
-        self._backoff = min(self._backoff * 2, self._settings.breaker_longest)
-        self.history = self._seen = 0

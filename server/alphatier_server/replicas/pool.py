@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 from alphatier_server.errors import NoEngine
@@ -26,19 +27,7 @@ __all__ = ["RETRY_AFTER_SECONDS", "Lease", "Pool", "Replica", "Result"]
 
 RETRY_AFTER_SECONDS = 5
 _BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
-_SHOWN = (
-    "name",
-    "url",
-    "family",
-    "models",
-    "continuous_usage",
-    "adds_metrics",
-    "by_priority",
-    "writes_json",
-    "up",
-    "draining",
-    "headers",
-)
+_SHOWN = tuple(field.name for field in fields(Replica) if field.init)
 
 _Tier = tuple[str, str]
 
@@ -59,8 +48,6 @@ class Pool:
         self._most_per_replica = most_per_replica
         """Requests that one replica gets at once, as long as another has room; None: any number."""
         self.retries = RetryBudget(self.settings, clock)
-        self.version = 0
-        """Grows with every change that `snapshot` shows."""
         self._metrics = metrics
         self._clock = clock
         self._chance = chance
@@ -69,7 +56,6 @@ class Pool:
         self._candidates: dict[_Tier, list[Replica]] = {}
         self._broken: list[Replica] = []
         self._listeners: list[Callable[[], None]] = []
-        self._gone_listeners: list[Callable[[str], None]] = []
         self._batch = 0
         self._changed = False
 
@@ -83,23 +69,27 @@ class Pool:
         A batch has the `weight` of its prompts. Raises NoEngine when there is none.
         """
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
-            return self._probe(probed, tier, weight)
-        try:
-            candidates = self._candidates[family, tier]
-        except KeyError:
-            candidates = self._find(family, tier)
+            probe = probed.breaker.probing()
+            self._breaker_changed(probed)
+            return Lease(self._ended, probed, probed.models[tier], probe, weight)
+        candidates = self._candidates.get((family, tier)) or self._find(family, tier)
         if avoid:
             candidates = [replica for replica in candidates if replica.name not in avoid]
         if not candidates:  # more likely it is the requests that are bad than every engine (Envoy's panic threshold)
             candidates = [replica for replica in self._serving(family, tier) if replica.name not in avoid]
         if not candidates:
-            raise self._no_engine(family, tier)
+            raise NoEngine(
+                f"No engine that serves {family}:{tier} is up now; it may still be loading. "
+                f"Ask again in {RETRY_AFTER_SECONDS} seconds; /health/ready tells when.",
+                code="no_engine",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
         if self._most_per_replica is not None:
             candidates = [r for r in candidates if r.in_flight < self._most_per_replica] or candidates
         replica = self._choose(candidates, f"{family}:{tier}", body)
-        return Lease(self, replica, replica.models[tier], weight=weight)
+        return Lease(self._ended, replica, replica.models[tier], 0, weight)
 
-    def ended(self, replica: Replica, result: Result, probe: int) -> None:
+    def _ended(self, replica: Replica, result: Result, probe: int) -> None:
         """A lease was closed: what does its result say about the replica?"""
         breaker = replica.breaker
         if result == "ok":
@@ -143,53 +133,33 @@ class Pool:
     def put(self, replica: Replica) -> Replica:
         """Add the replica, or give the one of the same name these values. Returns the one in the pool."""
         known = self._replicas.get(replica.name)
-        if known is None:
-            replica.breaker = Breaker(self.settings)
-            replica.gauge = self._metrics.show_replica(replica.name)
-            self._replicas[replica.name] = replica
-            self._note_change()
-            return replica
-        if any(getattr(known, field) != getattr(replica, field) for field in _SHOWN):
-            if replica.up and not known.up:
-                known.breaker.reset()
-            left = known.url
-            for field in _SHOWN:
-                setattr(known, field, getattr(replica, field))
-            self._note_change()
-            self._notify_gone(left)
-        return known
+        if known is not None:
+            self._change(replica.name, {field: getattr(replica, field) for field in _SHOWN})
+            return known
+        replica.breaker = Breaker(self.settings)
+        replica.gauge = self._metrics.show_replica(replica.name)
+        self._replicas[replica.name] = replica
+        self.touch()
+        return replica
 
     def set_up(self, name: str, up: bool) -> None:
         """Note that the replica can, or cannot, answer. One that comes back starts with a closed breaker."""
-        replica = self._replicas.get(name)
-        if replica is None or replica.up == up:
-            return
-        if up:
-            replica.breaker.reset()
-        replica.up = up
-        self._note_change()
+        self._change(name, {"up": up})
 
     def set_models(self, name: str, models: Mapping[str, str]) -> None:
         """Let the replica serve these tiers, and under these names, from the next request on."""
-        replica = self._replicas.get(name)
-        if replica is not None and replica.models != models:
-            replica.models = dict(models)
-            self._note_change()
+        self._change(name, {"models": dict(models)})
 
     def drain(self, name: str) -> None:
         """Give the replica no new requests."""
-        replica = self._replicas.get(name)
-        if replica is not None and not replica.draining:
-            replica.draining = True
-            self._note_change()
+        self._change(name, {"draining": True})
 
     def remove(self, name: str) -> None:
         """Forget the replica. Leases on it may still be closed."""
         replica = self._replicas.pop(name, None)
         if replica is not None:
             self._metrics.forget_replica(name)
-            self._note_change()
-            self._notify_gone(replica.url)
+            self.touch()
 
     # --- what others see of it --------------------------------------------------------------------
 
@@ -197,12 +167,9 @@ class Pool:
         """Call `callback` after each change that `snapshot` shows (once for a whole `batch`)."""
         self._listeners.append(callback)
 
-    def on_gone(self, callback: Callable[[str], None]) -> None:
-        """Call `callback` with each URL at which there is no replica any more."""
-        self._gone_listeners.append(callback)
-
     def touch(self) -> None:
-        """Something beside the replicas has changed that who listens must know: the families."""
+        """Something has changed that who listens must know: a replica, or the families."""
+        self._forget_candidates()
         self._changed = True
         if not self._batch:
             self._notify()
@@ -238,8 +205,7 @@ class Pool:
     # --- inside -----------------------------------------------------------------------------------
 
     def _choose(self, candidates: Sequence[Replica], model: str, body: Mapping[str, Any]) -> Replica:
-        count = len(candidates)
-        if count == 1:
+        if (count := len(candidates)) == 1:
             return candidates[0]
         if self._affinity and (key := conversation_key(model, body)) is not None:
             return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
@@ -257,10 +223,8 @@ class Pool:
 
     def _replaceable(self, replica: Replica) -> bool:
         """Whether another replica with a closed breaker serves each of its tiers: the last one is never taken out."""
-        closed = [
-            other for other in self._replicas.values() if other is not replica and other.breaker.state == "closed"
-        ]
-        sound = [o for o in closed if o.up and not o.draining and o.family == replica.family]
+        others = [o for o in self._replicas.values() if o is not replica and o.breaker.state == "closed"]
+        sound = [o for o in others if o.up and not o.draining and o.family == replica.family]
         return all(any(tier in other.models for other in sound) for tier in replica.models)
 
     def _serving(self, family: str, tier: str) -> list[Replica]:
@@ -278,11 +242,6 @@ class Pool:
                 return replica
         return None
 
-    def _probe(self, replica: Replica, tier: str, weight: int) -> Lease:
-        probe = replica.breaker.probing()
-        self._breaker_changed(replica)
-        return Lease(self, replica, replica.models[tier], probe, weight)
-
     def _breaker_changed(self, replica: Replica, *, ejected: bool = False) -> None:
         if self._replicas.get(replica.name) is not replica:  # it left the pool while the request ran
             return
@@ -295,28 +254,20 @@ class Pool:
         self._candidates.clear()
         self._broken = [replica for replica in self._replicas.values() if replica.breaker.state != "closed"]
 
-    def _note_change(self) -> None:
-        self._forget_candidates()
+    def _change(self, name: str, values: Mapping[str, Any]) -> None:
+        replica = self._replicas.get(name)
+        if replica is None or all(getattr(replica, field) == value for field, value in values.items()):
+            return
+        if values.get("up") and not replica.up:
+            replica.breaker.reset()
+        for field, value in values.items():
+            setattr(replica, field, value)
         self.touch()
 
     def _notify(self) -> None:
         self._changed = False
-        self.version += 1
         for replica in self._replicas.values():
             self._metrics.replica_up.labels(replica.name).set(replica.up)
             self._metrics.replica_breaker_state.labels(replica.name).set(_BREAKER_LEVELS[replica.breaker.state])
         for callback in self._listeners:
             callback()
-
-    def _notify_gone(self, url: str) -> None:
-        if all(replica.url != url for replica in self._replicas.values()):
-            for callback in self._gone_listeners:
-                callback(url)
-
-    def _no_engine(self, family: str, tier: str) -> NoEngine:
-        return NoEngine(
-            f"No engine that serves {family}:{tier} is up now; it may still be loading. "
-            f"Ask again in {RETRY_AFTER_SECONDS} seconds; /health/ready tells when.",
-            code="no_engine",
-            retry_after=RETRY_AFTER_SECONDS,
-        )

@@ -1,15 +1,12 @@
 """One running engine as the gateway sees it, and a request's hold on it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from alphatier_server.metrics.collector import Gauge
 from alphatier_server.replicas.affinity import hash64
 from alphatier_server.replicas.breaker import Breaker
-
-if TYPE_CHECKING:
-    from alphatier_server.replicas.pool import Pool
 
 Result = Literal["ok", "failed", "abandoned"]
 """How a request ended, for the replica: `failed` is the engine's fault; `abandoned` (the client left, or its
@@ -49,11 +46,15 @@ class Replica:
     """The engine's model name -> requests in flight on it; old weights are unloaded when theirs is gone."""
     seed: int = field(default=0, init=False)
     breaker: Breaker = field(init=False, repr=False)
-    gauge: Gauge | None = field(default=None, init=False, repr=False)
-    """Where `in_flight` is written for Prometheus; None when Prometheus reads it here."""
+    gauge: Gauge = field(init=False, repr=False)
+    """Where `in_flight` is written for Prometheus."""
 
     def __post_init__(self) -> None:
         self.seed = hash64(self.name.encode("utf-8", "replace"))
+
+
+Ended = Callable[[Replica, Result, int], None]
+"""What is told of a lease that was closed: on which replica, how, and the number of the probe."""
 
 
 class Lease:
@@ -62,19 +63,18 @@ class Lease:
     `probe` is its number where it tries a replica whose breaker was open, else 0.
     """
 
-    __slots__ = ("_model", "_open", "_pool", "_probe", "_weight", "replica")
+    __slots__ = ("_ended", "_model", "_open", "_probe", "_weight", "replica")
 
-    def __init__(self, pool: "Pool", replica: Replica, model: str, probe: int = 0, weight: int = 1) -> None:
+    def __init__(self, ended: Ended, replica: Replica, model: str, probe: int, weight: int) -> None:
         self.replica = replica
-        self._pool = pool
+        self._ended = ended
         self._model = model
         self._probe = probe
         self._open = True
         self._weight = weight
         replica.in_flight += weight
         replica.using[model] = replica.using.get(model, 0) + 1
-        if replica.gauge is not None:
-            replica.gauge.set(replica.in_flight)
+        replica.gauge.set(replica.in_flight)
 
     def close(self, result: Result) -> None:
         """The request has ended for this replica."""
@@ -88,6 +88,5 @@ class Lease:
             replica.using[self._model] = left
         else:
             del replica.using[self._model]
-        if replica.gauge is not None:
-            replica.gauge.set(replica.in_flight)
-        self._pool.ended(replica, result, self._probe)
+        replica.gauge.set(replica.in_flight)
+        self._ended(replica, result, self._probe)

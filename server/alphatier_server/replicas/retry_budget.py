@@ -8,6 +8,7 @@ a window instead of with tokens that expire: in any ten seconds
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from alphatier_server.settings.replicas import PoolSettings
@@ -18,49 +19,31 @@ WINDOW_SECONDS = 10
 class RetryBudget:
     """Counts requests and retries by the second. Each worker process has its own."""
 
-    __slots__ = (
-        "_clock",
-        "_free",
-        "_requests",
-        "_requests_by_second",
-        "_retries",
-        "_retries_by_second",
-        "_second",
-        "_share",
-    )
-
     def __init__(self, settings: PoolSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._share = settings.retry_share
         self._free = settings.retry_minimum * WINDOW_SECONDS
-        self._second = int(clock())
-        self._requests = self._retries = 0
-        self._requests_by_second = [0] * WINDOW_SECONDS
-        self._retries_by_second = [0] * WINDOW_SECONDS
+        self._seconds = deque([[int(clock()), 0, 0]])
+        """Each with its requests and its retries; the last one is now."""
 
     def earn(self) -> None:
         """A request has come (not a retry)."""
-        second = int(self._clock())
-        if second != self._second:
-            self._forget_until(second)
-        self._requests += 1
-        self._requests_by_second[second % WINDOW_SECONDS] += 1
+        self._now()[1] += 1
 
     def may_retry(self) -> bool:
         """Whether one more retry is within the budget; spends it when it is."""
-        second = int(self._clock())
-        if second != self._second:
-            self._forget_until(second)
-        if self._retries + 1 > self._share * self._requests + self._free:
+        now = self._now()
+        requests = sum(requests for _, requests, _ in self._seconds)
+        retries = sum(retries for _, _, retries in self._seconds)
+        if retries + 1 > self._share * requests + self._free:
             return False
-        self._retries += 1
-        self._retries_by_second[second % WINDOW_SECONDS] += 1
+        now[2] += 1
         return True
 
-    def _forget_until(self, second: int) -> None:
-        for passed in range(self._second + 1, min(second, self._second + WINDOW_SECONDS) + 1):
-            place = passed % WINDOW_SECONDS
-            self._requests -= self._requests_by_second[place]
-            self._retries -= self._retries_by_second[place]
-            self._requests_by_second[place] = self._retries_by_second[place] = 0
-        self._second = second
+    def _now(self) -> list[int]:
+        second = int(self._clock())
+        if self._seconds[-1][0] != second:
+            self._seconds.append([second, 0, 0])
+            while self._seconds[0][0] <= second - WINDOW_SECONDS:
+                self._seconds.popleft()
+        return self._seconds[-1]

@@ -7,19 +7,14 @@ gateway's machine. So every change leaves a line that says who made it.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from alphatier_server.engines.control import Administer, invalid_value
-from alphatier_server.errors import InvalidRequest
+from alphatier_server.engines.control import Administer
 from alphatier_server.settings.engines import ENGINE_KEY
-
-__all__ = ["Administer", "Audit", "admin_router", "validation_error"]
 
 Audit = Callable[[dict[str, Any]], None]
 """Keeps a line: event, admin (the key's name), client (address), action, target, status, error (its code, if any)."""
@@ -58,19 +53,37 @@ class FamilyFolder(BaseModel):
     )
 
 
-def admin_router(
-    do: Administer,
-    *,
-    audit: Audit = lambda _line: None,
-) -> APIRouter:
+def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     """`/admin`, for holders of an admin key: `middleware.auth` sees to that, and puts its name into the state."""
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused, in OpenAI's error shape"}}
     router = APIRouter(prefix="/admin", tags=["admin"], responses=errors)
-    change = _Change(do, audit)
+
+    async def show(action: str) -> JSONResponse:
+        status, document = await do(action, {})
+        return JSONResponse(document, status)
+
+    async def change(request: Request, action: str, target: str, **arguments: Any) -> JSONResponse:
+        """Have something done and say who wanted it, whatever comes of it."""
+        line = {
+            "event": "admin",
+            "admin": getattr(request.state, "admin", None),
+            "client": request.client.host if request.client is not None else None,
+            "action": action,
+            "target": target,
+            "status": 500,
+        }
+        try:
+            status, document = await do(action, arguments)
+            line["status"] = status
+            if status >= 400:
+                line["error"] = document["error"]["code"]
+            return JSONResponse(document, status)
+        finally:
+            audit(line)
 
     @router.get("/engines", summary="Every engine, its state and its replicas")
     async def engines() -> JSONResponse:
-        return _response(*await do("list_engines", {}))
+        return await show("list_engines")
 
     @router.post("/engines", status_code=201, summary="Add an engine that runs already")
     async def add(engine: NewEngine, request: Request) -> JSONResponse:
@@ -90,7 +103,7 @@ def admin_router(
 
     @router.get("/families", summary="Every family, its folder and its tiers")
     async def families() -> JSONResponse:
-        return _response(*await do("list_families", {}))
+        return await show("list_families")
 
     @router.put("/families", summary="The same as POST")
     @router.post(
@@ -106,42 +119,6 @@ def admin_router(
         return await change(request, "remove_family", name, name=name)
 
     return router
-
-
-def validation_error(error: Any) -> InvalidRequest:
-    """FastAPI's RequestValidationError in OpenAI's words."""
-    assert isinstance(error, RequestValidationError)
-    return invalid_value(error.errors())
-
-
-@dataclass(frozen=True)
-class _Change:
-    """Has something done and says who wanted it, whatever comes of it."""
-
-    do: Administer
-    audit: Audit
-
-    async def __call__(self, request: Request, action: str, target: str, **arguments: Any) -> JSONResponse:
-        line = {
-            "event": "admin",
-            "admin": getattr(request.state, "admin", None),
-            "client": request.client.host if request.client is not None else None,
-            "action": action,
-            "target": target,
-            "status": 500,
-        }
-        try:
-            status, document = await self.do(action, arguments)
-            line["status"] = status
-            if status >= 400:
-                line["error"] = document["error"]["code"]
-            return _response(status, document)
-        finally:
-            self.audit(line)
-
-
-def _response(status: int, document: Any) -> JSONResponse:
-    return JSONResponse(document, status)
 
 
 def _without_password(url: str) -> str:

@@ -8,16 +8,21 @@ from fastapi import APIRouter, Request
 from alphatier_models import EFFORTS, Family, Tier
 from alphatier_server.errors import NotFound
 from alphatier_server.gateway.decide import AUTO, auto_tier, default_tier_of
-from alphatier_server.keys.access import Access
+from alphatier_server.keys.ring import Caller
 
 
-def models_router(families: Mapping[str, Family], access: Access) -> APIRouter:
+def models_router(families: Mapping[str, Family]) -> APIRouter:
     """`/v1/models` and one model of it; a key sees its own tiers."""
     router = APIRouter(tags=["models"], responses={401: {"description": "No API key, or one that is not known"}})
 
     def cards(request: Request) -> list[dict[str, Any]]:
-        caller = request.state.caller
-        return [card for card in _cards(families, caller.default_tier) if access.may_use(caller, *_tier_of(card))]
+        caller: Caller = request.state.caller
+        return [
+            _card(model, family, tier)
+            for family in families.values()
+            for model, tier in _models(family, caller.default_tier)
+            if caller.may_use(family.name, tier.name)
+        ]
 
     @router.get("/v1/models", summary="Families, their tiers, and what was measured of each")
     async def models(request: Request) -> dict[str, Any]:
@@ -37,25 +42,15 @@ def models_router(families: Mapping[str, Family], access: Access) -> APIRouter:
     return router
 
 
-def _tier_of(card: dict[str, Any]) -> tuple[str, str]:
-    return card["alphatier"]["family"], card["alphatier"]["tier"]
-
-
-def _cards(families: Mapping[str, Family], default_tier: str | None) -> list[dict[str, Any]]:
-    """OpenAI model objects, with what clients need to choose a tier under the key `alphatier`."""
-    return [card for family in families.values() for card in _family_cards(family, default_tier)]
-
-
-def _family_cards(family: Family, default_tier: str | None) -> list[dict[str, Any]]:
+def _models(family: Family, default_tier: str | None) -> list[tuple[str, Tier]]:
+    """The names that choose a tier of the family, and the tier."""
     own = family.tier(default_tier_of(family, default_tier))
-    cards = [
-        _card(family.name, family, own),
-        _card(f"{family.name}:{AUTO}", family, auto_tier(family)),
-    ]
-    return cards + [_card(f"{family.name}:{tier.name}", family, tier) for tier in family.tiers]
+    named = [(f"{family.name}:{tier.name}", tier) for tier in family.tiers]
+    return [(family.name, own), (f"{family.name}:{AUTO}", auto_tier(family)), *named]
 
 
 def _card(model: str, family: Family, tier: Tier) -> dict[str, Any]:
+    """OpenAI's model object, with what clients need to choose a tier under the key `alphatier`."""
     evaluation = tier.evaluation()
     details: dict[str, Any] = {
         "family": family.name,
@@ -63,10 +58,9 @@ def _card(model: str, family: Family, tier: Tier) -> dict[str, Any]:
         "alpha": tier.alpha,
         "efforts": [effort for effort in EFFORTS if family.efforts[effort] == tier.name],
     }
-    if evaluation is not None:
-        details |= {
-            "dataset": evaluation.dataset,
-            "accuracy": evaluation.accuracy.model_dump(),
-            "tokens": evaluation.tokens.model_dump(),
-        }
+    if evaluation is None:
+        details["figures"] = "not measured"
+    else:
+        details["dataset"] = evaluation.dataset
+        details |= {"accuracy": evaluation.accuracy.model_dump(), "tokens": evaluation.tokens.model_dump()}
     return {"id": model, "object": "model", "created": 0, "owned_by": "alphatier", "alphatier": details}

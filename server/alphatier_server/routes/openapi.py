@@ -5,7 +5,6 @@ FastAPI's own; what all its answers have in common (the error shape) is added he
 """
 
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
 
 from alphatier_server.routes.openapi_schemas import (
     HEADERS,
@@ -22,10 +21,11 @@ _JSON, _EVENTS = "application/json", "text/event-stream"
 def describe_completions(app: FastAPI) -> None:
     """Make `app.openapi()` include the generating endpoints."""
 
+    own = app.openapi
+
     def openapi() -> Schema:
         if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-            app.openapi_schema = _completed(schema)
+            app.openapi_schema = _completed(own())
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -34,15 +34,13 @@ def describe_completions(app: FastAPI) -> None:
 def _completed(schema: Schema) -> Schema:
     components = schema.setdefault("components", {})
     components.setdefault("schemas", {}).update(SCHEMAS)
-    components["headers"] = HEADERS
-    components["parameters"] = PARAMETERS
-    components["securitySchemes"] = SECURITY_SCHEMES
+    components |= {"headers": HEADERS, "parameters": PARAMETERS, "securitySchemes": SECURITY_SCHEMES}
     paths = schema["paths"]
     for path, operations in paths.items():
         for operation in operations.values():
             _complete(path, operation)
-    for path, (summary, body, kinds, shape) in _GENERATING.items():
-        paths[path] = {"post": _operation(path, summary, body, kinds, shape)}
+    for path, (summary, body, streams, shape) in _GENERATING.items():
+        paths[path] = {"post": _operation(path, summary, body, streams, shape)}
     return schema
 
 
@@ -65,12 +63,12 @@ def _complete(path: str, operation: Schema) -> None:
         answer.setdefault("content", _METRICS if path == "/metrics" and status == "200" else _ANY_OBJECT)
 
 
-def _operation(path: str, summary: str, body: str, kinds: tuple[str, ...], shape: str) -> Schema:
-    answer: Schema = {"application/json": {"schema": {"type": "object", "additionalProperties": True}}}
-    if _EVENTS in kinds:
+def _operation(path: str, summary: str, body: str, streams: bool, shape: str) -> Schema:
+    answer: Schema = {_JSON: {"schema": {"type": "object", "additionalProperties": True}}}
+    if streams:
         answer[_EVENTS] = {"schema": _EVENT}
-    headers = ("x-request-id", "x-alphatier-tier", "x-alphatier-alpha", "x-alphatier-decision", *RATE_LIMIT_HEADERS)
-    good = {"description": "The engine's answer.", "headers": _headers(*headers), "content": answer}
+    headers = _headers(*(name for name in HEADERS if name != "retry-after"))
+    good = {"description": "The engine's answer.", "headers": headers, "content": answer}
     return {
         "tags": ["generation"],
         "operationId": path.removeprefix("/v1/").replace("/", "_"),
@@ -83,16 +81,13 @@ def _operation(path: str, summary: str, body: str, kinds: tuple[str, ...], shape
 
 
 def _errors(shape: str) -> Schema:
-    return {status: _refusal(status, text, shape) for status, text in _STATUSES.items()}
-
-
-def _refusal(status: str, text: str, shape: str) -> Schema:
-    headers = ["x-request-id"]
-    if status in ("429", "503"):
-        headers.append("retry-after")
-    if status == "429":
-        headers += RATE_LIMIT_HEADERS
-    return {"description": text, "headers": _headers(*headers), "content": {_JSON: {"schema": _ref(shape)}}}
+    content = {_JSON: {"schema": _ref(shape)}}
+    more = {"429": ("retry-after", *RATE_LIMIT_HEADERS), "503": ("retry-after",)}
+    headers = {status: _headers("x-request-id", *more.get(status, ())) for status in _STATUSES}
+    return {
+        status: {"description": text, "headers": headers[status], "content": content}
+        for status, text in _STATUSES.items()
+    }
 
 
 def _headers(*names: str) -> Schema:
@@ -126,12 +121,11 @@ _EVENT: Schema = {
     "description": "One server-sent event, when `stream` is true.",
     "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
 }
-_STREAMED, _WHOLE = (_JSON, _EVENTS), (_JSON,)
-_GENERATING: dict[str, tuple[str, str, tuple[str, ...], str]] = {
-    "/v1/chat/completions": ("Chat completion", "ChatCompletionRequest", _STREAMED, "Error"),
-    "/v1/completions": ("Text completion", "CompletionRequest", _STREAMED, "Error"),
-    "/v1/responses": ("OpenAI's Responses API", "ResponseRequest", _STREAMED, "Error"),
-    "/v1/messages": ("Anthropic's Messages API", "MessageRequest", _STREAMED, "AnthropicError"),
-    "/v1/messages/count_tokens": ("Tokens of a prompt", "CountTokensRequest", _WHOLE, "AnthropicError"),
+_GENERATING = {
+    "/v1/chat/completions": ("Chat completion", "ChatCompletionRequest", True, "Error"),
+    "/v1/completions": ("Text completion", "CompletionRequest", True, "Error"),
+    "/v1/responses": ("OpenAI's Responses API", "ResponseRequest", True, "Error"),
+    "/v1/messages": ("Anthropic's Messages API", "MessageRequest", True, "AnthropicError"),
+    "/v1/messages/count_tokens": ("Tokens of a prompt", "CountTokensRequest", False, "AnthropicError"),
 }
-"""Path: summary, request body, kinds of answers, shape of errors."""
+"""Path: summary, request body, whether it streams, shape of errors."""

@@ -20,22 +20,19 @@ def _parameter(name: str, description: str, **schema: Any) -> Schema:
     return {"name": name, "in": "header", "required": False, **_header(description, **schema)}
 
 
-def _described(description: str) -> Schema:
-    return {"description": description} if description else {}
+def _or_null(kind: str, **schema: Any) -> Schema:
+    return {"type": [kind, "null"], **schema}
 
 
-def _or_null(kind: str, description: str = "", **schema: Any) -> Schema:
-    return {"type": [kind, "null"], **_described(description), **schema}
-
-
-def _object(required: list[str], properties: Schema, description: str = "") -> Schema:
-    values: Schema = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
-    return values | _described(description)
+def _object(required: list[str], properties: Schema, **more: Any) -> Schema:
+    values = {"type": "object", "required": required, "properties": properties, "additionalProperties": True}
+    return {**values, **more}
 
 
 RATE_LIMIT_HEADERS = [
     f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")
 ]
+_RATE_LIMIT = _header("As in OpenAI's API, where the key has such a limit; a reset is a duration like 1s or 6m0s.")
 HEADERS: Schema = {
     "x-request-id": _header("The request's id: the client's own, where it was a plain token."),
     "x-alphatier-tier": _header("The tier that ran."),
@@ -45,10 +42,7 @@ HEADERS: Schema = {
         enum=["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"],
     ),
     "retry-after": _header("Seconds to wait.", type="integer", minimum=0),
-    **{
-        name: _header("As in OpenAI's API, where the key has such a limit; a reset is a duration like 1s or 6m0s.")
-        for name in RATE_LIMIT_HEADERS
-    },
+    **dict.fromkeys(RATE_LIMIT_HEADERS, _RATE_LIMIT),
 }
 _REQUEST_ID = "Kept where it is 1 to 128 letters, digits, dots, underscores or dashes; else replaced."
 _DEADLINE = "Seconds within which the answer must be complete; then it ends with 504."
@@ -65,10 +59,11 @@ SECURITY_SCHEMES: Schema = {
 _TEXT: Schema = {"type": "string"}
 _PASSED_ON = "OpenAI's request; fields not listed go to the engine unchanged."
 _MODEL: Schema = {"type": "string", "description": "`<family>`, `<family>:<tier>` or `<family>:auto`."}
-_STREAM = _or_null("boolean", "Answer as server-sent events.")
-_TIER = _or_null("string", "A tier's name, or `auto`.")
+_STREAM = _or_null("boolean", description="Answer as server-sent events.")
+_TIER = _or_null("string", description="A tier's name, or `auto`.")
 _EFFORT: Schema = {"enum": [*EFFORTS, None], "description": "Mapped to a tier by the family."}
-_BUDGET = _or_null("integer", "The engine ends the thinking after so many tokens, whatever the tier.", minimum=0)
+_CAP = "The engine ends the thinking after so many tokens, whatever the tier."
+_BUDGET = _or_null("integer", description=_CAP, minimum=0)
 _SAMPLING: Schema = {
     "temperature": _or_null("number", minimum=0, maximum=2),
     "top_p": _or_null("number", exclusiveMinimum=0, maximum=1),
@@ -89,9 +84,12 @@ _COMMON: Schema = {
 }
 _MESSAGES: Schema = {"type": "array", "minItems": 1, "items": {"type": "object", "required": ["role"]}}
 _TOOLS = _or_null("array", items={"type": "object"})
+_THINKS = (
+    "`disabled` chooses the tier of the effort `none`; a budget chooses a tier that fits, and caps the thinking."
+)
 _THINKING = _or_null(
     "object",
-    "`disabled` chooses the tier of the effort `none`; a budget chooses a tier that fits, and caps the thinking.",
+    description=_THINKS,
     properties={
         "type": {"enum": ["enabled", "disabled", "adaptive"]},
         "budget_tokens": {"type": "integer", "minimum": 1},
@@ -99,11 +97,7 @@ _THINKING = _or_null(
     required=["type"],
 )
 _OUTPUT_CONFIG = _or_null(
-    "object",
-    properties={
-        "effort": {"enum": [*ANTHROPIC_EFFORTS, None], "description": "Mapped to a tier by the family."},
-        "format": _or_null("object"),
-    },
+    "object", properties={"effort": {**_EFFORT, "enum": [*ANTHROPIC_EFFORTS, None]}, "format": _or_null("object")}
 )
 _ANTHROPIC: Schema = {
     "model": _MODEL,
@@ -141,7 +135,7 @@ SCHEMAS: Schema = {
             "tool_choice": {"type": ["string", "object", "null"]},
             "parallel_tool_calls": _or_null("boolean"),
         },
-        _PASSED_ON,
+        description=_PASSED_ON,
     ),
     "CompletionRequest": _object(
         ["model", "prompt"],
@@ -151,7 +145,7 @@ SCHEMAS: Schema = {
             "max_tokens": _or_null("integer", minimum=0),
             "logprobs": _or_null("integer", minimum=0),
         },
-        _PASSED_ON,
+        description=_PASSED_ON,
     ),
     "ResponseRequest": _object(
         ["model", "input"],
@@ -172,7 +166,7 @@ SCHEMAS: Schema = {
             "conversation": {"type": "null", "description": _NOT_STORED},
             **_SAMPLING,
         },
-        _PASSED_ON,
+        description=_PASSED_ON,
     ),
     "MessageRequest": _object(
         ["model", "messages", "max_tokens"],
@@ -185,9 +179,9 @@ SCHEMAS: Schema = {
             "top_p": _or_null("number", exclusiveMinimum=0, maximum=1),
             "top_k": _or_null("integer"),
         },
-        "Anthropic's request; fields not listed go to the engine unchanged.",
+        description="Anthropic's request; fields not listed go to the engine unchanged.",
     ),
-    "CountTokensRequest": _object(["model", "messages"], _ANTHROPIC, "Anthropic's request."),
+    "CountTokensRequest": _object(["model", "messages"], _ANTHROPIC, description="Anthropic's request."),
     "Error": _object(["error"], {"error": _object(["message"], _ERROR)}),
     "AnthropicError": _object(["type", "error"], _ANTHROPIC_ERROR),
 }

@@ -1,12 +1,11 @@
 """The options of `alphatier serve` that set one key of the file each: name, help and default are the key's own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import click
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from alphatier_server.settings.gateway import GatewayConfig
@@ -41,7 +40,7 @@ _HELP = {"--keys": "File with the API keys; `alphatier keys new NAME` writes one
 def settings_options(command: Command) -> Command:
     """Decorate a click command with all of them; what is not given arrives as None."""
     for option, key in reversed(KEYS.items()):
-        command = _option(option, _field(key.split(".")))(command)
+        command = _option(option, _field(key))(command)
     return command
 
 
@@ -49,26 +48,18 @@ def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given on the command line, nested as the file is."""
     document: dict[str, Any] = {}
     for option, key in KEYS.items():
-        value = given.get(_parameter(option))
-        if value is not None:
-            *tables, name = key.split(".")
-            inner = document
-            for table in tables:
-                inner = inner.setdefault(table, {})
-            inner[name] = value
+        if (value := given.get(option.removeprefix("--").replace("-", "_"))) is not None:
+            table, _, name = key.rpartition(".")
+            place = document.setdefault(table, {}) if table else document
+            place[name] = value
     return document
 
 
-def _parameter(option: str) -> str:
-    return option.removeprefix("--").replace("-", "_")
-
-
-def _field(key: Sequence[str], model: type[BaseModel] = GatewayConfig) -> FieldInfo:
-    field = model.model_fields[key[0]]
-    if len(key) == 1:
-        return field
-    assert isinstance(field.annotation, type)
-    return _field(key[1:], field.annotation)
+def _field(key: str) -> FieldInfo:
+    table, _, name = key.rpartition(".")
+    model: Any = GatewayConfig.model_fields[table].annotation if table else GatewayConfig
+    field: FieldInfo = model.model_fields[name]
+    return field
 
 
 def _option(option: str, field: FieldInfo) -> Callable[[Command], Command]:
@@ -82,7 +73,11 @@ def _option(option: str, field: FieldInfo) -> Callable[[Command], Command]:
         )
     if default is not None:
         text += f" [default: {default:g}]" if kind is float else f" [default: {default}]"
-    return click.option(option, _parameter(option), type=_click_type(kind), default=None, help=text)
+    if get_origin(kind) is Literal:
+        kind = click.Choice(get_args(kind))
+    elif kind not in (int, float, str):
+        kind = click.Path(path_type=Path)
+    return click.option(option, type=kind, default=None, help=text)
 
 
 def _plain(annotation: Any) -> Any:
@@ -90,10 +85,3 @@ def _plain(annotation: Any) -> Any:
     while get_origin(annotation) is Annotated or NoneType in get_args(annotation):
         annotation = next(inner for inner in get_args(annotation) if inner is not NoneType)
     return annotation
-
-
-def _click_type(kind: Any) -> click.ParamType[Any]:
-    if get_origin(kind) is Literal:
-        return click.Choice(get_args(kind))
-    types: dict[Any, click.ParamType[Any]] = {int: click.INT, float: click.FLOAT, str: click.STRING}
-    return types.get(kind, click.Path(path_type=Path))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 
@@ -16,7 +17,7 @@ def lines(document: Mapping[str, Any], table: str = "") -> Iterator[str]:
     if table and (scalars or not document):
         yield f"[{table}]"
     for key, value in scalars.items():
-        yield f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
+        yield f"# {key} is not set" if value is None else f"{key} = {toml_value(value)}"
     yield ""
     for key, value in document.items():
         name = f"{table}.{key}" if table else key
@@ -28,17 +29,19 @@ def lines(document: Mapping[str, Any], table: str = "") -> Iterator[str]:
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, Mapping) or (
-        isinstance(value, list) and any(isinstance(item, Mapping) for item in value)
-    )
+    items = value if isinstance(value, list) else [value]
+    return any(isinstance(item, Mapping) for item in items)
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: object) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) and abs(value) < 1e15 else str(value)
-    if isinstance(value, list):
-        return f"[{', '.join(_toml(item) for item in value)}]"
+        return str(value).removesuffix(".0")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml_value(item) for item in value)}]"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import ssl
-from collections.abc import Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ class UpstreamClient:
         for origin in self._origins.values():
             origin.close()
         self._origins.clear()
+
+    def keep(self, urls: Collection[str]) -> None:
+        """Close the unused connections to all other engines."""
+        for url in [url for url in self._origins if url not in urls]:
+            self.forget(url)
 
     def forget(self, url: str) -> None:
         """Close the unused connections to an engine that is gone."""

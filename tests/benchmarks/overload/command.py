@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,15 @@ from rich.table import Table
 from alphatier_server.keys.file import add_key
 from alphatier_server.keys.ring import ApiKey, digest_of
 from benchmarks.overload.load import Load, Seen
+from benchmarks.progress import Tell, progress
 from support.families import small_family
 from support.processes import serving, until
 
 TESTS = Path(__file__).parents[2]
 KEYS = [f"sk-at-overload-{number}" for number in range(10)]
 GREEDY = KEYS[0]
+TIMES = (1, 2, 4)
+TELL_SECONDS = 0.5
 
 
 @click.command()
@@ -35,23 +39,53 @@ GREEDY = KEYS[0]
 @click.option("--seconds", default=20.0, show_default=True, help="Seconds of each load that count.")
 @click.option("--greed", default=0.5, show_default=True, help="Share of all requests that the greedy key asks.")
 def main(slots: int, service: float, wait: float, ahead: int, warm: float, seconds: float, greed: float) -> None:
-    """Offer an engine 1, 2 and 4 times what it can do, through the gateway, by ten keys of which one is greedy."""
+    """Offer an engine 1, 2 and 4 times what it can do, through the gateway, by ten keys of which one is greedy.
+
+    The short form, of half a minute: --warm 1 --seconds 4
+    """
     capacity = slots / service
-    with tempfile.TemporaryDirectory() as name, engine(slots, service) as engine_url:
-        direct = measured(engine_url, capacity * 2, greed, warm + 2 * slots * service / slots, seconds)
+    warm_alone, warm_behind = warm + 2 * service, warm + 2 * wait
+    total = warm_alone + len(TIMES) * warm_behind + (1 + len(TIMES)) * seconds
+    rows: dict[int, Seen] = {}
+    with (
+        progress("overload", total) as tell,
+        tempfile.TemporaryDirectory() as name,
+        engine(slots, service) as engine_url,
+    ):
+        clients = Clients(greed, seconds, tell)
+        direct = clients.ask("the engine alone", engine_url, capacity * 2, warm_alone)
         own = sum(direct.answered.values()) / seconds
         config = prepared(Path(name), engine_url, slots + ahead, wait, int(capacity * wait))
         with serving(Path(name), "--config", str(config), logs=Path(name)) as gateway:
-            rows = {
-                times: measured(gateway.url, capacity * times, greed, warm + 2 * wait, seconds) for times in (1, 2, 4)
-            }
+            for times in TIMES:
+                doing = f"offered {times} times what the engine can do"
+                rows[times] = clients.ask(doing, gateway.url, capacity * times, warm_behind)
     show(rows, own, service, wait)
 
 
-def measured(url: str, rate: float, greed: float, warm: float, seconds: float) -> Seen:
-    """Ask at `rate` a second in all."""
-    rates = {key: rate * (1 - greed) / (len(KEYS) - 1) for key in KEYS} | {GREEDY: rate * greed}
-    return asyncio.run(Load(url, rates, warm, seconds, seed=1).run())
+class Clients:
+    """Ask at one rate after the other, and tell how far they are, in seconds."""
+
+    def __init__(self, greed: float, seconds: float, tell: Tell) -> None:
+        self._greed = greed
+        self._seconds = seconds
+        self._tell = tell
+        self._done = 0.0
+
+    def ask(self, doing: str, url: str, rate: float, warm: float) -> Seen:
+        """Ask at `rate` a second in all; what is seen after the first `warm` seconds."""
+        others = rate * (1 - self._greed) / (len(KEYS) - 1)
+        rates = dict.fromkeys(KEYS, others) | {GREEDY: rate * self._greed}
+        seen = asyncio.run(self._told(doing, Load(url, rates, warm, self._seconds, seed=1), warm + self._seconds))
+        self._done += warm + self._seconds
+        return seen
+
+    async def _told(self, doing: str, load: Load, lasts: float) -> Seen:
+        running, began = asyncio.create_task(load.run()), time.monotonic()
+        while not running.done():
+            self._tell(self._done + min(time.monotonic() - began, lasts), doing)
+            await asyncio.wait([running], timeout=TELL_SECONDS)
+        return running.result()
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from benchmarks.progress import progress
 from benchmarks.soak.figures import Figures, Options
 from benchmarks.soak.processes import Trouble
 from benchmarks.soak.soak import Soak, work_folder
@@ -50,11 +50,9 @@ def main(
 ) -> None:
     """Ask the gateway very many requests while its engines break and its clients leave, then check the books."""
     options = Options(requests, seed, engines, clients, users, gateway, asgi, redis, log_faults, scarcity, headers)
-    columns = ("soak", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), "ends in", TimeRemainingColumn())
     try:
-        with work_folder(keep) as folder, Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("soak", total=requests)
-            figures = Soak(options, folder).run(lambda done: bar.update(task, completed=done))
+        with work_folder(keep) as folder, progress("soak", requests) as tell:
+            figures = Soak(options, folder).run(lambda done: tell(done, f"{done:,} of {requests:,} requests"))
     except Trouble as trouble:
         raise click.ClickException(str(trouble)) from trouble
     if as_json:

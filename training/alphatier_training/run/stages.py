@@ -5,7 +5,7 @@
          -> samples-base
     family-and-report, when all of these are done
 
-Heavy imports are inside the functions, so that planning needs no torch.
+Heavy imports are inside the functions, so that choosing stages needs no torch.
 """
 
 import os
@@ -148,7 +148,7 @@ def _make_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
 
         fetch_base(recipe.base, folder)
     else:
-        from alphatier_training.base.supervised import train_base
+        from alphatier_training.builtin import train_base
 
         train_base(recipe, folder, report)
 

@@ -2,5 +2,5 @@
 
     python -m benchmarks.soak.client --url http://127.0.0.1:8000 --seed 0 --first 0 --count 1000 --out seen.jsonl
 
-`crowd` asks, `exchange` speaks HTTP, `verdict` judges answers, for which `answers` reads each API's.
+`crowd` asks, `connection` speaks HTTP, `verdict` judges answers, for which `answers` reads each API's.
 """

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from benchmarks.soak.client.exchange import Exchange
+from benchmarks.soak.client.connection import ClientConnection
 from benchmarks.soak.plan import plan
 
 CONNECT_SECONDS = 10.0
@@ -48,7 +48,7 @@ class Crowd:
                 print(self.finished, flush=True)
 
     async def _user(self) -> None:
-        exchange: Exchange | None = None
+        connection: ClientConnection | None = None
         for number in self._numbers:
             planned = plan(self._seed, number)
             limit = (
@@ -58,30 +58,30 @@ class Crowd:
             )
             turned_away = 0
             while True:
-                fresh = exchange is None or not exchange.reusable
+                fresh = connection is None or not connection.reusable
                 if fresh:
-                    exchange = await self._connect()
-                assert exchange is not None
-                seen = await exchange.ask(planned, limit, self._extra)
+                    connection = await self._connect()
+                assert connection is not None
+                seen = await connection.ask(planned, limit, self._extra)
                 if seen.result != "cut" or seen.status or turned_away == TURNED_AWAY:
                     break
                 # A kept connection that the gateway closed before it saw the request: ask on a new one. A new one
                 # ends like that where the gateway has no descriptor for it.
-                exchange = None
+                connection = None
                 if fresh:
                     turned_away += 1
                     await asyncio.sleep(TURNED_AWAY_SECONDS)
             seen.fresh, seen.turned_away = fresh, turned_away
             self._write(orjson.dumps(dataclasses.asdict(seen)) + b"\n")
             self.finished += 1
-        if exchange is not None:
-            exchange.transport.close()
+        if connection is not None:
+            connection.transport.close()
 
-    async def _connect(self) -> Exchange:
+    async def _connect(self) -> ClientConnection:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_SECONDS):
-            _, exchange = await loop.create_connection(Exchange, *self._address)
-        return exchange
+            _, connection = await loop.create_connection(ClientConnection, *self._address)
+        return connection
 
     async def _tell(self) -> None:
         while True:
