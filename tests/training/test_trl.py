@@ -77,7 +77,11 @@ from alphatier_training.run.reporting import silent
 
 folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
 folder.checkpoints = lambda stage: work / stage
-tier.load_policy = lambda base, device, **_: AutoModelForCausalLM.from_pretrained(base)  # FastLlama sees no padding
+def load_policy(base, device, **_):  # FastLlama sees no padding
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.generation_config.eos_token_id = 9  # another than the tokenizer's
+    return model
+tier.load_policy = load_policy
 trainer = tier.build_trainer(folder.recipe(), folder, 0.4, silent)
 forwards = []
 def remember_shape(module, args, kwargs):
@@ -95,7 +99,8 @@ with torch.no_grad():
     trls = RLOOTrainer._get_per_token_logps_and_entropies(trainer, *asked, compute_entropy=True)
 kept = mask[:, -12:]
 gaps = [float(((one - other) * kept).abs().max()) for one, other in zip(own[:2], trls[:2])]
-print(json.dumps({"gaps": gaps, "shapes": [list(one.shape) for one in own[:2]], "forwards": seen}))
+ends = [sorted(trainer.eos_token_ids), sorted(trainer.reward_funcs[0].end_token_ids)]
+print(json.dumps({"ends": ends, "gaps": gaps, "shapes": [list(one.shape) for one in own[:2]], "forwards": seen}))
 """
 
 
@@ -106,6 +111,8 @@ def test_a_micro_batch_is_run_without_the_columns_that_are_only_padding(trained:
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["gaps"] == pytest.approx([0, 0], abs=1e-5)
     assert found["shapes"] == [[6, 12], [6, 12]]
+    assert found["ends"][0] == found["ends"][1]  # where TRL stops is what the reward takes for an end
+    assert len(found["ends"][0]) == 2
     # Of 20 columns: rows 0 and 1 leave 1 before and 9 after, rows 2 and 3 leave 0 and 4, rows 4 and 5 leave 2 and 3.
     assert found["forwards"] == [[2, 10], [2, 16], [2, 15]]
 

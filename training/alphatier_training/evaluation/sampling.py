@@ -12,7 +12,7 @@ from alphatier_training.data.problem import Problem
 from alphatier_training.evaluation.progress import Progress
 from alphatier_training.evaluation.samples import Completion, Pair, Plan, Sample, SampleFile, graded, missing
 from alphatier_training.grading import are_correct
-from alphatier_training.rl.policy import FastLlama, load_policy
+from alphatier_training.rl.policy import FastLlama, end_token_ids, load_policy
 
 BATCH = 250
 """Responses sampled together, at most."""
@@ -85,7 +85,7 @@ def complete(
     output = model.generate(
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=settings
     )
-    ends = {settings.eos_token_id} if isinstance(settings.eos_token_id, int) else set(settings.eos_token_id)
+    ends = set(settings.eos_token_id)
     return [_completion(tokenizer, row, ends) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
@@ -96,14 +96,13 @@ def _completion(tokenizer: Any, ids: list[int], ends: set[int]) -> Completion:
 
 
 def _settings(model: Any, tokenizer: Any, plan: Plan) -> Any:
-    given = model.generation_config
     return GenerationConfig(
         max_new_tokens=plan.max_tokens,
         do_sample=plan.temperature > 0,
         temperature=plan.temperature or None,
         top_p=plan.top_p if plan.temperature else None,
         top_k=0 if plan.temperature else None,
-        eos_token_id=tokenizer.eos_token_id if given.eos_token_id is None else given.eos_token_id,
+        eos_token_id=end_token_ids(model, tokenizer),
         pad_token_id=tokenizer.pad_token_id,
     )
 

@@ -65,6 +65,11 @@ class FastLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no 
 
     def generate(self, input_ids: Tensor, attention_mask: Tensor, generation_config: Any, **_unused: Any) -> Tensor:
         """Sample completions of left-padded prompts, with the contract of transformers' `generate`."""
+        ends = _as_list(generation_config.eos_token_id)
+        if len(ends) != 1:  # the fast sampler ends at one token
+            return super().generate(
+                inputs=input_ids, attention_mask=attention_mask, generation_config=generation_config
+            )
         return sample(
             self,
             input_ids,
@@ -72,7 +77,7 @@ class FastLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no 
             max_new_tokens=generation_config.max_new_tokens,
             temperature=generation_config.temperature if generation_config.do_sample else 0.0,
             top_p=generation_config.top_p,
-            eos_token_id=_only(generation_config.eos_token_id),
+            eos_token_id=ends[0],
             pad_token_id=generation_config.pad_token_id,
         )
 
@@ -89,27 +94,19 @@ def load_policy(folder: str | Path, device: str, *, dtype: torch.dtype | None = 
     disable_progress_bar()
     config = AutoConfig.from_pretrained(folder)
     plain = config.model_type == "llama" and not config.attention_bias and not config.mlp_bias
-    fast = device == "cpu" and plain and len(_as_list(config.eos_token_id)) == 1
-    loader = FastLlama if fast else AutoModelForCausalLM
+    loader = FastLlama if device == "cpu" and plain else AutoModelForCausalLM
     model = loader.from_pretrained(folder, dtype=dtype or (torch.float32 if device == "cpu" else "auto"))
     return model.to(device) if place else model
 
 
-def end_token_ids(model: Any) -> set[int]:
-    """The tokens that end a response."""
-    return set(_as_list(model.generation_config.eos_token_id))
+def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a response: the generation settings' and the tokenizer's, as TRL and vLLM take both."""
+    return sorted({*_as_list(model.generation_config.eos_token_id), *_as_list(tokenizer.eos_token_id)})
 
 
 def device_of(choice: str) -> str:
     """`cpu`, or for `auto` the GPU where there is one."""
     return "cuda" if choice == "auto" and torch.cuda.is_available() else "cpu"
-
-
-def _only(token_ids: int | Sequence[int]) -> int:
-    found = _as_list(token_ids)
-    if len(found) != 1:
-        raise ValueError(f"the fast sampler ends at one token, but the model has {len(found)} end tokens")
-    return found[0]
 
 
 def _as_list(token_ids: int | Sequence[int] | None) -> list[int]:

@@ -89,7 +89,7 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
         trainer = EfficiencyTrainer(
             method=method,
             model=model,
-            reward_funcs=LengthPenalisedReward(alpha, method, tuple(end_token_ids(model)), are_correct),
+            reward_funcs=LengthPenalisedReward(alpha, method, end_token_ids(model, tokenizer), are_correct),
             args=config,
             train_dataset=prompts(recipe, folder, tokenizer),
             processing_class=tokenizer,
