@@ -25,7 +25,7 @@ SumOverProcesses = Callable[[Tensor], Tensor]
 def response_advantages(rewards: Tensor, treatment: Treatment) -> Tensor:
     """The advantage of each response [G, n] from the rewards [G, n] of its whole group."""
     if treatment == "group_std":
-        exact = rewards.double()  # in float32 the mean of equal rewards may be off by its last bit, which this blows up
+        exact = rewards.double()  # in float32 the mean of equal rewards may be off by a bit, and so is their std
         centred = exact - exact.mean(dim=1, keepdim=True)
         return (centred / (exact.std(dim=1, correction=0, keepdim=True) + STD_EPSILON)).to(rewards.dtype)
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)

@@ -82,8 +82,10 @@ class Loss(Section):
         description="mean over responses of the sum over tokens / constant (paper), or of the mean over tokens "
         "(authors' code; favours short responses)",
     )
-    constant: PositiveFloat = Field(
-        1.0, description="what `token_sum` divides by, the same for all responses, tokens"
+    constant: PositiveFloat | None = Field(
+        None,
+        description="what `token_sum` divides by, the same for all responses, tokens; null for `rl.max_new_tokens`. "
+        "Far below the responses' length rl.gradient_clip binds at every step, and weak signals count as strong ones",
     )
     ratio: Literal["token", "sequence"] = Field(
         "token", description="what is clipped: each token's ratio (PPO, paper), or the whole response's (TRL)"
@@ -177,6 +179,11 @@ class Reinforcement(Section):
         2, description="checkpoints kept: the newest, and the best by measured Pareto rank of accuracy and tokens"
     )
     alarm: Alarm | None = Field(Alarm(), description="when a run has collapsed; null never")
+
+    @property
+    def loss_constant(self) -> float:
+        """What `loss.aggregation: token_sum` divides by, tokens."""
+        return self.loss.constant or self.max_new_tokens
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -171,11 +171,11 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
             model, ids, attention, kept, compute_entropy=True
         )
         old = inputs.get("old_per_token_logps", logps.detach())
-        loss, clipped = policy_loss(logps, old, inputs["advantages"], mask, self.method.loss)
+        loss, clipped = policy_loss(logps, old, inputs["advantages"], mask, self.method)
         reference, kl = inputs.get("ref_per_token_logps"), self.method.kl
         if reference is not None and kl.coefficient and kl.place == "loss":
             penalty = kl_estimate(logps, reference, kl.estimator) * mask
-            loss = loss + kl.coefficient * aggregate(penalty, mask, self.method.loss)
+            loss = loss + kl.coefficient * aggregate(penalty, mask, self.method)
         with torch.no_grad():
             self._log_mean("entropy", entropies, mask)
             if reference is not None:
@@ -184,7 +184,9 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the tokens generated a second, all processes together, over whole steps."""
+        """Add the tokens generated a second, all processes together, and whether the last gradient was clipped."""
+        if "grad_norm" in logs:
+            logs["grad_clipped"] = float(logs["grad_norm"] > self.args.max_grad_norm)
         metrics = self._metrics["train"]
         if metrics.get("step_time") and metrics.get("completions/mean_length"):
             responses = self.args.per_device_train_batch_size * self.args.steps_per_generation
