@@ -136,7 +136,7 @@ def test_tiers_are_compared_with_the_reference_problem_by_problem(toy: tuple[str
     careful, terse = (cells(markdown, name)[-1] for name in ("alpha-0", "alpha-0.4"))
     assert (careful[2], careful[3], careful[4]) == ("2 / 0", "0.5", "1")
     assert (terse[1][:3], terse[2], terse[3]) == ("0.0", "4 / 4", "1")
-    assert "exact sign test p = " in markdown  # alpha-0 against alpha-0.4
+    assert "exact permutation test p = " in markdown  # alpha-0 against alpha-0.4
 
 
 def test_every_picture_is_a_file_that_report_md_shows(tmp_path: Path) -> None:

@@ -130,9 +130,8 @@ def _budgets(name: str, rows: Sequence[Measured]) -> Table:
 
 def _tests(name: str, compared: Compared) -> Table:
     seconds = {second for _, second in compared}
-    holm = "; p by Holm's correction" if len(compared) > 1 else ""
     title = f"Paired tests against {seconds.pop()}" if len(seconds) == 1 else "Paired tests"
-    caption = f"{name}: exact sign test of accuracy, permutation test of tokens{holm}"
+    caption = f"{name}: paired permutation tests, p by Holm's correction over all tests here"
     table = _table(title, caption, ("accuracy, points", "better/worse", "p", "tokens, % of its", "p"))
     for (first, second), test in compared.items():
         table.add_row(
