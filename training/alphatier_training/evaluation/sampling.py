@@ -64,7 +64,7 @@ def sample_model(
 
 def _graded(problems: Sequence[Problem], taken: Sequence[tuple[Pair, Completion]]) -> list[Sample]:
     answers = [problems[pair[0]].answer for pair, _ in taken]
-    verdicts = are_correct([completion.text for _, completion in taken], answers)
+    verdicts = are_correct([completion.whole for _, completion in taken], answers)
     return [
         graded(pair, problems[pair[0]], completion, correct=correct)
         for (pair, completion), correct in zip(taken, verdicts, strict=True)
