@@ -1,8 +1,8 @@
 """Two tiers on the same problems: paired tests of accuracy and of tokens, and Holm's correction for several.
 
 What: pure functions of lists of samples. Paired permutation tests of problems' means: exact for accuracy (which is
-McNemar's test for one sample a problem, doi:10.1007/BF02295996), by random signs for tokens. The ratio of tokens has a
-paired bootstrap over problems.
+McNemar's test for one sample a problem, doi:10.1007/BF02295996), by random signs for tokens. The ratio of tokens has
+a paired bootstrap over problems.
 What not: no files.
 """
 

@@ -44,6 +44,8 @@ class Recipe(Section):
             )
         if isinstance(self.problems, DataProblems) and not self.evaluation.data:
             raise ValueError("evaluation.data: name data sets to measure on; training problems are not held out")
+        if isinstance(self.problems, DataProblems) and self.rl.heldout and not self.rl.heldout.data:
+            raise ValueError("rl.heldout.data: name a data set to hold out; training problems are not held out")
         share, processes = self._update(), self.compute.processes * self.compute.nodes
         if self.rl.prompts_per_rollout % processes:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from alphatier_training.recipe.problems import DataSet
 from alphatier_training.recipe.sections import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -135,6 +136,16 @@ class Alarm(Section):
     truncated: Share = Field(0.9, description="share of responses cut off")
 
 
+class Heldout(Section):
+    """Problems outside the training, tried now and then in the course of a run."""
+
+    every: PositiveInt = Field(10, description="rollouts between two measurements")
+    problems: PositiveInt = Field(
+        32, description="problems, the first ones; each is tried `samples_per_prompt` times, as in a rollout"
+    )
+    data: DataSet | None = Field(None, description="where they are from; null for the built-in held-out problems")
+
+
 class Reinforcement(Section):
     """One RL run an alpha: TRL's RLOO trainer with the paper's reward."""
 
@@ -177,6 +188,15 @@ class Reinforcement(Section):
     checkpoint_every: PositiveInt = Field(10, description="rollouts between checkpoints (authors' code: 10)")
     checkpoints_kept: Annotated[int, Field(ge=2)] = Field(
         2, description="checkpoints kept: the newest, and the best by measured Pareto rank of accuracy and tokens"
+    )
+    keep_steps: bool = Field(
+        False, description="whether each checkpoint's tier stays in OUT/work/steps, to be evaluated or served"
+    )
+    heldout: Heldout | None = Field(
+        None, description="held-out accuracy in the course of a run, which then ranks the checkpoints; null for none"
+    )
+    rollouts_saved: NonNegativeInt = Field(
+        8, description="responses of each rollout that are kept in OUT/work/rollouts, to be read; 0 for none"
     )
     alarm: Alarm | None = Field(Alarm(), description="when a run has collapsed; null never")
 
