@@ -127,3 +127,54 @@ def expected(correct: list[bool], lengths: list[int], alpha: float, size: int) -
         rewards += own
         advantages += leave_one_out_advantages(own)
     return rewards, advantages
+
+
+SYNCED = """
+import json, sys
+from pathlib import Path
+import torch
+import trl.trainer.rloo_trainer as rloo
+import alphatier_training.rl.tier as tier
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import silent
+
+class MergesInPlace:
+    # An engine that is given the weights as TRL 1.16 gives them to vLLM.
+    def __init__(self, model, **settings):
+        self.model, self.syncs = model, 0
+    def sync_weights(self):
+        self.model.merge_adapter()
+        self.model.unmerge_adapter()
+        self.syncs += 1
+    def generate(self, prompts, **settings):
+        return None, [[7 + number % 30, 1] for number in range(len(prompts))], None, None
+
+rloo.VLLMGeneration, rloo.is_vllm_available = MergesInPlace, lambda: True
+folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
+folder.checkpoints = lambda stage: work / stage
+recipe = folder.recipe()
+generation = recipe.compute.generation.model_copy(update={"engine": "vllm_colocate"})
+recipe = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"generation": generation})})
+tier.are_correct = lambda responses, answers: [number % 2 == 0 for number in range(len(responses))]
+trainer = tier.build_trainer(recipe, folder, 0.4, silent)
+trainer.args.save_strategy = "no"
+def base():
+    weights = trainer.model.named_parameters()
+    return {name: weight.detach().clone() for name, weight in weights if not weight.requires_grad}
+before = base()
+trainer.train()
+changed = [name for name, weight in base().items() if not torch.equal(weight, before[name])]
+MergesInPlace.sync_weights(trainer.vllm_generation)
+unguarded = [name for name, weight in base().items() if not torch.equal(weight, before[name])]
+print(json.dumps({"syncs": trainer.vllm_generation.syncs - 1, "changed": changed, "unguarded": len(unguarded)}))
+"""
+
+
+def test_giving_adapter_and_base_to_an_engine_as_one_leaves_the_bases_bits(trained: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", SYNCED, str(trained), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["syncs"] >= 3  # one a rollout
+    assert found["changed"] == []
+    assert found["unguarded"] > 0  # without the guard, the same merge does change them
