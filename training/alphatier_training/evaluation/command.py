@@ -9,12 +9,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from alphatier_models import Family, load_family
+from alphatier_models import Family, Interval, load_family
 from alphatier_models.files import family_file
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.averages import Overall, overall
 from alphatier_training.evaluation.baselines import Row, baseline_row, check_names, check_tier, tier_row
 from alphatier_training.evaluation.comparing import Comparison, compare, corrected
+from alphatier_training.evaluation.efficiency import Efficiency, efficiency, hypervolume
 from alphatier_training.evaluation.endpoint import Endpoint
 from alphatier_training.evaluation.measuring import (
     Measured,
@@ -114,7 +115,27 @@ def _found(family: Family, rows: Sequence[Measured], pairs: Sequence[tuple[str, 
     names = list(dict.fromkeys(row.job.task.name for row in rows))
     datasets = {name: [row for row in rows if row.job.task.name == name] for name in names}
     comparisons = _compared(datasets, pairs)
-    return Found(family.name, family.reference_tier, datasets, comparisons, _overall(family.reference_tier, datasets))
+    reference = family.reference_tier
+    return Found(
+        family.name,
+        reference,
+        datasets,
+        comparisons,
+        {name: _efficiency(found, reference) for name, found in datasets.items()},
+        {name: _hypervolume(found, reference) for name, found in datasets.items()},
+        _overall(reference, datasets),
+    )
+
+
+def _efficiency(rows: Sequence[Measured], reference: str) -> dict[str, Efficiency]:
+    against = next((row.samples for row in rows if row.job.row.name == reference), ())
+    return {row.job.row.name: efficiency(row.samples, against, row.job.plan.max_tokens) for row in rows}
+
+
+def _hypervolume(rows: Sequence[Measured], reference: str) -> Interval | None:
+    """Of the tiers alone, without baselines."""
+    tiers = {row.job.row.name: row.samples for row in rows if row.job.row.name == row.job.row.tier}
+    return hypervolume(tiers, reference)
 
 
 def _compared(

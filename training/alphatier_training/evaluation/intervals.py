@@ -5,7 +5,7 @@ What: numbers to intervals. What not: nothing of tiers or files.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from statistics import fmean, pvariance
 from typing import Any
@@ -73,6 +73,28 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interva
     if len(numerators) == 1:
         return interval(value, value, value)
     return _bootstrap((numerators, denominators), lambda one, other, axis: one.sum(axis) / other.sum(axis), value)
+
+
+def of_means(columns: Sequence[Sequence[float]], statistic: Callable[..., Any]) -> Interval | None:
+    """A function of means over problems, with a bootstrap that resamples the problems of all columns together.
+
+    Args:
+        columns: Each one value a problem.
+        statistic: From the columns' means, numbers or arrays, to the figure.
+
+    Returns:
+        None where the figure, or more than a few resamples' (such as a division by 0), is no number.
+    """
+    values, problems = np.array(columns, dtype=float).T, len(columns[0])
+    counts = np.random.default_rng(0).multinomial(problems, [1 / problems] * problems, size=RESAMPLES)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(*values.mean(axis=0)))
+        drawn = np.asarray(statistic(*(counts @ values / problems).T))
+    drawn = drawn[np.isfinite(drawn)]
+    tail = 50 * (1 - CONFIDENCE)
+    if not np.isfinite(value) or len(drawn) < CONFIDENCE * RESAMPLES:
+        return None
+    return interval(value, *(float(limit) for limit in np.percentile(drawn, [tail, 100 - tail])))
 
 
 def interval(value: float, low: float, high: float) -> Interval:

@@ -85,6 +85,8 @@ def _dataset(evidence: Evidence, dataset: str, suffix: str) -> Iterator[Part]:
         yield table
     if (at_budgets := tables.budgets(evidence, dataset)) is not None:
         yield at_budgets
+    if (efficiency := tables.together_on(evidence, dataset)) is not None:
+        yield efficiency
     samples = {name: group for name, group in evidence.samples_on(dataset).items() if group}
     yield tables.response_lengths(evidence, dataset)
     if samples:

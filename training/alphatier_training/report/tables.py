@@ -11,6 +11,7 @@ from alphatier_models import Evaluation, Interval, Tier
 from alphatier_training.choice.front import dominators
 from alphatier_training.choice.paired import same_questions
 from alphatier_training.evaluation.averages import mean_of_ratios, normalised_sum, overall
+from alphatier_training.evaluation.efficiency import AES_CONSTANTS, EFFICIENCY, efficiency, hypervolume, scaled
 from alphatier_training.evaluation.figures import spread, tokens_where
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.report.evidence import Evidence
@@ -103,6 +104,25 @@ def paired(evidence: Evidence, dataset: str, tests: Mapping[Test, Outcome]) -> T
         "Paired by problem, with 95 % intervals; with several responses a problem, solved means more often. p: exact "
         "paired permutation test; Holm's correction is over all tests of this report.",
         [*headers, f"tokens, % of {reference}'s"],
+        rows,
+    )
+
+
+def together_on(evidence: Evidence, dataset: str) -> Table | None:
+    """A row a tier: what puts its accuracy and its tokens together; None without samples."""
+    samples, reference = evidence.samples_on(dataset), evidence.family.reference_tier
+    if not samples:
+        return None
+    longest = max(figures.sampling.max_tokens for figures in evidence.measured(dataset).values())
+    found = {name: efficiency(own, samples.get(reference, ()), longest) for name, own in samples.items()}
+    rows = [[name, *(_mean(value, scale) for value, scale in scaled(own))] for name, own in found.items()]
+    area = hypervolume(samples, reference)
+    constants = "/".join(f"{constant:g}" for constant in AES_CONSTANTS)
+    return Table(
+        f"With 95 % intervals. AES (constants {constants}) is against {reference}; the budget area is the mean of "
+        f"accuracy over all budgets up to {longest} tokens."
+        + (f" The family's hypervolume in accuracy and tokens saved is {spread(area, 100)} %." if area else ""),
+        ["tier", *EFFICIENCY],
         rows,
     )
 
