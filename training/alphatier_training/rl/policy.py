@@ -67,9 +67,10 @@ class FastLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no 
         """Sample completions of left-padded prompts, with the contract of transformers' `generate`."""
         ends = _as_list(generation_config.eos_token_id)
         if len(ends) != 1:  # the fast sampler ends at one token
-            return super().generate(
+            sampled: Tensor = super().generate(
                 inputs=input_ids, attention_mask=attention_mask, generation_config=generation_config
             )
+            return sampled
         return sample(
             self,
             input_ids,
