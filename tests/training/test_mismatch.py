@@ -37,7 +37,7 @@ def test_the_gap_is_told_a_token_and_a_response() -> None:
     k3 = [math.exp(gap) - 1 - gap for gap in (0.5, 0.5, 0.5, -0.2, 0.1)]
     assert found.kl.item() == pytest.approx(sum(k3) / 5, abs=1e-6)
     assert found.difference.item() == pytest.approx(1.8 / 5)
-    assert found.bound_share.item() == 0.5
+    assert found.masked.item() == 0.5
 
 
 POSITIONS, WORDS, DRAWS = 4, 5, 400_000

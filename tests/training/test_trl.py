@@ -1,6 +1,7 @@
 """TRL's trainer with this reward: its advantages are the leave-one-out ones of the paper's rewards, exactly."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -147,7 +148,9 @@ class MergesInPlace:
         self.model.unmerge_adapter()
         self.syncs += 1
     def generate(self, prompts, **settings):
-        return None, [[7 + number % 30, 1] for number in range(len(prompts))], None, None
+        # All tokens alike for the engine: a probability of e^-25, or none told.
+        ids = [[7 + number % 30, 1] for number in range(len(prompts))]
+        return None, ids, [[[-25.0], [None]]] * len(ids) if self.logprobs == 0 else None, None
 
 rloo.VLLMGeneration, rloo.is_vllm_available = MergesInPlace, lambda: True
 folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
@@ -161,20 +164,34 @@ trainer.args.save_strategy = "no"
 def base():
     weights = trainer.model.named_parameters()
     return {name: weight.detach().clone() for name, weight in weights if not weight.requires_grad}
-before = base()
+before, seen = base(), []
+def weigh(rollout, engine, compute=trainer._weights):
+    weights = compute(rollout, engine)
+    seen.append([rollout["old_per_token_logps"].tolist(), weights.tolist()])
+    return weights
+trainer._weights = weigh
 trainer.train()
+gap = [entry["mismatch_difference"] for entry in trainer.state.log_history if "mismatch_difference" in entry]
 changed = [name for name, weight in base().items() if not torch.equal(weight, before[name])]
 MergesInPlace.sync_weights(trainer.vllm_generation)
 unguarded = [name for name, weight in base().items() if not torch.equal(weight, before[name])]
-print(json.dumps({"syncs": trainer.vllm_generation.syncs - 1, "changed": changed, "unguarded": len(unguarded)}))
+syncs = trainer.vllm_generation.syncs - 1
+print(json.dumps({"seen": seen, "gap": gap, "syncs": syncs, "changed": changed, "unguarded": len(unguarded)}))
 """
 
 
-def test_giving_adapter_and_base_to_an_engine_as_one_leaves_the_bases_bits(trained: Path, tmp_path: Path) -> None:
+def test_an_engine_changes_no_bit_of_the_base_and_is_weighed_by_its_probabilities(
+    trained: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-W", "ignore", "-c", SYNCED, str(trained), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["syncs"] >= 3  # one a rollout
+    for (trainer, weights), gap in zip(found["seen"], found["gap"], strict=True):
+        # p / e^-25 of the first token; the engine told nothing of the second, which then counts as the trainer's.
+        ratios = [math.exp(row[0] + 25) for row in trainer]
+        assert [row[0] for row in weights] == pytest.approx([0 if one > 3 else one for one in ratios], rel=1e-4)
+        assert gap == pytest.approx(sum(abs(row[0] + 25) for row in trainer) / (2 * len(trainer)), rel=1e-4)
     assert found["changed"] == []
     assert found["unguarded"] > 0  # without the guard, the same merge does change them

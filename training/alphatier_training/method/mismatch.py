@@ -50,7 +50,7 @@ class Mismatch(NamedTuple):
     """KL(engine || trainer) a token, by the estimate that is never negative (k3)."""
     difference: Tensor
     """Mean of |log p - log q| a token."""
-    bound_share: Tensor
+    masked: Tensor
     """The share of responses whose ratio is above the bound: what sequence_mask leaves out."""
 
 

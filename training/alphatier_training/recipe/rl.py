@@ -118,6 +118,17 @@ class Kl(Section):
         return self
 
 
+class MismatchPlan(Section):
+    """Rollouts of vLLM, whose probabilities are not quite the trainer's."""
+
+    correction: Literal["none", "sequence_mask", "token_truncate"] = Field(
+        "sequence_mask",
+        description="the weight of what vLLM samples: sequence_mask p / q of the response, 0 above the largest "
+        "(TRL's GRPO); token_truncate each token's, at most the largest; none, and then nothing is measured either",
+    )
+    largest: PositiveFloat = Field(3.0, description="the largest ratio p / q")
+
+
 class Lora(Section):
     """The adapter that a tier is."""
 
@@ -174,6 +185,9 @@ class Reinforcement(Section):
     )
     loss: Loss = Field(Loss(), description="from advantages to the loss")
     kl: Kl = Field(Kl(), description="staying near the base")
+    mismatch: MismatchPlan = Field(
+        MismatchPlan(), description="rollouts of vLLM, whose probabilities are not quite the trainer's"
+    )
     micro_batch: PositiveInt | None = Field(
         None, description="responses a forward pass and process; null for all of an update's, too many for a GPU"
     )
@@ -218,6 +232,8 @@ class Reinforcement(Section):
                 f"micro_batch: {responses // self.updates_per_rollout} responses an update do not divide by "
                 f"{self.micro_batch}; choose a divisor"
             )
+        if self.loss.ratio == "sequence" and self.mismatch.correction == "token_truncate":
+            raise ValueError("loss.ratio: a whole response has one weight; set mismatch.correction to sequence_mask")
         if self.loss.ratio == "sequence" and self.kl.coefficient and self.kl.place == "reward_to_go":
             raise ValueError("loss.ratio: a whole response has one advantage, but kl.place reward_to_go one a token")
         return self

@@ -8,7 +8,6 @@ What not: no reward (`method.rollout_reward`), no callbacks (`watching`).
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,10 +19,11 @@ from trl.trainer.utils import use_adapter
 
 from alphatier_training.method.advantages import over_tokens, response_advantages, whiten
 from alphatier_training.method.loss import aggregate, kl_estimate, policy_loss
+from alphatier_training.method.mismatch import mismatch, mismatch_weights
 from alphatier_training.method.rollout_reward import text_of
 from alphatier_training.recipe.rl import Reinforcement
+from alphatier_training.rl.engine import Engine
 from alphatier_training.rl.failures import clear_generation_errors
-from alphatier_training.rl.frozen import unchanged_base
 from alphatier_training.rl.rollouts import RolloutFile
 
 Rollout = dict[str, Any]
@@ -41,21 +41,19 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         self._rewards = self._response_advantages = torch.empty(0)
         self._seconds: dict[str, float] = {}
         super().__init__(*args, **kwargs)
-        if self.use_vllm:
-            self.vllm_generation.sync_weights = self._keeping_the_base(self.vllm_generation.sync_weights)
-
-    def _keeping_the_base(self, sync_weights: Callable[[], None]) -> Callable[[], None]:
-        def sync() -> None:
-            with unchanged_base(self.model):
-                sync_weights()
-
-        return sync
+        self._engine = Engine(self.vllm_generation, self.model) if self.use_vllm else None
 
     @property
     def _needs_old(self) -> bool:
-        """Whether log-probabilities at sampling time differ from the current ones, or are in the reward."""
+        """Whether log-probabilities at sampling time are not the current ones, not the engine's, or in the reward."""
         kl = self.method.kl
-        return self.method.updates_per_rollout > 1 or (kl.coefficient > 0 and kl.place != "loss")
+        in_reward = kl.coefficient > 0 and kl.place != "loss"
+        return self.method.updates_per_rollout > 1 or in_reward or self._corrected_engine is not None
+
+    @property
+    def _corrected_engine(self) -> Engine | None:
+        """The engine, where what it samples is weighed by how probable it is for the trainer."""
+        return self._engine if self.method.mismatch.correction != "none" else None
 
     def _generate(self, prompts: list[Any]) -> Any:
         with _Stopwatch(self._seconds, "rollout"), clear_generation_errors(self.args):
@@ -135,6 +133,8 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         if reference is not None:
             output["ref_per_token_logps"] = reference
         output["advantages"] = self._advantages(output)
+        if self._corrected_engine is not None:
+            output["advantages"] = output["advantages"] * self._weights(output, self._corrected_engine)
         for name, seconds in self._seconds.items():
             self._metrics["train"][f"seconds/{name}"].append(seconds)
         self._metrics["train"]["seconds/scoring"].append(time.perf_counter() - started - sum(self._seconds.values()))
@@ -160,6 +160,14 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         if self.method.advantage != "whiten":
             return tokens
         return whiten(tokens, mask, lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
+
+    def _weights(self, rollout: Rollout, engine: Engine) -> Tensor:
+        """The weight of each local token [B, T] for its engine's not being the trainer; logs the gap."""
+        trainer, mask, plan = rollout["old_per_token_logps"], rollout["completion_mask"].float(), self.method.mismatch
+        sampled = engine.logps(trainer)
+        for name, value in mismatch(trainer, sampled, mask, plan.largest)._asdict().items():
+            self._metrics["train"][f"mismatch_{name}"].append(self.accelerator.gather(value).mean().item())
+        return mismatch_weights(trainer, sampled, mask, plan.correction, plan.largest)
 
     def _measured_reference(self, rollout: Rollout) -> Tensor | None:
         """The base's log-probabilities [B, T] where only the KL is to be known, now and then."""
