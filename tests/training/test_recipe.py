@@ -50,7 +50,7 @@ def change(where: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (
             change(
                 "rl",
-                mini_recipe()["rl"] | {"loss": {"ratio": "sequence"}, "mismatch": {"correction": "token_truncate"}},
+                {"steps": 1, "loss": {"ratio": "sequence"}, "mismatch": {"correction": "token_truncate"}},
             ),
             "rl.loss.ratio: a whole response has one weight",
         ),
@@ -69,7 +69,7 @@ def test_a_fault_is_named_with_its_key(edit: Callable[[dict[str, Any]], None], m
     [
         (
             {"temperature": 0.7},
-            {"generation": {"engine": "vllm_server", "server": "http://127.0.0.1:1"}},
+            {"device": "auto", "generation": {"engine": "vllm_server", "server": "http://127.0.0.1:1"}},
             "rl.mismatch.correction: an engine elsewhere tells probabilities at temperature 1, the rollouts have 0.7",
         ),
         ({"heldout": {}}, {}, "rl.heldout.data: name a data set to hold out"),
