@@ -9,7 +9,7 @@ This package holds its schema, its one reader and its one writer. It imports no 
 'alpha-0'
 """
 
-from alphatier_models.errors import BlendError, FamilyError, FamilyProblem
+from alphatier_models.errors import BlendError, EditError, FamilyError, FamilyProblem, HubError
 from alphatier_models.files import FAMILY_FILE, find_problems, load_family, save_family
 from alphatier_models.hashing import directory_sha256, text_sha256
 from alphatier_models.schema import (
@@ -34,10 +34,12 @@ __all__ = [
     "BlendError",
     "BlendPart",
     "BudgetResult",
+    "EditError",
     "Evaluation",
     "Family",
     "FamilyError",
     "FamilyProblem",
+    "HubError",
     "Interval",
     "LevelResult",
     "Reasoning",

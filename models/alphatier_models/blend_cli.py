@@ -11,7 +11,7 @@ import click
 
 from alphatier_models.blending.making import Made, Progress, add_blend, copied_family
 from alphatier_models.blending.parts import Blend, between, mixed, scaled
-from alphatier_models.errors import BlendError, FamilyError
+from alphatier_models.errors import BlendError, EditError, FamilyError
 from alphatier_models.files import family_file, load_family
 from alphatier_models.schema import Family
 
@@ -62,7 +62,7 @@ def blend(
         blends = _asked_for(load_family(family, checksums=False), pair, tier, shares, weights, name)
         _warn(blends)
         made = _make(family_file(family).parent, blends, rank, out) if write or out else []
-    except (BlendError, FamilyError) as error:
+    except (EditError, FamilyError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"{error}. The tier was not made; the family is as it was.") from error

@@ -1,7 +1,9 @@
 """The errors of this package.
 
 FamilyError        a family that cannot be used; carries one FamilyProblem for each fault found
-BlendError         tiers that cannot be blended; the message names the remedy
+EditError          a family that cannot be made or changed as was asked; the message names the remedy
+  BlendError         tiers that cannot be blended
+  HubError           what the hub does not give or take
 """
 
 from dataclasses import dataclass
@@ -32,5 +34,13 @@ class FamilyError(ValueError):
         super().__init__(f"{path} is not a usable family:\n{lines}")
 
 
-class BlendError(ValueError):
+class EditError(ValueError):
+    """A family cannot be made or changed as was asked; nothing was changed."""
+
+
+class BlendError(EditError):
     """A blend that was asked for cannot be made."""
+
+
+class HubError(EditError):
+    """The hub does not give or take what was asked for."""

@@ -4,16 +4,19 @@ Reading checks everything before anything is served: the text, the schema, the f
 their checksums, and the chat template. Every fault is reported at once, each with its remedy.
 """
 
+import fcntl
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from alphatier_models.errors import FamilyError, FamilyProblem
+from alphatier_models.errors import EditError, FamilyError, FamilyProblem
 from alphatier_models.hashing import directory_sha256, text_sha256
 from alphatier_models.schema import Family, Tier
 
@@ -29,11 +32,18 @@ def load_family(path: str | Path, *, checksums: bool = True) -> Family:
     Raises FamilyError with every fault found.
     """
     file = family_file(path)
-    family, problems = _parse(file)
-    if family is not None:
-        problems = list(_file_problems(family, file.parent, checksums=checksums))
-    if family is None or problems:
+    family = read_family(file)
+    problems = list(_file_problems(family, file.parent, checksums=checksums))
+    if problems:
         raise FamilyError(file, problems)
+    return family
+
+
+def read_family(path: str | Path) -> Family:
+    """Read the family at `path` and check its text alone, none of the files that it names. Raises FamilyError."""
+    family, problems = _parse(family_file(path))
+    if family is None:
+        raise FamilyError(family_file(path), problems)
     return family
 
 
@@ -68,6 +78,47 @@ def replace_file(file: Path, text: str, mode: int) -> None:
         raise
 
 
+def change_family(path: str | Path, change: Callable[[Family], Family]) -> Family:
+    """Write what `change` makes of the family at `path`; two that change one family take turns.
+
+    Raises FamilyError when the result is no sound family, and whatever `change` raises; nothing has changed then.
+    """
+    file = family_file(path)
+    read_family(file)
+    lock = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        changed = checked(change(read_family(file)), file)
+        save_family(changed, file)
+    finally:
+        os.close(lock)
+    return changed
+
+
+def checked(family: Family, file: Path) -> Family:
+    """The family, once more held against the schema. Raises FamilyError."""
+    try:
+        return Family.model_validate(family.model_dump())
+    except ValidationError as error:
+        raise FamilyError(file, [_schema_problem(details) for details in error.errors()]) from error
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """An empty folder that becomes `target` when the block ends without an error, and is removed else."""
+    if target.exists():
+        raise EditError(f"{target} exists already and is not overwritten. Give another name, or remove it.")
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
 def family_file(path: str | Path) -> Path:
     """The family.json that `path` means: itself, or the one in the folder."""
     path = Path(path)
@@ -78,6 +129,19 @@ def base_folder(family: Family, family_dir: Path) -> Path | None:
     """The folder of the family's base, or None when the base is a hub id."""
     local = family_dir / family.base.model
     return local if local.is_dir() else None
+
+
+def chat_template(folder: Path) -> str | None:
+    """The chat template of a model: chat_template.jinja, or what tokenizer_config.json holds; None without one."""
+    try:
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        pass
+    try:
+        template = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return template if template is None or isinstance(template, str) else json.dumps(template, sort_keys=True)
 
 
 def _parse(file: Path) -> tuple[Family | None, list[FamilyProblem]]:
@@ -161,15 +225,13 @@ def _base_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator
     yield from _missing_files(local, _CHECKPOINT_FILES, "base.model")
     if checksums and base.sha256 is not None:
         yield from _checksum_problems(local, base.sha256, "base.sha256")
-    template = local / "chat_template.jinja"
-    if base.chat_template_sha256 is not None and template.is_file():
-        actual = text_sha256(template.read_text(encoding="utf-8"))
-        if actual != base.chat_template_sha256:
-            yield FamilyProblem(
-                "base.chat_template_sha256",
-                f"chat_template.jinja has {actual}, not the checksum in the file",
-                "Restore the template that the tiers were trained with",
-            )
+    template = chat_template(local) if base.chat_template_sha256 is not None else None
+    if template is not None and text_sha256(template) != base.chat_template_sha256:
+        yield FamilyProblem(
+            "base.chat_template_sha256",
+            f"the chat template (chat_template.jinja) has {text_sha256(template)}, not the checksum in the file",
+            "Restore the template that the tiers were trained with",
+        )
 
 
 def _tier_problems(tier: Tier, field: str, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:

@@ -11,14 +11,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from alphatier_models.hashing import text_sha256
+
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """OpenAI's `reasoning_effort` values, least thought first (OpenAI API reference, chat completions)."""
 
 RESERVED_TIER_NAMES = frozenset({"auto", "default"})
 
+HUB_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$")
+"""`organisation/name`, as the Hugging Face hub calls a model."""
+
 Name = Annotated[str, StringConstraints(pattern=re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$"))]
 Sha256 = Annotated[str, StringConstraints(pattern=re.compile(r"^[0-9a-f]{64}$"))]
+Commit = Annotated[str, StringConstraints(pattern=re.compile(r"^[0-9a-f]{40}$"))]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -143,8 +149,9 @@ class BlendPart(_Strict):
 class Tier(_Strict):
     """One member of a family.
 
-    `layout` says what is on disk: `base` (the untouched base, no path), `adapter` (a LoRA adapter
-    over the base) or `checkpoint` (a full model). `alpha` is the length penalty it was trained at
+    `layout` says what its weights are: `base` (the untouched base, none of its own), `adapter` (a LoRA adapter
+    over the base) or `checkpoint` (a full model). They are in the folder `path`, with the checksum `sha256`, or
+    on the hub: the id `hub` at the commit `revision`. `alpha` is the length penalty it was trained at
     (arXiv 2502.04463, section 3), None for the base and for blends. `blend` says which tiers' weights a tier
     that nobody trained was made of.
     """
@@ -153,6 +160,8 @@ class Tier(_Strict):
     layout: Literal["base", "adapter", "checkpoint"]
     path: str | None = None
     sha256: Sha256 | None = None
+    hub: Annotated[str, StringConstraints(pattern=HUB_ID)] | None = None
+    revision: Commit | None = None
     alpha: float | None = Field(default=None, ge=0, lt=1)
     recipe_sha256: Sha256 | None = None
     seed: int | None = None
@@ -163,11 +172,18 @@ class Tier(_Strict):
     def _layout_has_its_fields(self) -> Self:
         if self.name in RESERVED_TIER_NAMES:
             raise ValueError(f"the name {self.name!r} is reserved for the gateway's own choice; rename the tier")
+        local, remote = (self.path, self.sha256), (self.hub, self.revision)
         if self.layout == "base":
-            if self.path is not None or self.sha256 is not None or self.alpha is not None:
-                raise ValueError("a base tier has no path, sha256 or alpha; remove them or set its layout")
-        elif self.path is None or self.sha256 is None:
-            raise ValueError(f"a tier with layout {self.layout!r} needs `path` and `sha256`; add them")
+            if any((*local, *remote)) or self.alpha is not None:
+                raise ValueError("a base tier has no path, sha256, hub or alpha; remove them or set its layout")
+        elif not all(local) and not all(remote):
+            raise ValueError(
+                f"a tier with layout {self.layout!r} needs `path` and `sha256`, or `hub` and `revision`; add them"
+            )
+        elif any(local) and any(remote):
+            raise ValueError(
+                "a tier is in a folder or on the hub; remove `path` and `sha256`, or `hub` and `revision`"
+            )
         return self
 
     @model_validator(mode="after")
@@ -182,6 +198,13 @@ class Tier(_Strict):
         if self.name in names or len(set(names)) < len(names):
             raise ValueError("blend: a part is the tier itself, or is named twice; name each tier once")
         return self
+
+    @property
+    def identity(self) -> str | None:
+        """64 hex digits that tell these weights from any others; None for the base."""
+        if self.hub is not None:
+            return text_sha256(f"{self.hub}@{self.revision}")
+        return self.sha256
 
     def evaluation(self, dataset: str | None = None) -> Evaluation | None:
         """The evaluation on `dataset`, or the first one; None when the tier was never measured."""

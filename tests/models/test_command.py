@@ -1,6 +1,9 @@
 """The `alphatier` command as a whole."""
 
+from pathlib import Path
+
 import pytest
+from click import Context, Group
 from click.testing import CliRunner
 
 from alphatier_models.cli import SUMMARIES, main
@@ -32,6 +35,13 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 
 def test_the_family_contract_loads_no_gateway_code() -> None:
     assert loaded_modules("import alphatier_models").isdisjoint({*_HEAVY, "fastapi", "alphatier_server"})
+
+
+def test_every_family_command_is_documented() -> None:
+    readme = (Path(__file__).parents[2] / "models" / "README.md").read_text()
+    family = main.get_command(Context(main), "family")
+    assert isinstance(family, Group)
+    assert [name for name in family.list_commands(Context(family)) if f"alphatier family {name} " not in readme] == []
 
 
 def test_an_unknown_command_is_an_error() -> None:

@@ -68,6 +68,9 @@ def test_an_effort_leads_to_its_tier(folder: Path) -> None:
         (lambda d: d.update(default_tier="brief"), "default_tier", "'brief' is no tier"),
         (lambda d: d.update(reference_tier="brief"), "reference_tier", "'brief' is no tier"),
         (lambda d: d["tiers"][1].pop("sha256"), "tiers[1]", "needs `path` and `sha256`"),
+        (lambda d: d["tiers"][1].update(hub="lab/x", revision="0" * 40), "tiers[1]", "in a folder or on the hub"),
+        (lambda d: d["tiers"][1].update(hub="https://lab/x"), "tiers[1].hub", "pattern"),
+        (lambda d: d["tiers"][1].update(revision="main"), "tiers[1].revision", "pattern"),
         (lambda d: d["tiers"][0].update(alpha=0.1), "tiers[0]", "a base tier has no path"),
         (lambda d: d["tiers"][1].update(path="../elsewhere"), "tiers[1].path", "leaves the family's folder"),
         (lambda d: d["tiers"][1].update(path="gone"), "tiers[1].path", "does not exist"),
@@ -140,6 +143,16 @@ def test_show_prints_measured_accuracy_and_tokens_with_intervals(folder: Path) -
     assert result.exit_code == 0
     assert "97.0 (96.0-98.0)" in result.stdout
     assert "40%" in result.stdout  # 40 tokens of the base's 100
+
+
+def test_show_says_what_was_not_measured(folder: Path) -> None:
+    edit(folder, lambda d: d["tiers"][2].pop("evaluations"))
+    line = next(line for line in run_show(folder).splitlines() if "terse" in line)
+    assert line.count("not measured") == 2
+
+
+def run_show(folder: Path) -> str:
+    return CliRunner().invoke(main, ["family", "show", str(folder)]).stdout
 
 
 def test_show_prints_json_for_scripts(folder: Path) -> None:

@@ -294,6 +294,16 @@ async def test_models_lists_family_auto_and_every_tier_with_figures(families: di
         assert one.alphatier["alpha"] is None
 
 
+async def test_models_says_what_was_not_measured(families: dict[str, Family]) -> None:
+    toy = families["toy"]
+    tiers = tuple(tier.model_copy(update={"evaluations": ()}) if tier.name == "terse" else tier for tier in toy.tiers)
+    async with running_gateway({"toy": toy.model_copy(update={"tiers": tiers})}) as gateway:
+        cards: dict[str, Any] = {card.id: card async for card in gateway.sdk().models.list()}
+        assert cards["toy:terse"].alphatier["figures"] == "not measured"
+        assert "accuracy" not in cards["toy:terse"].alphatier
+        assert "figures" not in cards["toy:careful"].alphatier
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [("GET", "/nowhere", 404), ("GET", "/v1/chat/completions", 405), ("POST", "/metrics", 405), ("POST", "//", 404)],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alphatier_models import Family, Tier, directory_sha256
+from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.devices import Devices, engines_per_gpu, gpus_per_engine
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.remote import served_tiers
@@ -169,3 +170,19 @@ def test_a_name_that_tells_the_weights_is_preferred(family: Family) -> None:
     exact = f"toy:terse@{checksum[:8]}"
     assert served_tiers(family, ["toy:terse", exact]) == {"terse": exact}
     assert served_tiers(family, ["toy:terse@00000000"]) == {}
+
+
+def test_an_engine_by_url_is_known_to_serve_a_tier_of_the_hub_by_its_commit(family: Family) -> None:
+    remote = {"name": "far", "layout": "adapter", "hub": "lab/far", "revision": "0" * 40}
+    tier = Tier.model_validate(remote)
+    wider = family.model_copy(update={"tiers": (*family.tiers, tier)})
+    exact = f"toy:far@{str(tier.identity)[:8]}"
+    assert served_tiers(wider, [exact]) == {"far": exact}
+    moved = Tier.model_validate(remote | {"revision": "1" * 40})
+    assert served_tiers(wider.model_copy(update={"tiers": (moved,)}), [exact]) == {}
+
+
+async def test_an_adapter_in_the_hubs_cache_is_loaded_from_there(folder: Path, tmp_path: Path) -> None:
+    store = AdapterStore(tmp_path / "store")
+    adapter = Adapter("toy:far", "0" * 64, folder, pinned=True)
+    assert await store.keep(adapter) == adapter

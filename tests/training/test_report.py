@@ -252,6 +252,15 @@ def test_the_shipped_familys_report_is_small(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size < 600_000
 
 
+def test_a_tier_that_was_not_measured_says_so_in_its_place(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    document = json.loads((tmp_path / "family.json").read_text())
+    document["tiers"][1].pop("evaluations")
+    (tmp_path / "family.json").write_text(json.dumps(document))
+    markdown, _ = written(tmp_path)
+    assert cells(markdown, "alpha-0")[0] == ["alpha-0", "0", "not measured", "not measured", "-", "-"]
+
+
 def test_a_family_that_was_never_measured_is_one_clear_message(tmp_path: Path) -> None:
     measured_family(tmp_path, {"sums": {"base": right(1, 1, 1)}})
     document = json.loads((tmp_path / "family.json").read_text())

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from alphatier_models.blending.parts import Blend
 from alphatier_models.errors import BlendError
-from alphatier_models.files import FAMILY_FILE, base_folder, load_family, save_family
+from alphatier_models.files import FAMILY_FILE, base_folder, load_family, new_folder, save_family
 from alphatier_models.hashing import directory_sha256
+from alphatier_models.hub import base_on_disk, tier_on_disk
 from alphatier_models.schema import Family, Tier
 
 Progress = Callable[[int, int], None]
@@ -80,27 +81,12 @@ def copied_family(source: Path, target: Path) -> Iterator[Path]:
         yield temporary
 
 
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """An empty folder that becomes `target` when the block ends without an error, and is removed else."""
-    if target.exists():
-        raise BlendError(f"{target} exists already and is not overwritten. Give another name, or remove it.")
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
 def _write_weights(
     family: Family, folder: Path, blend: Blend, target: Path, rank: int | None, progress: Progress
 ) -> tuple[int, float] | None:
     """Rank and relative error of an adapter; None for a checkpoint."""
-    sources = [(_path(family.tier(part.tier), folder), part.weight) for part in blend.parts]
+    places = ((tier_on_disk(family.tier(part.tier), folder), part.weight) for part in blend.parts)
+    sources = [(place, weight) for place, weight in places if place is not None]
     if family.tier(blend.parts[0].tier).layout == "adapter":
         from alphatier_models.blending.adapters import mix_adapters
 
@@ -113,21 +99,6 @@ def _write_weights(
     from alphatier_models.blending.checkpoints import average_checkpoints
 
     if blend.base_weight:
-        sources.append((_base(family, folder), blend.base_weight))
+        sources.append((base_on_disk(family, folder), blend.base_weight))
     average_checkpoints(sources, target, progress)
     return None
-
-
-def _base(family: Family, folder: Path) -> Path:
-    base = base_folder(family, folder)
-    if base is None:
-        raise BlendError(
-            f"The base has a share in this blend, but {family.base.model!r} is no folder in the family. "
-            "Download it into the family's folder, or give weights that add up to 1."
-        )
-    return base
-
-
-def _path(tier: Tier, folder: Path) -> Path:
-    assert tier.path is not None
-    return folder / tier.path

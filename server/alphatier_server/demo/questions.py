@@ -65,7 +65,7 @@ def answers_table(answers: Answers, cards: list[dict[str, Any]]) -> Table:
         table.add_column(f"{question.kind}\n{question.text}", overflow="fold")
     table.add_column("all", justify="right")
     for (model, given), card in zip(answers.items(), cards, strict=True):
-        measured = ""
+        measured = card.get("figures", "")
         if "accuracy" in card:
             measured = f"measured:\n{card['accuracy']['mean']:.1%} right,\n{card['tokens']['mean']:.0f} tokens"
         cells = map(_cell, given, QUESTIONS)

@@ -24,12 +24,14 @@ _DIGITS = 8
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter on disk; `public` is `<family>:<tier>`."""
+    """One adapter on disk; `public` is `<family>:<tier>`, `sha256` the tier's `identity`."""
 
     public: str
     sha256: str
     path: Path
     rank: int = 0
+    pinned: bool = False
+    """In the hub's cache, whose files stay what they are."""
 
 
 def versioned(public: str, sha256: str) -> str:
@@ -99,6 +101,8 @@ class AdapterStore:
 
     async def keep(self, adapter: Adapter) -> Adapter:
         """The same adapter, as a copy with the checksum that was promised. Raises EngineError."""
+        if adapter.pinned:
+            return adapter
         if not self._copy_path(adapter).is_dir():
             await asyncio.to_thread(self._copy, adapter)
         return self.newest(adapter)

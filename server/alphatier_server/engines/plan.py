@@ -17,9 +17,9 @@ from alphatier_server.engines.spec import (
     QUIET,
     EngineKind,
     EngineSpec,
-    model_location,
+    base_on_disk,
     read_json,
-    tier_folder,
+    tier_on_disk,
     writes_json,
 )
 from alphatier_server.engines.vllm import VllmPlanner
@@ -78,7 +78,7 @@ def _transformers_engine(family: Family, folder: Path, work: Path, arguments: Se
         keep = ["--model-timeout", str(10**9)]
         return [sys.executable, "-m", "transformers.cli.transformers", "serve", *address, *keep, *arguments]
 
-    weights = [family.base.identity, *(f"{tier.name}={tier.sha256}" for tier in family.tiers)]
+    weights = [family.base.identity, *(f"{tier.name}={tier.identity}" for tier in family.tiers)]
     return EngineSpec(
         name=f"{family.name}-transformers",
         kind="transformers",
@@ -97,24 +97,19 @@ def _loadable(family: Family, tier: Tier, folder: Path, work: Path) -> str:
     It loads a folder only by the model's own config.json, so an adapter is laid beside links to the
     base's files: a whole model with an embedded adapter.
     """
-    base = model_location(family, folder)
-    if tier.layout == "base":
-        return base
-    source = tier_folder(tier, folder)
     if tier.layout == "checkpoint":
-        return str(source)
-    if not Path(base).is_dir():
-        raise EngineError(
-            f"`transformers serve` needs the base {base!r} as a folder to serve adapters over it. "
-            "Download it and name the folder in base.model, or serve the family with vLLM."
-        )
+        return str(tier_on_disk(tier, folder))
+    base = base_on_disk(family, folder)
+    if tier.layout == "base":
+        return str(base)
+    source = tier_on_disk(tier, folder)
     # no @ in the name: what follows one is a revision to it
-    target = work / f"{family.name}-{tier.name}-{str(tier.sha256)[:8]}"
+    target = work / f"{family.name}-{tier.name}-{str(tier.identity)[:8]}"
     target.mkdir(parents=True, exist_ok=True)
-    for file in [*Path(base).iterdir(), *source.glob("*.safetensors")]:
+    for file in [*base.iterdir(), *source.glob("*.safetensors")]:
         link = target / file.name
         link.unlink(missing_ok=True)
         link.symlink_to(file)
-    config = {**read_json(source / "adapter_config.json"), "base_model_name_or_path": base}
+    config = {**read_json(source / "adapter_config.json"), "base_model_name_or_path": str(base)}
     (target / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     return str(target)

@@ -7,10 +7,10 @@ from pathlib import Path
 import orjson
 
 from alphatier_models import Family
-from alphatier_server.engines.adapters import Adapter, RuntimeAdapters, versioned
+from alphatier_server.engines.adapters import RuntimeAdapters, versioned
 from alphatier_server.engines.api import EngineApi, HealthCheck
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange
-from alphatier_server.engines.spec import EngineSpec, writes_json
+from alphatier_server.engines.spec import EngineSpec, adapter_of, writes_json
 from alphatier_server.errors import EngineError, NoDescriptors, UpstreamError
 from alphatier_server.replicas.replica import Replica
 from alphatier_server.settings.engines import EngineSettings
@@ -149,13 +149,14 @@ class RemoteEngine(Engine):
 
     async def _load(self, family: Family, folder: Path) -> None:
         for tier in family.tiers:
-            if tier.layout != "adapter" or tier.path is None or tier.sha256 is None:
+            if tier.layout != "adapter" or tier.identity is None:
                 continue
-            adapter = Adapter(f"{family.name}:{tier.name}", tier.sha256, (folder / tier.path).resolve())
-            name = versioned(adapter.public, adapter.sha256)
+            public = f"{family.name}:{tier.name}"
+            name = versioned(public, tier.identity)
             if name in self._offered:
-                self._adapters.found(name, adapter.sha256)
-            elif self._adapters.lacks(adapter):
+                self._adapters.found(name, tier.identity)
+            elif self._adapters.name_of(public, tier.identity) is None:
+                adapter = await asyncio.to_thread(adapter_of, family, tier, folder)
                 self._offered[await self._adapters.load(adapter)] = False
 
     def _replica(self, family: str) -> str:
@@ -188,7 +189,7 @@ def served_tiers(family: Family, ids: Iterable[str]) -> dict[str, str]:
     served: dict[str, str] = {}
     for tier in family.tiers:
         public = f"{family.name}:{tier.name}"
-        surely = [versioned(public, tier.sha256)] if tier.sha256 is not None else []
+        surely = [versioned(public, tier.identity)] if tier.identity is not None else []
         base = [family.base.model] if tier.layout == "base" else []
         for name in (*surely, public, tier.name, *base):
             if name in offered:

@@ -1,13 +1,14 @@
 """One engine to run, as planned: what `plan` writes and `managed` carries out."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from alphatier_models import Family, Tier
+from alphatier_models import Family, HubError, Tier, hub
 from alphatier_models.files import base_folder
 from alphatier_models.vocabulary import can_write_json
 from alphatier_server.engines.adapters import Adapter
@@ -64,10 +65,33 @@ _can_write_json = cache(can_write_json)
 """Of a folder, looked at once: engines are shown again every few seconds."""
 
 
-def tier_folder(tier: Tier, folder: Path) -> Path:
-    """Where a tier's weights are."""
-    assert tier.path is not None
-    return (folder / tier.path).resolve()
+def base_on_disk(family: Family, folder: Path) -> Path:
+    """The base's folder, fetched from the hub if it is there. Raises EngineError."""
+    with _told():
+        return hub.base_on_disk(family, folder)
+
+
+def tier_on_disk(tier: Tier, folder: Path) -> Path:
+    """Where a tier's own weights are, fetched from the hub if they are there. Raises EngineError."""
+    with _told():
+        path = hub.tier_on_disk(tier, folder)
+    assert path is not None, tier
+    return path
+
+
+def adapter_of(family: Family, tier: Tier, folder: Path) -> Adapter:
+    """An adapter, on this machine; its rank is not looked up. Raises EngineError."""
+    assert tier.identity is not None
+    path = tier_on_disk(tier, folder)
+    return Adapter(f"{family.name}:{tier.name}", tier.identity, path, pinned=tier.hub is not None)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except HubError as error:
+        raise EngineError(str(error)) from error
 
 
 def read_json(file: Path) -> dict[str, object]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from alphatier_models import Family, Tier
 from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.devices import engines_per_gpu, gpus_per_engine, values_of, visible_gpus
-from alphatier_server.engines.spec import QUIET, EngineSpec, model_location, read_json, tier_folder
+from alphatier_server.engines.spec import QUIET, EngineSpec, adapter_of, model_location, read_json, tier_on_disk
 from alphatier_server.errors import EngineError
 
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
@@ -49,8 +49,8 @@ class VllmPlanner:
         family, first = self.family, tiers[0]
         adapters = [self._adapter(tier) for tier in tiers if tier.layout == "adapter"]
         if first.layout == "checkpoint":
-            name, model, revision = f"{family.name}-{first.name}-vllm", str(tier_folder(first, self.folder)), None
-            weights, base = [str(first.sha256)], first.name
+            name, weights, base = f"{family.name}-{first.name}-vllm", [str(first.identity)], first.name
+            model, revision = first.hub or str(tier_on_disk(first, self.folder)), first.revision
         else:
             name, model, revision = f"{family.name}-vllm", model_location(family, self.folder), family.base.revision
             weights = [family.base.identity, *(["adapters"] if adapters else [])]
@@ -85,9 +85,7 @@ class VllmPlanner:
         )
 
     def _adapter(self, tier: Tier) -> Adapter:
-        assert tier.sha256 is not None
-        public = f"{self.family.name}:{tier.name}"
-        adapter = self.store.newest(Adapter(public, tier.sha256, tier_folder(tier, self.folder)))
+        adapter = self.store.newest(adapter_of(self.family, tier, self.folder))
         return replace(adapter, rank=_rank(adapter.path))
 
     def _on_this_machine(self, model: Path) -> tuple[int, list[str], dict[str, str]]:

@@ -58,10 +58,9 @@ def _card(model: str, family: Family, tier: Tier) -> dict[str, Any]:
         "alpha": tier.alpha,
         "efforts": [effort for effort in EFFORTS if family.efforts[effort] == tier.name],
     }
-    if evaluation is not None:
-        details |= {
-            "dataset": evaluation.dataset,
-            "accuracy": evaluation.accuracy.model_dump(),
-            "tokens": evaluation.tokens.model_dump(),
-        }
+    if evaluation is None:
+        details["figures"] = "not measured"
+    else:
+        details["dataset"] = evaluation.dataset
+        details |= {"accuracy": evaluation.accuracy.model_dump(), "tokens": evaluation.tokens.model_dump()}
     return {"id": model, "object": "model", "created": 0, "owned_by": "alphatier", "alphatier": details}

@@ -8,9 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alphatier_models import Evaluation, Family, SamplingSettings, Tier, directory_sha256, load_family, save_family
-from alphatier_models.files import base_folder
-from alphatier_training.errors import HubError, TrainingError
+from alphatier_models import (
+    Evaluation,
+    Family,
+    HubError,
+    SamplingSettings,
+    Tier,
+    directory_sha256,
+    load_family,
+    save_family,
+)
+from alphatier_models.hub import base_on_disk, tier_on_disk
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.baselines import Row, as_cut
 from alphatier_training.evaluation.endpoint import Endpoint
 from alphatier_training.evaluation.figures import evaluation
@@ -117,7 +126,7 @@ def _job(source: Source, row: Row, task: Task, sampling: SamplingSettings) -> Jo
 
 def _weights(source: Source, row: Row) -> str:
     family, endpoint = source.family, source.endpoint
-    own = directory_sha256(row.adapter) if row.adapter else family.tier(row.tier).sha256
+    own = directory_sha256(row.adapter) if row.adapter else family.tier(row.tier).identity
     where = f"{endpoint.url} {endpoint.model_name(family.name, row.tier)}" if endpoint else ""
     return " ".join(part for part in (family.base.identity, own, where) if part)
 
@@ -138,21 +147,10 @@ def _take(source: Source, job: Job, file: SampleFile, progress: Progress) -> Non
 def weights_of(family: Family, folder: Path, row: Row) -> tuple[Path, Path | None]:
     """The whole model of a row, and the adapter over it if it has one."""
     tier = family.tier(row.tier)
-    if row.adapter is None and tier.layout == "checkpoint" and tier.path:
-        return folder / tier.path, None
-    base = base_folder(family, folder) or _fetched(family)
-    if row.adapter is not None:
-        return base, row.adapter
-    return base, folder / tier.path if tier.layout == "adapter" and tier.path else None
-
-
-def _fetched(family: Family) -> Path:
-    """The base's files from the hub's cache, fetched if need be, at the commit that family.json names."""
-    from alphatier_training.base.pretrained import snapshot
-
     try:
-        return snapshot(family.base.model, family.base.revision)
+        own = row.adapter or tier_on_disk(tier, folder)
+        if own is not None and row.adapter is None and tier.layout == "checkpoint":
+            return own, None
+        return base_on_disk(family, folder), own
     except HubError as error:
-        raise TrainingError(
-            f"the base {error} Check your connection (HF_TOKEN for gated models), or measure through --endpoint."
-        ) from error
+        raise TrainingError(f"{error} Or measure through --endpoint.") from error

@@ -43,6 +43,8 @@ def tiers(evidence: Evidence, dataset: str) -> Table:
         ]
         for name, figures in measured.items()
     ]
+    unmeasured = [tier for tier in evidence.family.tiers if tier.name not in measured]
+    rows += [[tier.name, _alpha(tier), "not measured", "not measured", "-", "-"] for tier in unmeasured]
     return Table(
         "Means with their 95 % intervals; tokens are generated tokens a response. A tier is dominated when another "
         "is at least as accurate with no more tokens.",
