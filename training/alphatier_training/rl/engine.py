@@ -49,7 +49,7 @@ class Engine:
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Sample responses, and remember how probable they were."""
         result = self._generate(*args, **kwargs)
-        self._sampled = result[2]
+        self._sampled = result[2] or []
         return result
 
     def logps(self, trainer: Tensor) -> Tensor:
