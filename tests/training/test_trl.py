@@ -54,7 +54,7 @@ print(json.dumps({alpha: one_run(float(alpha)) for alpha in ("0", "0.4")}))
 
 def test_trls_advantages_are_the_pure_functions_ones(trained: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", STEP, str(trained), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     for alpha, seen in json.loads(done.stdout.splitlines()[-1]).items():
         rewards, advantages = expected(seen["correct"], seen["lengths"], float(alpha), seen["group"])
@@ -148,9 +148,10 @@ class MergesInPlace:
         self.model.unmerge_adapter()
         self.syncs += 1
     def generate(self, prompts, **settings):
-        # All tokens alike for the engine: a probability of e^-25, or none told.
+        assert self.logprobs == 0  # asked for those of the sampled tokens
         ids = [[7 + number % 30, 1] for number in range(len(prompts))]
-        return None, ids, [[[-25.0], [None]]] * len(ids) if self.logprobs == 0 else None, None
+        # First tokens are likely for it (e^-1) and hardly possible (e^-40) in turn; of the second it says nothing.
+        return None, ids, [[[-1.0 if row % 2 else -40.0], [None]] for row in range(len(ids))], None
 
 rloo.VLLMGeneration, rloo.is_vllm_available = MergesInPlace, lambda: True
 folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
@@ -189,9 +190,12 @@ def test_an_engine_changes_no_bit_of_the_base_and_is_weighed_by_its_probabilitie
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["syncs"] >= 3  # one a rollout
     for (trainer, weights), gap in zip(found["seen"], found["gap"], strict=True):
-        # p / e^-25 of the first token; the engine told nothing of the second, which then counts as the trainer's.
-        ratios = [math.exp(row[0] + 25) for row in trainer]
-        assert [row[0] for row in weights] == pytest.approx([0 if one > 3 else one for one in ratios], rel=1e-4)
-        assert gap == pytest.approx(sum(abs(row[0] + 25) for row in trainer) / (2 * len(trainer)), rel=1e-4)
+        # p / q of the first token; the engine told nothing of the second, which then counts as the trainer's.
+        gaps = [row[0] - (-1 if number % 2 else -40) for number, row in enumerate(trainer)]
+        expected = [
+            math.exp(one) if number % 2 else 0 for number, one in enumerate(gaps)
+        ]  # e^(40 - a few) is above 3
+        assert [row[0] for row in weights] == pytest.approx(expected, rel=1e-4)
+        assert gap == pytest.approx(sum(map(abs, gaps)) / (2 * len(gaps)), rel=1e-4)
     assert found["changed"] == []
     assert found["unguarded"] > 0  # without the guard, the same merge does change them
