@@ -12,9 +12,9 @@ What not: no files.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,18 +40,30 @@ class Efficiency:
     """A share: 1 if every answer were right at once."""
 
 
-EFFICIENCY = ("AES", "tokens a right answer", "hardest / easiest", "budget area %")
-"""What tables call the figures."""
+class Column(NamedTuple):
+    """How tables show one of the figures."""
+
+    heading: str
+    field: str
+    scale: float = 1
+
+    def of(self, figures: Efficiency) -> Interval | None:
+        """The figure."""
+        found: Interval | None = getattr(figures, self.field)
+        return found
 
 
-def scaled(figures: Efficiency) -> list[tuple[Interval | None, float]]:
-    """The figures in the order of `EFFICIENCY`, each with what tables multiply it by."""
-    return [
-        (figures.aes, 1),
-        (figures.tokens_per_right, 1),
-        (figures.adaptation, 1),
-        (figures.budget_area, 100),
-    ]
+COLUMNS = (
+    Column("AES", "aes"),
+    Column("tokens a right answer", "tokens_per_right"),
+    Column("hardest / easiest", "adaptation"),
+    Column("budget area %", "budget_area", 100),
+)
+
+
+def columns(found: Collection[Efficiency]) -> list[Column]:
+    """The columns that have anything to show."""
+    return [column for column in COLUMNS if any(column.of(figures) for figures in found)]
 
 
 def efficiency(samples: Sequence[Sample], reference: Sequence[Sample], max_tokens: int) -> Efficiency:
@@ -65,7 +77,7 @@ def efficiency(samples: Sequence[Sample], reference: Sequence[Sample], max_token
     mine, other = _by_problem(samples, max_tokens), _by_problem(reference, max_tokens)
     paired = mine.keys() == other.keys() and samples is not reference
     right, tokens, area = zip(*mine.values(), strict=True)
-    against = [column for group in (mine, other) for column in list(zip(*group.values(), strict=True))[:2]]
+    against = [values for group in (mine, other) for values in list(zip(*group.values(), strict=True))[:2]]
     return Efficiency(
         aes=of_means(against, aes) if paired else None,
         tokens_per_right=of_means([tokens, right], np.divide),

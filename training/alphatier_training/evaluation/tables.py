@@ -10,7 +10,7 @@ from rich.table import Table
 from alphatier_models import Interval
 from alphatier_training.evaluation.averages import Overall
 from alphatier_training.evaluation.comparing import Comparison
-from alphatier_training.evaluation.efficiency import AES_CONSTANTS, EFFICIENCY, Efficiency, scaled
+from alphatier_training.evaluation.efficiency import AES_CONSTANTS, Efficiency, columns
 from alphatier_training.evaluation.measuring import Measured
 
 Compared = Mapping[tuple[str, str], Comparison]
@@ -144,9 +144,11 @@ def _efficiency(found: Found, name: str) -> Table:
     family = f"; the family's hypervolume {_short(area, 100)} %" if area else ""
     constants = "/".join(f"{constant:g}" for constant in AES_CONSTANTS)
     caption = f"{name}; AES with {constants} against {found.reference}{family}"
-    table = _table("Accuracy and tokens together", caption, EFFICIENCY)
+    shown = columns(found.efficiency[name].values())
+    table = _table("Accuracy and tokens together", caption, (column.heading for column in shown))
     for row, figures in found.efficiency[name].items():
-        table.add_row(row, *(_short(value, scale) if value else "-" for value, scale in scaled(figures)))
+        values = ((column.of(figures), column.scale) for column in shown)
+        table.add_row(row, *(_short(value, scale) if value else "-" for value, scale in values))
     return table
 
 

@@ -11,7 +11,7 @@ from alphatier_models import Evaluation, Interval, Tier
 from alphatier_training.choice.front import dominators
 from alphatier_training.choice.paired import same_questions
 from alphatier_training.evaluation.averages import mean_of_ratios, normalised_sum, overall
-from alphatier_training.evaluation.efficiency import AES_CONSTANTS, EFFICIENCY, efficiency, hypervolume, scaled
+from alphatier_training.evaluation.efficiency import AES_CONSTANTS, columns, efficiency, hypervolume
 from alphatier_training.evaluation.figures import spread, tokens_where
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.report.evidence import Evidence
@@ -117,14 +117,15 @@ def together_on(evidence: Evidence, dataset: str) -> Table | None:
         return None
     longest = max(figures.sampling.max_tokens for figures in evidence.measured(dataset).values())
     found = {name: efficiency(own, samples.get(reference, ()), longest) for name, own in samples.items()}
-    rows = [[name, *(_mean(value, scale) for value, scale in scaled(own))] for name, own in found.items()]
+    shown = columns(found.values())
+    rows = [[name, *(_mean(column.of(own), column.scale) for column in shown)] for name, own in found.items()]
     area = hypervolume(samples, reference)
     constants = "/".join(f"{constant:g}" for constant in AES_CONSTANTS)
     return Table(
         f"With 95 % intervals. AES (constants {constants}) is against {reference}; the budget area is the mean of "
         f"accuracy over all budgets up to {longest} tokens."
         + (f" The family's hypervolume in accuracy and tokens saved is {spread(area, 100)} %." if area else ""),
-        ["tier", *EFFICIENCY],
+        ["tier", *(column.heading for column in shown)],
         rows,
     )
 
