@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from alphatier_models import directory_sha256, find_problems
-from alphatier_training.base import checkpoint
+from alphatier_training import checkpoints
 from alphatier_training.rl.checkpoints import newest
+from alphatier_training.tiny.base import save_state
 from support.mini_training import (
     EFFORTS,
     half_written,
@@ -94,11 +95,12 @@ def test_a_full_disk_is_one_message_and_the_same_command_ends_well_later(trained
 @pytest.mark.timeout(1200)
 def test_a_damaged_checkpoint_of_the_base_is_set_aside_and_changes_nothing(trained: Path, tmp_path: Path) -> None:
     recipe, out = write_recipe(tmp_path, mini_recipe()), tmp_path / "out"
-    checkpoints = out / "work" / "checkpoints" / "base"
-    kill_when((checkpoints / "previous.pt").exists, start_training(recipe, out))
-    damage(checkpoints / "last.pt")
+    work = out / "work" / "checkpoints" / "base"
+    kill_when(lambda: len(list(work.glob("checkpoint-*"))) > 1, start_training(recipe, out))
+    last = checkpoints.in_order(work)[-1]
+    damage(last / "state.pt")
     printed = kill_when((out / "work" / "done" / "base.json").exists, start_training(recipe, out))
-    assert "it is set aside as damaged-last.pt, and what was before it is used" in " ".join(printed.split())
+    assert f"it is set aside as damaged-{last.name}, and what was before it is used" in " ".join(printed.split())
     assert directory_sha256(out / "base") == directory_sha256(trained / "base")
 
 
@@ -113,21 +115,19 @@ def damage(file: Path) -> None:
 
 def test_a_checkpoint_of_the_base_that_cannot_be_read_gives_way_to_the_one_before(tmp_path: Path) -> None:
     told: list[str] = []
-    assert checkpoint.newest(tmp_path, told.append) is None
-    for step in (1, 2, 3):
-        checkpoint.save(tmp_path, {"step": step, "weights": torch.full((1000,), float(step))})
-    assert checkpoint.newest(tmp_path, told.append) == tmp_path / "last.pt"
-    assert told == []
-    whole = (tmp_path / "last.pt").read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"no checkpoint"):
-        (tmp_path / "last.pt").write_bytes(content)
-        assert checkpoint.newest(tmp_path, told.append) == tmp_path / "previous.pt"
-        assert checkpoint.load(tmp_path / "previous.pt")["step"] == 2
-    damage(tmp_path / "previous.pt")
-    assert checkpoint.newest(tmp_path, told.append) is None
+    assert checkpoints.newest(tmp_path, told.append) is None
+    for content in (lambda whole: whole[: len(whole) // 2], lambda whole: b"", lambda whole: b"no checkpoint"):
+        for step in (1, 2, 3):
+            save_state(tmp_path, step, {"model": {"weights": torch.full((1000,), float(step))}})
+        last = tmp_path / "checkpoint-3"
+        assert checkpoints.newest(tmp_path, told.append) == last
+        (last / "state.pt").write_bytes(content((last / "state.pt").read_bytes()))
+        assert checkpoints.newest(tmp_path, told.append) == tmp_path / "checkpoint-2"
+    damage(tmp_path / "checkpoint-2" / "state.pt")
+    assert checkpoints.newest(tmp_path, told.append) is None
     assert len(told) == 4
-    assert "checksum" in told[-1]
-    assert {path.name for path in tmp_path.iterdir()} == {"damaged-last.pt", "damaged-previous.pt"}
+    assert "state.pt is not what was written" in told[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"damaged-checkpoint-2", "damaged-checkpoint-3"}
 
 
 def test_a_base_that_diverges_stops_at_that_step_and_leaves_no_base(tmp_path: Path) -> None:

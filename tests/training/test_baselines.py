@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ from click.testing import CliRunner
 
 from alphatier_models import load_family
 from alphatier_training.baselines.command import baseline
-from alphatier_training.baselines.shortest_sft import counts, shortest_correct
+from alphatier_training.baselines.shortest_sft import Settings, counts, make, shortest_correct
 from alphatier_training.cli import evaluate
 from alphatier_training.evaluation.baselines import INSTRUCTIONS, baseline_row
+from alphatier_training.evaluation.options import sampling_of, training_task
 from alphatier_training.evaluation.samples import Sample, read_plan
 from alphatier_training.evaluation.tasks import heldout_task
+from alphatier_training.run.reporting import Report
 
 
 def sample(problem: int, number: int, tokens: int, correct: bool = True) -> Sample:
@@ -115,6 +118,32 @@ def test_a_finished_baseline_is_not_made_again_and_other_settings_are_refused(tr
     refused = CliRunner().invoke(baseline, [*same, "--epochs", "4"])
     assert refused.exit_code == 1
     assert "other settings" in refused.output
+
+
+def test_a_stopped_fine_tuning_goes_on_from_its_last_checkpoint(trained: Path, tmp_path: Path) -> None:
+    family = load_family(trained)
+    sampling = sampling_of(family, [], {"temperature": 1.0, "top_p": 1.0})
+    task = training_task(family, None, form="auto", prompt=None, problems=40, samples=4, seed=sampling.seed)
+
+    def steps_of(out: Path, stop_at: int | None = None) -> list[int]:
+        """Make it, or stop when a step's loss is told; gives the steps that were told."""
+        told: list[int] = []
+
+        def report(report: Report) -> None:
+            if report.unit == "steps":
+                told.append(report.done)
+                if report.done == stop_at:
+                    raise KeyboardInterrupt
+
+        with nullcontext() if stop_at is None else pytest.raises(KeyboardInterrupt):
+            make(family, trained, task, Settings(sampling, epochs=4), out, "cpu", report)
+        return told
+
+    whole = steps_of(tmp_path / "whole")
+    assert steps_of(tmp_path / "stopped", stop_at=3) == [1, 2, 3]
+    assert steps_of(tmp_path / "stopped") == whole[2:]
+    one, other = (tmp_path / name / "shortest-sft" / "adapter_model.safetensors" for name in ("whole", "stopped"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_an_adapter_over_another_base_is_refused(trained: Path, made: Path, tmp_path: Path) -> None:

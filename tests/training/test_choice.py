@@ -43,7 +43,7 @@ def run(*arguments: object) -> Result:
 
 
 def verdict(proposal: Proposal, tier: str) -> Verdict:
-    return next(verdict for verdict in proposal.verdicts if verdict.tier == tier)
+    return next(verdict for verdict in proposal.tiers if verdict.tier == tier)
 
 
 def test_tangos_interval_is_the_published_one() -> None:
@@ -163,7 +163,7 @@ def test_more_effort_never_means_fewer_tokens(number: int) -> None:
 
 def test_without_samples_the_difference_is_wider_and_said_to_be_unpaired(tmp_path: Path) -> None:
     evidence = gather(measured_family(tmp_path, {"sums": SWEEP}, keep_samples=False), tmp_path)
-    difference = verdict(propose(evidence, Wish()), "alpha-0.2").findings[0].difference
+    difference = verdict(propose(evidence, Wish()), "alpha-0.2").evidence[0].difference
     assert difference is not None
     assert (difference.kind, difference.p_value) == ("unpaired", None)
     # Newcombe: .978 (.9669 to .9854), .98 (.9693 to .9870): -.002 - sqrt(.0111^2 + .0070^2) = -.0151
@@ -230,7 +230,11 @@ def test_json_has_the_verdicts_and_their_evidence(tmp_path: Path) -> None:
     assert (tier["status"], tier["alpha"]) == ("kept", 0.2)
     evidence = tier["evidence"][0]
     # alpha-0.2 misses 2 that alpha-0 solves: two-sided p = 2 / 2^2
-    assert (evidence["share"], evidence["difference"]["worse_on"], evidence["difference"]["p_value"]) == (0.4, 2, 0.5)
+    assert (evidence["share"], evidence["difference"]["second_better"], evidence["difference"]["p_value"]) == (
+        0.4,
+        2,
+        0.5,
+    )
 
 
 def halves(folder: Path) -> tuple[Path, Path]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from alphatier_training.data.problem import Problem
-from alphatier_training.data.reading import read, read_pool, read_problems
+from alphatier_training.data.reading import read, read_problems
 from alphatier_training.errors import DataError
 from alphatier_training.recipe.problems import DataSet
 
@@ -85,10 +85,10 @@ def test_fields_that_are_named_go_before_the_formats(tmp_path: Path) -> None:
     assert read_problems(named) == [Problem("Was?", "4", "3")]
 
 
-def test_a_limit_takes_the_first_ones_and_a_pool_joins_sets(tmp_path: Path) -> None:
+def test_a_limit_takes_the_first_ones(tmp_path: Path) -> None:
     rows = [{"question": f"q{number}", "answer": number} for number in range(5)]
     data = lines(tmp_path / "set.jsonl", *rows).model_copy(update={"limit": 2})
-    assert [problem.question for problem in read_pool([data, data])] == ["q0", "q1", "q0", "q1"]
+    assert [problem.question for problem in read_problems(data)] == ["q0", "q1"]
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])

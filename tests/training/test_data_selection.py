@@ -2,15 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 
 from alphatier_training.data.contamination import Overlap
-from alphatier_training.data.pass_rate import filter_by_pass_rate, pass_rates
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
-from alphatier_training.data.selection import Selection, in_epochs, select, usable
+from alphatier_training.data.selection import Selection, in_epochs, pass_rates, select
 from alphatier_training.errors import DataError, RecipeError
 from alphatier_training.recipe.problems import Contamination, DataProblems, DataSet, PassRate
 
@@ -54,7 +52,7 @@ def test_every_filter_takes_its_share_and_is_counted() -> None:
 
 
 def test_overlaps_are_only_counted_unless_the_recipe_drops_them() -> None:
-    kept, selection = usable(POOL, plan(), overlaps=OVERLAPS)
+    kept, selection = select(POOL, plan(), needed=10, seed=0, overlaps=OVERLAPS)
     assert answers(kept) == list(range(1, 11))
     assert (selection.overlapping, selection.contaminated, selection.left) == (2, 0, 10)
     assert "2 in an evaluation too (none left out)" in selection.summary()
@@ -101,23 +99,15 @@ def test_no_problem_left_says_which_filter_took_them(
     assert message in str(caught.value)
 
 
-@dataclass(frozen=True)
-class Response:
-    """A graded response."""
-
-    problem: int
-    correct: bool
-
-
 def test_a_pass_rate_is_the_share_of_right_responses() -> None:
     # Problem 0: 1 of 4; problem 1: 2 of 2; problem 2: 0 of 1. In no particular order.
     right = [(1, True), (0, False), (0, True), (2, False), (0, False), (1, True), (0, False)]
-    assert pass_rates([Response(*one) for one in right], 3) == [0.25, 1.0, 0.0]
+    assert pass_rates(right, 3) == [0.25, 1.0, 0.0]
 
 
 def test_a_problem_without_responses_has_no_rate() -> None:
     with pytest.raises(DataError, match="2 of 3 problems have no response of the base, the first is number 0"):
-        pass_rates([Response(1, True)], 3)
+        pass_rates([(1, True)], 3)
 
 
 @pytest.mark.parametrize(
@@ -130,14 +120,14 @@ def test_a_problem_without_responses_has_no_rate() -> None:
     ],
 )
 def test_both_bounds_of_the_pass_rate_belong_to_it(bounds: PassRate, left: list[int]) -> None:
-    assert answers(filter_by_pass_rate(POOL[:4], [0.0, 0.125, 0.875, 1.0], bounds)) == left
+    rates = [0.0, 0.125, 0.875, 1.0]
+    kept, _ = select(POOL[:4], plan(pass_rate=bounds), needed=len(left), seed=0, rates=lambda problems: rates)
+    assert answers(kept) == left
 
 
 def test_every_problem_needs_a_rate() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        filter_by_pass_rate(POOL, [0.5], PassRate())
-    with pytest.raises(ValueError, match="give `rates`"):
-        select(POOL, plan(pass_rate=PassRate()), needed=1, seed=0)
+        select(POOL, plan(pass_rate=PassRate()), needed=1, seed=0, rates=lambda problems: [0.5])
 
 
 def test_the_papers_prompt_holds_the_question_and_single_braces() -> None:

@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from alphatier_models import Family, directory_sha256, load_family, save_family
-from alphatier_training.arithmetic.problems import generate
 from alphatier_training.cli import evaluate
 from alphatier_training.evaluation.options import LONGEST, PAPER_PROMPT, Asked, data_set, sampling_of, tasks_of
 from alphatier_training.evaluation.tasks import recipe_tasks
@@ -18,6 +17,7 @@ from alphatier_training.run.assembly import write_family
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
 from alphatier_training.run.stages import all_stages, run_stage
+from alphatier_training.tiny.problems import generate
 
 
 def write_sums(path: Path, number: int, level: str | None = None) -> Path:

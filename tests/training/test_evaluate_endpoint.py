@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from alphatier_training.arithmetic.problems import generate
 from alphatier_training.cli import evaluate
 from alphatier_training.evaluation.samples import SampleFile, read_plan
 from alphatier_training.grading import is_correct
+from alphatier_training.tiny.problems import generate
 
 PROBLEMS = 20
 

@@ -3,11 +3,11 @@
 import random
 import re
 
-from alphatier_training.arithmetic.problems import LARGEST, malformed_question
-from alphatier_training.arithmetic.tokenizer import build_tokenizer
-from alphatier_training.arithmetic.traces import REFUSAL
-from alphatier_training.base.supervised_data import batches
 from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.tiny.batches import batches
+from alphatier_training.tiny.problems import LARGEST, malformed_question
+from alphatier_training.tiny.tokenizer import build_tokenizer
+from alphatier_training.tiny.traces import REFUSAL
 from support.mini_training import mini_recipe
 
 _PROBLEM = re.compile(r"(?:What is |Compute |Calculate )?(\d+(?: [+-] \d+)+)[?.]?")

@@ -9,8 +9,9 @@ from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForC
 
 from alphatier_training.evaluation.samples import Plan
 from alphatier_training.evaluation.sampling import complete
-from alphatier_training.rl.policy import FastLlama, load_policy
-from alphatier_training.rl.sampler import sample
+from alphatier_training.rl.policy import load_policy
+from alphatier_training.tiny.llama import FastLlama
+from alphatier_training.tiny.sampler import sample
 
 PAD, END = 0, 1
 
@@ -108,3 +109,22 @@ def test_a_response_ends_at_the_models_token_and_at_the_tokenizers(models_own: s
     (completion,) = complete(model, tokenizer, [question], plan)
     assert not completion.truncated
     assert completion.text.endswith(ending)
+
+
+def test_a_fast_llama_ends_where_a_stock_one_ends() -> None:
+    stock, fast = random_model(LlamaForCausalLM), random_model(FastLlama)
+    fast.load_state_dict(stock.state_dict())
+    ids, mask = left_padded()
+
+    def greedy(model: LlamaForCausalLM, ends: int | list[int]) -> list[list[int]]:
+        settings = GenerationConfig(do_sample=False, max_new_tokens=40, eos_token_id=ends, pad_token_id=PAD)
+        rows: list[list[int]] = model.generate(
+            input_ids=ids, attention_mask=mask, generation_config=settings
+        ).tolist()
+        return rows
+
+    one = greedy(stock, END)
+    drawn = one[0][ids.shape[1] + 1]
+    two = greedy(stock, [END, drawn])
+    assert one != two
+    assert [greedy(fast, END), greedy(fast, [END, drawn])] == [one, two]

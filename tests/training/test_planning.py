@@ -82,7 +82,7 @@ def test_the_shape_of_the_shipped_base_is_that_of_its_weights() -> None:
 
 
 def test_the_tokenizer_fits_the_vocabulary_that_is_assumed() -> None:
-    from alphatier_training.arithmetic.tokenizer import build_tokenizer
+    from alphatier_training.tiny.tokenizer import build_tokenizer
 
     assert ARITHMETIC_VOCABULARY - 64 < len(build_tokenizer()) <= ARITHMETIC_VOCABULARY
 

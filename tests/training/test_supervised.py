@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from alphatier_models import directory_sha256
-from alphatier_training.base.supervised import rate_at
 from alphatier_training.recipe.base import SupervisedBase
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.worker import REPORTS
+from alphatier_training.tiny.base import rate_at
 from support.mini_training import mini_recipe
 
 
@@ -60,7 +60,7 @@ def test_a_kill_of_two_processes_leaves_none_and_changes_nothing(tmp_path: Path)
         assert process.wait(120) == 0
 
     with start_base(killed) as process:
-        while not (killed.checkpoints("base") / "last.pt").exists():
+        while not list(killed.checkpoints("base").glob("checkpoint-*")):
             assert process.poll() is None
             time.sleep(0.01)
         helpers = children_of(process.pid)

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from alphatier_training.arithmetic.problems import expression_of, generate, split_of
-from alphatier_training.arithmetic.tokenizer import build_tokenizer
-from alphatier_training.arithmetic.traces import TraceSettings, overthinking_trace
-from alphatier_training.base.supervised_data import IGNORED, batches, encode, prompt_ids
 from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.recipe.traces import TraceSettings
+from alphatier_training.tiny.batches import IGNORED, batches, encode, prompt_ids
+from alphatier_training.tiny.problems import expression_of, generate, split_of
+from alphatier_training.tiny.tokenizer import build_tokenizer
+from alphatier_training.tiny.traces import overthinking_trace
 from support.mini_training import mini_recipe
 
 PROBLEMS = generate(200, seed=3, split="train")

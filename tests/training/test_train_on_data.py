@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alphatier_models import find_problems, load_family
-from alphatier_training.arithmetic.problems import generate
+from alphatier_training.tiny.problems import generate
 from support.mini_training import mini_recipe, start_training, train, write_recipe
 
 BASE = Path(__file__).parents[2] / "models" / "tiny" / "base"

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from alphatier_models import Family, SamplingSettings
-from alphatier_training.base.supervised_data import IGNORED
+from alphatier_training import checkpoints
 from alphatier_training.errors import FolderError, TrainingError
 from alphatier_training.evaluation.baselines import BASELINE_FILE, Row
 from alphatier_training.evaluation.measuring import weights_of
@@ -40,7 +40,9 @@ NAME = "shortest-sft"
 SAMPLING, TUNING = "samples", "fine-tuning"
 """The stages, as the display calls them."""
 
-_COMPLETE = "complete"
+IGNORED = -100
+"""The label of a position without loss (torch's cross-entropy)."""
+
 _CHECKPOINTS = 10
 """Checkpoints in a run."""
 
@@ -85,7 +87,10 @@ def make(
             f"{family.name}'s base solves none of the {plan.problems} problems; there is nothing to learn."
         )
     trainer = _trainer(model, device, _examples(model, task, plan, kept), settings, work, report)
-    trainer.train(resume_from_checkpoint=_newest(work / "checkpoints"))
+    last = checkpoints.newest(
+        work / "checkpoints", lambda text: report(Report(TUNING, 0, 0, note=text, warning=True))
+    )
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     _save(trainer, target, model, family, described | counts(samples, kept))
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     report(Report(TUNING, 1, 1, finished=True))
@@ -206,16 +211,7 @@ class _Watches(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
 
     def on_save(self, args: Any, state: Any, control: Any, **_unused: Any) -> None:
         """Called by the trainer after the last file."""
-        write_text(Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE, "")
-
-
-def _newest(folder: Path) -> str | None:
-    """The newest whole checkpoint; half-written ones are deleted."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
-    whole = [path for path in found if (path / _COMPLETE).is_file()]
-    for path in set(found) - set(whole):
-        shutil.rmtree(path)
-    return str(whole[-1]) if whole else None
+        checkpoints.mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 def _save(trainer: Any, target: Path, model: Path, family: Family, described: dict[str, Any]) -> None:

@@ -2,15 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from alphatier_training.errors import TrainingError
-
-if TYPE_CHECKING:
-    from alphatier_training.choice.proposal import Proposal
-    from alphatier_training.report.evidence import Evidence
 
 _folder = click.Path(path_type=Path, file_okay=False)
 
@@ -68,61 +64,34 @@ def choose(families: tuple[Path, ...], write: bool, out: Path | None, as_json: b
     if write and (out is not None or len(families) > 1):
         raise click.UsageError("--write is for one family; use --out to write the chosen tiers of several.")
     try:
-        _choose(families, write, out, as_json, wish)
+        _choose(families, write, out, as_json, **wish)
     except (TrainingError, FamilyError) as error:
         raise click.ClickException(str(error)) from error
 
 
-def _choose(families: tuple[Path, ...], write: bool, out: Path | None, as_json: bool, wish: dict[str, Any]) -> None:
-    from alphatier_training.choice.applying import write_choice
-    from alphatier_training.choice.choosing import choose as propose
-    from alphatier_training.choice.joining import joined, write_joined
-    from alphatier_training.choice.proposal import Wish
-
-    samples = wish.pop("samples")
-    sources = [_sweep(path, samples) for path in families]
-    evidence = joined(sources)
-    proposal = propose(evidence, Wish(**wish))
-    if write:
-        write_choice(sources[0][0], evidence.family, proposal)
-    if out is not None:
-        write_joined(sources, evidence, proposal, out)
-    _print(evidence, proposal, as_json=as_json)
-    if not as_json:
-        click.echo(_written(sources[0][0], evidence, proposal, write=write, out=out))
-
-
-def _sweep(path: Path, samples: tuple[Path, ...]) -> "tuple[Path, Evidence]":
-    """A family's folder, and what is known of all tiers that were ever trained there."""
-    from alphatier_models import load_family
-    from alphatier_models.files import family_file
-    from alphatier_training.choice.applying import sweep_of
-    from alphatier_training.report.evidence import gather
-
-    folder = family_file(path).parent
-    return folder, gather(sweep_of(folder, load_family(path, checksums=False)), folder, samples=samples)
-
-
-def _print(evidence: "Evidence", proposal: "Proposal", *, as_json: bool) -> None:
+def _choose(
+    families: tuple[Path, ...], write: bool, out: Path | None, as_json: bool, samples: tuple[Path, ...], **wish: Any
+) -> None:
     from rich.console import Console
 
-    from alphatier_training.choice.printing import as_document, show
+    from alphatier_training.choice.choosing import choose as propose
+    from alphatier_training.choice.proposal import Wish
+    from alphatier_training.choice.writing import joined, sweep_of, write_choice, write_copies
 
-    if as_json:
-        click.echo(json.dumps(as_document(proposal), indent=2))
-    else:
-        show(proposal, evidence.family.name, Console())
-
-
-def _written(folder: Path, evidence: "Evidence", proposal: "Proposal", *, write: bool, out: Path | None) -> str:
+    sweeps = [sweep_of(path, samples) for path in families]
+    evidence, folder = joined(sweeps), sweeps[0][0]
+    family, proposal = evidence.family, propose(evidence, Wish(**wish))
+    written = "Nothing is written; --write puts this into family.json."
+    if write:
+        write_choice(folder, family, proposal)
+        left = [str(folder / path) for name in proposal.names("left out") if (path := family.tier(name).path)]
+        stay = f" These folders stay where they are: {', '.join(left)}." if left else ""
+        written = f"Written: {folder / 'family.json'}.{stay} The whole sweep is in {folder / 'family.sweep.json'}."
     if out is not None:
-        return f"Written: {out}, with its own copies of the base and the tiers."
-    if not write:
-        return "Nothing is written; --write puts this into family.json."
-    left = [evidence.family.tier(name) for name in proposal.names("left out")]
-    stay = (
-        f" These folders stay where they are: {', '.join(str(folder / t.path) for t in left if t.path)}."
-        if left
-        else ""
-    )
-    return f"Written: {folder / 'family.json'}.{stay} The whole sweep is in {folder / 'family.sweep.json'}."
+        write_copies(sweeps, family, proposal, out)
+        written = f"Written: {out}, with its own copies of the base and the tiers."
+    if as_json:
+        click.echo(json.dumps(proposal.as_document(), indent=2))
+    else:
+        proposal.show(family.name, Console())
+        click.echo(written)

@@ -8,8 +8,6 @@ from string import Formatter
 
 from alphatier_training.errors import RecipeError
 
-_REMEDY = "Write the question's place as {question}, and braces of the text twice: \\boxed{{}}."
-
 
 def message(prompt: str, question: str) -> str:
     """The message that asks `question`; braces in the question stay as they are.
@@ -17,19 +15,20 @@ def message(prompt: str, question: str) -> str:
     Raises:
         RecipeError: the template names anything but `{question}`, does not name it, or has single braces.
     """
-    check_prompt(prompt)
+    if fault := _fault(prompt):
+        raise RecipeError(
+            f"problems.prompt: {fault} in {prompt!r}. "
+            "Write the question's place as {question}, and braces of the text twice: \\boxed{{}}."
+        )
     return prompt.format(question=question)
 
 
-def check_prompt(prompt: str) -> None:
-    """RecipeError when `prompt` is no template of a message."""
+def _fault(prompt: str) -> str:
     try:
         fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(prompt) if name is not None]
     except ValueError as error:
-        raise RecipeError(f"problems.prompt: {error}, in {prompt!r}. {_REMEDY}") from error
+        return f"{error},"
     for name, spec, how in fields:
         if name != "question" or spec or how:
-            written = "{" + name + (f"!{how}" if how else "") + (f":{spec}" if spec else "") + "}"
-            raise RecipeError(f"problems.prompt: {written} is no field, in {prompt!r}. {_REMEDY}")
-    if not fields:
-        raise RecipeError(f"problems.prompt: no {{question}} in {prompt!r}. {_REMEDY}")
+            return "{" + name + (f"!{how}" if how else "") + (f":{spec}" if spec else "") + "} is no field,"
+    return "" if fields else "no {question}"

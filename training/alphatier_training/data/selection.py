@@ -2,16 +2,18 @@
 
     read -> prompts that fit -> not in an evaluation -> within the pass rate -> shuffled, in epochs
 
+A problem that the base never solves, or always solves at the same length, gives no gradient; the paper's own problems
+are not filtered by pass rate (arXiv 2502.04463), which is the recipe's default.
 What: pure functions, so that a run that goes on finds the same problems in the same order. What not: no tokenizer
 and no model; callers say what fits and how often the base is right.
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from alphatier_training.data.contamination import Overlap
-from alphatier_training.data.pass_rate import filter_by_pass_rate
 from alphatier_training.data.problem import Problem
 from alphatier_training.errors import DataError
 from alphatier_training.recipe.problems import DataProblems
@@ -46,49 +48,13 @@ class Selection:
 
     def summary(self) -> str:
         """One line for people, e.g. `7473 read, 12 too long, 7461 left, 3200 used (0.43 epochs)`."""
-        parts = [f"{self.read} read"]
         taken = (
             (self.too_long, "too long"),
             (self.overlapping, f"in an evaluation too ({self.contaminated or 'none'} left out)"),
             (self.pass_rate, "outside the pass rate"),
         )
-        parts += [f"{count} {reason}" for count, reason in taken if count]
-        parts.append(f"{self.left} left")
-        if self.needed:
-            parts.append(f"{self.needed} used ({self.epochs:.2f} epochs)")
-        return ", ".join(parts)
-
-
-def usable(
-    problems: Sequence[Problem],
-    plan: DataProblems,
-    *,
-    overlaps: Iterable[Overlap] = (),
-    fits: Callable[[Problem], bool] = lambda problem: True,
-) -> tuple[list[Problem], Selection]:
-    """The problems that fit and may be used, before the pass rate is known.
-
-    Args:
-        problems: All problems of the recipe, in the order that the overlaps' numbers refer to.
-        plan: The recipe's `problems`.
-        overlaps: What `find_overlaps` found among them.
-        fits: Whether a problem's prompt is short enough.
-
-    Raises:
-        DataError: none is left.
-    """
-    found = {overlap.training for overlap in overlaps}
-    short = [number for number, problem in enumerate(problems) if fits(problem)]
-    kept = [number for number in short if not (plan.contamination.drop and number in found)]
-    selection = Selection(
-        read=len(problems),
-        too_long=len(problems) - len(short),
-        overlapping=len(found),
-        contaminated=len(short) - len(kept),
-        left=len(kept),
-    )
-    _check(selection)
-    return [problems[number] for number in kept], selection
+        filters = "".join(f", {count} {reason}" for count, reason in taken if count)
+        return f"{self.read} read{filters}, {self.left} left, {self.needed} used ({self.epochs:.2f} epochs)"
 
 
 def select(
@@ -99,32 +65,66 @@ def select(
     seed: int,
     overlaps: Iterable[Overlap] = (),
     fits: Callable[[Problem], bool] = lambda problem: True,
-    rates: Callable[[Sequence[Problem]], Sequence[float]] | None = None,
+    rates: Callable[[Sequence[Problem]], Sequence[float]] = lambda problems: [],
 ) -> tuple[list[Problem], Selection]:
     """The problems of an RL run, in the order of use, and what became of the others.
 
     Args:
-        problems: All problems of the recipe.
+        problems: All problems of the recipe, in the order that the overlaps' numbers refer to.
         plan: The recipe's `problems`.
         needed: Prompts that the run asks for: rollouts times prompts a rollout.
         seed: Of the order.
         overlaps: What `find_overlaps` found among the problems.
         fits: Whether a problem's prompt is short enough.
-        rates: Gives the base's pass rates of the problems that `usable` leaves; only asked for with `plan.pass_rate`.
+        rates: Gives the base's pass rates of what the other filters leave; only asked for with `plan.pass_rate`.
 
     Raises:
         DataError: none is left.
-        ValueError: the plan has a pass rate and `rates` is missing.
+        ValueError: there is not one rate for each problem.
     """
-    kept, selection = usable(problems, plan, overlaps=overlaps, fits=fits)
-    if plan.pass_rate:
-        if rates is None:
-            raise ValueError("the plan filters by pass rate; give `rates`")
-        within = filter_by_pass_rate(kept, rates(kept), plan.pass_rate)
-        selection = replace(selection, pass_rate=len(kept) - len(within), left=len(within))
-        _check(selection)
-        kept = within
-    return in_epochs(kept, needed, seed), replace(selection, needed=needed)
+    found = {overlap.training for overlap in overlaps}
+    short = [number for number, problem in enumerate(problems) if fits(problem)]
+    kept = [problems[number] for number in short if not (plan.contamination.drop and number in found)]
+    within = kept
+    if plan.pass_rate and kept:
+        low, high = plan.pass_rate.minimum, plan.pass_rate.maximum
+        within = [problem for problem, rate in zip(kept, rates(kept), strict=True) if low <= rate <= high]
+    selection = Selection(
+        read=len(problems),
+        too_long=len(problems) - len(short),
+        overlapping=len(found),
+        contaminated=len(short) - len(kept),
+        pass_rate=len(kept) - len(within),
+        left=len(within),
+        needed=needed,
+    )
+    if not within:
+        raise DataError(_none_left(selection))
+    return in_epochs(within, needed, seed), selection
+
+
+def pass_rates(graded: Iterable[tuple[int, bool]], problems: int) -> list[float]:
+    """The share of right responses of each of `problems` problems, in their order.
+
+    Args:
+        graded: Of each response its problem's number, from 0, and whether it is right.
+        problems: How many there are.
+
+    Raises:
+        DataError: a problem has no response, so that its rate is unknown.
+    """
+    asked: Counter[int] = Counter()
+    right: Counter[int] = Counter()
+    for problem, correct in graded:
+        asked[problem] += 1
+        right[problem] += correct
+    missing = [number for number in range(problems) if not asked[number]]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {problems} problems have no response of the base, the first is number {missing[0]}; "
+            "take the missing samples before filtering by pass rate."
+        )
+    return [right[number] / asked[number] for number in range(problems)]
 
 
 def in_epochs(problems: Sequence[Problem], needed: int, seed: int) -> list[Problem]:
@@ -139,17 +139,13 @@ def in_epochs(problems: Sequence[Problem], needed: int, seed: int) -> list[Probl
     return order[:needed]
 
 
-def _check(selection: Selection) -> None:
-    """DataError when no problem is left, naming what took them."""
-    if selection.left:
-        return
+def _none_left(selection: Selection) -> str:
+    """What took all problems, and the remedies."""
+    drop = "are in an evaluation too: set `problems.contamination.drop` to false, or use others"
     remedies = (
         (selection.too_long, "have a prompt longer than `rl.max_prompt_tokens`: raise it"),
-        (
-            selection.contaminated,
-            "are in an evaluation too: set `problems.contamination.drop` to false, or use others",
-        ),
+        (selection.contaminated, drop),
         (selection.pass_rate, "are outside `problems.pass_rate`: widen `minimum` and `maximum`"),
     )
-    reasons = "\n".join(f"  - {count} {reason}" for count, reason in remedies if count)
-    raise DataError(f"No problem is left of {selection.read}" + (f":\n{reasons}" if reasons else "."))
+    reasons = "".join(f"\n  - {count} {reason}" for count, reason in remedies if count)
+    return f"No problem is left of {selection.read}" + (f":{reasons}" if reasons else ".")

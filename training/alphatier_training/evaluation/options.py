@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alphatier_models import Evaluation, Family, SamplingSettings
-from alphatier_training.arithmetic.problems import LEVELS, generate
+from alphatier_training.builtin import all_levels, generate
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.samples import DATASET
 from alphatier_training.evaluation.tasks import Task, data_task, heldout_task
@@ -76,8 +76,8 @@ def training_task(
     """
     wording = _prompt(family, text or ARITHMETIC) if prompt is None else prompt
     if text is None:
-        drawn = generate(problems, seed=seed, split="train", levels=tuple(LEVELS))
-        return Task("arithmetic-train", tuple(drawn), samples, wording, levels=tuple(LEVELS))
+        drawn = generate(problems, seed=seed, split="train")
+        return Task("arithmetic-train", tuple(drawn), samples, wording, levels=all_levels())
     return data_task(data_set(text, form, "train"), problems=problems, samples=samples, prompt=wording)
 
 
@@ -100,7 +100,7 @@ def _task(family: Family, text: str, asked: Asked, seed: int) -> Task:
     prompt = _prompt(family, text) if asked.prompt is None else asked.prompt
     if text == ARITHMETIC:
         number = asked.problems or PROBLEMS
-        return heldout_task(number, seed, tuple(LEVELS), samples=asked.samples, prompt=prompt, system=asked.system)
+        return heldout_task(number, seed, all_levels(), samples=asked.samples, prompt=prompt, system=asked.system)
     data = data_set(text, asked.format)
     return data_task(data, problems=asked.problems, samples=asked.samples, prompt=prompt, system=asked.system)
 

@@ -12,7 +12,7 @@ from alphatier_training.data.problem import Problem
 from alphatier_training.evaluation.progress import Progress
 from alphatier_training.evaluation.samples import Completion, Pair, Plan, Sample, SampleFile, graded, missing
 from alphatier_training.grading import are_correct
-from alphatier_training.rl.policy import FastLlama, end_token_ids, load_policy
+from alphatier_training.rl.policy import end_token_ids, load_policy
 
 BATCH = 250
 """Responses sampled together, at most."""
@@ -109,8 +109,6 @@ def _settings(model: Any, tokenizer: Any, plan: Plan) -> Any:
 
 def _load(folder: str | Path, adapter: Path | None, device: str) -> Any:
     model = load_policy(folder, device)
-    if isinstance(model, FastLlama):
-        torch.set_num_threads(1)  # a tiny model gains nothing from more, and rounding stays the same everywhere
     return (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
 
 

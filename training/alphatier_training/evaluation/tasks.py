@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alphatier_models import SamplingSettings
-from alphatier_training.arithmetic.problems import generate
+from alphatier_training.builtin import generate
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
 from alphatier_training.data.reading import read_problems

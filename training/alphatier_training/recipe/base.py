@@ -4,7 +4,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from alphatier_training.arithmetic.traces import TraceSettings
 from alphatier_training.recipe.sections import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -13,6 +12,7 @@ from alphatier_training.recipe.sections import (
     Section,
     Share,
 )
+from alphatier_training.recipe.traces import TraceSettings
 
 
 class Architecture(Section):
@@ -40,7 +40,7 @@ class Phase(Section):
         0.0, description="share of questions that are no problems, answered by saying what the model can do"
     )
     traces: TraceSettings = Field(
-        TraceSettings(), description="how the responses are written; see `arithmetic/traces.py`"
+        TraceSettings(), description="how the responses are written; see `recipe/traces.py`"
     )
 
 

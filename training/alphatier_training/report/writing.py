@@ -11,15 +11,19 @@ OUT/report/recipe.json            the recipe with every default; its sha256 is t
 Pictures of further data sets have the data set's name at the end: accuracy-tokens-aime.png.
 """
 
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 
-from alphatier_models import Family
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from alphatier_models import EFFORTS, Family
 from alphatier_training.recipe import Recipe
-from alphatier_training.report.content import Picture, sections
+from alphatier_training.report.content import METHOD, Part, Picture, Section, sections, summary
 from alphatier_training.report.evidence import Evidence, gather
-from alphatier_training.report.markdown import report_md
-from alphatier_training.report.page import report_html
-from alphatier_training.report.style import drawing, save_png
+from alphatier_training.report.style import drawing, save_png, to_svg
+from alphatier_training.report.tables import Table
 from alphatier_training.run.folder import RunFolder, write_text
 
 
@@ -38,11 +42,50 @@ def write_evidence(evidence: Evidence, out: Path) -> None:
         for part in (part for section in report for part in section.parts):
             if isinstance(part, Picture):
                 save_png(part.figure, out / f"{part.name}.png")
-        write_text(out / "report.md", report_md(evidence, report, origin(evidence)))
-        write_text(out / "report.html", report_html(evidence, report, origin(evidence)))
+        write_text(out / "report.md", "\n\n".join(_markdown(evidence, report)) + "\n")
+        write_text(out / "report.html", _page(evidence, report))
 
 
-def origin(evidence: Evidence) -> str:
+def _markdown(evidence: Evidence, report: Sequence[Section]) -> Iterator[str]:
+    """The blocks of report.md; its pictures are the PNG files next to it."""
+    yield f"# Family {evidence.family.name}"
+    yield summary(evidence)
+    yield METHOD
+    for section in report:
+        yield f"## {section.heading}"
+        yield from map(_block, section.parts)
+    yield f"## Origin\n\n{_origin(evidence)}"
+
+
+def _block(part: Part) -> str:
+    if isinstance(part, Picture):
+        return f"![{part.description}]({part.name}.png)"
+    if isinstance(part, str):
+        return part
+    lines = [part.headers, ["---"] * len(part.headers), *part.rows]
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return f"{part.caption}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _page(evidence: Evidence, report: Sequence[Section]) -> str:
+    """The text of report.html, which needs nothing but itself: SVG pictures and style sheet are inside, no script."""
+    source = (files("alphatier_training.report") / "page.html.jinja").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["svg"] = lambda part: Markup(to_svg(part.figure, part.name, part.description))
+    environment.tests["table"] = lambda part: isinstance(part, Table)
+    environment.tests["picture"] = lambda part: isinstance(part, Picture)
+    return environment.from_string(source).render(
+        family=evidence.family,
+        summary=summary(evidence),
+        method=METHOD,
+        sections=report,
+        efforts=[(effort, evidence.family.efforts[effort]) for effort in EFFORTS],
+        origin=_origin(evidence),
+        recipe=evidence.recipe,
+    )
+
+
+def _origin(evidence: Evidence) -> str:
     """Which recipe made the family, in a sentence."""
     sha256, seeds = evidence.recipe_sha256(), {tier.seed for tier in evidence.family.tiers if tier.seed is not None}
     if sha256 is None:

@@ -17,11 +17,10 @@ from transformers import AutoTokenizer
 from alphatier_models import SamplingSettings
 from alphatier_training.base.reference import load_reference
 from alphatier_training.data.contamination import Overlap, find_overlaps
-from alphatier_training.data.pass_rate import pass_rates
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
 from alphatier_training.data.reading import read_problems
-from alphatier_training.data.selection import select
+from alphatier_training.data.selection import pass_rates, select
 from alphatier_training.evaluation.progress import Progress
 from alphatier_training.evaluation.samples import SampleFile
 from alphatier_training.evaluation.sampling import sample_model
@@ -89,4 +88,4 @@ def _rates(
     file = SampleFile(wanted, folder.work / "pass-rate")
     progress = Progress(PROBLEMS, wanted.total(), report)
     sample_model(wanted, task.problems, file, Path(base.path), None, device_of(recipe.compute.device), progress)
-    return pass_rates(file.read(), len(problems))
+    return pass_rates(((sample.problem, sample.correct) for sample in file.read()), len(problems))

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from alphatier_training.arithmetic.problems import generate
+from alphatier_training.builtin import generate
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
 from alphatier_training.data.reading import read_problems

@@ -87,7 +87,7 @@ def _make_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
 
         fetch_base(recipe.base, folder)
     else:
-        from alphatier_training.base.supervised import train_base
+        from alphatier_training.builtin import train_base
 
         train_base(recipe, folder, report)
 

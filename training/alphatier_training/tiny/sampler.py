@@ -7,7 +7,7 @@ Differences from ``transformers``' loop, none of which changes the distribution 
 * LoRA deltas are folded into copies of the weights once per call, and the q/k/v and the gate/up
   projections are one matrix product each, so that Python overhead per token is small.
 
-Check (``tests/training/test_sampler.py``): greedy decoding (``temperature=0``) of left-padded
+Check (``tests/training/test_models.py``): greedy decoding (``temperature=0``) of left-padded
 prompts of unequal length equals ``LlamaForCausalLM.generate(do_sample=False)`` token for token, for
 a plain model and for one wrapped by PEFT with a non-zero LoRA adapter.
 """

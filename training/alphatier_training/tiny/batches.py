@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alphatier_training.arithmetic.problems import generate, malformed_question
-from alphatier_training.arithmetic.traces import REFUSAL, overthinking_trace
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.base import Phase, SupervisedBase
+from alphatier_training.tiny.problems import generate, malformed_question
+from alphatier_training.tiny.traces import REFUSAL, overthinking_trace
 
 IGNORED = -100
 """The label of a position without loss (torch's cross-entropy)."""

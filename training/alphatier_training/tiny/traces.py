@@ -14,45 +14,17 @@ it checks the result by working it out again, once or more.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 
 from alphatier_models import Reasoning
-from alphatier_training.arithmetic.problems import expression_of, parse, render
 from alphatier_training.data.problem import Problem
+from alphatier_training.recipe.traces import TraceSettings
+from alphatier_training.tiny.problems import expression_of, parse, render
 
 THINK, END_THINK = Reasoning().start, Reasoning().end
 """The marks around the thinking."""
 
 REFUSAL = f"{THINK}{END_THINK}I can only add and subtract numbers up to 99"
 """The response to a question that is no problem."""
-
-
-@dataclass(frozen=True)
-class LevelTraceSettings:
-    """Weights of the ways of working on one level."""
-
-    careful: float
-    lines: tuple[float, ...]
-    """Weights of lines of 1, 2, ... operations."""
-    direct: float
-
-
-@dataclass(frozen=True)
-class TraceSettings:
-    """How supervised responses are written."""
-
-    levels: dict[int, LevelTraceSettings] = field(
-        default_factory=lambda: {
-            1: LevelTraceSettings(0.3, (0.4,), 0.3),
-            2: LevelTraceSettings(0.25, (0.35, 0.1), 0.3),
-            3: LevelTraceSettings(0.25, (0.35, 0.4), 0.0),
-            4: LevelTraceSettings(0.25, (0.4, 0.35), 0.0),
-            5: LevelTraceSettings(0.25, (0.4, 0.35), 0.0),
-        }
-    )
-    """Settings of each problem level."""
-    checks: tuple[float, ...] = (0.35, 0.45, 0.2)
-    """Weights of checking 0, 1, 2, ... times; not for direct answers."""
 
 
 def _careful(before: int, change: int) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from alphatier_training.arithmetic.traces import END_THINK, THINK
+from alphatier_training.tiny.traces import END_THINK, THINK
 
 PAD = "<pad>"
 EOS = "<|end|>"

@@ -2,12 +2,13 @@
 
 What: next-token loss on the response, AdamW with warm-up and cosine, gradients averaged over a few
 processes, checkpoints, and the finished model with its tokenizer.
-What not: the data are in `supervised_data`; no RL, no evaluation. Run by `alphatier train`.
+What not: the data are in `batches`; no RL, no evaluation. Run by `alphatier train`.
 """
 
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,17 +22,19 @@ from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from alphatier_training.arithmetic.tokenizer import build_tokenizer
-from alphatier_training.base import checkpoint
-from alphatier_training.base.supervised_data import IGNORED, Batch, batches
+from alphatier_training import checkpoints
 from alphatier_training.errors import DivergenceError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.base import Architecture, SupervisedBase
 from alphatier_training.recipe.tiers import EvaluationPlan
 from alphatier_training.run.folder import RunFolder, replacing
 from alphatier_training.run.reporting import Report, Reporter, silent
+from alphatier_training.tiny.batches import IGNORED, Batch, batches
+from alphatier_training.tiny.tokenizer import build_tokenizer
 
 _REPORT_EVERY = 20
+_STATE = "state.pt"
+"""Model, optimiser and schedule, in a checkpoint."""
 
 
 def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
@@ -40,11 +43,9 @@ def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
     Raises:
         DivergenceError: loss, gradient or weights were not finite.
     """
-    checkpoints, steps = folder.checkpoints(BASE_TIER), recipe.supervised().steps
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    last = checkpoint.newest(
-        checkpoints, lambda text: report(Report(BASE_TIER, 0, steps, "steps", text, warning=True))
-    )
+    work, steps = folder.checkpoints(BASE_TIER), recipe.supervised().steps
+    work.mkdir(parents=True, exist_ok=True)
+    last = checkpoints.newest(work, lambda text: report(Report(BASE_TIER, 0, steps, "steps", text, warning=True)))
     with _helpers(recipe, folder, last):
         model = _train(recipe, folder, report, 0, last)
     with replacing(folder.base) as new:
@@ -112,8 +113,7 @@ def _train(recipe: Recipe, folder: RunFolder, report: Reporter, rank: int, last:
         if step % _REPORT_EVERY == 0:
             report(Report(BASE_TIER, step, plan.steps, "steps", f"loss {loss:.3f}"))
         if rank == 0 and keep:
-            states = {name: part.state_dict() for name, part in parts.items()}
-            checkpoint.save(folder.checkpoints(BASE_TIER), {"step": step} | states)
+            save_state(folder.checkpoints(BASE_TIER), step, {name: part.state_dict() for name, part in parts.items()})
     return model
 
 
@@ -227,11 +227,20 @@ def _average(gradients: list[Tensor], loss: Tensor, tokens: Tensor) -> float:
     return float(total / count)
 
 
+def save_state(folder: Path, step: int, states: Mapping[str, Any]) -> None:
+    """Write the checkpoint of `step`, and keep the one before; wherever this is interrupted, one of them is there."""
+    with replacing(folder / f"checkpoint-{step}") as new:
+        torch.save(dict(states), new / _STATE)
+        checkpoints.mark_whole(new)
+    for old in checkpoints.in_order(folder)[:-2]:
+        shutil.rmtree(old)
+
+
 def _restore(last: Path | None, parts: Mapping[str, Any]) -> int:
     """Load the checkpoint if there is one; gives the number of finished steps."""
     if last is None:
         return 0
-    state = checkpoint.load(last)
+    states = torch.load(last / _STATE, weights_only=True)
     for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["step"])
+        part.load_state_dict(states[name])
+    return checkpoints.step_of(last)

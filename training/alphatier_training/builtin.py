@@ -1,0 +1,44 @@
+"""What a recipe's `arithmetic` problems and `supervised` base stand for, and the Llama that is fast on a CPU.
+
+The only way to `tiny`: each function imports the part of it that it needs when it is called.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from alphatier_training.data.problem import Problem
+from alphatier_training.recipe import Recipe
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import Reporter
+
+
+def generate(
+    count: int, *, seed: int, split: Literal["train", "heldout"], levels: Sequence[int] | None = None
+) -> list[Problem]:
+    """Built-in problems, of all levels unless some are named; the same arguments give the same ones."""
+    from alphatier_training.tiny import problems
+
+    return problems.generate(count, seed=seed, split=split, levels=levels or all_levels())
+
+
+def all_levels() -> tuple[int, ...]:
+    """The levels of the built-in problems, from easy to hard."""
+    from alphatier_training.tiny.problems import LEVELS
+
+    return tuple(LEVELS)
+
+
+def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
+    """Train the base from nothing, or go on from its checkpoint; errors are `tiny.base.train_base`'s."""
+    from alphatier_training.tiny import base
+
+    base.train_base(recipe, folder, report)
+
+
+def fast_llama(config: Any) -> Any | None:
+    """The class that is fast on a CPU for the model of `config`; None unless that is a Llama without biases."""
+    if config.model_type != "llama" or config.attention_bias or config.mlp_bias:
+        return None
+    from alphatier_training.tiny.llama import FastLlama
+
+    return FastLlama
