@@ -181,6 +181,8 @@ RIGHT: dict[str, Rewriting] = {
     "assignment": lambda answer: f"k = {answer}" if _is_term(answer) and "k" not in answer else None,
     "last of a chain": lambda answer: rf"6 \cdot 7 / 2 = {answer}" if INTEGER.fullmatch(answer) else None,
     "value of a function": lambda answer: f"f(7) = {answer}" if INTEGER.fullmatch(answer) else None,
+    "percent": lambda answer: rf"{answer}\%" if _value(answer) is not None else None,
+    "per cent in words": lambda answer: f"{answer} percent" if _value(answer) is not None else None,
     "word without mark": _word_without_mark,
     "without unit": _without_unit,
     "degrees in braces": _replaced(r"\^\\circ", r"^{\\circ}"),
@@ -199,8 +201,6 @@ WRONG: dict[str, Rewriting] = {
         lambda value: _decimal(value / 100) or rf"\frac{{{value.numerator}}}{{{value.denominator * 100}}}"
     ),
     "expression times 100": lambda answer: f"100({answer})" if _is_term(answer) and answer != "0" else None,
-    "percent": lambda answer: rf"{answer}\%" if _is_term(answer) else None,
-    "per cent in words": lambda answer: f"{answer} percent" if _is_term(answer) else None,
     "hundredth in percent": _number(lambda value: rf"{text}\%" if (text := _decimal(value * 100)) else None),
     "negated": _negated,
     "off by one": _off_by_one,

@@ -1,16 +1,17 @@
 """The switches between rewards and the gradient, each with its exact effect. Shapes as in `method`."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphatier_training.method.advantages import over_tokens, response_advantages, whiten
+from alphatier_training.method.advantages import Treatment, over_tokens, response_advantages, whiten
 from alphatier_training.method.loss import aggregate, kl_estimate, policy_loss
 from alphatier_training.method.reward import leave_one_out_advantages
-from alphatier_training.recipe.rl import Loss
+from alphatier_training.recipe.rl import Reinforcement
 
 MASK = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
 """Two responses, of four tokens and of two."""
@@ -35,9 +36,18 @@ def test_dividing_by_the_groups_std_gives_the_shortest_sqrt_3_whatever_alpha_is(
     for n in (8, 1001):
         rewards = torch.linspace(1 - alpha, 1, n, dtype=torch.float64).unsqueeze(0)
         best = response_advantages(rewards, "group_std").max().item()
-        assert best == pytest.approx(math.sqrt(3 * (n - 1) / (n + 1)), rel=1e-4)
+        # The epsilon of 1e-4 is .7 % of the smallest std here, .05 / sqrt(12).
+        assert best == pytest.approx(math.sqrt(3 * (n - 1) / (n + 1)), rel=1e-2)
         assert response_advantages(rewards, "none").max().item() == pytest.approx(alpha / 2 * n / (n - 1))
-    assert best == pytest.approx(math.sqrt(3), rel=2e-3)
+    assert best == pytest.approx(math.sqrt(3), rel=1e-2)
+
+
+@pytest.mark.parametrize("treatment", ["none", "group_std"])
+@given(st.floats(0, 1, width=32), st.integers(2, 64))
+def test_equal_rewards_have_no_advantage(treatment: Treatment, reward: float, size: int) -> None:
+    # .8 in float32 is no sum of eighths: the mean of eight of them is off by one bit, which the std is too.
+    found = response_advantages(torch.full((1, size), reward, dtype=torch.float32), treatment)
+    assert found.abs().max().item() <= (0 if treatment == "group_std" else 1e-6)
 
 
 def test_whitening_shifts_and_scales_over_tokens_not_responses() -> None:
@@ -82,7 +92,12 @@ def test_kl_in_the_reward_to_go_counts_from_each_token_on() -> None:
     assert tokens[1].tolist() == pytest.approx([0, 0.5, 0, 0])
 
 
-def gradient(settings: Loss, old_shift: float = 0.0) -> torch.Tensor:
+def method(**loss: Any) -> Reinforcement:
+    """A recipe's RL with a `loss` whose constant is 1 unless given."""
+    return Reinforcement.model_validate({"steps": 1, "max_new_tokens": 4, "loss": {"constant": 1.0} | loss})
+
+
+def gradient(settings: Reinforcement, old_shift: float = 0.0) -> torch.Tensor:
     """d loss / d log-probability, advantages 1 and -1."""
     logps = torch.full((2, 4), -0.5, requires_grad=True)
     advantages = over_tokens(torch.tensor([1.0, -1.0]), MASK)
@@ -95,43 +110,44 @@ def gradient(settings: Loss, old_shift: float = 0.0) -> torch.Tensor:
 def test_on_policy_the_clipped_ratio_is_the_plain_policy_gradient() -> None:
     # -advantage / 2 responses for every real token.
     expected = torch.tensor([[-0.5] * 4, [0.5, 0.5, 0, 0]])
-    assert torch.allclose(gradient(Loss(ratio="token")), expected)
-    assert torch.allclose(gradient(Loss(ratio="sequence")), expected)
+    assert torch.allclose(gradient(method(ratio="token")), expected)
+    assert torch.allclose(gradient(method(ratio="sequence")), expected)
 
 
 def test_a_constant_divides_every_response_alike_and_the_sequence_mean_favours_short_ones() -> None:
-    assert torch.allclose(gradient(Loss(constant=4.0)), torch.tensor([[-0.125] * 4, [0.125, 0.125, 0, 0]]))
+    assert torch.allclose(gradient(method(constant=None)), gradient(method(constant=4)))  # the longest response
+    assert torch.allclose(gradient(method(constant=4.0)), torch.tensor([[-0.125] * 4, [0.125, 0.125, 0, 0]]))
     # Each response's own length, 4 and 2: a token of the short one weighs twice as much.
     for ratio in ("token", "sequence"):
-        found = gradient(Loss.model_validate({"aggregation": "sequence_mean", "ratio": ratio}))
+        found = gradient(method(aggregation="sequence_mean", ratio=ratio))
         assert torch.allclose(found, torch.tensor([[-0.125] * 4, [0.25, 0.25, 0, 0]]))
 
 
 def test_a_ratio_past_the_clip_has_no_gradient_where_it_would_go_further() -> None:
     # Ratio e^.3 = 1.35 > 1.2: the right response is clipped, the wrong one still pushed down, by the ratio.
-    found = gradient(Loss(ratio="token"), old_shift=0.3)
+    found = gradient(method(ratio="token"), old_shift=0.3)
     assert found[0].tolist() == [0] * 4
     assert found[1, :2].tolist() == pytest.approx([math.exp(0.3) / 2] * 2)
 
 
 def test_a_ratio_of_the_whole_response_is_clipped_where_no_token_is() -> None:
     # .1 a token stays within 1.2 (e^.1 = 1.105); four of them do not (e^.4 = 1.49).
-    assert gradient(Loss(ratio="token"), old_shift=0.1)[0].tolist() == pytest.approx([-math.exp(0.1) / 2] * 4)
-    assert gradient(Loss(ratio="sequence"), old_shift=0.1)[0].tolist() == [0] * 4
+    assert gradient(method(ratio="token"), old_shift=0.1)[0].tolist() == pytest.approx([-math.exp(0.1) / 2] * 4)
+    assert gradient(method(ratio="sequence"), old_shift=0.1)[0].tolist() == [0] * 4
 
 
 def test_the_share_of_clipped_ratios_is_told() -> None:
     logps = torch.zeros(2, 4)
     advantages = over_tokens(torch.tensor([1.0, -1.0]), MASK)
-    _, clipped = policy_loss(logps + 0.3, logps, advantages, MASK, Loss())
+    _, clipped = policy_loss(logps + 0.3, logps, advantages, MASK, method())
     assert clipped.item() == pytest.approx(4 / 6)  # the four tokens of the right response
 
 
 def test_aggregation_of_plain_numbers() -> None:
     values = torch.tensor([[1.0, 2, 3, 4], [5, 6, 0, 0]])
-    assert aggregate(values, MASK, Loss()).item() == pytest.approx((10 + 11) / 2)
-    assert aggregate(values, MASK, Loss(constant=10)).item() == pytest.approx((1 + 1.1) / 2)
-    assert aggregate(values, MASK, Loss(aggregation="sequence_mean")).item() == pytest.approx((2.5 + 5.5) / 2)
+    assert aggregate(values, MASK, method()).item() == pytest.approx((10 + 11) / 2)
+    assert aggregate(values, MASK, method(constant=10)).item() == pytest.approx((1 + 1.1) / 2)
+    assert aggregate(values, MASK, method(aggregation="sequence_mean")).item() == pytest.approx((2.5 + 5.5) / 2)
 
 
 def test_estimators_of_the_kl() -> None:

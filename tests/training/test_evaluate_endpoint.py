@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from alphatier_training.cli import evaluate
 from alphatier_training.evaluation.samples import SampleFile, read_plan
+from alphatier_training.grading import is_correct
 from alphatier_training.tiny.problems import generate
 
 PROBLEMS = 20
@@ -32,6 +33,8 @@ class Solver:
     fails_first: int = 0
     answered: int = 0
     reply: dict[str, Any] | None = None
+    thinking: str = "let me see"
+    says: str = r"\boxed{%s}"
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.requests.append(body)
@@ -45,7 +48,8 @@ class Solver:
 
     def completion(self, body: dict[str, Any]) -> dict[str, Any]:
         answer, level = self.answers[body["messages"][-1]["content"]]
-        message = {"role": "assistant", "content": rf"\boxed{{{answer}}}", "reasoning_content": "let me see"}
+        texts = [text.replace("%s", answer) for text in (self.says, self.thinking)]
+        message = {"role": "assistant", **dict(zip(("content", "reasoning_content"), texts, strict=True))}
         choice = {"index": 0, "message": message, "finish_reason": "length" if level == 1 else "stop"}
         usage = {"prompt_tokens": 5, "completion_tokens": 10 * level, "total_tokens": 5 + 10 * level}
         head = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"]}
@@ -96,6 +100,24 @@ def row(result: Result, name: str) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = json.loads(result.stdout)["datasets"]["arithmetic-heldout"]["rows"][name]
     return found
+
+
+@pytest.mark.parametrize(
+    ("thinking", "says", "accuracy"),
+    [
+        (r"so \boxed{%s}", "as above", 0.8),
+        (r"so \boxed{%s}", r"\boxed{0.5}", 0.0),
+        (r"\boxed{0.5}?", r"\boxed{%s}", 0.8),
+    ],
+)
+def test_thinking_and_answer_are_graded_as_the_one_text_that_was_generated(
+    tmp_path: Path, solver: Solver, url: str, thinking: str, says: str, accuracy: float
+) -> None:
+    solver.thinking, solver.says = thinking, says
+    found = row(run(Path("models/tiny"), tmp_path, url, "--tier", "alpha-0.4"), "alpha-0.4")
+    assert found["accuracy"]["mean"] == accuracy  # the last box of both, as in process; level 1 is cut off
+    together = thinking.replace("%s", "4") + "\n" + says.replace("%s", "4")
+    assert is_correct(together, "4") is (accuracy > 0)
 
 
 def test_an_endpoint_is_measured_by_what_it_answers(trained: Path, tmp_path: Path, solver: Solver, url: str) -> None:

@@ -1,5 +1,6 @@
 """Figures from samples, by hand and against scipy; and files of samples that a kill cut short."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from scipy import stats
 
 from alphatier_training.errors import DataError
 from alphatier_training.evaluation.figures import accuracy, evaluation, mean_tokens, tokens_where
-from alphatier_training.evaluation.intervals import RESAMPLES, ratio
+from alphatier_training.evaluation.intervals import RESAMPLES, difference, ratio, share
 from alphatier_training.evaluation.samples import Completion, Plan, Sample, SampleFile, graded, missing, read_plan
 from alphatier_training.evaluation.tasks import Task, checksum, heldout_task
 
@@ -32,11 +33,30 @@ def test_no_error_at_all_still_leaves_doubt() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.8389, 1.0), abs=1e-3)
 
 
-def test_several_samples_of_a_problem_count_as_one_problem() -> None:
-    # Two problems, each always right or always wrong: a bootstrap over problems reaches from 0 to 1.
-    samples = [sample(problem, problem == 0, number=number) for problem in range(2) for number in range(8)]
-    interval = accuracy(samples)
-    assert (interval.mean, interval.low, interval.high) == (0.5, 0.0, 1.0)
+def test_several_samples_of_a_problem_that_always_agree_count_as_one() -> None:
+    samples = [sample(problem, problem < 8, number=number) for problem in range(10) for number in range(8)]
+    assert accuracy(samples) == accuracy([sample(problem, problem < 8) for problem in range(10)])
+
+
+def test_where_all_of_several_samples_are_right_the_doubt_is_that_of_as_many_problems() -> None:
+    interval = accuracy([sample(problem, True, number=number) for problem in range(20) for number in range(8)])
+    assert (interval.low, interval.high) == pytest.approx((0.8389, 1.0), abs=1e-3)
+
+
+def test_samples_that_know_nothing_of_their_problem_count_each() -> None:
+    # Every problem half right: the variance between problems is 0, and 10 x 4 responses have Wilson's interval.
+    samples = [sample(problem, number < 2, number=number) for problem in range(10) for number in range(4)]
+    half = stats.binomtest(20, 40).proportion_ci(method="wilson")
+    assert (accuracy(samples).low, accuracy(samples).high) == pytest.approx((half.low, half.high), abs=1e-6)
+
+
+@pytest.mark.parametrize(("a", "b"), [(1, 1), (4, 0.4), (20, 0.4), (50, 50)])
+def test_nineteen_of_twenty_intervals_hold_the_truth(a: float, b: float) -> None:
+    # 30 problems of Beta(a, b) difficulty, 10 responses each; 400 times: a standard error of 1.1 points.
+    rng = np.random.default_rng(0)
+    shares = rng.binomial(10, rng.beta(a, b, (400, 30))) / 10
+    held = [one.low <= a / (a + b) <= one.high for one in (share(row.tolist(), 300) for row in shares)]
+    assert np.mean(held) > 0.92
 
 
 def test_pass_at_1_is_the_mean_over_problems_of_the_share_that_is_right() -> None:
@@ -60,6 +80,18 @@ def test_the_interval_of_mean_tokens_is_scipys_percentile_bootstrap() -> None:
 def test_equal_tokens_have_no_spread() -> None:
     interval = mean_tokens([sample(number, True, tokens=7) for number in range(5)])
     assert (interval.mean, interval.low, interval.high) == (7, 7, 7)
+
+
+def test_differences_have_agresti_and_mins_interval() -> None:
+    # 3 problems only the first solves, 1 only the second, of 10: (3 - 1) / 12, variance (4 + 1) / 12 - (1 / 6)^2.
+    found = difference([1.0] * 3 + [-1.0] + [0.0] * 6)
+    half = 1.959964 * math.sqrt((5 / 12 - 1 / 36) / 12)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.2, 1 / 6 - half, 1 / 6 + half), abs=1e-6)
+
+
+def test_where_no_problem_differs_there_is_still_doubt() -> None:
+    found = difference([0.0] * 30)
+    assert (found.mean, found.low, found.high) == pytest.approx((0, -1.959964 / 32, 1.959964 / 32), abs=1e-6)
 
 
 def test_a_ratio_of_proportional_values_has_no_spread() -> None:

@@ -51,12 +51,22 @@ def test_the_permutation_test_of_tokens_counts_the_signs_that_are_as_extreme() -
     assert compare(first, second).token_p_value == pytest.approx(0.125)
 
 
-def test_several_samples_of_a_problem_are_one_sign() -> None:
-    # Problem 0: 3 of 4 against 1 of 4; problem 1: equal. One sign: p = 1.
+def test_several_samples_of_a_problem_are_one_difference() -> None:
+    # Problem 0: 3 of 4 against 1 of 4; problem 1: equal. One difference, of either sign: p = 1.
     first = [sample(0, number < 3, number=number) for number in range(4)] + [sample(1, True)]
     second = [sample(0, number < 1, number=number) for number in range(4)] + [sample(1, True)]
     comparison = compare(first, second)
     assert (comparison.first_better, comparison.second_better, comparison.p_value) == (1, 0, 1)
+
+
+def test_the_permutation_test_of_accuracy_weighs_how_much_problems_differ() -> None:
+    # Differences 4/4, 3/4, 2/4, -1/4: of the 16 ways to sign them 8 / 4 is reached by ++++ (10) and +++- (8), and by
+    # their mirrors: p = 4 / 16. The signs alone, 3 against 1, would give p = .625.
+    right = [(4, 0), (3, 0), (2, 0), (0, 1)]
+    first, second = (
+        [sample(n, k < pair[side], number=k) for n, pair in enumerate(right) for k in range(4)] for side in (0, 1)
+    )
+    assert compare(first, second).p_value == pytest.approx(0.25)
 
 
 def test_tiers_measured_on_different_problems_cannot_be_compared() -> None:
@@ -71,10 +81,11 @@ def test_holms_correction_steps_down_and_never_falls() -> None:
     assert holm([]) == []
 
 
-def test_corrected_comparisons_keep_everything_but_their_p_values() -> None:
+def test_comparisons_are_corrected_over_accuracy_and_tokens_together() -> None:
+    # Accuracy: 6 of 6 differ, p = 2 / 64; tokens do not, p = 1. Four tests in all: 4 x 2 / 64 for both accuracies.
     one = compare([sample(n, True) for n in range(6)], [sample(n, False) for n in range(6)])
     two, again = corrected([one, one])
-    assert two.p_value == pytest.approx(2 * one.p_value) == again.p_value
+    assert two.p_value == pytest.approx(4 * one.p_value) == again.p_value
     assert two.difference == one.difference
 
 

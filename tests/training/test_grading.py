@@ -36,17 +36,42 @@ def test_spellings_of_one_value_are_equal(given: str, answer: str) -> None:
         ("-42", "42"),
         ("4200", "42"),
         ("0.42", "42"),
-        ("50%", "0.5"),
-        (r"50\%", "50"),
-        ("0.5", "50%"),
-        ("50 percent", "50"),
         ("x+2", "1+x"),
         ("", "42"),
         ("4 2x", "42"),
     ],
 )
-def test_other_values_percentages_and_factors_of_a_hundred_are_wrong(given: str, answer: str) -> None:
+def test_other_values_and_factors_of_a_hundred_are_wrong(given: str, answer: str) -> None:
     assert not is_correct(rf"so \boxed{{{given}}}", answer)
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "right"),
+    [
+        (r"50\%", "50", True),  # the question says "percent", and the answer has no sign
+        ("50", r"50\%", True),
+        ("50%", r"50\%", True),
+        ("50 percent", "50", True),
+        (r"50\text{ per cent}", "50.0", True),
+        (r"\frac{1}{2}\%", "0.5", True),
+        ("x = 50%", "50", True),
+        ("50%", "0.5", False),  # a factor of 100, either way
+        ("0.5", "50%", False),
+        (r"\frac{1}{2}", r"50\%", False),
+        (r"0.5\%", r"50\%", False),
+        ("50%", "49", False),
+        ("50%", r"50\text{ cm}", False),  # another unit
+        (r"\$50", "50%", False),
+        (r"(50\%, 1)", r"(50, 1\%)", False),  # no sign of the whole
+        (r"10\%, 20\%", r"10\%, 20\%", True),
+        (r"10\%, 20\%", "10, 20", False),
+        ("%", "", False),
+    ],
+)
+def test_a_percent_sign_may_be_left_out_and_is_never_a_factor_of_a_hundred(
+    given: str, answer: str, right: bool
+) -> None:
+    assert is_correct(rf"\boxed{{{given}}}", answer) is right
 
 
 def test_the_last_box_counts() -> None:

@@ -36,8 +36,8 @@ def test_integers_are_equal_only_to_themselves(one: int, other: int) -> None:
     assert is_correct(rf"\boxed{{{one:,}}}", str(other)) is (one == other)
 
 
-@given(st.integers(-(10**6), 10**6).filter(bool), st.sampled_from(["{}00", "{}\\%", "{} percent", "{}%", "0.01({})"]))
-def test_a_factor_of_a_hundred_and_percent_are_never_forgiven(number: int, form: str) -> None:
+@given(st.integers(-(10**6), 10**6).filter(bool), st.sampled_from(["{}00", "{}00\\%", "{}00 percent", "0.01({})"]))
+def test_a_factor_of_a_hundred_is_never_forgiven(number: int, form: str) -> None:
     assert not is_correct(rf"\boxed{{{form.format(number)}}}", str(number))
     assert not is_correct(rf"\boxed{{{number}}}", form.format(number))
 

@@ -4,7 +4,6 @@ Where the grader differs from math-verify on purpose:
 
 - prose: only the box counts, and sentences in it are no answer.
 - several boxes: the last one counts; math-verify joins them.
-- percent: a percentage equals only a percentage; math-verify takes 28 for 28%.
 - decimal comma, blank in thousands: `1,22` is a list of two and `1 000` no number.
 - unclosed box: the answer itself is broken LaTeX.
 - wrong in the source: math-verify's case expects 1 - 1/e to equal 1 + 1/e.
@@ -22,7 +21,6 @@ ON_PURPOSE = {
     "prose": 15,
     "several boxes": 13,
     "decimal comma": 4,
-    "percent": 2,
     "blank in thousands": 1,
     "unclosed box": 1,
     "wrong in the source": 1,

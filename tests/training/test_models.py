@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
+from alphatier_training.evaluation.samples import Plan
+from alphatier_training.evaluation.sampling import complete
 from alphatier_training.rl.policy import load_policy
 from alphatier_training.tiny.llama import FastLlama
 from alphatier_training.tiny.sampler import sample
@@ -95,6 +97,18 @@ def test_a_fast_llama_has_the_weights_of_a_stock_one(tmp_path: Path) -> None:
     for (name, one), (other_name, other) in zip(fast.state_dict().items(), stock.state_dict().items(), strict=True):
         assert name == other_name
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("models_own", "ending"), [(" = ", "<think>12 + 25 = "), (": units ", r"\boxed{40}")])
+def test_a_response_ends_at_the_models_token_and_at_the_tokenizers(models_own: str, ending: str) -> None:
+    folder = "models/tiny/base"
+    tokenizer, model = AutoTokenizer.from_pretrained(folder, padding_side="left"), load_policy(folder, "cpu")
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(models_own)
+    plan = Plan("f", "t", "w", "d", (), 1, 1, 0.0, 1.0, 120, 7)
+    question = [{"role": "user", "content": "12 + 25 + 3"}]
+    (completion,) = complete(model, tokenizer, [question], plan)
+    assert not completion.truncated
+    assert completion.text.endswith(ending)
 
 
 def test_a_fast_llama_ends_where_a_stock_one_ends() -> None:

@@ -47,11 +47,41 @@ def change(where: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (change("rl.samples_per_prompt", 1), "rl.samples_per_prompt: Input should be greater than or equal to 2"),
         (change("rl.micro_batch", 5), "rl.micro_batch: 16 responses an update do not divide by 5"),
         (change("rl.updates_per_rollout", 3), "rl.updates_per_rollout: 16 responses do not divide by 3"),
+        (
+            change(
+                "rl",
+                {"steps": 1, "loss": {"ratio": "sequence"}, "mismatch": {"correction": "token_truncate"}},
+            ),
+            "rl.loss.ratio: a whole response has one weight",
+        ),
     ],
 )
 def test_a_fault_is_named_with_its_key(edit: Callable[[dict[str, Any]], None], message: str) -> None:
     recipe = mini_recipe()
     edit(recipe)
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(recipe, "mini.yaml")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rl", "compute", "message"),
+    [
+        (
+            {"temperature": 0.7},
+            {"device": "auto", "generation": {"engine": "vllm_server", "server": "http://127.0.0.1:1"}},
+            "rl.mismatch.correction: an engine elsewhere tells probabilities at temperature 1, the rollouts have 0.7",
+        ),
+        ({"heldout": {}}, {}, "rl.heldout.data: name a data set to hold out"),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_named(rl: dict[str, Any], compute: dict[str, Any], message: str) -> None:
+    recipe = mini_recipe() | {"compute": compute}
+    recipe["rl"] |= rl
+    if "heldout" in rl:
+        data = {"name": "mine", "path": "mine.jsonl"}
+        recipe |= {"base": {"kind": "pretrained", "model": "m"}, "problems": {"source": "data", "data": [data]}}
+        recipe["evaluation"] |= {"data": [data]}
     with pytest.raises(RecipeError) as caught:
         parse_recipe(recipe, "mini.yaml")
     assert message in str(caught.value)

@@ -136,7 +136,26 @@ def test_tiers_are_compared_with_the_reference_problem_by_problem(toy: tuple[str
     careful, terse = (cells(markdown, name)[-1] for name in ("alpha-0", "alpha-0.4"))
     assert (careful[2], careful[3], careful[4]) == ("2 / 0", "0.5", "1")
     assert (terse[1][:3], terse[2], terse[3]) == ("0.0", "4 / 4", "1")
-    assert "exact sign test p = " in markdown  # alpha-0 against alpha-0.4
+    assert "exact permutation test p = " in markdown  # alpha-0 against alpha-0.4
+
+
+def test_p_values_are_corrected_for_all_tests_of_the_report(tmp_path: Path) -> None:
+    half, better = right(20, 40, 50), right(30, 40, 40)
+    measured_family(tmp_path, {name: {"base": half, "alpha-0": better, "alpha-0.4": half} for name in ("one", "two")})
+    markdown, _ = written(tmp_path)
+    # 10 problems differ: p = 2 / 2^10. On each data set two rows, and the thorough tier against the tersest on all
+    # problems and on the hardest level: 8 tests.
+    careful = [row for row in cells(markdown, "alpha-0") if row[2] == "10 / 0"]
+    assert [row[3:5] for row in careful] == [["0.002", "0.016"]] * 2
+    assert "exact permutation test p = 0.002, corrected 0.016" in markdown
+
+
+def test_accuracy_and_tokens_together_are_in_the_report(toy: tuple[str, str]) -> None:
+    # alpha-0 against the base: 1 - 40 / 50 = .2 and 3 (38 / 36 - 1) = .167; 40 / .95 tokens a right answer.
+    scores = next(row for row in cells(toy[0], "alpha-0") if row[2].startswith("42.1"))
+    assert scores[1].startswith("0.4 ")
+    assert "AES (constants 1/3/5) is against base" in toy[0]
+    assert "hypervolume" in toy[0]
 
 
 def test_every_picture_is_a_file_that_report_md_shows(tmp_path: Path) -> None:

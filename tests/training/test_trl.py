@@ -1,6 +1,7 @@
 """TRL's trainer with this reward: its advantages are the leave-one-out ones of the paper's rewards, exactly."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ print(json.dumps({alpha: one_run(float(alpha)) for alpha in ("0", "0.4")}))
 
 def test_trls_advantages_are_the_pure_functions_ones(trained: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", STEP, str(trained), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     for alpha, seen in json.loads(done.stdout.splitlines()[-1]).items():
         rewards, advantages = expected(seen["correct"], seen["lengths"], float(alpha), seen["group"])
@@ -77,7 +78,11 @@ from alphatier_training.run.reporting import silent
 
 folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
 folder.checkpoints = lambda stage: work / stage
-tier.load_policy = lambda base, device, **_: AutoModelForCausalLM.from_pretrained(base)  # FastLlama sees no padding
+def load_policy(base, device, **_):  # FastLlama sees no padding
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.generation_config.eos_token_id = 9  # another than the tokenizer's
+    return model
+tier.load_policy = load_policy
 trainer = tier.build_trainer(folder.recipe(), folder, 0.4, silent)
 forwards = []
 def remember_shape(module, args, kwargs):
@@ -95,7 +100,8 @@ with torch.no_grad():
     trls = RLOOTrainer._get_per_token_logps_and_entropies(trainer, *asked, compute_entropy=True)
 kept = mask[:, -12:]
 gaps = [float(((one - other) * kept).abs().max()) for one, other in zip(own[:2], trls[:2])]
-print(json.dumps({"gaps": gaps, "shapes": [list(one.shape) for one in own[:2]], "forwards": seen}))
+ends = [sorted(trainer.eos_token_ids), sorted(trainer.reward_funcs[0].end_token_ids)]
+print(json.dumps({"ends": ends, "gaps": gaps, "shapes": [list(one.shape) for one in own[:2]], "forwards": seen}))
 """
 
 
@@ -106,6 +112,8 @@ def test_a_micro_batch_is_run_without_the_columns_that_are_only_padding(trained:
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["gaps"] == pytest.approx([0, 0], abs=1e-5)
     assert found["shapes"] == [[6, 12], [6, 12]]
+    assert found["ends"][0] == found["ends"][1]  # where TRL stops is what the reward takes for an end
+    assert len(found["ends"][0]) == 2
     # Of 20 columns: rows 0 and 1 leave 1 before and 9 after, rows 2 and 3 leave 0 and 4, rows 4 and 5 leave 2 and 3.
     assert found["forwards"] == [[2, 10], [2, 16], [2, 15]]
 
@@ -120,3 +128,74 @@ def expected(correct: list[bool], lengths: list[int], alpha: float, size: int) -
         rewards += own
         advantages += leave_one_out_advantages(own)
     return rewards, advantages
+
+
+SYNCED = """
+import json, sys
+from pathlib import Path
+import torch
+import trl.trainer.rloo_trainer as rloo
+import alphatier_training.rl.tier as tier
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import silent
+
+class MergesInPlace:
+    # An engine that is given the weights as TRL 1.16 gives them to vLLM.
+    def __init__(self, model, **settings):
+        self.model, self.syncs = model, 0
+    def sync_weights(self):
+        self.model.merge_adapter()
+        self.model.unmerge_adapter()
+        self.syncs += 1
+    def generate(self, prompts, **settings):
+        assert self.logprobs == 0  # asked for those of the sampled tokens
+        ids = [[7 + number % 30, 1] for number in range(len(prompts))]
+        # First tokens are likely for it (e^-1) and hardly possible (e^-40) in turn; of the second it says nothing.
+        return None, ids, [[[-1.0 if row % 2 else -40.0], [None]] for row in range(len(ids))], None
+
+rloo.VLLMGeneration, rloo.is_vllm_available = MergesInPlace, lambda: True
+folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
+folder.checkpoints = lambda stage: work / stage
+recipe = folder.recipe()
+generation = recipe.compute.generation.model_copy(update={"engine": "vllm_colocate"})
+recipe = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"generation": generation})})
+tier.are_correct = lambda responses, answers: [number % 2 == 0 for number in range(len(responses))]
+trainer = tier.build_trainer(recipe, folder, 0.4, silent)
+trainer.args.save_strategy = "no"
+def base():
+    weights = trainer.model.named_parameters()
+    return {name: weight.detach().clone() for name, weight in weights if not weight.requires_grad}
+before, seen = base(), []
+def weigh(rollout, engine, compute=trainer._weights):
+    weights = compute(rollout, engine)
+    seen.append([rollout["old_per_token_logps"].tolist(), weights.tolist()])
+    return weights
+trainer._weights = weigh
+trainer.train()
+gap = [entry["mismatch_difference"] for entry in trainer.state.log_history if "mismatch_difference" in entry]
+changed = [name for name, weight in base().items() if not torch.equal(weight, before[name])]
+MergesInPlace.sync_weights(trainer.vllm_generation)
+unguarded = [name for name, weight in base().items() if not torch.equal(weight, before[name])]
+syncs = trainer.vllm_generation.syncs - 1
+print(json.dumps({"seen": seen, "gap": gap, "syncs": syncs, "changed": changed, "unguarded": len(unguarded)}))
+"""
+
+
+def test_an_engine_changes_no_bit_of_the_base_and_is_weighed_by_its_probabilities(
+    trained: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", SYNCED, str(trained), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["syncs"] >= 3  # one a rollout
+    for (trainer, weights), gap in zip(found["seen"], found["gap"], strict=True):
+        # p / q of the first token; the engine told nothing of the second, which then counts as the trainer's.
+        gaps = [row[0] - (-1 if number % 2 else -40) for number, row in enumerate(trainer)]
+        expected = [
+            math.exp(one) if number % 2 else 0 for number, one in enumerate(gaps)
+        ]  # e^(40 - a few) is above 3
+        assert [row[0] for row in weights] == pytest.approx(expected, rel=1e-4)
+        assert gap == pytest.approx(sum(map(abs, gaps)) / (2 * len(gaps)), rel=1e-4)
+    assert found["changed"] == []
+    assert found["unguarded"] > 0  # without the guard, the same merge does change them

@@ -2,7 +2,7 @@
 
 What: the difference of two accuracies measured on the same problems. One response a problem: Tango's score interval
 for paired proportions (Statistics in Medicine 17, 1998), which leaves z^2 / (n + z^2) of doubt where no problem tells
-the tiers apart, while a bootstrap would leave none. Several: the bootstrap over problems of `evaluation.intervals`.
+the tiers apart, while a bootstrap would leave none. Several: Agresti and Min's, of `evaluation.intervals`.
 Without samples: the two tiers' own intervals, squared and added (Newcombe, ibid., method 10 without correlation),
 wider than a paired one. What not: no choice.
 """
@@ -16,7 +16,8 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from alphatier_models import Evaluation, Interval
-from alphatier_training.evaluation.intervals import CONFIDENCE, mean, per_problem, ratio
+from alphatier_training.evaluation.comparing import compare
+from alphatier_training.evaluation.intervals import CONFIDENCE, difference, per_problem, ratio
 from alphatier_training.evaluation.intervals import interval as bounded
 from alphatier_training.evaluation.samples import Sample
 
@@ -28,7 +29,7 @@ class Difference:
     interval: Interval
     """With its 95 % interval."""
     p_value: float | None
-    """Exact sign test over the problems on which they differ, two-sided; None without samples."""
+    """Exact paired permutation test of the mean difference, two-sided; None without samples."""
     kind: Literal["paired", "unpaired"]
     problems: int
     first_better: int = 0
@@ -57,8 +58,8 @@ def paired_difference(first: Sequence[Sample], second: Sequence[Sample]) -> Diff
     better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     once = len(problems) == len(first) == len(second)
     return Difference(
-        interval=tango(better, worse, len(problems)) if once or not better + worse else mean(differences),
-        p_value=float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0,
+        interval=tango(better, worse, len(problems)) if once else difference(differences),
+        p_value=compare(first, second).p_value,
         kind="paired",
         problems=len(problems),
         first_better=better,

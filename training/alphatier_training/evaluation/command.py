@@ -1,7 +1,7 @@
 """What `alphatier evaluate` does with its options: measure, compare, print."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from alphatier_models import Family, load_family
+from alphatier_models import Family, Interval, load_family
 from alphatier_models.files import family_file
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.averages import Overall, overall
 from alphatier_training.evaluation.baselines import Row, baseline_row, check_names, check_tier, tier_row
-from alphatier_training.evaluation.comparing import compare, corrected
+from alphatier_training.evaluation.comparing import Comparison, compare, corrected
+from alphatier_training.evaluation.efficiency import Efficiency, efficiency, hypervolume
 from alphatier_training.evaluation.endpoint import Endpoint
 from alphatier_training.evaluation.measuring import (
     Measured,
@@ -26,7 +27,7 @@ from alphatier_training.evaluation.measuring import (
     write_figures,
 )
 from alphatier_training.evaluation.options import Asked, sampling_of, tasks_of
-from alphatier_training.evaluation.tables import Compared, Found, document, tables
+from alphatier_training.evaluation.tables import Found, document, tables
 from alphatier_training.run.display import Display
 
 
@@ -113,14 +114,39 @@ def _pairs(family: Family, rows: Sequence[Row], given: Sequence[tuple[str, str]]
 def _found(family: Family, rows: Sequence[Measured], pairs: Sequence[tuple[str, str]]) -> Found:
     names = list(dict.fromkeys(row.job.task.name for row in rows))
     datasets = {name: [row for row in rows if row.job.task.name == name] for name in names}
-    comparisons = {name: _compared(found, pairs) for name, found in datasets.items()}
-    return Found(family.name, family.reference_tier, datasets, comparisons, _overall(family.reference_tier, datasets))
+    comparisons = _compared(datasets, pairs)
+    reference = family.reference_tier
+    return Found(
+        family.name,
+        reference,
+        datasets,
+        comparisons,
+        {name: _efficiency(found, reference) for name, found in datasets.items()},
+        {name: _hypervolume(found, reference) for name, found in datasets.items()},
+        _overall(reference, datasets),
+    )
 
 
-def _compared(rows: Sequence[Measured], pairs: Sequence[tuple[str, str]]) -> Compared:
-    samples = {row.job.row.name: row.samples for row in rows}
-    found = corrected([compare(samples[first], samples[second]) for first, second in pairs])
-    return dict(zip(pairs, found, strict=True))
+def _efficiency(rows: Sequence[Measured], reference: str) -> dict[str, Efficiency]:
+    against = next((row.samples for row in rows if row.job.row.name == reference), ())
+    return {row.job.row.name: efficiency(row.samples, against, row.job.plan.max_tokens) for row in rows}
+
+
+def _hypervolume(rows: Sequence[Measured], reference: str) -> Interval | None:
+    """Of the tiers alone, without baselines."""
+    tiers = {row.job.row.name: row.samples for row in rows if row.job.row.name == row.job.row.tier}
+    return hypervolume(tiers, reference)
+
+
+def _compared(
+    datasets: Mapping[str, Sequence[Measured]], pairs: Sequence[tuple[str, str]]
+) -> dict[str, dict[tuple[str, str], Comparison]]:
+    """The paired tests of each data set, corrected for all of them together."""
+    samples = {(name, row.job.row.name): row.samples for name, rows in datasets.items() for row in rows}
+    tests = [(name, pair) for name in datasets for pair in pairs]
+    found = corrected([compare(samples[name, first], samples[name, second]) for name, (first, second) in tests])
+    by_test = dict(zip(tests, found, strict=True))
+    return {name: {pair: by_test[name, pair] for pair in pairs} for name in datasets}
 
 
 def _overall(reference: str, datasets: dict[str, list[Measured]]) -> dict[str, Overall]:

@@ -1,20 +1,22 @@
 """Two tiers on the same problems: paired tests of accuracy and of tokens, and Holm's correction for several.
 
-What: pure functions of lists of samples. Accuracy: the exact sign test over the problems on which they differ,
-McNemar's exact test for one sample a problem (doi:10.1007/BF02295996). Tokens: the ratio with a paired bootstrap
-over problems, and a paired permutation test of the mean difference.
+What: pure functions of lists of samples. Paired permutation tests of problems' means: exact for accuracy (which is
+McNemar's test for one sample a problem, doi:10.1007/BF02295996), by random signs for tokens. The ratio of tokens has
+a paired bootstrap over problems.
 What not: no files.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import lcm
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from alphatier_models import Interval
-from alphatier_training.evaluation.intervals import mean, per_problem, ratio
+from alphatier_training.evaluation.intervals import difference, per_problem, ratio
 from alphatier_training.evaluation.samples import Sample
 
 PERMUTATIONS = 9999
@@ -32,7 +34,7 @@ class Comparison:
     """Problems that the first solves more often."""
     second_better: int
     p_value: float
-    """Exact sign test over the problems on which they differ (McNemar's for one sample a problem), two-sided."""
+    """Exact paired permutation test of the mean difference in accuracy, two-sided."""
     token_ratio: Interval | None
     """Tokens of the first over tokens of the second; None when the second has none."""
     token_p_value: float
@@ -50,27 +52,46 @@ def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
         raise ValueError("the two tiers have different problems; evaluate both with the same seed and problems")
     problems = sorted(one)
     differences = [one[problem] - other[problem] for problem in problems]
-    better, worse = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     tokens = [[means[problem] for problem in problems] for means in _tokens(first, second)]
     return Comparison(
         problems=len(problems),
-        difference=mean(differences),
-        first_better=better,
-        second_better=worse,
-        p_value=float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0,
+        difference=difference(differences),
+        first_better=sum(d > 0 for d in differences),
+        second_better=sum(d < 0 for d in differences),
+        p_value=exact_permutation(differences, _finest(first, second)),
         token_ratio=ratio(*tokens),
         token_p_value=_permuted(*tokens),
     )
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Several comparisons with Holm's correction, over accuracy and over tokens."""
-    accuracy = holm([comparison.p_value for comparison in comparisons])
-    tokens = holm([comparison.token_p_value for comparison in comparisons])
+    """Several comparisons with Holm's correction over all their tests, of accuracy and of tokens together."""
+    p_values = holm([p for comparison in comparisons for p in (comparison.p_value, comparison.token_p_value)])
     return [
         replace(comparison, p_value=p, token_p_value=token_p)
-        for comparison, p, token_p in zip(comparisons, accuracy, tokens, strict=True)
+        for comparison, p, token_p in zip(comparisons, p_values[::2], p_values[1::2], strict=True)
     ]
+
+
+def exact_permutation(differences: Sequence[float], parts: int) -> float:
+    """How often the mean of `differences` is as far from 0 when each one's sign is a coin's, two-sided.
+
+    Args:
+        differences: One a problem, multiples of 1 / `parts`.
+        parts: The common denominator; the sums are counted in such parts.
+
+    >>> exact_permutation([1, 1, 1, -1], parts=1), exact_permutation([0.5, 1.0], parts=2)
+    (0.625, 0.5)
+    """
+    signed = [round(value * parts) for value in differences]
+    sizes = [abs(value) for value in signed if value]
+    chances = np.zeros(sum(sizes) + 1)  # of the sum of those with a plus
+    chances[0] = 1.0
+    for size in sizes:
+        chances[size:] = (chances[size:] + chances[:-size]) / 2
+        chances[:size] /= 2
+    sums = 2 * np.arange(len(chances)) - sum(sizes)
+    return float(min(1.0, chances[abs(sums) >= abs(sum(signed))].sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -84,6 +105,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
         corrected[index] = largest
     return corrected
+
+
+def _finest(*groups: Sequence[Sample]) -> int:
+    """The common denominator of all problems' shares."""
+    return lcm(*(count for samples in groups for count in Counter(one.problem for one in samples).values()))
 
 
 def _tokens(first: Sequence[Sample], second: Sequence[Sample]) -> tuple[Any, Any]:

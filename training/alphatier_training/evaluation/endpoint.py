@@ -112,7 +112,7 @@ class _Sampler:
     async def _sample(self, client: AsyncOpenAI, pair: Pair) -> Sample:
         problem = self._problems[pair[0]]
         completion = await self._ask(client, problem, self._plan.seed * 1_000_003 + pair[0] * 101 + pair[1])
-        correct = await asyncio.to_thread(is_correct, completion.text, problem.answer)
+        correct = await asyncio.to_thread(is_correct, completion.whole, problem.answer)
         return graded(pair, problem, completion, correct=correct)
 
     async def _ask(self, client: AsyncOpenAI, problem: Problem, seed: int) -> Completion:

@@ -1,7 +1,7 @@
 """From samples to the figures of one tier: accuracy, tokens, percentiles, levels, budgets.
 
-What: pure functions of lists of samples, in family.json's own types. Accuracy of one sample a problem has Wilson's
-interval; with k samples it is pass@1, the mean over problems of the share that is right, and has a bootstrap's.
+What: pure functions of lists of samples, in family.json's own types. Accuracy with k samples is pass@1, the mean over
+problems of the share that is right.
 What not: no files; pairs of tiers are in `comparing`, several data sets in `averages`.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from alphatier_models import BudgetResult, Evaluation, Interval, LevelResult, SamplingSettings, TokenPercentiles
 from alphatier_training.evaluation.comparing import Comparison, compare
-from alphatier_training.evaluation.intervals import mean, per_problem, ratio, spread, wilson
+from alphatier_training.evaluation.intervals import mean, per_problem, ratio, share, spread
 from alphatier_training.evaluation.samples import Plan, Sample
 
 __all__ = [
@@ -71,10 +71,7 @@ def by_level(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
 
 def accuracy(samples: Sequence[Sample]) -> Interval:
     """The share of right responses with its 95 % interval."""
-    means = list(per_problem(samples, "correct").values())
-    if len(means) < len(samples):
-        return mean(means)
-    return wilson(sum(sample.correct for sample in samples), len(samples))
+    return share(list(per_problem(samples, "correct").values()), len(samples))
 
 
 def mean_tokens(samples: Sequence[Sample]) -> Interval:

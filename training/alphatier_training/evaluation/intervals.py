@@ -5,8 +5,9 @@ What: numbers to intervals. What not: nothing of tiers or files.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from statistics import fmean
+from collections.abc import Callable, Mapping, Sequence
+from math import sqrt
+from statistics import fmean, pvariance
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,37 @@ BATCH_VALUES = 1 << 24
 """Values drawn at once, at most: memory, no part of the result."""
 
 
-def wilson(right: int, total: int) -> Interval:
-    """The share `right / total` with Wilson's interval (score interval without continuity correction)."""
-    limits = stats.binomtest(right, total).proportion_ci(CONFIDENCE, method="wilson")
-    return interval(right / total, limits.low, limits.high)
+def share(means: Sequence[float], responses: int) -> Interval:
+    """The share of right responses, from one mean a problem, with Wilson's interval for clusters.
+
+    Wilson's interval of as many independent responses as these are worth (Korn and Graubard, Survey Methodology 24,
+    1998; Franco et al., J. Survey Statistics and Methodology 7, 2019): p (1 - p) / variance of the mean of problems,
+    no fewer than the problems and no more than the responses. One response a problem is Wilson's own interval; where
+    all are right, each problem counts once, so some doubt stays.
+
+    >>> share([1.0] * 30, responses=300)
+    Interval(mean=1.0, low=0.886487, high=1.0)
+    """
+    problems, value = len(means), fmean(means)
+    alone, between = value * (1 - value), pvariance(means)
+    worth = min(max(problems * alone / between, problems), responses) if between else responses if alone else problems
+    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    centre = (value + z**2 / (2 * worth)) / (1 + z**2 / worth)
+    half = z / (1 + z**2 / worth) * sqrt(value * (1 - value) / worth + (z / (2 * worth)) ** 2)
+    return interval(value, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def difference(values: Sequence[float]) -> Interval:
+    """The mean of one difference of shares a problem, each from -1 to 1, with Agresti and Min's interval.
+
+    Wald's, with two problems more: one without a difference, one that is half 1 and half -1 (Statistics in Medicine
+    24, 2005: half a problem more in each cell of the paired table). So some doubt stays where no problem differs.
+    """
+    problems = len(values) + 2
+    centre = sum(values) / problems
+    variance = (sum(value**2 for value in values) + 1) / problems - centre**2
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * sqrt(variance / problems)
+    return interval(fmean(values), max(-1.0, centre - half), min(1.0, centre + half))
 
 
 def mean(values: Sequence[float]) -> Interval:
@@ -45,6 +73,28 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interva
     if len(numerators) == 1:
         return interval(value, value, value)
     return _bootstrap((numerators, denominators), lambda one, other, axis: one.sum(axis) / other.sum(axis), value)
+
+
+def of_means(columns: Sequence[Sequence[float]], statistic: Callable[..., Any]) -> Interval | None:
+    """A function of means over problems, with a bootstrap that resamples the problems of all columns together.
+
+    Args:
+        columns: Each one value a problem.
+        statistic: From the columns' means, numbers or arrays, to the figure.
+
+    Returns:
+        None where the figure, or more than a few resamples' (such as a division by 0), is no number.
+    """
+    values, problems = np.array(columns, dtype=float).T, len(columns[0])
+    counts = np.random.default_rng(0).multinomial(problems, [1 / problems] * problems, size=RESAMPLES)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(*values.mean(axis=0)))
+        drawn = np.asarray(statistic(*(counts @ values / problems).T))
+    drawn = drawn[np.isfinite(drawn)]
+    tail = 50 * (1 - CONFIDENCE)
+    if not np.isfinite(value) or len(drawn) < CONFIDENCE * RESAMPLES:
+        return None
+    return interval(value, *(float(limit) for limit in np.percentile(drawn, [tail, 100 - tail])))
 
 
 def interval(value: float, low: float, high: float) -> Interval:

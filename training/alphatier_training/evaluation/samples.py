@@ -90,6 +90,11 @@ class Completion:
     reasoning: str = ""
     """The thinking, where an endpoint gives it apart from the answer in `text`."""
 
+    @property
+    def whole(self) -> str:
+        """Thinking and answer as they were generated, which is what is graded."""
+        return f"{self.reasoning}\n{self.text}" if self.reasoning else self.text
+
 
 @dataclass(frozen=True)
 class Sample:

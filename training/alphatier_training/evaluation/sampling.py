@@ -12,7 +12,7 @@ from alphatier_training.data.problem import Problem
 from alphatier_training.evaluation.progress import Progress
 from alphatier_training.evaluation.samples import Completion, Pair, Plan, Sample, SampleFile, graded, missing
 from alphatier_training.grading import are_correct
-from alphatier_training.rl.policy import load_policy
+from alphatier_training.rl.policy import end_token_ids, load_policy
 
 BATCH = 250
 """Responses sampled together, at most."""
@@ -64,7 +64,7 @@ def sample_model(
 
 def _graded(problems: Sequence[Problem], taken: Sequence[tuple[Pair, Completion]]) -> list[Sample]:
     answers = [problems[pair[0]].answer for pair, _ in taken]
-    verdicts = are_correct([completion.text for _, completion in taken], answers)
+    verdicts = are_correct([completion.whole for _, completion in taken], answers)
     return [
         graded(pair, problems[pair[0]], completion, correct=correct)
         for (pair, completion), correct in zip(taken, verdicts, strict=True)
@@ -85,7 +85,7 @@ def complete(
     output = model.generate(
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=settings
     )
-    ends = {settings.eos_token_id} if isinstance(settings.eos_token_id, int) else set(settings.eos_token_id)
+    ends = set(settings.eos_token_id)
     return [_completion(tokenizer, row, ends) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
 
 
@@ -96,14 +96,13 @@ def _completion(tokenizer: Any, ids: list[int], ends: set[int]) -> Completion:
 
 
 def _settings(model: Any, tokenizer: Any, plan: Plan) -> Any:
-    given = model.generation_config
     return GenerationConfig(
         max_new_tokens=plan.max_tokens,
         do_sample=plan.temperature > 0,
         temperature=plan.temperature or None,
         top_p=plan.top_p if plan.temperature else None,
         top_k=0 if plan.temperature else None,
-        eos_token_id=tokenizer.eos_token_id if given.eos_token_id is None else given.eos_token_id,
+        eos_token_id=end_token_ids(model, tokenizer),
         pad_token_id=tokenizer.pad_token_id,
     )
 

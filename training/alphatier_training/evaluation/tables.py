@@ -1,7 +1,7 @@
 """What `alphatier evaluate` found, as tables for people and as JSON for scripts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from rich import box
@@ -10,6 +10,7 @@ from rich.table import Table
 from alphatier_models import Interval
 from alphatier_training.evaluation.averages import Overall
 from alphatier_training.evaluation.comparing import Comparison
+from alphatier_training.evaluation.efficiency import AES_CONSTANTS, Efficiency, columns
 from alphatier_training.evaluation.measuring import Measured
 
 Compared = Mapping[tuple[str, str], Comparison]
@@ -33,6 +34,10 @@ class Found:
     """Data set to its rows."""
     comparisons: Mapping[str, Compared]
     """Data set to paired tests."""
+    efficiency: Mapping[str, Mapping[str, Efficiency]]
+    """Data set to the figures of each row that put accuracy and tokens together."""
+    hypervolume: Mapping[str, Interval | None]
+    """Data set to what the family's tiers dominate; None where the reference was not measured."""
     overall: Mapping[str, Overall]
     """Row to its figures over all data sets, relative to the reference's; empty for one data set."""
 
@@ -46,6 +51,7 @@ def tables(found: Found) -> list[Table]:
             shown.append(_levels(name, rows))
         if any(row.figures.budgets for row in rows):
             shown.append(_budgets(name, rows))
+        shown.append(_efficiency(found, name))
         if found.comparisons[name]:
             shown.append(_tests(name, found.comparisons[name]))
     return [*shown, *_overall(found)] if found.overall else shown
@@ -56,11 +62,16 @@ def document(found: Found) -> dict[str, Any]:
     return {
         "family": found.family,
         "reference": found.reference,
+        "aes_constants": AES_CONSTANTS,
         "datasets": {
             name: {
-                "rows": {one.job.row.name: _row(one) for one in rows},
+                "hypervolume": _plain(found.hypervolume[name]),
+                "rows": {
+                    one.job.row.name: _row(one) | {"efficiency": _plain(found.efficiency[name][one.job.row.name])}
+                    for one in rows
+                },
                 "comparisons": [
-                    {"first": first, "second": second, **_plain(comparison)}
+                    {"first": first, "second": second} | _plain(comparison)
                     for (first, second), comparison in found.comparisons[name].items()
                 ],
             }
@@ -80,13 +91,13 @@ def _row(one: Measured) -> dict[str, Any]:
     }
 
 
-def _plain(record: Comparison | Overall) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        if isinstance(value, Interval):
-            return value.model_dump()
-        return {key: plain(part) for key, part in value.items()} if isinstance(value, dict) else value
-
-    return {key: plain(value) for key, value in asdict(record).items()}
+def _plain(value: Any) -> Any:
+    """Records and intervals as what JSON has."""
+    if isinstance(value, Interval):
+        return value.model_dump()
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, dict) else value
 
 
 def _figures(family: str, rows: Sequence[Measured]) -> Table:
@@ -128,11 +139,23 @@ def _budgets(name: str, rows: Sequence[Measured]) -> Table:
     return table
 
 
+def _efficiency(found: Found, name: str) -> Table:
+    area = found.hypervolume[name]
+    family = f"; the family's hypervolume {_short(area, 100)} %" if area else ""
+    constants = "/".join(f"{constant:g}" for constant in AES_CONSTANTS)
+    caption = f"{name}; AES with {constants} against {found.reference}{family}"
+    shown = columns(found.efficiency[name].values())
+    table = _table("Accuracy and tokens together", caption, (column.heading for column in shown))
+    for row, figures in found.efficiency[name].items():
+        values = ((column.of(figures), column.scale) for column in shown)
+        table.add_row(row, *(_short(value, scale) if value else "-" for value, scale in values))
+    return table
+
+
 def _tests(name: str, compared: Compared) -> Table:
     seconds = {second for _, second in compared}
-    holm = "; p by Holm's correction" if len(compared) > 1 else ""
     title = f"Paired tests against {seconds.pop()}" if len(seconds) == 1 else "Paired tests"
-    caption = f"{name}: exact sign test of accuracy, permutation test of tokens{holm}"
+    caption = f"{name}: paired permutation tests, p by Holm's correction over all tests here"
     table = _table(title, caption, ("accuracy, points", "better/worse", "p", "tokens, % of its", "p"))
     for (first, second), test in compared.items():
         table.add_row(

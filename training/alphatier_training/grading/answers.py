@@ -2,7 +2,7 @@ r"""Whether a response is right: its last `\boxed{}` against the answer. Trainin
 
 What: brace matching, `spelling.judge` for what is certain, math-verify in a bounded pool of processes
 for the rest, and a cache of what math-verify said.
-What not: no tolerance of a factor 100, no `50%` for `0.5` or `50`; no other place for an answer than
+What not: no tolerance of a factor 100: `50%` is `50` and not `0.5`; no other place for an answer than
 the box. Truncation is not seen here: callers, who know the token ids, count it as wrong.
 
 >>> is_correct(r"17 + 25 = 42</think>\boxed{42}", "42")

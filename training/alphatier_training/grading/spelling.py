@@ -1,11 +1,11 @@
 r"""What can be said of two written answers for certain: same, different, or for math-verify to decide.
 
-What: LaTeX that only changes the looks is dropped; exact values, percentages, units, number bases and
+What: LaTeX that only changes the looks is dropped; exact values, units, number bases and
 plain words are compared here. "Same" is said only where both spellings can have but one meaning.
 What not: no algebra. `\sqrt{4}` and `2` are for math-verify.
 
->>> judge(r"\dfrac{3}{4}", "0.75"), judge("1,234.50", "1234.5"), judge("50%", "0.5")
-(True, True, False)
+>>> judge(r"\dfrac{3}{4}", "0.75"), judge("1,234.50", "1234.5"), judge("50%", "50"), judge("50%", "0.5")
+(True, True, True, False)
 >>> judge("x + 1", "1+x")
 ('x+1', '1+x')
 """
@@ -13,7 +13,7 @@ What not: no algebra. `\sqrt{4}` and `2` are for math-verify.
 import re
 
 from alphatier_training.grading.exact import exact_value
-from alphatier_training.grading.units import without_units
+from alphatier_training.grading.units import PERCENT, without_unit, without_units
 
 LONGEST = 1000
 """Characters; a longer text is right only if it is the very same. The longest answer of MATH-500 has 53."""
@@ -27,10 +27,6 @@ _THOUSANDS_MARK = re.compile(r"(?<=\d)(?:,\\!\s*|\{,\}\s*|\\,)(?=\d{3}(?!\d))")
 _FRACTION = re.compile(r"\\[dtc]frac(?![A-Za-z])")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|\{[^{}]*\})")
 _IDLE_SPACE = re.compile(r" +(?![A-Za-z0-9.])|(?<![A-Za-z0-9.,]) +|(?<=,) +(?!\d{3}(?!\d))")
-_PERCENT = re.compile(r"\\?%|(?<![A-Za-z])(?:percent(?:age)?|per cent|pct)(?![A-Za-z])", re.IGNORECASE)
-_PERCENT_AT_END = re.compile(
-    rf"(?:{_PERCENT.pattern}|\\(?:text|mbox|mathrm)\s*\{{\s*(?:{_PERCENT.pattern})\s*\}})\s*$", re.IGNORECASE
-)
 _ASSIGNMENT = re.compile(r"[A-Za-z](?:_(?:\w|\{\w+\}))?=([^=<>]+)")
 _BASE = re.compile(r"\d_(?:\{(\d{1,9})\}|(\d))$")
 _WORDS = re.compile(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}\\$]*)\}")
@@ -51,24 +47,15 @@ def judge(given: str, answer: str) -> bool | Pair:
         return True
     if max(len(given), len(answer)) > LONGEST:
         return False
-    return _judge_percentages(tidy(given), tidy(answer))
-
-
-def _judge_percentages(given: str, answer: str) -> bool | Pair:
-    """A percentage equals only a percentage, and only one that is the whole of the answer."""
-    marks = [len(_PERCENT.findall(text)) for text in (given, answer)]
-    if marks == [0, 0]:
-        return _judge_units(given, answer)
-    if given == answer:
-        return True
-    at_end = all(_PERCENT_AT_END.search(text) for text in (given, answer))
-    if marks != [1, 1] or not at_end:
-        return False
-    return _judge_units(*(_PERCENT_AT_END.sub("", text).strip() for text in (given, answer)))
+    return _judge_units(tidy(given), tidy(answer))
 
 
 def _judge_units(given: str, answer: str) -> bool | Pair:
-    """The same unit, or none on one side; cents are no dollars."""
+    """The same unit, or none on one side; cents are no dollars, and a percent sign is no factor of 100."""
+    if given == answer:
+        return True
+    if any(PERCENT.search(without_unit(text)[0]) for text in (given, answer)):
+        return False  # a percent sign that is no unit of the whole
     bare = without_units(given, answer)
     return bare is not None and _judge_values(*_unassigned(*bare))
 

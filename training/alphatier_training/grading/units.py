@@ -1,9 +1,10 @@
 r"""Units at the end of an answer: dropped where they agree or one side has none, a mistake where they differ.
 
-math-verify drops units and so takes 5 m for 5 km, and 5.4 cents for 5.4 dollars; here that is wrong.
+math-verify drops units and so takes 5 m for 5 km, and 5.4 cents for 5.4 dollars; here that is wrong. A percent sign
+is a unit too: 50 % is 50 where the question says "percent", but never 0.5.
 
->>> without_unit(r"15\mbox{ cm}^2"), without_unit(r"\$18.90"), without_unit(r"90^\circ")
-(('15', 'cm'), ('18.90', 'dollar'), ('90', 'degree'))
+>>> without_unit(r"15\mbox{ cm}^2"), without_unit(r"\$18.90"), without_unit(r"90^\circ"), without_unit(r"50\%")
+(('15', 'cm'), ('18.90', 'dollar'), ('90', 'degree'), ('50', 'percent'))
 """
 
 import re
@@ -51,6 +52,10 @@ _PLAIN = re.compile(
 )
 _LETTER = re.compile(r"(?P<rest>.*\d) (?P<letter>[mgslh])", re.DOTALL)
 _DEGREES = re.compile(r"(?P<rest>.+?)\s*(?:\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|\u00b0)\s*", re.DOTALL)
+PERCENT = re.compile(r"\\?%|(?<![A-Za-z])(?:percent(?:age)?|per cent|pct)(?![A-Za-z])", re.IGNORECASE)
+_PERCENT_AT_END = re.compile(
+    rf"(?:{PERCENT.pattern}|\\(?:text|mbox|mathrm)\s*\{{\s*(?:{PERCENT.pattern})\s*\}})\s*$", re.IGNORECASE
+)
 _DOLLARS = re.compile(r"(?P<sign>-?)\s*(?:\\\$|\$)\s*(?P<rest>-?[\d.,]+)")
 
 
@@ -60,6 +65,8 @@ def without_unit(text: str) -> tuple[str, str | None]:
         return dollars["sign"] + dollars["rest"], "dollar"
     if degrees := _DEGREES.fullmatch(text):
         return degrees["rest"], "degree"
+    if percent := _PERCENT_AT_END.search(text):
+        return text[: percent.start()].strip(), "percent"
     named = _MARKED.fullmatch(text) or _PLAIN.fullmatch(text)
     unit = _unit(named["words"]) if named else None
     return (named["rest"], unit) if named and unit else (text, None)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 Treatment = Literal["none", "whiten", "group_std"]
 
-STD_EPSILON = 1e-7
-"""Added to a group's standard deviation; a group with equal rewards then has advantages of 0."""
+STD_EPSILON = 1e-4
+"""Added to a group's standard deviation, as in TRL and verl."""
 
 SumOverProcesses = Callable[[Tensor], Tensor]
 
@@ -25,8 +25,9 @@ SumOverProcesses = Callable[[Tensor], Tensor]
 def response_advantages(rewards: Tensor, treatment: Treatment) -> Tensor:
     """The advantage of each response [G, n] from the rewards [G, n] of its whole group."""
     if treatment == "group_std":
-        centred = rewards - rewards.mean(dim=1, keepdim=True)
-        return centred / (rewards.std(dim=1, correction=0, keepdim=True) + STD_EPSILON)
+        exact = rewards.double()  # in float32 the mean of equal rewards may be off by a bit, and so is their std
+        centred = exact - exact.mean(dim=1, keepdim=True)
+        return (centred / (exact.std(dim=1, correction=0, keepdim=True) + STD_EPSILON)).to(rewards.dtype)
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (rewards.shape[1] - 1)
     return rewards - others
 

@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from alphatier_training.recipe.rl import Loss
+from alphatier_training.recipe.rl import Reinforcement
 
 Estimator = Literal["k1", "k2", "k3"]
 
 
 def policy_loss(
-    logps: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, settings: Loss
+    logps: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, method: Reinforcement
 ) -> tuple[Tensor, Tensor]:
     """The loss, and the share of ratios that were clipped.
 
@@ -24,8 +24,9 @@ def policy_loss(
         old: The same when they were sampled, without.
         advantages: One a token [B, T]; with `ratio: sequence` the same for all tokens of a response.
         mask: Real tokens.
-        settings: What is clipped, and how tokens are added up.
+        method: What is clipped, and how tokens are added up.
     """
+    settings = method.loss
     log_ratio = (logps - old) * mask
     counted = mask
     if settings.ratio == "sequence":
@@ -34,10 +35,10 @@ def policy_loss(
     clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
     worse = torch.minimum(ratio * advantages, clipped * advantages) * counted
     binding = (clipped * advantages < ratio * advantages) * counted
-    return -aggregate(worse, mask, settings), binding.sum() / counted.sum()
+    return -aggregate(worse, mask, method), binding.sum() / counted.sum()
 
 
-def aggregate(values: Tensor, mask: Tensor, settings: Loss) -> Tensor:
+def aggregate(values: Tensor, mask: Tensor, method: Reinforcement) -> Tensor:
     """One number of values [B, T] or [B, 1]: each response's sum over a divisor, then the mean of responses.
 
     token_sum divides every response by the same constant, so that a long response counts for all its
@@ -45,8 +46,9 @@ def aggregate(values: Tensor, mask: Tensor, settings: Loss) -> Tensor:
     wrong ones (the paper's authors see responses shorten with it at alpha 0).
     """
     sums = values.sum(dim=1)
-    divisor = mask.sum(dim=1).clamp(min=1) if settings.aggregation == "sequence_mean" else settings.constant
-    return (sums / divisor).mean()
+    if method.loss.aggregation == "sequence_mean":
+        return (sums / mask.sum(dim=1).clamp(min=1)).mean()
+    return (sums / method.loss_constant).mean()
 
 
 def kl_estimate(logps: Tensor, reference: Tensor, estimator: Estimator) -> Tensor:

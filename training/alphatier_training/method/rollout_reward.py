@@ -18,6 +18,7 @@ Grader = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
 """(responses, right answers) to whether each is right."""
 
 LogMetric = Callable[[str, float], None]
+LogExtra = Callable[[str, list[Any]], None]
 
 
 def check_groups_whole(local_batch: int, steps_per_generation: int, samples_per_prompt: int) -> None:
@@ -59,6 +60,7 @@ class LengthPenalisedReward:
         prompt_tokens: Sequence[int],
         trainer_state: Any = None,
         log_metric: LogMetric | None = None,
+        log_extra: LogExtra | None = None,
         **_unused: Any,
     ) -> list[float]:
         """One reward for each completion, in order; `answer` and `prompt_tokens` are the data set's columns."""
@@ -68,6 +70,9 @@ class LengthPenalisedReward:
         if log_metric is not None:
             for name, value in _metrics(correct, lengths, ended):
                 log_metric(name, value)
+        if log_extra is not None:
+            for name, values in (("answer", answer), ("right", correct), ("tokens", lengths), ("ended", ended)):
+                log_extra(name, list(values))
         if self.method.length == "prompt_and_response":
             lengths = [length + prompt for length, prompt in zip(lengths, prompt_tokens, strict=True)]
         rollout = trainer_state.global_step // self.method.updates_per_rollout if trainer_state else 0

@@ -44,6 +44,14 @@ class Recipe(Section):
             )
         if isinstance(self.problems, DataProblems) and not self.evaluation.data:
             raise ValueError("evaluation.data: name data sets to measure on; training problems are not held out")
+        if isinstance(self.problems, DataProblems) and self.rl.heldout and not self.rl.heldout.data:
+            raise ValueError("rl.heldout.data: name a data set to hold out; training problems are not held out")
+        at_one = self.compute.generation.engine != "vllm_server" or self.rl.temperature == 1
+        if not at_one and self.rl.mismatch.correction != "none":
+            raise ValueError(
+                "rl.mismatch.correction: an engine elsewhere tells probabilities at temperature 1, the rollouts have "
+                f"{self.rl.temperature:g}; set it to none, or rl.temperature to 1"
+            )
         share, processes = self._update(), self.compute.processes
         if self.rl.prompts_per_rollout % processes:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from alphatier_training.recipe.problems import DataSet
 from alphatier_training.recipe.sections import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -82,8 +83,10 @@ class Loss(Section):
         description="mean over responses of the sum over tokens / constant (paper), or of the mean over tokens "
         "(authors' code; favours short responses)",
     )
-    constant: PositiveFloat = Field(
-        1.0, description="what `token_sum` divides by, the same for all responses, tokens"
+    constant: PositiveFloat | None = Field(
+        None,
+        description="what `token_sum` divides by, the same for all responses, tokens; null for `rl.max_new_tokens`. "
+        "Far below the responses' length rl.gradient_clip binds at every step, and weak signals count as strong ones",
     )
     ratio: Literal["token", "sequence"] = Field(
         "token", description="what is clipped: each token's ratio (PPO, paper), or the whole response's (TRL)"
@@ -115,6 +118,17 @@ class Kl(Section):
         return self
 
 
+class MismatchPlan(Section):
+    """Rollouts of vLLM, whose probabilities are not quite the trainer's."""
+
+    correction: Literal["none", "sequence_mask", "token_truncate"] = Field(
+        "sequence_mask",
+        description="the weight of what vLLM samples: sequence_mask p / q of the response, 0 above the largest "
+        "(TRL's GRPO); token_truncate each token's, at most the largest; none, and then nothing is measured either",
+    )
+    largest: PositiveFloat = Field(3.0, description="the largest ratio p / q")
+
+
 class Lora(Section):
     """The adapter that a tier is."""
 
@@ -131,6 +145,16 @@ class Alarm(Section):
     accuracy_floor: Share = Field(0.0, description="mean accuracy of a window below this; 0 for no floor")
     token_share: Share = Field(0.05, description="mean tokens below this share of the first window's")
     truncated: Share = Field(0.9, description="share of responses cut off")
+
+
+class Heldout(Section):
+    """Problems outside the training, tried now and then in the course of a run."""
+
+    every: PositiveInt = Field(10, description="rollouts between two measurements")
+    problems: PositiveInt = Field(
+        32, description="problems, the first ones; each is tried `samples_per_prompt` times, as in a rollout"
+    )
+    data: DataSet | None = Field(None, description="where they are from; null for the built-in held-out problems")
 
 
 class Reinforcement(Section):
@@ -161,6 +185,9 @@ class Reinforcement(Section):
     )
     loss: Loss = Field(Loss(), description="from advantages to the loss")
     kl: Kl = Field(Kl(), description="staying near the base")
+    mismatch: MismatchPlan = Field(
+        MismatchPlan(), description="rollouts of vLLM, whose probabilities are not quite the trainer's"
+    )
     micro_batch: PositiveInt | None = Field(
         None, description="responses a forward pass and process; null for all of an update's, too many for a GPU"
     )
@@ -176,7 +203,21 @@ class Reinforcement(Section):
     checkpoints_kept: Annotated[int, Field(ge=2)] = Field(
         2, description="checkpoints kept: the newest, and the best by measured Pareto rank of accuracy and tokens"
     )
+    keep_steps: bool = Field(
+        False, description="whether each checkpoint's tier stays in OUT/work/steps, to be evaluated or served"
+    )
+    heldout: Heldout | None = Field(
+        None, description="held-out accuracy in the course of a run, which then ranks the checkpoints; null for none"
+    )
+    rollouts_saved: NonNegativeInt = Field(
+        8, description="responses of each rollout that are kept in OUT/work/rollouts, to be read; 0 for none"
+    )
     alarm: Alarm | None = Field(Alarm(), description="when a run has collapsed; null never")
+
+    @property
+    def loss_constant(self) -> float:
+        """What `loss.aggregation: token_sum` divides by, tokens."""
+        return self.loss.constant or self.max_new_tokens
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -191,6 +232,8 @@ class Reinforcement(Section):
                 f"micro_batch: {responses // self.updates_per_rollout} responses an update do not divide by "
                 f"{self.micro_batch}; choose a divisor"
             )
+        if self.loss.ratio == "sequence" and self.mismatch.correction == "token_truncate":
+            raise ValueError("loss.ratio: a whole response has one weight; set mismatch.correction to sequence_mask")
         if self.loss.ratio == "sequence" and self.kl.coefficient and self.kl.place == "reward_to_go":
             raise ValueError("loss.ratio: a whole response has one advantage, but kl.place reward_to_go one a token")
         return self

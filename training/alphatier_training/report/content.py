@@ -4,18 +4,17 @@ What: the order of things, and the words around them. What not: no markup, no fi
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from alphatier_training.choice.front import front
-from alphatier_training.choice.paired import paired_difference, same_questions
-from alphatier_training.evaluation.figures import by_level
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.report import curves, lengths, plots, tables
 from alphatier_training.report.evidence import Evidence
 from alphatier_training.report.tables import Table
+from alphatier_training.report.testing import Outcome, Test, outcomes, thorough_and_terse
 
 
 @dataclass(frozen=True)
@@ -40,10 +39,11 @@ class Section:
 
 def sections(evidence: Evidence) -> Iterator[Section]:
     """The report, in order."""
+    tests = outcomes(evidence)
     for number, dataset in enumerate(evidence.datasets()):
         suffix = f"-{_slug(dataset)}" if number else ""
         yield Section(dataset, list(_dataset(evidence, dataset, suffix)))
-        comparisons = list(_comparisons(evidence, dataset))
+        comparisons = list(_comparisons(evidence, dataset, tests))
         if comparisons:
             yield Section(f"Paired tests on {dataset}", comparisons)
     if (table := tables.together(evidence)) is not None:
@@ -85,6 +85,8 @@ def _dataset(evidence: Evidence, dataset: str, suffix: str) -> Iterator[Part]:
         yield table
     if (at_budgets := tables.budgets(evidence, dataset)) is not None:
         yield at_budgets
+    if (efficiency := tables.together_on(evidence, dataset)) is not None:
+        yield efficiency
     samples = {name: group for name, group in evidence.samples_on(dataset).items() if group}
     yield tables.response_lengths(evidence, dataset)
     if samples:
@@ -110,23 +112,16 @@ def _lengths_text(samples: dict[str, Sequence[Sample]]) -> str:
     return f"Histograms of response lengths, right and wrong, a panel a tier: {'; '.join(parts)}."
 
 
-def _comparisons(evidence: Evidence, dataset: str) -> Iterator[Part]:
-    if (table := tables.paired(evidence, dataset)) is not None:
+def _comparisons(evidence: Evidence, dataset: str, tests: Mapping[Test, Outcome]) -> Iterator[Part]:
+    if (table := tables.paired(evidence, dataset, tests)) is not None:
         yield table
-    samples = evidence.samples_on(dataset)
-    trained = [tier for tier in evidence.family.tiers if tier.alpha is not None and tier.name in samples]
-    by_alpha = sorted(trained, key=lambda tier: tier.alpha or 0.0)
-    if len(by_alpha) < 2 or not same_questions(samples[by_alpha[0].name], samples[by_alpha[-1].name]):
+    if (ends := thorough_and_terse(evidence, dataset)) is None:
         return
-    thorough, terse = by_alpha[0].name, by_alpha[-1].name
-    yield f"The most thorough trained tier, {thorough}, against the tersest, {terse}:"
-    names = plots.level_names(evidence.measured(dataset))
-    if len(names) > 1:
-        one, other = by_level(samples[thorough]), by_level(samples[terse])
-        difference = paired_difference(one[names[-1]], other[names[-1]])
-        yield tables.comparison_sentence(difference, thorough, terse, f"the hardest level, {names[-1]}")
-    everything = paired_difference(samples[thorough], samples[terse])
-    yield tables.comparison_sentence(everything, thorough, terse, f"all of {dataset}")
+    yield f"The most thorough trained tier, {ends[0]}, against the tersest, {ends[1]}:"
+    between = (test for test in tests if test[:3] == (dataset, *ends))
+    for test in sorted(between, key=lambda test: test.level, reverse=True):
+        where = f"the hardest level, {test.level}" if test.level else f"all of {dataset}"
+        yield tables.comparison_sentence(tests[test], *ends, where)
 
 
 def _training(evidence: Evidence) -> Iterator[Part]:

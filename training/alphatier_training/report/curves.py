@@ -31,10 +31,12 @@ class Quantity:
 
 QUANTITIES = (
     Quantity("accuracy of the rollouts, %", ("accuracy",), 100),
+    Quantity("held-out accuracy, %", ("heldout_accuracy",), 100),
     Quantity("mean tokens a rollout", ("tokens", "completions/mean_length")),
     Quantity("truncated, %", ("truncated", "completions/clipped_ratio"), 100),
     Quantity("reward", ("reward",)),
-    Quantity("KL to the base", ("kl",)),
+    Quantity("KL to the base a token", ("kl",)),
+    Quantity("cost of the KL a response", ("kl_cost",)),
     Quantity("entropy a token", ("entropy",)),
     Quantity("norm of the gradient", ("grad_norm", "gradient_norm")),
     Quantity("clipped ratios, %", ("clip_ratio/region_mean", "clip_share"), 100),

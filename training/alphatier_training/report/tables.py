@@ -3,19 +3,20 @@
 What: pure functions of the evidence, for report.md and report.html alike. What not: no markup.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from alphatier_models import Evaluation, Interval, Tier
 from alphatier_training.choice.front import dominators
-from alphatier_training.choice.paired import Difference, paired_difference, same_questions
+from alphatier_training.choice.paired import same_questions
 from alphatier_training.evaluation.averages import mean_of_ratios, normalised_sum, overall
-from alphatier_training.evaluation.comparing import holm
+from alphatier_training.evaluation.efficiency import AES_CONSTANTS, columns, efficiency, hypervolume
 from alphatier_training.evaluation.figures import spread, tokens_where
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.report.evidence import Evidence
 from alphatier_training.report.plots import level_names, points
+from alphatier_training.report.testing import Outcome, Test
 
 
 @dataclass(frozen=True)
@@ -83,32 +84,48 @@ def levels(evidence: Evidence, dataset: str) -> Table | None:
     return Table("Accuracy / mean tokens at each level.", headers, rows)
 
 
-def paired(evidence: Evidence, dataset: str) -> Table | None:
+def paired(evidence: Evidence, dataset: str, tests: Mapping[Test, Outcome]) -> Table | None:
     """A row a tier: its accuracy minus the reference's on the same problems; None without samples of both."""
-    reference, samples = evidence.family.reference_tier, evidence.samples_on(dataset)
-    if reference not in samples:
+    reference = evidence.family.reference_tier
+    found = {test.first: one for test, one in tests.items() if test[::2] == (dataset, reference) and not test.level}
+    if not found:
         return None
-    others = [name for name in samples if name != reference and same_questions(samples[name], samples[reference])]
-    if not others:
-        return None
-    differences = {name: paired_difference(samples[name], samples[reference]) for name in others}
-    corrected = holm([difference.p_value or 0.0 for difference in differences.values()])
     rows = [
         [
             name,
-            spread(difference.interval, 100),
-            f"{difference.first_better} / {difference.second_better}",
-            p_text(difference.p_value),
-            p_text(p),
-            _mean(difference.token_ratio, 100),
+            spread(one.difference.interval, 100),
+            f"{one.difference.first_better} / {one.difference.second_better}",
+            p_text(one.difference.p_value),
+            p_text(one.corrected),
+            _mean(one.difference.token_ratio, 100),
         ]
-        for (name, difference), p in zip(differences.items(), corrected, strict=True)
+        for name, one in found.items()
     ]
     headers = ["tier", f"points above {reference}", f"solved by it / {reference} alone", "p", "p, Holm"]
     return Table(
         "Paired by problem, with 95 % intervals; with several responses a problem, solved means more often. p: exact "
-        "sign test; Holm's correction is over the rows.",
+        "paired permutation test; Holm's correction is over all tests of this report.",
         [*headers, f"tokens, % of {reference}'s"],
+        rows,
+    )
+
+
+def together_on(evidence: Evidence, dataset: str) -> Table | None:
+    """A row a tier: what puts its accuracy and its tokens together; None without samples."""
+    samples, reference = evidence.samples_on(dataset), evidence.family.reference_tier
+    if not samples:
+        return None
+    longest = max(figures.sampling.max_tokens for figures in evidence.measured(dataset).values())
+    found = {name: efficiency(own, samples.get(reference, ()), longest) for name, own in samples.items()}
+    shown = columns(found.values())
+    rows = [[name, *(_mean(column.of(own), column.scale) for column in shown)] for name, own in found.items()]
+    area = hypervolume(samples, reference)
+    constants = "/".join(f"{constant:g}" for constant in AES_CONSTANTS)
+    return Table(
+        f"With 95 % intervals. AES (constants {constants}) is against {reference}; the budget area is the mean of "
+        f"accuracy over all budgets up to {longest} tokens."
+        + (f" The family's hypervolume in accuracy and tokens saved is {spread(area, 100)} %." if area else ""),
+        ["tier", *(column.heading for column in shown)],
         rows,
     )
 
@@ -160,12 +177,14 @@ def _token_averages(evidence: Evidence, name: str) -> list[str]:
     return [f"{100 * float(average(mine, theirs)):.1f}" for average in (normalised_sum, mean_of_ratios)]
 
 
-def comparison_sentence(difference: Difference, first: str, second: str, where: str) -> str:
+def comparison_sentence(outcome: Outcome, first: str, second: str, where: str) -> str:
     """What the paired test says."""
+    difference = outcome.difference
     return (
         f"On {where} ({difference.problems} problems), accuracy of {first} minus {second}: "
         f"{spread(difference.interval, 100)} points; {first} alone is right on {difference.first_better}, "
-        f"{second} alone on {difference.second_better}; exact sign test p = {p_text(difference.p_value)}."
+        f"{second} alone on {difference.second_better}; exact permutation test p = {p_text(difference.p_value)}, "
+        f"corrected {p_text(outcome.corrected)}."
     )
 
 

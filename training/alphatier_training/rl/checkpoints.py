@@ -1,6 +1,6 @@
 """Checkpoints of an RL run: which are whole, which are kept, and which is the best.
 
-    OUT/work/checkpoints/alpha-0.4/checkpoint-30/measured.json   accuracy, tokens and reward of the rollouts before it
+    OUT/work/checkpoints/alpha-0.4/checkpoint-30/measured.json   accuracy, tokens, reward
                                                 /complete.json   every file's size and SHA-256, written last
 
 What: a checkpoint that is not whole, or not as it was written, is never gone on from; the newest is kept, and the
@@ -22,7 +22,7 @@ COMPLETE, MEASURED = "complete.json", "measured.json"
 
 @dataclass(frozen=True)
 class Measured:
-    """The rollouts between the checkpoint before and this one."""
+    """The held-out problems, where there are some, else the rollouts since the checkpoint before."""
 
     step: int
     accuracy: float
@@ -39,8 +39,12 @@ class Measured:
 
 
 def measure(history: Sequence[Mapping[str, float]], step: int, since: int) -> Measured:
-    """The means of the rollouts logged after step `since` up to `step`."""
-    entries = [entry for entry in history if "tokens" in entry and since < entry["step"] <= step]
+    """The last held-out figures after step `since` up to `step`, or the means of the rollouts logged there."""
+    recent = [entry for entry in history if since < entry["step"] <= step]
+    heldout = [entry for entry in recent if "eval_accuracy" in entry]
+    if heldout:
+        return Measured(step, **{field: heldout[-1][f"eval_{field}"] for field in ("accuracy", "tokens", "reward")})
+    entries = [entry for entry in recent if "tokens" in entry]
     means = {field: fmean(entry[field] for entry in entries) for field in ("accuracy", "tokens", "reward")}
     return Measured(step, **means)
 

@@ -8,6 +8,7 @@ from trl import RLOOConfig
 
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.compute import Compute
+from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.run.watchers import watchers
 
 
@@ -53,6 +54,7 @@ def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:
         report_to=watchers(),
         run_name=f"{recipe.name}/{output.name}",
         disable_tqdm=True,
+        **_heldout(rl, processes),
         **_generation(recipe),
     )
 
@@ -70,6 +72,18 @@ def dtype_of(compute: Compute, *, on_cpu: bool, adapter: bool) -> torch.dtype:
 
 def _checkpoints_activations(compute: Compute, on_cpu: bool) -> bool:
     return not on_cpu if compute.gradient_checkpointing is None else compute.gradient_checkpointing
+
+
+def _heldout(rl: Reinforcement, processes: int) -> dict[str, Any]:
+    """TRL's settings of the held-out problems: tried in batches of a rollout's size, at most."""
+    if rl.heldout is None:
+        return {}
+    prompts = min(rl.heldout.problems, rl.prompts_per_rollout) // processes
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": rl.heldout.every * rl.updates_per_rollout,
+        "per_device_eval_batch_size": max(1, prompts) * rl.samples_per_prompt,
+    }
 
 
 def _generation(recipe: Recipe) -> dict[str, Any]:

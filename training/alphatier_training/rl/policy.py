@@ -31,9 +31,9 @@ def load_policy(folder: str | Path, device: str, *, dtype: torch.dtype | None = 
     return model.to(device) if place else model
 
 
-def end_token_ids(model: Any) -> set[int]:
-    """The tokens that end a response."""
-    return set(_as_list(model.generation_config.eos_token_id))
+def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a response: the generation settings' and the tokenizer's, as TRL and vLLM take both."""
+    return sorted({*_as_list(model.generation_config.eos_token_id), *_as_list(tokenizer.eos_token_id)})
 
 
 def device_of(choice: str) -> str:

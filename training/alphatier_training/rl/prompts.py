@@ -1,6 +1,7 @@
 """The prompts of an RL run: the same for every tier, in the same order."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -8,6 +9,7 @@ from datasets import Dataset
 from alphatier_training.builtin import generate
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
+from alphatier_training.data.reading import read_problems
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.problems import ArithmeticProblems
 from alphatier_training.run.folder import RunFolder
@@ -15,7 +17,25 @@ from alphatier_training.run.folder import RunFolder
 
 def prompts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Any:
     """The rollouts' prompts as a data set: `prompt` (a conversation), `answer`, `prompt_tokens`."""
-    chosen = problems_of(recipe, folder)
+    return _asked(recipe, problems_of(recipe, folder), tokenizer)
+
+
+def heldout_prompts(recipe: Recipe, tokenizer: Any) -> Any | None:
+    """The same of `rl.heldout`; None where the recipe has none.
+
+    Raises:
+        DataError: its data set cannot be read.
+    """
+    plan = recipe.rl.heldout
+    if plan is None:
+        return None
+    if plan.data is not None:
+        return _asked(recipe, read_problems(plan.data)[: plan.problems], tokenizer)
+    drawn = generate(plan.problems, seed=recipe.rl_seed(), split="heldout", levels=recipe.levels())
+    return _asked(recipe, drawn, tokenizer)
+
+
+def _asked(recipe: Recipe, chosen: Sequence[Problem], tokenizer: Any) -> Any:
     messages = (message(recipe.problems.prompt, problem.question) for problem in chosen)
     conversations = [[{"role": "user", "content": text}] for text in messages]
     encoded = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, return_dict=True)["input_ids"]

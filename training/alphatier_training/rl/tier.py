@@ -25,9 +25,10 @@ from alphatier_training.rl import checkpoints
 from alphatier_training.rl.config import dtype_of, trainer_config
 from alphatier_training.rl.failures import clear_generation_errors
 from alphatier_training.rl.policy import device_of, end_token_ids, load_policy
-from alphatier_training.rl.prompts import prompts
+from alphatier_training.rl.prompts import heldout_prompts, prompts
+from alphatier_training.rl.rollouts import RolloutFile
 from alphatier_training.rl.trainer import EfficiencyTrainer
-from alphatier_training.rl.watching import KeepsTheBest, Reports, StopsWhenCollapsed, StopsWhenDiverged
+from alphatier_training.rl.watching import KeepsTheBest, Reports, StopsWhenCollapsed, StopsWhenDiverged, curve_of
 from alphatier_training.run.folder import RunFolder, replacing, write_text
 from alphatier_training.run.reporting import Report, Reporter
 from alphatier_training.run.watchers import forget_after
@@ -56,14 +57,16 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter
     with trainer.accelerator.main_process_first():  # which deletes what is half-written
         last = checkpoints.newest(folder.checkpoints(name), lambda text: report(_warning(recipe, name, 0, text)))
     if trainer.accelerator.is_main_process:
-        forget_after(tensorboard, checkpoints.step_of(last) if last else 0)
+        since = checkpoints.step_of(last) if last else 0
+        forget_after(tensorboard, since)
+        _rollouts(recipe, folder, name).forget_after(since)
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except BaseException:
         if trainer.accelerator.is_main_process:
             checkpoints.drop_half_written(folder.checkpoints(name))
         raise
-    curve = [entry for entry in trainer.state.log_history if "tokens" in entry]
+    curve = curve_of(trainer.state.log_history)
     kept = None
     if alarm.reason:
         kept = _kept_instead(folder, name, alarm.reason, curve)
@@ -85,20 +88,27 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
     check_groups_whole(config.per_device_train_batch_size, config.steps_per_generation, config.num_generations)
     dtype = dtype_of(recipe.compute, on_cpu=on_cpu, adapter=method.lora is not None)
     model = load_policy(base.path, device, dtype=dtype, place=False)
+
+    def keep_step(checkpoint: Path) -> None:
+        target = folder.work / "steps" / name / f"step-{checkpoints.step_of(checkpoint)}"
+        _write_tier(checkpoint, recipe, base, target)
+
     with clear_generation_errors(config):  # the trainer greets the engine
         trainer = EfficiencyTrainer(
             method=method,
+            rollouts=_rollouts(recipe, folder, name),
             model=model,
-            reward_funcs=LengthPenalisedReward(alpha, method, tuple(end_token_ids(model)), are_correct),
+            reward_funcs=LengthPenalisedReward(alpha, method, end_token_ids(model, tokenizer), are_correct),
             args=config,
             train_dataset=prompts(recipe, folder, tokenizer),
+            eval_dataset=heldout_prompts(recipe, tokenizer),
             processing_class=tokenizer,
             peft_config=_lora(method.lora) if method.lora else None,
             callbacks=[
                 Reports(name, method, report),
                 StopsWhenDiverged(),
                 StopsWhenCollapsed(method),
-                KeepsTheBest(method),
+                KeepsTheBest(method, keep_step if method.keep_steps else None),
             ],
         )
     trainer.remove_callback(PrinterCallback)
@@ -139,6 +149,10 @@ def _write_tier(source: Path, recipe: Recipe, base: BaseReference, target: Path)
             _name_base(finished / "adapter_config.json", base.seen_from_an_adapter)
         else:
             _add_missing(Path(base.path), finished)
+
+
+def _rollouts(recipe: Recipe, folder: RunFolder, name: str) -> RolloutFile:
+    return RolloutFile(folder.work / "rollouts" / f"{name}.jsonl", recipe.rl.rollouts_saved)
 
 
 def _warning(recipe: Recipe, name: str, rollouts: int, text: str) -> Report:

@@ -19,8 +19,12 @@ from trl.trainer.utils import use_adapter
 
 from alphatier_training.method.advantages import over_tokens, response_advantages, whiten
 from alphatier_training.method.loss import aggregate, kl_estimate, policy_loss
+from alphatier_training.method.mismatch import mismatch, mismatch_weights
+from alphatier_training.method.rollout_reward import text_of
 from alphatier_training.recipe.rl import Reinforcement
+from alphatier_training.rl.engine import Engine
 from alphatier_training.rl.failures import clear_generation_errors
+from alphatier_training.rl.rollouts import RolloutFile
 
 Rollout = dict[str, Any]
 _Scores = tuple[Tensor, Tensor | None, Tensor | None]
@@ -30,18 +34,26 @@ _Scores = tuple[Tensor, Tensor | None, Tensor | None]
 class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types for mypy
     """RLOO with the advantage, loss and KL that a recipe asks for."""
 
-    def __init__(self, *args: Any, method: Reinforcement, **kwargs: Any) -> None:
-        self.method = method
+    def __init__(self, *args: Any, method: Reinforcement, rollouts: RolloutFile | None = None, **kwargs: Any) -> None:
+        """As TRL's, with the recipe's `method` and the file in which some responses are kept."""
+        self.method, self._rollouts = method, rollouts
         self._scored: list[Tensor] | None = None
-        self._rewards = torch.empty(0)
+        self._rewards = self._response_advantages = torch.empty(0)
         self._seconds: dict[str, float] = {}
         super().__init__(*args, **kwargs)
+        self._engine = Engine(self.vllm_generation, self.model) if self.use_vllm else None
 
     @property
     def _needs_old(self) -> bool:
-        """Whether log-probabilities at sampling time differ from the current ones, or are in the reward."""
+        """Whether log-probabilities at sampling time are not the current ones, not the engine's, or in the reward."""
         kl = self.method.kl
-        return self.method.updates_per_rollout > 1 or (kl.coefficient > 0 and kl.place != "loss")
+        in_reward = kl.coefficient > 0 and kl.place != "loss"
+        return self.method.updates_per_rollout > 1 or in_reward or self._corrected_engine is not None
+
+    @property
+    def _corrected_engine(self) -> Engine | None:
+        """The engine, where what it samples is weighed by how probable it is for the trainer."""
+        return self._engine if self.method.mismatch.correction != "none" else None
 
     def _generate(self, prompts: list[Any]) -> Any:
         with _Stopwatch(self._seconds, "rollout"), clear_generation_errors(self.args):
@@ -60,7 +72,7 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         """While a rollout is scored, keep what TRL computes: first the old log-probabilities, then the base's."""
         if self._scored is None:
             return self._trimmed(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
-        if not self._scored and not self._needs_old:
+        if not self.model.training or (not self._scored and not self._needs_old):
             nothing = input_ids.new_zeros((len(input_ids), logits_to_keep), dtype=torch.float32)
             result: _Scores = (nothing, None, None)
         else:
@@ -103,7 +115,7 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         return logps, entropies, None
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> Rollout:
-        """A rollout with the recipe's advantages [B, T] and what the loss needs besides."""
+        """A rollout with the recipe's advantages [B, T] and what the loss needs; held-out ones are only graded."""
         started = time.perf_counter()
         self._seconds.clear()
         self._scored = []
@@ -112,12 +124,17 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
             scored = self._scored
         finally:
             self._scored = None
+        if not self.model.training:
+            return output
+        self._metrics["train"].pop("kl", None)  # TRL's k1 of the rollout; here it is k3 of each update
         if self._needs_old:
             output["old_per_token_logps"] = scored[0]
         reference = scored[1] if len(scored) > 1 else self._measured_reference(output)
         if reference is not None:
             output["ref_per_token_logps"] = reference
         output["advantages"] = self._advantages(output)
+        if self._corrected_engine is not None:
+            output["advantages"] = output["advantages"] * self._weights(output, self._corrected_engine)
         for name, seconds in self._seconds.items():
             self._metrics["train"][f"seconds/{name}"].append(seconds)
         self._metrics["train"]["seconds/scoring"].append(time.perf_counter() - started - sum(self._seconds.values()))
@@ -131,15 +148,26 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
             penalties = kl.coefficient * kl_estimate(
                 rollout["old_per_token_logps"], rollout["ref_per_token_logps"], kl.estimator
             )
-        if penalties is not None and kl.place == "reward":
-            rewards = rewards - self.accelerator.gather((penalties * mask).sum(dim=1))
-            penalties = None
+        if penalties is not None:
+            costs = self.accelerator.gather((penalties * mask).sum(dim=1))
+            self._metrics["train"]["kl_cost"].append(costs.mean().item())
+            if kl.place == "reward":
+                rewards, penalties = rewards - costs, None
         treated = response_advantages(rewards.view(-1, self.num_generations), self.method.advantage).flatten()
+        self._response_advantages = treated
         start = self.accelerator.process_index * len(mask)
         tokens = over_tokens(treated[start : start + len(mask)], mask, penalties)
         if self.method.advantage != "whiten":
             return tokens
         return whiten(tokens, mask, lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
+
+    def _weights(self, rollout: Rollout, engine: Engine) -> Tensor:
+        """The weight of each local token [B, T] for its engine's not being the trainer; logs the gap."""
+        trainer, mask, plan = rollout["old_per_token_logps"], rollout["completion_mask"].float(), self.method.mismatch
+        sampled = engine.logps(trainer)
+        for name, value in mismatch(trainer, sampled, mask, plan.largest)._asdict().items():
+            self._metrics["train"][f"mismatch_{name}"].append(self.accelerator.gather(value).mean().item())
+        return mismatch_weights(trainer, sampled, mask, plan.correction, plan.largest)
 
     def _measured_reference(self, rollout: Rollout) -> Tensor | None:
         """The base's log-probabilities [B, T] where only the KL is to be known, now and then."""
@@ -163,7 +191,9 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         return logps
 
     def _compute_loss(self, model: Any, inputs: Rollout) -> Tensor:
-        """The loss of one micro batch (`method.loss`)."""
+        """The loss of one micro batch (`method.loss`); held-out problems have none."""
+        if not self.model.training:
+            return torch.zeros((), device=self.accelerator.device)
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         mask, kept = inputs["completion_mask"].float(), inputs["completion_ids"].shape[1]
@@ -171,11 +201,11 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
             model, ids, attention, kept, compute_entropy=True
         )
         old = inputs.get("old_per_token_logps", logps.detach())
-        loss, clipped = policy_loss(logps, old, inputs["advantages"], mask, self.method.loss)
+        loss, clipped = policy_loss(logps, old, inputs["advantages"], mask, self.method)
         reference, kl = inputs.get("ref_per_token_logps"), self.method.kl
         if reference is not None and kl.coefficient and kl.place == "loss":
             penalty = kl_estimate(logps, reference, kl.estimator) * mask
-            loss = loss + kl.coefficient * aggregate(penalty, mask, self.method.loss)
+            loss = loss + kl.coefficient * aggregate(penalty, mask, self.method)
         with torch.no_grad():
             self._log_mean("entropy", entropies, mask)
             if reference is not None:
@@ -184,13 +214,43 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the tokens generated a second, all processes together, over whole steps."""
+        """Add the tokens generated a second, all processes together, and whether the last gradient was clipped."""
+        if "grad_norm" in logs:
+            logs["grad_clipped"] = float(logs["grad_norm"] > self.args.max_grad_norm)
+        if self._rollouts and self.model.training and self._metrics["train"].get("tokens"):
+            self._save_responses(self._rollouts)
         metrics = self._metrics["train"]
         if metrics.get("step_time") and metrics.get("completions/mean_length"):
             responses = self.args.per_device_train_batch_size * self.args.steps_per_generation
             tokens = sum(metrics["completions/mean_length"]) * responses * self.accelerator.num_processes
             metrics["tokens_per_second"].append(tokens / sum(metrics["step_time"]))
         super().log(logs, start_time)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As TRL's, with the same random numbers every time, and none of the training's."""
+        devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(self.args.seed + self.accelerator.process_index)
+            found: dict[str, float] = super().evaluate(*args, **kwargs)
+        return found
+
+    def _save_responses(self, file: RolloutFile) -> None:
+        """Keep some responses of the last rollout, of all processes, with what they were worth."""
+        if not self.accelerator.is_main_process:
+            return
+        logs, extra = self._logs, self._logs["extra"]
+        columns = {
+            "prompt": (conversation[-1]["content"] for conversation in logs["prompt"]),
+            "answer": extra["answer"],
+            "response": map(text_of, logs["completion"]),
+            "right": extra["right"],
+            "tokens": extra["tokens"],
+            "ended": extra["ended"],
+            "reward": self._rewards.tolist(),
+            "advantage": self._response_advantages.tolist(),
+        }
+        rows = zip(*columns.values(), strict=True)
+        file.append(self.state.global_step, (dict(zip(columns, row, strict=True)) for row in rows))
 
     def _log_mean(self, name: str, values: Tensor, mask: Tensor) -> None:
         """Log the mean over all processes' real tokens."""

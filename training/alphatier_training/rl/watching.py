@@ -1,10 +1,12 @@
 """Watching a run: progress in the terminal, the alarm, checkpoints by rank. Callbacks of transformers' Trainer.
 
-What: reads what the trainer logs, once a rollout: accuracy, tokens (all, right, wrong), truncated, reward, kl,
-entropy, grad_norm, tokens_per_second. TensorBoard and W&B get the same through the trainer's own callbacks.
+What: reads what the trainer logs, once a rollout: accuracy, tokens (all, right, wrong), truncated, reward (without
+KL), kl (a token), kl_cost (a response, times its coefficient), entropy, grad_norm, grad_clipped, tokens_per_second;
+and on held-out problems eval_accuracy, eval_tokens. TensorBoard and W&B get them through the trainer's own callbacks.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ _FIELDS = (
     ("reward", "reward {:.2f}"),
     ("truncated", "cut off {:.0%}"),
     ("kl", "KL {:.3f}"),
+    ("eval_accuracy", "held out {:.0%}"),
     ("entropy", "entropy {:.2f}"),
     ("grad_norm", "gradient {:.2g}"),
     ("tokens_per_second", "{:,.0f} tokens/s"),
@@ -32,15 +35,15 @@ class Reports(TrainerCallback):  # type: ignore[misc]  # transformers has no typ
 
     def __init__(self, stage: str, method: Reinforcement, report: Reporter) -> None:
         self._stage, self._method, self._report = stage, method, report
-        self._kl: float | None = None
+        self._last: dict[str, float] = {}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_unused: Any) -> None:
-        """Report after each rollout."""
+        """Report after each rollout; with the last value of what is measured now and then."""
+        self._last |= {name: logs[name] for name in ("kl", "eval_accuracy") if name in logs}
         if "tokens" in logs and state.is_world_process_zero:
-            self._kl = logs.get("kl", self._kl)
-            figures = logs if self._kl is None else logs | {"kl": self._kl}
             rollout = state.global_step // self._method.updates_per_rollout
-            self._report(Report(self._stage, rollout, self._method.steps, "rollouts", note_of(figures)))
+            note = note_of(self._last | logs)
+            self._report(Report(self._stage, rollout, self._method.steps, "rollouts", note))
 
 
 class StopsWhenDiverged(TrainerCallback):  # type: ignore[misc]
@@ -90,7 +93,9 @@ class StopsWhenCollapsed(TrainerCallback):  # type: ignore[misc]
 class KeepsTheBest(TrainerCallback):  # type: ignore[misc]
     """Marks a checkpoint once all of it is written, and deletes those that are neither new nor good."""
 
-    def __init__(self, method: Reinforcement) -> None:
+    def __init__(self, method: Reinforcement, keep_step: Callable[[Path], None] | None = None) -> None:
+        """`keep_step` is given each checkpoint, before any is deleted."""
+        self._keep_step = keep_step
         self._keep, self._every = method.checkpoints_kept, method.checkpoint_every * method.updates_per_rollout
 
     def on_save(self, args: Any, state: Any, control: Any, **_unused: Any) -> None:
@@ -98,7 +103,20 @@ class KeepsTheBest(TrainerCallback):  # type: ignore[misc]
         ranks.barrier()  # each process writes its own random state
         if state.is_world_process_zero:
             measured = checkpoints.measure(state.log_history, state.global_step, state.global_step - self._every)
-            checkpoints.finish(Path(args.output_dir) / f"checkpoint-{state.global_step}", measured, self._keep)
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            if self._keep_step:
+                self._keep_step(checkpoint)
+            checkpoints.finish(checkpoint, measured, self._keep)
+
+
+def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An entry a rollout of what was logged, with held-out accuracy and tokens where they were measured after it."""
+    heldout = {
+        entry["step"]: {f"heldout_{name}": entry[f"eval_{name}"] for name in ("accuracy", "tokens")}
+        for entry in history
+        if "eval_accuracy" in entry
+    }
+    return [entry | heldout.get(entry["step"], {}) for entry in history if "tokens" in entry]
 
 
 def _diverged(what: str, args: Any, state: Any) -> DivergenceError:

@@ -1,0 +1,140 @@
+"""Figures that put accuracy and tokens together, of one tier or of a family, all computed from stored samples.
+
+    AES               1 dL + 3 dA, or 1 dL - 5 |dA| where accuracy falls; dL = (L0 - L) / L0, dA = (A - A0) / A0
+                      against the reference (O1-Pruner, arXiv 2501.12570; other papers have 1, 5 and 10)
+    tokens a right    mean tokens / accuracy (cost of pass in tokens, arXiv 2504.13359)
+    adaptation        mean tokens at the hardest level / at the easiest (ALP, arXiv 2506.05256)
+    budget area       the mean of accuracy over all budgets up to `max_tokens`, where a longer response is wrong
+    hypervolume       the share of the square (accuracy, 1 - tokens / the reference's) that the tiers dominate
+
+A = accuracy, L = mean tokens, of problems' means. Intervals resample problems, of all tiers together.
+What not: no files.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alphatier_models import Interval
+from alphatier_training.evaluation.intervals import of_means
+from alphatier_training.evaluation.samples import Sample
+
+AES_CONSTANTS = (1.0, 3.0, 5.0)
+"""Weights of tokens saved, accuracy gained and accuracy lost."""
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The figures of one tier; None where one is not defined."""
+
+    aes: Interval | None
+    """Against the reference."""
+    tokens_per_right: Interval | None
+    """Tokens spent for each right answer."""
+    adaptation: Interval | None
+    """Tokens at the hardest level over those at the easiest; None without numbered levels."""
+    budget_area: Interval | None
+    """A share: 1 if every answer were right at once."""
+
+
+class Column(NamedTuple):
+    """How tables show one of the figures."""
+
+    heading: str
+    field: str
+    scale: float = 1
+
+    def of(self, figures: Efficiency) -> Interval | None:
+        """The figure."""
+        found: Interval | None = getattr(figures, self.field)
+        return found
+
+
+COLUMNS = (
+    Column("AES", "aes"),
+    Column("tokens a right answer", "tokens_per_right"),
+    Column("hardest / easiest", "adaptation"),
+    Column("budget area %", "budget_area", 100),
+)
+
+
+def columns(found: Collection[Efficiency]) -> list[Column]:
+    """The columns that have anything to show."""
+    return [column for column in COLUMNS if any(column.of(figures) for figures in found)]
+
+
+def efficiency(samples: Sequence[Sample], reference: Sequence[Sample], max_tokens: int) -> Efficiency:
+    """The figures of one tier.
+
+    Args:
+        samples: The tier's.
+        reference: The reference tier's on the same problems; others, or none, give no AES.
+        max_tokens: Where responses were cut off, the largest budget.
+    """
+    mine, other = _by_problem(samples, max_tokens), _by_problem(reference, max_tokens)
+    paired = mine.keys() == other.keys() and samples is not reference
+    right, tokens, area = zip(*mine.values(), strict=True)
+    against = [values for group in (mine, other) for values in list(zip(*group.values(), strict=True))[:2]]
+    return Efficiency(
+        aes=of_means(against, aes) if paired else None,
+        tokens_per_right=of_means([tokens, right], np.divide),
+        adaptation=_adaptation(samples, tokens),
+        budget_area=of_means([area], lambda mean: mean),
+    )
+
+
+def aes(accuracy: Any, tokens: Any, reference_accuracy: Any, reference_tokens: Any) -> Any:
+    """The accuracy-efficiency score; works on arrays.
+
+    >>> round(float(aes(0.9, 50.0, 0.8, 100.0)), 3), round(float(aes(0.6, 50.0, 0.8, 100.0)), 3)
+    (0.875, -0.75)
+    """
+    saved, gained, lost = AES_CONSTANTS
+    change = accuracy / reference_accuracy - 1
+    return saved * (1 - tokens / reference_tokens) + np.where(change >= 0, gained, lost) * change
+
+
+def hypervolume(tiers: Mapping[str, Sequence[Sample]], reference: str) -> Interval | None:
+    """What the tiers dominate together; None where they were not measured on the same problems."""
+    found = {name: _by_problem(samples, 1) for name, samples in tiers.items()}
+    if reference not in found or any(group.keys() != found[reference].keys() for group in found.values()):
+        return None
+    names = [reference, *(name for name in found if name != reference)]
+    columns = [column for name in names for column in list(zip(*found[name].values(), strict=True))[:2]]
+    return of_means(columns, lambda *means: dominated(means[::2], [one / means[1] for one in means[1::2]]))
+
+
+def dominated(accuracies: Sequence[Any], shares: Sequence[Any]) -> Any:
+    """The area below and left of the points (accuracy, 1 - share of the reference's tokens); works on arrays.
+
+    >>> round(float(dominated([0.9, 0.8], [1.0, 0.5])), 3), round(float(dominated([0.9, 0.8], [0.8, 0.5])), 3)
+    (0.4, 0.42)
+    """
+    accuracy, saved = np.array(accuracies), np.clip(1 - np.array(shares), 0, None)
+    order = np.argsort(-saved, axis=0)
+    saved, best = (np.take_along_axis(values, order, axis=0) for values in (saved, accuracy))
+    best = np.maximum.accumulate(best, axis=0)  # of the tiers that save at least as much
+    below = np.concatenate([saved[1:], np.zeros_like(saved[:1])])
+    return (best * (saved - below)).sum(axis=0)
+
+
+def _by_problem(samples: Sequence[Sample], max_tokens: int) -> dict[int, tuple[float, float, float]]:
+    """Problem to the means over its responses: right, tokens, and the share of budgets at which it is right."""
+    groups: dict[int, list[tuple[float, float, float]]] = {}
+    for one in samples:
+        within = max(0.0, 1 - one.tokens / max_tokens) if one.correct else 0.0
+        groups.setdefault(one.problem, []).append((float(one.correct), float(one.tokens), within))
+    return {problem: tuple(np.mean(groups[problem], axis=0).tolist()) for problem in sorted(groups)}
+
+
+def _adaptation(samples: Sequence[Sample], tokens: Sequence[float]) -> Interval | None:
+    levels = {one.problem: re.search(r"(\d+)\s*$", one.level) for one in samples}
+    numbers = [int(match[1]) for _, match in sorted(levels.items()) if match]
+    if len(numbers) < len(levels) or len(set(numbers)) < 2:
+        return None
+    hardest, easiest = ([float(number == end) for number in numbers] for end in (max(numbers), min(numbers)))
+    columns = [[one * a for one, a in zip(tokens, at, strict=True)] for at in (hardest, easiest)]
+    return of_means([*columns, hardest, easiest], lambda hard, easy, m, n: (hard / m) / (easy / n))
