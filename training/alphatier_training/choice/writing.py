@@ -102,7 +102,7 @@ def _owners(sweeps: Sequence[Sweep]) -> dict[str, tuple[Path, Tier]]:
             )
         for tier in evidence.family.tiers:
             where, present = tiers.setdefault(tier.name, (folder, tier))
-            if (present.layout, present.sha256) != (tier.layout, tier.sha256):
+            if (present.layout, present.identity) != (tier.layout, tier.identity):
                 raise ChoiceError(
                     f"{where} and {folder} both have a tier {tier.name}, with other weights. "
                     "Join sweeps of different alphas, or rename one of the two tiers in its family.json."

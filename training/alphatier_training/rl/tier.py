@@ -49,7 +49,8 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter
         EngineError: the engine that generates the rollouts failed.
     """
     name = tier_name(alpha)
-    torch.set_num_threads(1)
+    if device_of(recipe.compute.device) == "cpu":  # on GPUs the optimiser may be on the CPU, and needs its cores
+        torch.set_num_threads(1)
     tensorboard = folder.work / "tensorboard" / name
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(tensorboard)
     trainer = build_trainer(recipe, folder, alpha, report)
