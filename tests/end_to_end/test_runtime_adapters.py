@@ -78,21 +78,19 @@ async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_pa
         careful, terse = await text(running, "tiny:alpha-0"), await text(running, "tiny:alpha-0.4")
         assert careful != terse
 
-        # replaced, while streams on the old weights run
+        # replaced, while streams run
         point_tier_at(folder, "alpha-0.4", "alpha-0")
-        streams = [asyncio.create_task(text(running, "tiny:alpha-0.4"))]
-        await eventually(lambda: running.pool.in_flight("tiny-vllm", "tiny:alpha-0.4"))
-        loading = asyncio.create_task(running.fleet.load_family(folder))
-        while not loading.done():
-            await asyncio.wait([loading], timeout=STREAM_EVERY)
-            if not loading.done():  # the one begun last is still running when the load ends
-                streams.append(asyncio.create_task(text(running, "tiny:alpha-0.4")))
-        await loading
-        assert running.pool.in_flight("tiny-vllm", "tiny:alpha-0.4"), "the streams ended too soon for this test"
-        assert await text(running, "tiny:alpha-0.4") == careful
-        said = await asyncio.gather(*streams)
-        assert said[0] == terse
-        assert {*said} <= {terse, careful}  # never both in one
+        async with running.post("tiny:alpha-0.4", **LONG) as before:
+            assert before.status == 200  # the old weights are chosen
+            loading = asyncio.create_task(running.fleet.load_family(folder))
+            during = []
+            while not loading.done():
+                during.append(asyncio.create_task(text(running, "tiny:alpha-0.4")))
+                await asyncio.wait([loading], timeout=STREAM_EVERY)
+            await loading
+            assert await text(running, "tiny:alpha-0.4") == careful
+            assert spoken(await before.read()) == terse
+        assert {*await asyncio.gather(*during)} <= {terse, careful}  # never both in one
         await eventually(lambda: "unloaded tiny:alpha-0.4" in " ".join(running.reported))
 
         # added and removed

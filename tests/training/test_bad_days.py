@@ -15,7 +15,6 @@ import torch
 
 from alphatier_models import directory_sha256, find_problems
 from alphatier_training import checkpoints
-from alphatier_training.rl.checkpoints import newest
 from alphatier_training.tiny.base import save_state
 from support.mini_training import (
     EFFORTS,
@@ -145,7 +144,10 @@ def test_a_tier_that_diverges_keeps_its_checkpoints_and_becomes_no_tier(tmp_path
     out = tmp_path / "out"
     assert "alpha-0.4: the weights are not finite at step 2: the run has diverged" in printed
     assert "Lower rl.learning_rate" in printed
-    assert newest(out / "work" / "checkpoints" / "alpha-0.4") == out / "work/checkpoints/alpha-0.4/checkpoint-1"
+    assert (
+        checkpoints.newest(out / "work" / "checkpoints" / "alpha-0.4")
+        == out / "work/checkpoints/alpha-0.4/checkpoint-1"
+    )
     assert not list(out.glob("alpha-*"))
 
 

@@ -16,6 +16,7 @@ from peft import LoraConfig
 from transformers import AutoTokenizer, PrinterCallback
 
 from alphatier_training.base.reference import BaseReference, load_reference
+from alphatier_training.checkpoints import COMPLETE, drop_half_written, newest, step_of
 from alphatier_training.errors import CollapseError
 from alphatier_training.grading import are_correct
 from alphatier_training.method.rollout_reward import LengthPenalisedReward, check_groups_whole
@@ -34,7 +35,7 @@ from alphatier_training.run.reporting import Report, Reporter
 from alphatier_training.run.watchers import forget_after
 
 _MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt", ".model")
-_NOT_THE_MODELS = ("trainer_state.json", checkpoints.COMPLETE, checkpoints.MEASURED)
+_NOT_THE_MODELS = ("trainer_state.json", COMPLETE, checkpoints.MEASURED)
 _TOKENIZER_FILES = ("tokenizer*", "*.jinja", "generation_config.json", "special_tokens_map.json", "vocab*", "merges*")
 
 
@@ -56,16 +57,16 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter
     trainer = build_trainer(recipe, folder, alpha, report)
     alarm = next(one for one in trainer.callback_handler.callbacks if isinstance(one, StopsWhenCollapsed))
     with trainer.accelerator.main_process_first():  # which deletes what is half-written
-        last = checkpoints.newest(folder.checkpoints(name), lambda text: report(_warning(recipe, name, 0, text)))
+        last = newest(folder.checkpoints(name), lambda text: report(_warning(recipe, name, 0, text)))
     if trainer.accelerator.is_main_process:
-        since = checkpoints.step_of(last) if last else 0
+        since = step_of(last) if last else 0
         forget_after(tensorboard, since)
         _rollouts(recipe, folder, name).forget_after(since)
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except BaseException:
         if trainer.accelerator.is_main_process:
-            checkpoints.drop_half_written(folder.checkpoints(name))
+            drop_half_written(folder.checkpoints(name))
         raise
     curve = curve_of(trainer.state.log_history)
     kept = None
@@ -91,7 +92,7 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
     model = load_policy(base.path, device, dtype=dtype, place=False)
 
     def keep_step(checkpoint: Path) -> None:
-        target = folder.work / "steps" / name / f"step-{checkpoints.step_of(checkpoint)}"
+        target = folder.work / "steps" / name / f"step-{step_of(checkpoint)}"
         _write_tier(checkpoint, recipe, base, target)
 
     with clear_generation_errors(config):  # the trainer greets the engine
