@@ -96,14 +96,14 @@ def read_weights(folder: Path) -> Weights:
     return Weights(folder, shapes)
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model. Raises EditError."""
+def read_object(file: Path, remedy: str = "Restore it.") -> dict[str, Any]:
+    """The JSON object in a file of a model. Raises EditError, which ends with the remedy."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise EditError(f"{file} cannot be read: {error}. Restore it.") from error
+        raise EditError(f"{file} cannot be read: {error}. {remedy}") from error
     if not isinstance(document, dict):
-        raise EditError(f"{file} is no JSON object. Restore it.")
+        raise EditError(f"{file} is no JSON object. {remedy}")
     return document
 
 

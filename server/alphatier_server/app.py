@@ -9,11 +9,12 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -153,24 +154,39 @@ def _show_messages(settings: LogSettings) -> None:
 @asynccontextmanager
 async def _live(control: ControlPlane, access: Access, application: Application) -> AsyncIterator[None]:
     """What works beside the requests."""
-    tasks = [asyncio.create_task(control.run()), asyncio.create_task(access.watch())]
+    try:
+        async with beside(control.run(), access.watch(), on_fault=_cannot_go_on):
+            yield
+    finally:
+        await access.close()
+        application.close()
+        control.tidy()
+
+
+@asynccontextmanager
+async def beside(
+    *coroutines: Coroutine[Any, Any, None], on_fault: Callable[[BaseException], None]
+) -> AsyncIterator[None]:
+    """Run them for the length of a block, and let them tidy up at its end. A fault of one is told at once."""
+
+    def done(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            on_fault(fault)
+
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     for task in tasks:
-        task.add_done_callback(lambda task: _cannot_go_on(None if task.cancelled() else task.exception()))
+        task.add_done_callback(done)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await access.close()
-        application.close()
-        control.tidy()
 
 
-def _cannot_go_on(error: BaseException | None) -> None:
+def _cannot_go_on(error: BaseException) -> None:
     """The server is somebody else's to end; it stays, and is not ready."""
-    if error is not None:
-        log.error("the gateway cannot go on: %s", error)
+    log.error("the gateway cannot go on: %s", error)
 
 
 def request_log(settings: LogSettings, metrics: Metrics) -> RequestLog:

@@ -1,6 +1,5 @@
 """One engine to run, as planned: what `plan` writes and `managed` carries out."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from alphatier_models import Family, HubError, Tier, hub
+from alphatier_models import EditError, Family, Tier, hub
 from alphatier_models.files import base_folder
 from alphatier_models.vocabulary import can_write_json
+from alphatier_models.weights import read_object
 from alphatier_server.engines.adapters import Adapter
 from alphatier_server.errors import EngineError
 
@@ -90,16 +90,11 @@ def adapter_of(family: Family, tier: Tier, folder: Path) -> Adapter:
 def _told() -> Iterator[None]:
     try:
         yield
-    except HubError as error:
+    except EditError as error:
         raise EngineError(str(error)) from error
 
 
 def read_json(file: Path) -> dict[str, object]:
     """The JSON object in a file of a model. Raises EngineError."""
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{file} cannot be read: {error}. Restore it from training.") from error
-    if not isinstance(document, dict):
-        raise EngineError(f"{file} is no JSON object. Restore it from training.")
-    return document
+    with _told():
+        return read_object(file, "Restore it from training.")

@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 from alphatier_server.accelerator.bounded import bounded_protocol
+from alphatier_server.app import beside
 from alphatier_server.logs import standard_error
 from alphatier_server.process.messages import announce
 from alphatier_server.process.sockets import url_of
@@ -62,21 +63,10 @@ class Background:
     @contextlib.asynccontextmanager
     async def running(self, *coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         """Run them for the length of a block, and let them tidy up at its end. Raises the first fault then."""
-        tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-        for task in tasks:
-            task.add_done_callback(self._done)
-        try:
+        async with beside(*coroutines, on_fault=self.fail):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
         if self._fault is not None:
             raise self._fault
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (fault := task.exception()) is not None:
-            self.fail(fault)
 
 
 def server_config(app: Any, limits: ClientLimits, *, protocol: Any = None, **more: Any) -> uvicorn.Config:
