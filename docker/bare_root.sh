@@ -4,9 +4,10 @@
 #   docker/bare_root.sh                        make demo on Debian 12
 #   docker/bare_root.sh trixie make test       a release, a command
 #
-# Needs root, debootstrap and the right to mount; where one is missing it says so in a line and ends well. The root is made
-# in $TMPDIR and removed at the end; in it the command runs as an ordinary user, with this machine's pip settings, and of
-# the environment only what tells where packages come from. MIRROR names Debian's mirror; else debootstrap takes its own.
+# Needs root, debootstrap and the right to mount; where one is missing, or such a root cannot be made for another reason, it
+# says so in a line and ends well: only the command's own failure is one. The root is made in $TMPDIR and removed at the
+# end; in it the command runs as an ordinary user, with this machine's pip settings, and of the environment only what tells
+# where packages come from. MIRROR names Debian's mirror; else debootstrap takes its own.
 set -euo pipefail
 shopt -s nullglob
 
@@ -23,29 +24,35 @@ own=(unshare --mount --pid --fork --kill-child)
 
 root=$(mktemp -d -t alphatier-bare-XXXXXX)
 chmod 755 "$root"
-trap 'rm -rf --one-file-system "$root"' EXIT
+leave() {
+  status=$?
+  began=; [ -e "$root/.began" ] && began=yes
+  rm -rf --one-file-system "$root" "$root.log"
+  if [ "$status" != 0 ] && [ -z "$began" ] && [ "$status" != 130 ]; then skip "it could not be made, as above (exit $status)"; fi
+}
+trap leave EXIT
 trap 'exit 130' INT TERM
 
 packages=ca-certificates,git,make,python3,python3-venv
 echo "bare root: debootstrap of $release with $packages"
 debootstrap --variant=minbase --include="$packages" "$release" "$root" ${MIRROR:+"$MIRROR"} >"$root.log" 2>&1 ||
-  { tail -n 20 "$root.log"; rm -f "$root.log"; skip "debootstrap failed as above"; }
-rm -f "$root.log"
+  { tail -n 20 "$root.log"; skip "debootstrap failed as above"; }
 
-# The checkout as it stands, changes to known files included.
-changed=$(git -C "$here" stash create)
+# The checkout's known files as they stand. (git refuses a folder of another user's unless it is named as safe.)
 home=/home/stranger
 chroot "$root" useradd --create-home --home-dir "$home" --uid 1000 stranger
 mkdir "$root$home/alphatier"
-git -C "$here" archive "${changed:-HEAD}" | tar -x -C "$root$home/alphatier"
+git -c safe.directory='*' -C "$here" ls-files -z | tar -c -C "$here" --null --files-from=- --ignore-failed-read |
+  tar -x -C "$root$home/alphatier"
 
 # Where packages come from is the machine's business: names, certificates, pip's settings and what they name.
 copy() { mkdir -p "$root$(dirname "$2")"; cp -rL "$1" "$root$2"; }
 for file in /etc/resolv.conf /etc/hosts /etc/ssl/certs/* /usr/local/share/ca-certificates/* /etc/pip.conf /etc/xdg/pip; do
   if [ -e "$file" ]; then rm -rf "${root:?}$file"; copy "$file" "$file"; fi
 done
-for folder in "$HOME/.config/pip" "$HOME/.pip"; do
-  if [ -e "$folder" ]; then copy "$folder" "$home/${folder#"$HOME/"}"; fi
+ours=$(getent passwd 0 | cut -d: -f6)
+for folder in .config/pip .pip; do
+  if [ -e "$ours/$folder" ]; then copy "$ours/$folder" "$home/$folder"; fi
 done
 binds=()
 bind() { mkdir -p "$1" "$root$2"; binds+=("$1:$2"); }
@@ -70,6 +77,7 @@ while IFS= read -r variable; do environment+=("$variable"); done < <(
   mount -t proc proc "$root/proc"
   mount --rbind /sys "$root/sys"
   mount --rbind /dev "$root/dev"
+  : >"$root/.began"
   exec chroot --userspec=1000:1000 "$root" /usr/bin/env -i "$@"
 ' inner "$root" "${binds[@]}" -- "${environment[@]}" sh -c 'cd ~/alphatier && exec "$@"' inner "$@"
 echo "bare root: $* ends well on $release"
