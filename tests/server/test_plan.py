@@ -49,8 +49,16 @@ def test_the_reasoning_parser_is_used_only_where_the_vocabulary_has_the_marks(
     family: Family, folder: Path, tmp_path: Path
 ) -> None:
     assert "--reasoning-parser" in plan_engines(family, folder, "vllm", work=tmp_path)[0].command(1)
-    (folder / "base" / "tokenizer.json").write_text('{"model": {"vocab": {"<think>": 0}}}')
-    assert "--reasoning-parser" not in plan_engines(family, folder, "vllm", work=tmp_path)[0].command(1)
+    file = folder / "base" / "tokenizer.json"
+    for vocabulary in ('{"<think>": 0}', '[["<think>", 0.0]]'):
+        file.write_text(f'{{"model": {{"vocab": {vocabulary}}}}}')
+        assert "--reasoning-parser" not in plan_engines(family, folder, "vllm", work=tmp_path)[0].command(1)
+    file.write_text('{"model": {"vocab": [["<think>", 0.0], ["</think>", 0.0]]}}')
+    assert "--reasoning-parser" in plan_engines(family, folder, "vllm", work=tmp_path)[0].command(1)
+    for broken in ('{"model": {"vocab"', "[]", '{"model": null}'):
+        file.write_text(broken)
+        with pytest.raises(EngineError, match="is no tokenizer"):
+            plan_engines(family, folder, "vllm", work=tmp_path)[0].command(1)
 
 
 def test_every_checkpoint_gets_an_engine_of_its_own(family: Family, folder: Path, tmp_path: Path) -> None:

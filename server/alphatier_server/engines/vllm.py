@@ -120,10 +120,16 @@ def _knows(model: Path, words: tuple[str, ...]) -> bool:
     file = model / "tokenizer.json"
     if not file.is_file():
         return True
-    tokenizer = json.loads(file.read_text(encoding="utf-8"))
-    vocabulary = tokenizer.get("model", {}).get("vocab", {})
-    added = {token["content"] for token in tokenizer.get("added_tokens", [])}
-    return all(word in vocabulary or word in added for word in words)
+    try:
+        tokenizer = json.loads(file.read_bytes())
+        known = {token["content"] for token in tokenizer.get("added_tokens", ())}
+        vocabulary = tokenizer["model"]["vocab"]
+        known.update(
+            vocabulary if isinstance(vocabulary, dict) else (token for token, _score in vocabulary)
+        )  # Unigram
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise EngineError(f"{file} is no tokenizer ({error}). Restore it from training.") from error
+    return known.issuperset(words)
 
 
 def _rank(adapter: Path) -> int:

@@ -36,20 +36,22 @@ _OWN_TROUBLE = (401, 403, 407)
 def engine_error(status: int, headers: Mapping[bytes, bytes], body: bytes) -> GatewayError:
     """The engine's answer that is none (status 300 and above), or that of a load balancer before it.
 
-    Its own 4xx as it came, 503 as one of the gateway's, else the engine's failure.
+    Its own 4xx as it came, 503 as one of the gateway's, else the engine's failure. What it says of a failure may name
+    files and hosts: that goes to the log, not to the client.
     """
     error = engine_message(body)
     message = error.get("message")
-    if status == 503:
-        wait = _retry_after(headers) or RETRY_AFTER_SECONDS
-        return NoEngine(f"The engine is not available: {message}", code="no_engine", retry_after=wait)
-    if status == 504:
-        return EngineTimeout(f"The engine did not answer in time: {message}", code="engine_timeout")
     if status in _OWN_TROUBLE:
         log.error("an engine refuses the gateway's own key with status %d: %s", status, message)
         return EngineFailed("The engine does not accept the gateway's own key.", code="engine_refuses_gateway")
     if status < 400 or status >= 500 or not reason_phrase(status):
-        return EngineFailed(f"The engine failed with status {status}: {message}", code="engine_failed")
+        log.warning("an engine failed with status %d: %s", status, message)
+        if status == 503:
+            wait = _retry_after(headers) or RETRY_AFTER_SECONDS
+            return NoEngine("The engine is not available.", code="no_engine", retry_after=wait)
+        if status == 504:
+            return EngineTimeout("The engine did not answer in time.", code="engine_timeout")
+        return EngineFailed(f"The engine failed with status {status}.", code="engine_failed")
     if status == 404 and message == "Not Found":  # the path, not the model
         return EngineRefused(status, {"error": {**error, "message": _NO_SUCH_API, "code": "api_not_available"}})
     return EngineRefused(status, {"error": error}, retry_after=_retry_after(headers))

@@ -29,7 +29,7 @@ class PoolSettings(Section, strict=False):
     healthy_after: int = Field(default=1, ge=1)
     """Good checks in a row that bring it back."""
     restart_after: float | None = Field(default=120.0, gt=0)
-    """A managed engine that runs but was not healthy for this long is started again; None: never."""
+    """A managed engine that runs but was not healthy for this long is started again; None (in Python): never."""
 
     breaker_failures: int = Field(default=5, ge=1)
     """Failed requests in a row that open a replica's breaker."""
@@ -47,4 +47,4 @@ class PoolSettings(Section, strict=False):
     """and this many a second beside it, so that a quiet gateway can retry at all."""
 
     drain_limit: float | None = Field(default=3600.0, gt=0)
-    """How long a draining engine's open requests may take before it is removed under them; None: for ever."""
+    """How long a draining engine's open requests may take before it is removed; None (in Python): for ever."""
