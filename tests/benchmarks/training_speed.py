@@ -44,9 +44,9 @@ def bare_run(recipe: Any, folder: Any, alpha: float) -> list[dict[str, float]]:
     from trl import RLOOTrainer
 
     from alphatier_training.grading import are_correct
-    from alphatier_training.method.rollout_reward import LengthPenalisedReward
     from alphatier_training.rl.config import trainer_config
     from alphatier_training.rl.prompts import prompts
+    from alphatier_training.rl.rollout_reward import LengthPenalisedReward
 
     class Timed(RLOOTrainer):  # type: ignore[misc]
         """RLOOTrainer that says how long its parts take."""
@@ -87,8 +87,8 @@ def bare_run(recipe: Any, folder: Any, alpha: float) -> list[dict[str, float]]:
 
 def own_run(recipe: Any, folder: Any, alpha: float) -> list[dict[str, float]]:
     """The same run by this project."""
-    from alphatier_training.rl.tier import build_trainer
     from alphatier_training.run.reporting import silent
+    from alphatier_training.tier import build_trainer
 
     return _train(build_trainer(recipe, folder, alpha, silent))
 

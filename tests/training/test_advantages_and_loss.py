@@ -1,4 +1,4 @@
-"""The switches between rewards and the gradient, each with its exact effect. Shapes as in `method`."""
+"""The switches between rewards and the gradient, each with its exact effect. Shapes as in `advantages` and `loss`."""
 
 import math
 from typing import Any
@@ -8,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphatier_training.method.advantages import Treatment, over_tokens, response_advantages, whiten
-from alphatier_training.method.loss import aggregate, kl_estimate, policy_loss
-from alphatier_training.method.reward import leave_one_out_advantages
+from alphatier_training.advantages import Treatment, over_tokens, response_advantages, whiten
+from alphatier_training.loss import aggregate, kl_estimate, policy_loss
 from alphatier_training.recipe.rl import Reinforcement
+from alphatier_training.reward import leave_one_out_advantages
 
 MASK = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
 """Two responses, of four tokens and of two."""

@@ -192,7 +192,7 @@ import requests
 from trl.generation.vllm_client import VLLMClient
 
 from alphatier_training.errors import EngineError
-from alphatier_training.rl.tier import build_trainer
+from alphatier_training.tier import build_trainer
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
 

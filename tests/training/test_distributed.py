@@ -15,9 +15,9 @@ import pytest
 
 from alphatier_models import find_problems, load_family
 from alphatier_training.errors import RecipeError
-from alphatier_training.method.reward import leave_one_out_advantages, length_penalised_rewards
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.reward import leave_one_out_advantages, length_penalised_rewards
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.launch import WORKER, worker_command
 from support.mini_training import EFFORTS, mini_recipe, train, write_recipe
@@ -36,9 +36,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alphatier_training.method.rollout_reward import LengthPenalisedReward
-from alphatier_training.rl.tier import build_trainer
-from alphatier_training.rl.trainer import EfficiencyTrainer
+from alphatier_training.rl.rollout_reward import LengthPenalisedReward
+from alphatier_training.tier import build_trainer
+from alphatier_training.trainer import EfficiencyTrainer
 from alphatier_training.run import ranks
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
@@ -93,7 +93,7 @@ class Recording(LengthPenalisedReward):
 def even(responses, answers):  # the hardly trained model is never right
     return [len(response) % 2 == 0 for response in responses]
 
-import alphatier_training.rl.tier as tier
+import alphatier_training.tier as tier
 tier.EfficiencyTrainer, tier.LengthPenalisedReward, tier.are_correct = Given, Recording, even
 trainer = build_trainer(recipe, folder, 0.4, silent)
 trainer.args.save_strategy = "no"

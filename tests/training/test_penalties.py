@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphatier_training.method.penalties import group_rewards, min_max_rewards, target_rewards
-from alphatier_training.method.pressure import pressure
-from alphatier_training.method.reward import length_penalised_rewards
+from alphatier_training.penalties import group_rewards, min_max_rewards, target_rewards
+from alphatier_training.pressure import pressure
 from alphatier_training.recipe.rl import (
     Gate,
     LinearPenalty,
@@ -16,6 +15,7 @@ from alphatier_training.recipe.rl import (
     SigmoidPenalty,
     TargetPenalty,
 )
+from alphatier_training.reward import length_penalised_rewards
 
 PENALTIES: tuple[Penalty, ...] = (
     SigmoidPenalty(kind="sigmoid"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphatier_training.method.reward import leave_one_out_advantages, length_penalised_rewards
+from alphatier_training.reward import leave_one_out_advantages, length_penalised_rewards
 
 groups = st.lists(st.tuples(st.booleans(), st.integers(1, 32_000)), min_size=1, max_size=16)
 alphas = st.floats(0, 0.99)

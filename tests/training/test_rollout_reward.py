@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from alphatier_training.errors import GroupError
-from alphatier_training.method.reward import length_penalised_rewards
-from alphatier_training.method.rollout_reward import LengthPenalisedReward, check_groups_whole
 from alphatier_training.recipe.rl import Reinforcement
+from alphatier_training.reward import length_penalised_rewards
+from alphatier_training.rl.rollout_reward import LengthPenalisedReward, check_groups_whole
 
 END = 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_training.method.reward import leave_one_out_advantages, length_penalised_rewards
+from alphatier_training.reward import leave_one_out_advantages, length_penalised_rewards
 
 # In a process of its own: importing TRL imports vLLM where it is installed, which changes its process.
 STEP = """
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
-from alphatier_training.rl.tier import build_trainer
+from alphatier_training.tier import build_trainer
 
 folder, work = RunFolder(Path(sys.argv[1])), Path(sys.argv[2])
 folder.checkpoints = lambda stage: work / stage
@@ -72,7 +72,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 from trl import RLOOTrainer
-import alphatier_training.rl.tier as tier
+import alphatier_training.tier as tier
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
 
@@ -135,7 +135,7 @@ import json, sys
 from pathlib import Path
 import torch
 import trl.trainer.rloo_trainer as rloo
-import alphatier_training.rl.tier as tier
+import alphatier_training.tier as tier
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
 

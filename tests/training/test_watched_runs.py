@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from alphatier_training.method.reward import leave_one_out_advantages
 from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.reward import leave_one_out_advantages
 from alphatier_training.rl.checkpoints import Measured, measure
 from alphatier_training.rl.rollouts import RolloutFile
 from alphatier_training.run.folder import RunFolder
@@ -20,7 +20,7 @@ from support.mini_training import mini_recipe
 RUN = """
 import sys
 from pathlib import Path
-from alphatier_training.rl.tier import train_tier
+from alphatier_training.tier import train_tier
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
 

@@ -3,7 +3,7 @@
 TRL merges the adapter into the weights in place, hands them to vLLM, and takes it out again. In floating point W + d
 - d is not W: in bfloat16 the base would drift by a good part of what the adapter learns, and the adapter be trained
 over weights that nobody serves. And TRL's RLOO asks the engine for no log-probabilities, without which a gap between
-the engine and the trainer (`method.mismatch`) is neither seen nor corrected.
+the engine and the trainer (`mismatch`) is neither seen nor corrected.
 """
 
 import math

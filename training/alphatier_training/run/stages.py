@@ -137,7 +137,7 @@ def _run(stage: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> Non
     elif stage.startswith(SAMPLES):
         _sample(stage.removeprefix(SAMPLES), recipe, folder, report)
     else:
-        from alphatier_training.rl.tier import train_tier
+        from alphatier_training.tier import train_tier
 
         train_tier(recipe, folder, _alpha(recipe, stage), report)
 

@@ -1,10 +1,10 @@
 """TRL's RLOO trainer with the method's switches: which advantage, which loss, which KL.
 
 What: rollouts, rewards, batches, distribution, optimiser, checkpoints and logging are TRL's and transformers';
-here the advantages of a rollout and the loss of an update are those of `method`, which are pure and tested
+here the advantages of a rollout and the loss of an update are those of `advantages` and `loss`, pure and tested
 by themselves. What TRL computes for a rollout and the paper's default does not need is left out: the
 log-probabilities at sampling time, which equal the current ones when there is one update a rollout.
-What not: no reward (`method.rollout_reward`), no callbacks (`watching`).
+What not: no reward (`rl.rollout_reward`), no callbacks (`rl.watching`).
 """
 
 import time
@@ -17,13 +17,13 @@ from trl import RLOOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
-from alphatier_training.method.advantages import over_tokens, response_advantages, whiten
-from alphatier_training.method.loss import aggregate, kl_estimate, policy_loss
-from alphatier_training.method.mismatch import mismatch, mismatch_weights
-from alphatier_training.method.rollout_reward import text_of
+from alphatier_training.advantages import over_tokens, response_advantages, whiten
+from alphatier_training.loss import aggregate, kl_estimate, policy_loss
+from alphatier_training.mismatch import mismatch, mismatch_weights
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.rl.engine import Engine
 from alphatier_training.rl.failures import clear_generation_errors
+from alphatier_training.rl.rollout_reward import text_of
 from alphatier_training.rl.rollouts import RolloutFile
 
 Rollout = dict[str, Any]
@@ -191,7 +191,7 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         return logps
 
     def _compute_loss(self, model: Any, inputs: Rollout) -> Tensor:
-        """The loss of one micro batch (`method.loss`); held-out problems have none."""
+        """The loss of one micro batch (`loss`); held-out problems have none."""
         if not self.model.training:
             return torch.zeros((), device=self.accelerator.device)
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)

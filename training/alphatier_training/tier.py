@@ -2,7 +2,7 @@
 
 What: model, prompts, reward, settings and callbacks handed to `EfficiencyTrainer`; its checkpoints; the adapter
 or checkpoint that the tier is, and the run's curve.
-What not: no loss of its own (`method`, `trainer`). Run by `alphatier train`.
+What not: no loss of its own (`trainer`). Run by `alphatier train`.
 """
 
 import json
@@ -19,7 +19,6 @@ from alphatier_training.base.reference import BaseReference, load_reference
 from alphatier_training.checkpoints import COMPLETE, drop_half_written, newest, step_of
 from alphatier_training.errors import CollapseError
 from alphatier_training.grading import are_correct
-from alphatier_training.method.rollout_reward import LengthPenalisedReward, check_groups_whole
 from alphatier_training.recipe import Recipe, tier_name
 from alphatier_training.recipe.rl import Lora
 from alphatier_training.rl import checkpoints
@@ -27,12 +26,13 @@ from alphatier_training.rl.config import dtype_of, trainer_config
 from alphatier_training.rl.failures import clear_generation_errors
 from alphatier_training.rl.policy import device_of, end_token_ids, load_policy
 from alphatier_training.rl.prompts import heldout_prompts, prompts
+from alphatier_training.rl.rollout_reward import LengthPenalisedReward, check_groups_whole
 from alphatier_training.rl.rollouts import RolloutFile
-from alphatier_training.rl.trainer import EfficiencyTrainer
 from alphatier_training.rl.watching import KeepsTheBest, Reports, StopsWhenCollapsed, StopsWhenDiverged, curve_of
 from alphatier_training.run.folder import RunFolder, replacing, write_text
 from alphatier_training.run.reporting import Report, Reporter
 from alphatier_training.run.watchers import forget_after
+from alphatier_training.trainer import EfficiencyTrainer
 
 _MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt", ".model")
 _NOT_THE_MODELS = ("trainer_state.json", COMPLETE, checkpoints.MEASURED)

@@ -3,7 +3,7 @@
     reward = correct * (1 - alpha * sigmoid((length - mean) / (std + 1e-7)))
 
 with the mean and the population standard deviation of the lengths of the group's correct responses
-(arXiv 2502.04463, section 3). No torch here; `rollout_reward` gives them the shape that TRL calls.
+(arXiv 2502.04463, section 3). No torch here; `rl.rollout_reward` gives them the shape that TRL calls.
 
 >>> [round(reward, 4) for reward in length_penalised_rewards([True, False, True], [256, 128, 512], alpha=0.2)]
 [0.9462, 0.0, 0.8538]

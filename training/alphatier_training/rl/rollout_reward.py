@@ -10,8 +10,8 @@ from statistics import fmean
 from typing import Any
 
 from alphatier_training.errors import GroupError
-from alphatier_training.method.penalties import group_rewards
-from alphatier_training.method.pressure import pressure
+from alphatier_training.penalties import group_rewards
+from alphatier_training.pressure import pressure
 from alphatier_training.recipe.rl import Reinforcement
 
 Grader = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]

@@ -11,7 +11,6 @@ them are plain accuracy. The paper's own is `reward.length_penalised_rewards`.
 
 from collections.abc import Sequence
 
-from alphatier_training.method.reward import length_penalised_rewards
 from alphatier_training.recipe.rl import (
     LinearPenalty,
     MinMaxPenalty,
@@ -20,6 +19,7 @@ from alphatier_training.recipe.rl import (
     SigmoidPenalty,
     TargetPenalty,
 )
+from alphatier_training.reward import length_penalised_rewards
 
 
 def group_rewards(
