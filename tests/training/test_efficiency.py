@@ -7,7 +7,16 @@ import pytest
 from click.testing import CliRunner
 
 from alphatier_training.cli import evaluate
-from alphatier_training.evaluation.efficiency import aes, dominated, efficiency, hypervolume
+from alphatier_training.errors import EvidenceError
+from alphatier_training.evaluation.efficiency import (
+    Frontier,
+    aes,
+    dominated,
+    efficiency,
+    frontier_of,
+    hypervolume,
+    read_frontiers,
+)
 from alphatier_training.evaluation.intervals import of_means
 from alphatier_training.evaluation.samples import Sample
 
@@ -97,6 +106,45 @@ def test_columns_are_resampled_together() -> None:
 def test_a_figure_that_is_no_number_is_none() -> None:
     assert of_means([[1, 1], [0, 0]], lambda one, other: one / other) is None
     assert of_means([[1, 1, 1], [0, 0, 1]], lambda one, other: one / other) is None  # in 8 of 27 resamples
+
+
+FRONTIER = Frontier((0, 100, 200), (0.0, 0.8, 1.0))
+
+
+def test_the_gap_to_a_frontier_is_summed_over_budgets() -> None:
+    # The frontier's area to 200 tokens: 40 + 90 = 130. Half right within 50, half within 100 tokens: 75 + 50 = 125.
+    found = efficiency([sample(n, True, 50 if n % 2 else 100) for n in range(20)], [], 400, FRONTIER).reg
+    assert found is not None
+    assert found.mean == pytest.approx(5)
+    assert found.low < 5 < found.high
+    # Cut off at 100 tokens: 40 less 25, and nothing of the others.
+    short = efficiency([sample(n, n % 2 == 1, 50) for n in range(20)], [], 100, FRONTIER).reg
+    assert short is not None
+    assert short.mean == pytest.approx(15)
+    assert efficiency([sample(0, True, 50)], [], 400).reg is None
+
+
+def test_all_right_at_once_leaves_doubt() -> None:
+    found = efficiency([sample(n, True, 10) for n in range(30)], [sample(n, True, 20) for n in range(30)], 100)
+    for figure in (found.aes, found.tokens_per_right, found.budget_area):
+        assert figure is not None
+        assert figure.low < figure.high
+
+
+def test_a_file_of_frontiers_is_found_by_the_data_sets_name(tmp_path: Path) -> None:
+    file = tmp_path / "frontiers.json"
+    file.write_text(json.dumps({"aime24": [[0, 100, 200], [0, 0.8, 1]], "minerva_math": [[0, 1], [0, 0]]}))
+    found = read_frontiers(file)
+    assert frontier_of("AIME-24", found) == FRONTIER
+    assert frontier_of("aime25", found) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": [[0, 1], [0]]}', '{"a": [[1, 0], [0, 1]]}', '{"a": 1}'])
+def test_a_file_that_holds_no_frontiers_is_one_clear_error(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    with pytest.raises(EvidenceError, match=r"other\.json is no file of frontiers"):
+        read_frontiers(file)
 
 
 def test_evaluate_gives_them_for_scripts_and_for_people(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Paired tests of two tiers, Holm's correction, and averages over data sets; the paper's figures by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from alphatier_training.evaluation.averages import mean_of_ratios, normalised_sum, overall
@@ -72,6 +74,8 @@ def test_the_permutation_test_of_accuracy_weighs_how_much_problems_differ() -> N
 def test_tiers_measured_on_different_problems_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="different problems"):
         compare([sample(0, True)], [sample(1, True)])
+    with pytest.raises(ValueError, match="different problems"):
+        compare([sample(0, True)], [replace(sample(0, True), question="another")])
 
 
 def test_holms_correction_steps_down_and_never_falls() -> None:
@@ -123,6 +127,18 @@ def test_a_ratio_to_a_reference_that_solves_nothing_is_no_figure() -> None:
     assert found.accuracy.mean_of_ratios is None
     assert found.accuracy.normalised_sum is not None
     assert found.accuracy.normalised_sum.mean == 1
+
+
+def test_a_ratio_of_accuracies_is_in_doubt_where_all_are_right() -> None:
+    # Of 32 problems two are coins: with about one of them wrong in every resample the ratio strays by 1 / 32.
+    tier, base = ({"easy": [sample(n, True, tokens) for n in range(30)]} for tokens in (10, 20))
+    found = overall(tier, base)
+    for one in (found.accuracy.normalised_sum, found.accuracy.mean_of_ratios):
+        assert one is not None
+        assert one.mean == 1
+        assert one.low < 0.97 < 1.03 < one.high
+    assert found.tokens.normalised_sum is not None
+    assert (found.tokens.normalised_sum.low, found.tokens.normalised_sum.high) == (0.5, 0.5)
 
 
 def test_tiers_measured_on_different_data_sets_cannot_be_averaged() -> None:

@@ -18,10 +18,10 @@ from statistics import fmean
 from alphatier_models import EFFORTS, Evaluation
 from alphatier_models.schema import Effort
 from alphatier_training.choice.front import Point, dominators, evenly_spread, front
-from alphatier_training.choice.paired import Difference, paired_difference, same_questions, unpaired_difference
 from alphatier_training.choice.proposal import Finding, Proposal, Verdict, Wish
 from alphatier_training.errors import ChoiceError
-from alphatier_training.evaluation.figures import spread
+from alphatier_training.evaluation.comparing import Comparison, compare, same_questions, unpaired
+from alphatier_training.evaluation.intervals import spread
 from alphatier_training.report.evidence import Evidence
 
 
@@ -95,11 +95,11 @@ class _Choice:
         share = figures.tokens.mean / max(reference.tokens.mean, 1e-9)
         return Finding(dataset, figures.accuracy, figures.tokens, share, difference)
 
-    def _difference(self, first: str, second: str, dataset: str) -> Difference:
+    def _difference(self, first: str, second: str, dataset: str) -> Comparison:
         samples, measured = self._evidence.samples_on(dataset), self._figures[dataset]
         if first in samples and second in samples and same_questions(samples[first], samples[second]):
-            return paired_difference(samples[first], samples[second])
-        return unpaired_difference(measured[first], measured[second])
+            return compare(samples[first], samples[second])
+        return unpaired(measured[first], measured[second])
 
     def _left_out(self) -> dict[str, str]:
         """Each measured tier that is left out, with the reason, by the module's three rules in turn."""
@@ -140,7 +140,7 @@ class _Choice:
         if self._wish.has_floor():
             return kept[0], "the fewest tokens among the tiers that are shown to meet the floor"
         for name in kept:
-            if all(f.difference is None or f.difference.interval.high >= 0 for f in self._findings[name]):
+            if all(f.difference is None or f.difference.difference.high >= 0 for f in self._findings[name]):
                 why = f"the fewest tokens among the tiers that are not shown to be less accurate than {self._against}"
                 return name, why
         best = max(kept, key=lambda name: self._points[name].accuracy)
@@ -163,7 +163,7 @@ class _Choice:
             merits = f"shown to be accurate enough, and {merits}"
         for cheaper in kept[: kept.index(name)][-1:]:
             for dataset in self._datasets:
-                gain = self._difference(name, cheaper, dataset).interval
+                gain = self._difference(name, cheaper, dataset).difference
                 where = f" on {dataset}" if len(self._datasets) > 1 else ""
                 shown = "" if gain.low > 0 else ", not shown to be more than chance"
                 merits += f"; {spread(gain, 100)} points above {cheaper}{where}{shown}"
@@ -224,9 +224,9 @@ def _below_floor(finding: Finding, floor: float | None) -> str:
 
 
 def _too_far(finding: Finding, within: float | None, against: str) -> str:
-    if within is None or finding.difference is None or finding.difference.interval.low >= -within / 100:
+    if within is None or finding.difference is None or finding.difference.difference.low >= -within / 100:
         return ""
-    interval, limit = finding.difference.interval, -within / 100
+    interval, limit = finding.difference.difference, -within / 100
     found = f"{spread(interval, 100)} points from {against}"
     if interval.high < limit:
         return f"{found}: more than {within:g} below"

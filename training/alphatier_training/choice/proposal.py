@@ -13,8 +13,8 @@ from rich.text import Text
 
 from alphatier_models import EFFORTS, Interval
 from alphatier_models.schema import Effort
-from alphatier_training.choice.paired import Difference
-from alphatier_training.evaluation.figures import spread
+from alphatier_training.evaluation.comparing import Comparison
+from alphatier_training.evaluation.intervals import spread
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Finding:
     tokens: Interval
     share: float
     """Of the reference's mean tokens."""
-    difference: Difference | None
+    difference: Comparison | None
     """Accuracy minus that of the tier compared with, a share; None for that tier itself."""
 
 
@@ -111,7 +111,7 @@ def _evidence(proposal: Proposal, index: int, title: str) -> Table:
             "-" if verdict.alpha is None else f"{verdict.alpha:g}",
             spread(finding.accuracy, 100),
             f"{finding.share:.0%}",
-            spread(difference.interval, 100) if difference else "-",
+            spread(difference.difference, 100) if difference else "-",
             f"{difference.p_value:.2g}" if difference and difference.p_value is not None else "-",
         )
     return table

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from alphatier_models import Interval
-from alphatier_training.evaluation.intervals import CONFIDENCE, RESAMPLES, interval, per_problem
+from alphatier_training.evaluation.comparing import same_questions
+from alphatier_training.evaluation.intervals import limits, per_problem, resampled
 from alphatier_training.evaluation.samples import Sample
 
 
@@ -64,39 +65,18 @@ def overall(tier: Samples, reference: Samples) -> Overall:
     """
     if tier.keys() != reference.keys():
         raise ValueError("the two tiers were measured on different data sets; evaluate both on the same ones")
-    return Overall(_averages(tier, reference, "correct"), _averages(tier, reference, "tokens"))
-
-
-def _averages(tier: Samples, reference: Samples, field: str) -> Averages:
-    pairs = [_pairs(tier[name], reference[name], field) for name in sorted(tier)]
-    means = np.array([pair.mean(axis=0) for pair in pairs])
-    rng = np.random.default_rng(0)
-    drawn = np.stack([_resampled(pair, rng) for pair in pairs], axis=1)
-    return Averages(
-        _figure(normalised_sum, means, drawn[drawn[:, :, 1].sum(axis=1) > 0]),
-        _figure(mean_of_ratios, means, drawn[(drawn[:, :, 1] > 0).all(axis=1)]),
-    )
-
-
-def _pairs(tier: Sequence[Sample], reference: Sequence[Sample], field: str) -> Any:
-    """An array of problems by (tier, reference)."""
-    one, other = per_problem(tier, field), per_problem(reference, field)
-    if one.keys() != other.keys():
+    if not all(same_questions(tier[name], reference[name]) for name in tier):
         raise ValueError("the two tiers have different problems; evaluate both with the same seed and problems")
-    return np.array([[one[problem], other[problem]] for problem in sorted(one)])
+    return Overall(_averages(tier, reference, "correct", (0, 1)), _averages(tier, reference, "tokens", ()))
 
 
-def _resampled(pairs: Any, rng: np.random.Generator) -> Any:
-    """Means of resamples of one data set's problems, resamples by (tier, reference)."""
-    return np.array([pairs[rng.integers(0, len(pairs), len(pairs))].mean(axis=0) for _ in range(RESAMPLES)])
-
-
-def _figure(average: Any, means: Any, drawn: Any) -> Interval | None:
-    """The average with its interval, over the resamples in which it is defined; None where it is not."""
-    if not len(drawn):
-        return None
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(average(drawn[:, :, 0], drawn[:, :, 1]), [tail, 100 - tail])
+def _averages(tier: Samples, reference: Samples, field: str, shares: tuple[int, ...]) -> Averages:
+    rng, same = np.random.default_rng(0), tier is reference
+    found = [[per_problem(group[name], field) for group in (tier, reference)] for name in sorted(tier)]
+    pairs = [[[means[problem] for problem in sorted(means)] for means in pair] for pair in found]
+    means = np.array([np.mean(pair, axis=1) for pair in pairs])
+    drawn = np.stack([resampled(pair, () if same else shares, rng) for pair in pairs], axis=-1)
+    fewest = min(len(pair[0]) for pair in pairs)
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(average(means[:, 0], means[:, 1]))
-    return interval(value, float(low), float(high)) if np.isfinite(value) else None
+        both = (limits(float(of(*means.T)), of(*drawn), fewest) for of in (normalised_sum, mean_of_ratios))
+        return Averages(*both)

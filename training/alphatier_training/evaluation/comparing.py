@@ -1,22 +1,22 @@
 """Two tiers on the same problems: paired tests of accuracy and of tokens, and Holm's correction for several.
 
 What: pure functions of lists of samples. Paired permutation tests of problems' means: exact for accuracy (which is
-McNemar's test for one sample a problem, doi:10.1007/BF02295996), by random signs for tokens. The ratio of tokens has
-a paired bootstrap over problems.
+McNemar's test for one sample a problem, doi:10.1007/BF02295996), by random signs for tokens. Without samples: the two
+tiers' own intervals, squared and added, wider than a paired one.
 What not: no files.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import lcm
-from typing import Any
+from math import lcm, sqrt
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
-from alphatier_models import Interval
-from alphatier_training.evaluation.intervals import difference, per_problem, ratio
+from alphatier_models import Evaluation, Interval
+from alphatier_training.evaluation.intervals import difference, interval, per_problem, ratio
 from alphatier_training.evaluation.samples import Sample
 
 PERMUTATIONS = 9999
@@ -30,15 +30,23 @@ class Comparison:
     problems: int
     difference: Interval
     """Accuracy of the first minus that of the second, a share."""
-    first_better: int
+    kind: Literal["paired", "unpaired"] = "paired"
+    """Whether by problem, or from the two accuracies alone; then all that follows is at its default."""
+    first_better: int = 0
     """Problems that the first solves more often."""
-    second_better: int
-    p_value: float
+    second_better: int = 0
+    p_value: float | None = None
     """Exact paired permutation test of the mean difference in accuracy, two-sided."""
-    token_ratio: Interval | None
+    token_ratio: Interval | None = None
     """Tokens of the first over tokens of the second; None when the second has none."""
-    token_p_value: float
+    token_p_value: float | None = None
     """Paired permutation test of the mean difference in tokens, two-sided."""
+
+
+def same_questions(first: Sequence[Sample], second: Sequence[Sample]) -> bool:
+    """Whether two tiers were measured on the same problems."""
+    one, other = ({sample.problem: sample.question for sample in samples} for samples in (first, second))
+    return one == other
 
 
 def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
@@ -47,15 +55,16 @@ def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
     Raises:
         ValueError: they were not measured on the same problems.
     """
-    one, other = per_problem(first, "correct"), per_problem(second, "correct")
-    if one.keys() != other.keys():
+    if not same_questions(first, second):
         raise ValueError("the two tiers have different problems; evaluate both with the same seed and problems")
-    problems = sorted(one)
-    differences = [one[problem] - other[problem] for problem in problems]
-    tokens = [[means[problem] for problem in problems] for means in _tokens(first, second)]
+    rights, tokens = (
+        [list(per_problem(ordered, field).values()) for ordered in map(_ordered, (first, second))]
+        for field in ("correct", "tokens")
+    )
+    differences = [one - other for one, other in zip(*rights, strict=True)]
     return Comparison(
-        problems=len(problems),
-        difference=difference(differences),
+        problems=len(differences),
+        difference=difference(differences, min(len(first), len(second))),
         first_better=sum(d > 0 for d in differences),
         second_better=sum(d < 0 for d in differences),
         p_value=exact_permutation(differences, _finest(first, second)),
@@ -64,12 +73,23 @@ def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
     )
 
 
+def unpaired(first: Evaluation, second: Evaluation) -> Comparison:
+    """Two tiers from their figures alone (Newcombe, Statistics in Medicine 17, 1998, method 10 unpaired)."""
+    one, other = first.accuracy, second.accuracy
+    centre = one.mean - other.mean
+    low = centre - sqrt((one.mean - one.low) ** 2 + (other.high - other.mean) ** 2)
+    high = centre + sqrt((one.high - one.mean) ** 2 + (other.mean - other.low) ** 2)
+    problems = min(first.problems, second.problems)
+    return Comparison(problems, interval(centre, max(-1.0, low), min(1.0, high)), "unpaired")
+
+
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Several comparisons with Holm's correction over all their tests, of accuracy and of tokens together."""
-    p_values = holm([p for comparison in comparisons for p in (comparison.p_value, comparison.token_p_value)])
+    found = [p for one in comparisons for p in (one.p_value, one.token_p_value) if p is not None]
+    p_values = iter(holm(found))
     return [
-        replace(comparison, p_value=p, token_p_value=token_p)
-        for comparison, p, token_p in zip(comparisons, p_values[::2], p_values[1::2], strict=True)
+        replace(one, p_value=next(p_values), token_p_value=next(p_values)) if one.kind == "paired" else one
+        for one in comparisons
     ]
 
 
@@ -100,20 +120,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    corrected, largest = [0.0] * len(p_values), 0.0
+    adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return corrected
+        adjusted[index] = largest
+    return adjusted
+
+
+def _ordered(samples: Sequence[Sample]) -> list[Sample]:
+    return sorted(samples, key=lambda sample: sample.problem)
 
 
 def _finest(*groups: Sequence[Sample]) -> int:
     """The common denominator of all problems' shares."""
     return lcm(*(count for samples in groups for count in Counter(one.problem for one in samples).values()))
-
-
-def _tokens(first: Sequence[Sample], second: Sequence[Sample]) -> tuple[Any, Any]:
-    return per_problem(first, "tokens"), per_problem(second, "tokens")
 
 
 def _permuted(first: Sequence[float], second: Sequence[float]) -> float:

@@ -5,25 +5,40 @@
     tokens a right    mean tokens / accuracy (cost of pass in tokens, arXiv 2504.13359)
     adaptation        mean tokens at the hardest level / at the easiest (ALP, arXiv 2506.05256)
     budget area       the mean of accuracy over all budgets up to `max_tokens`, where a longer response is wrong
+    REG               the sum over those budgets of a published frontier's accuracy less the tier's (arXiv 2506.07104)
     hypervolume       the share of the square (accuracy, 1 - tokens / the reference's) that the tiers dominate
 
 A = accuracy, L = mean tokens, of problems' means. Intervals resample problems, of all tiers together.
-What not: no files.
+A frontier is a file of budgets and accuracies by data set, `{"aime24": [[0, 64, …], [0.02, 0.01, …]]}`, as
+https://github.com/samjia2000/Optimal-Reasoning-Efficiency has them in data/frontiers.
 """
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from alphatier_models import Interval
+from alphatier_training.errors import EvidenceError
+from alphatier_training.evaluation.comparing import same_questions
 from alphatier_training.evaluation.intervals import of_means
 from alphatier_training.evaluation.samples import Sample
 
 AES_CONSTANTS = (1.0, 3.0, 5.0)
 """Weights of tokens saved, accuracy gained and accuracy lost."""
+
+
+class Frontier(NamedTuple):
+    """The best accuracy that anybody published at each budget, on one data set."""
+
+    budgets: tuple[float, ...]
+    """Tokens, rising."""
+    accuracies: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,8 @@ class Efficiency:
     """Tokens at the hardest level over those at the easiest; None without numbered levels."""
     budget_area: Interval | None
     """A share: 1 if every answer were right at once."""
+    reg: Interval | None = None
+    """Below the frontier, summed over budgets; None without one."""
 
 
 class Column(NamedTuple):
@@ -58,6 +75,7 @@ COLUMNS = (
     Column("tokens a right answer", "tokens_per_right"),
     Column("hardest / easiest", "adaptation"),
     Column("budget area %", "budget_area", 100),
+    Column("REG", "reg"),
 )
 
 
@@ -66,23 +84,25 @@ def columns(found: Collection[Efficiency]) -> list[Column]:
     return [column for column in COLUMNS if any(column.of(figures) for figures in found)]
 
 
-def efficiency(samples: Sequence[Sample], reference: Sequence[Sample], max_tokens: int) -> Efficiency:
+def efficiency(
+    samples: Sequence[Sample], reference: Sequence[Sample], max_tokens: int, frontier: Frontier | None = None
+) -> Efficiency:
     """The figures of one tier.
 
     Args:
         samples: The tier's.
         reference: The reference tier's on the same problems; others, or none, give no AES.
         max_tokens: Where responses were cut off, the largest budget.
+        frontier: Published accuracies on the same data set, for REG.
     """
-    mine, other = _by_problem(samples, max_tokens), _by_problem(reference, max_tokens)
-    paired = mine.keys() == other.keys() and samples is not reference
-    right, tokens, area = zip(*mine.values(), strict=True)
-    against = [values for group in (mine, other) for values in list(zip(*group.values(), strict=True))[:2]]
+    right, tokens, area = _columns(samples, max_tokens)
+    paired = samples is not reference and same_questions(samples, reference)
     return Efficiency(
-        aes=of_means(against, aes) if paired else None,
-        tokens_per_right=of_means([tokens, right], np.divide),
+        aes=of_means([right, tokens, *_columns(reference, max_tokens)[:2]], aes, (0, 2)) if paired else None,
+        tokens_per_right=of_means([tokens, right], np.divide, (1,)),
         adaptation=_adaptation(samples, tokens),
-        budget_area=of_means([area], lambda mean: mean),
+        budget_area=of_means([area], lambda mean: mean, (0,)),
+        reg=_reg(samples, frontier, max_tokens) if frontier else None,
     )
 
 
@@ -97,14 +117,39 @@ def aes(accuracy: Any, tokens: Any, reference_accuracy: Any, reference_tokens: A
     return saved * (1 - tokens / reference_tokens) + np.where(change >= 0, gained, lost) * change
 
 
+def read_frontiers(path: Path) -> dict[str, Frontier]:
+    """The published frontiers in a file, by the names that it gives its data sets.
+
+    Raises:
+        EvidenceError: it cannot be read, or holds no frontiers.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        found = {name: Frontier(*(tuple(map(float, part)) for part in parts)) for name, parts in document.items()}
+        for name, (budgets, accuracies) in found.items():
+            if len(budgets) != len(accuracies) or any(before >= after for before, after in pairwise(budgets)):
+                raise ValueError(f"{name}: not as many accuracies as budgets, or budgets that do not rise")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise EvidenceError(
+            f"{path} is no file of frontiers ({error}). It holds budgets and accuracies by data set, "
+            '{"aime24": [[0, 1024, 2048], [0.02, 0.13, 0.21]]}.'
+        ) from error
+    return found
+
+
+def frontier_of(dataset: str, frontiers: Mapping[str, Frontier]) -> Frontier | None:
+    """The frontier of a data set: `AIME-24` is `aime24`."""
+    return next((one for name, one in frontiers.items() if _plain(name) == _plain(dataset)), None)
+
+
 def hypervolume(tiers: Mapping[str, Sequence[Sample]], reference: str) -> Interval | None:
     """What the tiers dominate together; None where they were not measured on the same problems."""
-    found = {name: _by_problem(samples, 1) for name, samples in tiers.items()}
-    if reference not in found or any(group.keys() != found[reference].keys() for group in found.values()):
+    if reference not in tiers or not all(same_questions(one, tiers[reference]) for one in tiers.values()):
         return None
-    names = [reference, *(name for name in found if name != reference)]
-    columns = [column for name in names for column in list(zip(*found[name].values(), strict=True))[:2]]
-    return of_means(columns, lambda *means: dominated(means[::2], [one / means[1] for one in means[1::2]]))
+    names = [reference, *(name for name in tiers if name != reference)]
+    found = [column for name in names for column in _columns(tiers[name], 1)[:2]]
+    shares = range(0, len(found), 2)
+    return of_means(found, lambda *means: dominated(means[::2], [one / means[1] for one in means[1::2]]), shares)
 
 
 def dominated(accuracies: Sequence[Any], shares: Sequence[Any]) -> Any:
@@ -121,13 +166,21 @@ def dominated(accuracies: Sequence[Any], shares: Sequence[Any]) -> Any:
     return (best * (saved - below)).sum(axis=0)
 
 
-def _by_problem(samples: Sequence[Sample], max_tokens: int) -> dict[int, tuple[float, float, float]]:
-    """Problem to the means over its responses: right, tokens, and the share of budgets at which it is right."""
+def _columns(samples: Sequence[Sample], max_tokens: float) -> list[tuple[float, ...]]:
+    """Right, tokens, and the share of budgets at which a response is right; each the means of problems, in order."""
     groups: dict[int, list[tuple[float, float, float]]] = {}
     for one in samples:
         within = max(0.0, 1 - one.tokens / max_tokens) if one.correct else 0.0
         groups.setdefault(one.problem, []).append((float(one.correct), float(one.tokens), within))
-    return {problem: tuple(np.mean(groups[problem], axis=0).tolist()) for problem in sorted(groups)}
+    return list(zip(*(np.mean(groups[problem], axis=0).tolist() for problem in sorted(groups)), strict=True))
+
+
+def _reg(samples: Sequence[Sample], frontier: Frontier, max_tokens: int) -> Interval | None:
+    """Up to where both end; the frontier is straight between its budgets, as in the paper's figures."""
+    end = min(frontier.budgets[-1], max_tokens)
+    budgets = sorted({0.0, *(budget for budget in frontier.budgets if budget < end), end})
+    best = float(np.trapezoid(np.interp(budgets, *frontier), budgets))
+    return of_means([_columns(samples, end)[2]], lambda area: best - end * area, (0,))
 
 
 def _adaptation(samples: Sequence[Sample], tokens: Sequence[float]) -> Interval | None:
@@ -136,5 +189,9 @@ def _adaptation(samples: Sequence[Sample], tokens: Sequence[float]) -> Interval 
     if len(numbers) < len(levels) or len(set(numbers)) < 2:
         return None
     hardest, easiest = ([float(number == end) for number in numbers] for end in (max(numbers), min(numbers)))
-    columns = [[one * a for one, a in zip(tokens, at, strict=True)] for at in (hardest, easiest)]
-    return of_means([*columns, hardest, easiest], lambda hard, easy, m, n: (hard / m) / (easy / n))
+    weighed = [[one * a for one, a in zip(tokens, at, strict=True)] for at in (hardest, easiest)]
+    return of_means([*weighed, hardest, easiest], lambda hard, easy, m, n: (hard / m) / (easy / n))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

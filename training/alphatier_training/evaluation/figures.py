@@ -13,22 +13,8 @@ from statistics import fmean
 import numpy as np
 
 from alphatier_models import BudgetResult, Evaluation, Interval, LevelResult, SamplingSettings, TokenPercentiles
-from alphatier_training.evaluation.comparing import Comparison, compare
-from alphatier_training.evaluation.intervals import mean, per_problem, ratio, share, spread
+from alphatier_training.evaluation.intervals import mean, per_problem, ratio, share
 from alphatier_training.evaluation.samples import Plan, Sample
-
-__all__ = [
-    "Comparison",
-    "accuracy",
-    "at_budget",
-    "by_level",
-    "compare",
-    "cut_off",
-    "evaluation",
-    "mean_tokens",
-    "spread",
-    "tokens_where",
-]
 
 
 def evaluation(plan: Plan, samples: Sequence[Sample], budgets: Sequence[int] = ()) -> Evaluation:
@@ -85,10 +71,7 @@ def truncation_rate(samples: Sequence[Sample]) -> float:
 
 
 def tokens_where(samples: Sequence[Sample], *, correct: bool) -> Interval | None:
-    """Mean tokens of the right, or of the wrong, responses; None when there are none.
-
-    The bootstrap resamples the problems that have such a response.
-    """
+    """Mean tokens of the right, or of the wrong, responses, over problems that have one; None when there are none."""
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for sample in samples:
         if sample.correct == correct:

@@ -1,17 +1,24 @@
-"""Means and ratios with 95 % intervals: Wilson's for a share, else a percentile bootstrap over problems.
+"""Means, differences and ratios over problems with 95 % intervals; all right leaves doubt in each.
+
+    share         Wilson's, of as many independent responses as these are worth
+    difference    Tango's, likewise
+    mean, ratio   Student's on the scale of logarithms, as lengths are skewed
+    of_means      of any function of means: a bootstrap over problems
+    crossed       of a mean over seeds and problems
 
 The problem is the unit that was drawn, so several responses to one problem are averaged first.
 What: numbers to intervals. What not: nothing of tiers or files.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from math import sqrt
-from statistics import fmean, pvariance
+from collections.abc import Callable, Collection, Mapping, Sequence
+from math import exp, sqrt
+from statistics import fmean, pvariance, stdev
 from typing import Any
 
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 from alphatier_models import Interval
 from alphatier_training.evaluation.samples import Sample
@@ -21,12 +28,9 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 """Bootstrap resamples."""
 
-BATCH_VALUES = 1 << 24
-"""Values drawn at once, at most: memory, no part of the result."""
-
 
 def share(means: Sequence[float], responses: int) -> Interval:
-    """The share of right responses, from one mean a problem, with Wilson's interval for clusters.
+    """The share of right responses, from one mean a problem.
 
     Wilson's interval of as many independent responses as these are worth (Korn and Graubard, Survey Methodology 24,
     1998; Franco et al., J. Survey Statistics and Methodology 7, 2019): p (1 - p) / variance of the mean of problems,
@@ -36,65 +40,125 @@ def share(means: Sequence[float], responses: int) -> Interval:
     >>> share([1.0] * 30, responses=300)
     Interval(mean=1.0, low=0.886487, high=1.0)
     """
-    problems, value = len(means), fmean(means)
-    alone, between = value * (1 - value), pvariance(means)
-    worth = min(max(problems * alone / between, problems), responses) if between else responses if alone else problems
-    z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    value = fmean(means)
+    return wilson(value, _worth(value * (1 - value), means, responses))
+
+
+def wilson(value: float, worth: float, quantile: float | None = None) -> Interval:
+    """A share of `worth` independent responses; `quantile` is the normal distribution's unless another is given."""
+    z = _normal() if quantile is None else quantile
     centre = (value + z**2 / (2 * worth)) / (1 + z**2 / worth)
     half = z / (1 + z**2 / worth) * sqrt(value * (1 - value) / worth + (z / (2 * worth)) ** 2)
     return interval(value, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def difference(values: Sequence[float]) -> Interval:
-    """The mean of one difference of shares a problem, each from -1 to 1, with Agresti and Min's interval.
+def difference(values: Sequence[float], responses: int) -> Interval:
+    """The mean of one difference of shares a problem, each from -1 to 1.
 
-    Wald's, with two problems more: one without a difference, one that is half 1 and half -1 (Statistics in Medicine
-    24, 2005: half a problem more in each cell of the paired table). So some doubt stays where no problem differs.
+    Tango's interval (Statistics in Medicine 17, 1998) of as many pairs of responses as these are worth, in the sense
+    of `share`. One response a problem is Tango's own interval, which leaves z² / (n + z²) of doubt where no problem
+    tells the two apart.
     """
-    problems = len(values) + 2
-    centre = sum(values) / problems
-    variance = (sum(value**2 for value in values) + 1) / problems - centre**2
-    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * sqrt(variance / problems)
-    return interval(fmean(values), max(-1.0, centre - half), min(1.0, centre + half))
+    better, worse = (fmean(max(0.0, sign * value) for value in values) for sign in (1, -1))
+    worth = _worth(better + worse - (better - worse) ** 2, values, responses)
+    found = tango(better * worth, worse * worth, worth)
+    return interval(fmean(values), found.low, found.high)
+
+
+def tango(better: float, worse: float, pairs: float) -> Interval:
+    """(better - worse) / pairs with Tango's score interval; each counts the pairs that only one of two gets right."""
+    centre, edge = (better - worse) / pairs, 1 - 1e-9
+
+    def score(difference: float) -> float:
+        """How many standard errors the pairs lie above `difference` (Tango's b is `better`, c `worse`)."""
+        middle = -better - worse + (2 * pairs - better + worse) * difference
+        root = sqrt(max(0.0, middle**2 + 8 * pairs * worse * difference * (1 - difference)))
+        variance = (root - middle) / 2 + pairs * difference * (1 - difference)
+        above = better - worse - pairs * difference
+        return float(above / sqrt(variance)) if variance > 1e-12 else (0.0 if abs(above) < 1e-12 else above * 1e6)
+
+    low = brentq(lambda at: score(at) - _normal(), -edge, centre) if centre > -edge else -1.0
+    high = brentq(lambda at: score(at) + _normal(), centre, edge) if centre < edge else 1.0
+    return interval(centre, low, high)
 
 
 def mean(values: Sequence[float]) -> Interval:
-    """The mean of one value a problem."""
-    if len(set(values)) == 1:
-        return interval(values[0], values[0], values[0])
-    return _bootstrap((values,), np.mean, fmean(values))
+    """The mean of one value a problem, none negative; see `ratio`."""
+    return _ratio(values, [1.0] * len(values))
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval | None:
-    """The sum of the first over the sum of the second, resampled together; None when the second is nothing."""
-    if min(denominators, default=0) <= 0:
-        return None
-    value = sum(numerators) / sum(denominators)
-    if len(numerators) == 1:
-        return interval(value, value, value)
-    return _bootstrap((numerators, denominators), lambda one, other, axis: one.sum(axis) / other.sum(axis), value)
+    """The sum of the first over the sum of the second, a pair a problem; None when one of the second is nothing.
+
+    Student's interval of the ratio's logarithm, its error by linearisation (Cochran, Sampling Techniques, chapter 6).
+    A single problem tells nothing of its spread, so its interval has no width.
+    """
+    return _ratio(numerators, denominators) if min(denominators, default=0) > 0 else None
 
 
-def of_means(columns: Sequence[Sequence[float]], statistic: Callable[..., Any]) -> Interval | None:
+def of_means(
+    columns: Sequence[Sequence[float]], statistic: Callable[..., Any], shares: Collection[int] = ()
+) -> Interval | None:
     """A function of means over problems, with a bootstrap that resamples the problems of all columns together.
 
     Args:
         columns: Each one value a problem.
         statistic: From the columns' means, numbers or arrays, to the figure.
+        shares: The columns that are shares of right answers; see `resampled`.
 
     Returns:
         None where the figure, or more than a few resamples' (such as a division by 0), is no number.
     """
-    values, problems = np.array(columns, dtype=float).T, len(columns[0])
-    counts = np.random.default_rng(0).multinomial(problems, [1 / problems] * problems, size=RESAMPLES)
+    drawn = resampled(columns, shares, np.random.default_rng(0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = float(statistic(*values.mean(axis=0)))
-        drawn = np.asarray(statistic(*(counts @ values / problems).T))
-    drawn = drawn[np.isfinite(drawn)]
-    tail = 50 * (1 - CONFIDENCE)
-    if not np.isfinite(value) or len(drawn) < CONFIDENCE * RESAMPLES:
+        value = float(statistic(*np.mean(columns, axis=1)))
+        return limits(value, np.asarray(statistic(*drawn)), len(columns[0]))
+
+
+def resampled(columns: Sequence[Sequence[float]], shares: Collection[int], rng: np.random.Generator) -> Any:
+    """Means of resampled problems [columns, resamples].
+
+    With shares, two problems more are resampled that know nothing: right or wrong by a coin of each share, the other
+    columns at their means (Agresti and Min, Statistics in Medicine 24, 2005: half a problem more in each cell of the
+    paired table). So some doubt stays where all answers are right.
+    """
+    values, problems = np.array(columns, dtype=float), len(columns[0])
+    more = 2 if shares else 0
+    unknown = rng.binomial(problems + more, more / (problems + more), RESAMPLES)
+    counts = rng.multinomial(problems + more - unknown, [1 / problems] * problems)
+    sums = values @ counts.T + np.outer(values.mean(axis=1), unknown)
+    for column in shares:
+        sums[column] += rng.binomial(unknown, 0.5) - values[column].mean() * unknown
+    return sums / (problems + more)
+
+
+def limits(value: float, drawn: Any, problems: int) -> Interval | None:
+    """The interval of a bootstrap; None where the value, or more than a few of the drawn ones, is no number.
+
+    Percentiles widened for few problems (Hesterberg, The American Statistician 69, 2015, section 5.3).
+    """
+    finite = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or len(finite) < CONFIDENCE * len(drawn):
         return None
-    return interval(value, *(float(limit) for limit in np.percentile(drawn, [tail, 100 - tail])))
+    wide = sqrt(problems / (problems - 1)) * _student(problems - 1) if problems > 1 else _normal()
+    low, high = np.quantile(finite, stats.norm.cdf([-wide, wide]))
+    return interval(value, float(low), float(high))
+
+
+def crossed(grid: Any) -> tuple[float, float]:
+    """The standard error of the mean of a grid [seeds, problems], both drawn at random, and its degrees of freedom.
+
+    The variances of the seeds' means and of the problems' means, added: what is neither counts twice, so the error is
+    rather too large (Cameron, Gelbach and Miller, J. Business and Economic Statistics 29, 2011, without their third
+    term). Degrees of freedom by Satterthwaite. A single seed adds nothing.
+
+    >>> crossed([[0.0, 1.0], [1.0, 2.0]])  # both halves are .5 / 2: the root of .5, with 1 / (.25 + .25) = 2
+    (0.7071067811865476, 2.0)
+    """
+    means = (np.mean(grid, axis=axis) for axis in (1, 0))
+    parts = [(float(np.var(one, ddof=1)) / len(one), len(one) - 1) for one in means if len(one) > 1]
+    variance, spread = sum(part for part, _ in parts), sum(part**2 / freedom for part, freedom in parts)
+    return sqrt(variance), variance**2 / spread if spread else float("inf")
 
 
 def interval(value: float, low: float, high: float) -> Interval:
@@ -111,22 +175,34 @@ def per_problem(samples: Sequence[Sample], field: str) -> Mapping[int, float]:
     return {problem: fmean(group) for problem, group in values.items()}
 
 
-def spread(figure: Interval, scale: float = 1) -> str:
-    """A mean with its 95 % interval."""
+def spread(figure: Interval | None, scale: float = 1) -> str:
+    """A mean with its 95 % interval; a dash where there is none."""
+    if figure is None:
+        return "-"
     value, low, high = (scale * number for number in (figure.mean, figure.low, figure.high))
     return f"{value:.1f} ({low:.1f} to {high:.1f})"
 
 
-def _bootstrap(data: tuple[Sequence[float], ...], statistic: Any, value: float) -> Interval:
-    result: Any = stats.bootstrap(
-        tuple(np.asarray(values, dtype=float) for values in data),
-        statistic,
-        paired=len(data) > 1,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
-        batch=max(1, BATCH_VALUES // len(data[0])),
-        method="percentile",
-        rng=0,
-    )
-    return interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
+def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
+    problems, value = len(numerators), sum(numerators) / sum(denominators)
+    if problems == 1 or not value:
+        return interval(value, value, value)
+    rest = [one - value * other for one, other in zip(numerators, denominators, strict=True)]
+    half = _student(problems - 1) * stdev(rest) / sqrt(problems) / fmean(numerators)
+    return interval(value, value * exp(-half), value * exp(half))
+
+
+def _worth(alone: float, means: Sequence[float], responses: int) -> float:
+    """How many independent responses the means of problems are worth, `alone` being the variance of one."""
+    problems, between = len(means), pvariance(means)
+    if between:
+        return min(max(problems * alone / between, problems), responses)
+    return responses if alone else problems
+
+
+def _normal() -> float:
+    return float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+
+
+def _student(freedom: float) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))

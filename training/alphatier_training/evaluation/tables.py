@@ -169,7 +169,9 @@ def _tests(name: str, compared: Compared) -> Table:
     return table
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
     return "<1e-4" if value < 1e-4 else f"{value:.2g}"
 
 

@@ -9,10 +9,11 @@ from statistics import fmean
 
 from alphatier_models import Evaluation, Interval, Tier
 from alphatier_training.choice.front import dominators
-from alphatier_training.choice.paired import same_questions
 from alphatier_training.evaluation.averages import mean_of_ratios, normalised_sum, overall
+from alphatier_training.evaluation.comparing import same_questions
 from alphatier_training.evaluation.efficiency import AES_CONSTANTS, columns, efficiency, hypervolume
-from alphatier_training.evaluation.figures import spread, tokens_where
+from alphatier_training.evaluation.figures import tokens_where
+from alphatier_training.evaluation.intervals import spread
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.report.evidence import Evidence
 from alphatier_training.report.plots import level_names, points
@@ -93,7 +94,7 @@ def paired(evidence: Evidence, dataset: str, tests: Mapping[Test, Outcome]) -> T
     rows = [
         [
             name,
-            spread(one.difference.interval, 100),
+            spread(one.difference.difference, 100),
             f"{one.difference.first_better} / {one.difference.second_better}",
             p_text(one.difference.p_value),
             p_text(one.corrected),
@@ -182,7 +183,7 @@ def comparison_sentence(outcome: Outcome, first: str, second: str, where: str) -
     difference = outcome.difference
     return (
         f"On {where} ({difference.problems} problems), accuracy of {first} minus {second}: "
-        f"{spread(difference.interval, 100)} points; {first} alone is right on {difference.first_better}, "
+        f"{spread(difference.difference, 100)} points; {first} alone is right on {difference.first_better}, "
         f"{second} alone on {difference.second_better}; exact permutation test p = {p_text(difference.p_value)}, "
         f"corrected {p_text(outcome.corrected)}."
     )

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from alphatier_training.choice.paired import Difference, paired_difference, same_questions
-from alphatier_training.evaluation.comparing import holm
+from alphatier_training.evaluation.comparing import Comparison, compare, holm, same_questions
 from alphatier_training.evaluation.figures import by_level
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.report.evidence import Evidence
@@ -30,18 +29,14 @@ class Test(NamedTuple):
 class Outcome:
     """What a test found."""
 
-    difference: Difference
+    difference: Comparison
     corrected: float
     """Its p-value, corrected for all tests of the report."""
 
 
 def outcomes(evidence: Evidence) -> Mapping[Test, Outcome]:
     """All tests of the report."""
-    found = {
-        test: paired_difference(*samples)
-        for dataset in evidence.datasets()
-        for test, samples in _on(evidence, dataset)
-    }
+    found = {test: compare(*samples) for dataset in evidence.datasets() for test, samples in _on(evidence, dataset)}
     corrected = holm([difference.p_value or 0.0 for difference in found.values()])
     return {test: Outcome(difference, p) for (test, difference), p in zip(found.items(), corrected, strict=True)}
 
