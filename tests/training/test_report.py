@@ -48,10 +48,12 @@ def written(folder: Path) -> tuple[str, str]:
     return (folder / "report" / "report.md").read_text(), (folder / "report" / "report.html").read_text()
 
 
-def cells(markdown: str, tier: str) -> list[list[str]]:
-    """The rows of a tier, in the order of the tables."""
-    rows = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("| ")]
-    return [row for row in rows if row[0] == tier]
+def table(markdown: str, title: str, number: int = 0) -> dict[str, dict[str, str]]:
+    """The table of this title, of several the one of this number: row to header to cell."""
+    text = markdown.split(f"**{title}")[number + 1]
+    lines = [line.strip("| ").split(" | ") for line in text.split("\n\n")[1].splitlines()]
+    headers = lines[0]
+    return {row[0]: dict(zip(headers, row[1:], strict=True)) for row in lines[2:]}
 
 
 @pytest.fixture(scope="module")
@@ -122,40 +124,71 @@ def luminance(colour: str) -> float:
 
 
 def test_figures_are_the_familys(toy: tuple[str, str]) -> None:
-    markdown = toy[0]
     # 36 of 40 at 50 tokens; 38 at 40: 80 % of the tokens; 36 at 11 on average: 22 %, beaten by none.
-    base, careful, terse = (cells(markdown, name)[0] for name in ("base", "alpha-0", "alpha-0.4"))
-    assert (base[2][:4], base[4], base[5]) == ("90.0", "100%", "dominated by alpha-0")
-    assert (careful[2][:4], careful[4], careful[5]) == ("95.0", "80%", "yes")
-    assert (terse[2][:4], terse[3][:4], terse[4], terse[5]) == ("90.0", "11.0", "22%", "yes")
+    rows = table(toy[0], "Accuracy and tokens.")
+    front, share = "on the Pareto front", "of base's"
+    base, careful, terse = rows["base"], rows["alpha-0"], rows["alpha-0.4"]
+    assert (base["accuracy %"][:4], base[share], base[front]) == ("90.0", "100%", "dominated by alpha-0")
+    assert (careful["accuracy %"][:4], careful[share], careful[front]) == ("95.0", "80%", "yes")
+    assert (terse["accuracy %"][:4], terse["tokens"][:4], terse[share], terse[front]) == (
+        "90.0",
+        "11.0",
+        "22%",
+        "yes",
+    )
 
 
 def test_tiers_are_compared_with_the_reference_problem_by_problem(toy: tuple[str, str]) -> None:
-    markdown = toy[0]
-    # alpha-0 alone is right on 36 and 37; alpha-0.4 on 36 to 39, the base alone on 0 to 3: p = .5 and 1.
-    careful, terse = (cells(markdown, name)[-1] for name in ("alpha-0", "alpha-0.4"))
-    assert (careful[2], careful[3], careful[4]) == ("2 / 0", "0.5", "1")
-    assert (terse[1][:3], terse[2], terse[3]) == ("0.0", "4 / 4", "1")
-    assert "exact permutation test p = " in markdown  # alpha-0 against alpha-0.4
+    rows = table(toy[0], "Paired tests against base.")
+    # alpha-0 alone is right on 36 and 37; alpha-0.4 on 36 to 39, the base alone on 0 to 3; nothing beyond chance.
+    assert (rows["alpha-0"]["better / worse"], rows["alpha-0"]["p"]) == ("2 / 0", "1")
+    assert (rows["alpha-0.4"]["accuracy, points"][:3], rows["alpha-0.4"]["better / worse"]) == ("0.0", "4 / 4")
+    assert list(rows)[2:] == ["alpha-0 : alpha-0.4", "alpha-0 : alpha-0.4, level 2"]
 
 
 def test_p_values_are_corrected_for_all_tests_of_the_report(tmp_path: Path) -> None:
-    half, better = right(20, 40, 50), right(30, 40, 40)
+    half, better = right(20, 40, 50), right(30, 40, 50)
     measured_family(tmp_path, {name: {"base": half, "alpha-0": better, "alpha-0.4": half} for name in ("one", "two")})
     markdown, _ = written(tmp_path)
-    # 10 problems differ: p = 2 / 2^10. On each data set two rows, and the thorough tier against the tersest on all
-    # problems and on the hardest level: 8 tests.
-    careful = [row for row in cells(markdown, "alpha-0") if row[2] == "10 / 0"]
-    assert [row[3:5] for row in careful] == [["0.002", "0.016"]] * 2
-    assert "exact permutation test p = 0.002, corrected 0.016" in markdown
+    # 10 problems differ: p = 2 / 2^10. On each of two data sets two rows, and the thorough tier against the tersest
+    # on all problems and on the hardest level, of accuracy and of tokens: 16 tests, and four of them at that p.
+    for number in (0, 1):
+        rows = table(markdown, "Paired tests against base.", number)
+        assert [rows[row]["p"] for row in ("alpha-0", "alpha-0 : alpha-0.4", "alpha-0.4")] == ["0.031", "0.031", "1"]
 
 
 def test_accuracy_and_tokens_together_are_in_the_report(toy: tuple[str, str]) -> None:
     # alpha-0 against the base: 1 - 40 / 50 = .2 and 3 (38 / 36 - 1) = .167; 40 / .95 tokens a right answer.
-    scores = next(row for row in cells(toy[0], "alpha-0") if row[2].startswith("42.1"))
-    assert scores[1].startswith("0.4 ")
-    assert "AES (constants 1/3/5) is against base" in toy[0]
+    row = table(toy[0], "Accuracy and tokens together.")["alpha-0"]
+    assert (row["AES"][:4], row["tokens a right answer"][:5]) == ("0.37", "42.1 ")
+    assert "REG" not in row
+    assert "AES with 1/3/5 against base" in toy[0]
     assert "hypervolume" in toy[0]
+
+
+def test_the_gap_to_a_published_frontier_is_in_the_report_when_it_is_given(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    frontier = tmp_path / "published.json"
+    frontier.write_text(json.dumps({"Sums": [[0, 64], [1, 1]], "other": [[0, 1], [0, 0]]}))
+    assert run(tmp_path, "--frontier", frontier).exit_code == 0
+    markdown = (tmp_path / "report" / "report.md").read_text()
+    # Always right, up to the 64 tokens at which responses are cut off: 64, less 38 of 40 from 40 tokens on, 22.8.
+    assert table(markdown, "Accuracy and tokens together.")["alpha-0"]["REG"].startswith("41.2 (")
+    assert "REG: area below published" in markdown
+
+
+def test_a_frontier_of_other_data_sets_is_one_clear_message(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": HELD_OUT})
+    frontier = tmp_path / "published.json"
+    frontier.write_text(json.dumps({"aime24": [[0, 64], [1, 1]]}))
+    result = run(tmp_path, "--frontier", frontier)
+    assert result.exit_code == 1
+    assert "has frontiers on aime24, and toy was measured on sums" in result.output
+
+
+def test_a_report_says_of_foreign_tiers_only_what_is_known(toy: tuple[str, str]) -> None:
+    assert "Not trained here: alpha-0, alpha-0.4; their alphas are what family.json says." in toy[0]
+    assert "reinforcement learning" not in toy[0] + toy[1]
 
 
 def test_every_picture_is_a_file_that_report_md_shows(tmp_path: Path) -> None:
@@ -189,11 +222,11 @@ def test_samples_of_another_measurement_are_not_taken_for_these(tmp_path: Path) 
     measured_family(tmp_path, {"sums": HELD_OUT})
     for file in (tmp_path / "work" / "samples").glob("*.jsonl"):
         file.write_text(file.read_text().replace('"tokens": 10,', '"tokens": 11,'))
-    markdown, _ = written(tmp_path)
+    markdown, page = written(tmp_path)
     # The means of alpha-0.4 are other ones then; the rest still fits.
-    assert [row[0] for row in (cells(markdown, name)[-1] for name in ("alpha-0",))] == ["alpha-0"]
-    assert "alpha-0: 38 right, 2 wrong" in (tmp_path / "report" / "report.html").read_text()
-    assert "alpha-0.4: 36 right" not in (tmp_path / "report" / "report.html").read_text()
+    assert list(table(markdown, "Paired tests against base.")) == ["alpha-0"]
+    assert "alpha-0: 38 right, 2 wrong" in page
+    assert "alpha-0.4: 36 right" not in page
 
 
 def test_tiers_that_were_asked_different_questions_are_not_paired(tmp_path: Path) -> None:
@@ -201,8 +234,7 @@ def test_tiers_that_were_asked_different_questions_are_not_paired(tmp_path: Path
     for file in (tmp_path / "work" / "samples").glob("alpha-0.4*.jsonl"):
         file.write_text(file.read_text().replace('"question 3"', '"another question"'))
     markdown, _ = written(tmp_path)
-    assert len(cells(markdown, "alpha-0")) - 1 == len(cells(markdown, "alpha-0.4"))
-    assert "alpha-0 minus alpha-0.4" not in markdown
+    assert list(table(markdown, "Paired tests against base.")) == ["alpha-0"]
 
 
 def test_samples_in_another_folder_are_found_when_named(tmp_path: Path) -> None:
@@ -217,9 +249,9 @@ def test_several_data_sets_are_put_together_both_ways(tmp_path: Path) -> None:
     long = {"base": right(2, 4, 300), "alpha-0.1": right(2, 4, 270)}
     measured_family(tmp_path, {"short": short, "AIME 24": long})
     markdown, _ = written(tmp_path)
-    # (50 + 270) / (100 + 300) = 80 %; (50 / 100 + 270 / 300) / 2 = 70 %; accuracy (75 + 50) / 2
-    row = next(row for row in cells(markdown, "alpha-0.1") if row[1] == "62.5")
-    assert (row[2][:4], row[3][:4]) == ("80.0", "70.0")
+    # Tokens: (50 + 270) / (100 + 300) = 80 %; (50 / 100 + 270 / 300) / 2 = 70 %.
+    row = table(markdown, "All data sets together.")["alpha-0.1"]
+    assert (row["tokens, normalised_sum"][:4], row["tokens, mean_of_ratios"][:4]) == ("80.0", "70.0")
     assert (tmp_path / "report" / "accuracy-tokens-aime-24.png").exists()
 
 
@@ -227,7 +259,7 @@ def test_one_single_tier_has_a_report(tmp_path: Path) -> None:
     measured_family(tmp_path, {"sums": {"base": right(3, 4, 20)}})
     markdown, _ = written(tmp_path)
     assert "1 tier over one base model." in markdown
-    assert cells(markdown, "base")[0][5] == "yes"
+    assert table(markdown, "Accuracy and tokens.")["base"]["on the Pareto front"] == "yes"
 
 
 def test_curves_show_what_was_logged_and_say_what_stayed_at_0(tmp_path: Path) -> None:
@@ -250,6 +282,8 @@ def test_the_shipped_familys_report_is_small(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "report.html") in result.output
     assert (tmp_path / "report.html").stat().st_size < 600_000
+    made = "Trained here by reinforcement learning, alpha-0, alpha-0.05, alpha-0.1, alpha-0.2, alpha-0.4; the"
+    assert f"{made} reward is correct × (1 − alpha × sigmoid" in (tmp_path / "report.md").read_text()
 
 
 def test_a_tier_that_was_not_measured_says_so_in_its_place(tmp_path: Path) -> None:
@@ -258,7 +292,8 @@ def test_a_tier_that_was_not_measured_says_so_in_its_place(tmp_path: Path) -> No
     document["tiers"][1].pop("evaluations")
     (tmp_path / "family.json").write_text(json.dumps(document))
     markdown, _ = written(tmp_path)
-    assert cells(markdown, "alpha-0")[0] == ["alpha-0", "0", "not measured", "not measured", "-", "-"]
+    row = table(markdown, "Accuracy and tokens.")["alpha-0"]
+    assert list(row.values()) == ["0", "not measured", *["-"] * 7]
 
 
 def test_a_family_that_was_never_measured_is_one_clear_message(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from statistics import fmean
 
 from alphatier_models import EFFORTS, Evaluation
 from alphatier_models.schema import Effort
-from alphatier_training.choice.front import Point, dominators, evenly_spread, front
 from alphatier_training.choice.proposal import Finding, Proposal, Verdict, Wish
 from alphatier_training.errors import ChoiceError
 from alphatier_training.evaluation.comparing import Comparison, compare, same_questions, unpaired
+from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
 from alphatier_training.evaluation.intervals import spread
 from alphatier_training.report.evidence import Evidence
 

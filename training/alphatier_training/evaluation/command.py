@@ -140,7 +140,7 @@ def _hypervolume(rows: Sequence[Measured], reference: str) -> Interval | None:
 
 def _compared(
     datasets: Mapping[str, Sequence[Measured]], pairs: Sequence[tuple[str, str]]
-) -> dict[str, dict[tuple[str, str], Comparison]]:
+) -> dict[str, dict[tuple[str, ...], Comparison]]:
     """The paired tests of each data set, corrected for all of them together."""
     samples = {(name, row.job.row.name): row.samples for name, rows in datasets.items() for row in rows}
     tests = [(name, pair) for name in datasets for pair in pairs]

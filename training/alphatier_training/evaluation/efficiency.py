@@ -26,7 +26,7 @@ import numpy as np
 from alphatier_models import Interval
 from alphatier_training.errors import EvidenceError
 from alphatier_training.evaluation.comparing import same_questions
-from alphatier_training.evaluation.intervals import of_means
+from alphatier_training.evaluation.intervals import of_means, spread
 from alphatier_training.evaluation.samples import Sample
 
 AES_CONSTANTS = (1.0, 3.0, 5.0)
@@ -63,17 +63,22 @@ class Column(NamedTuple):
     heading: str
     field: str
     scale: float = 1
+    digits: int = 1
 
     def of(self, figures: Efficiency) -> Interval | None:
         """The figure."""
         found: Interval | None = getattr(figures, self.field)
         return found
 
+    def cell(self, figures: Efficiency) -> str:
+        """The figure as text, with its interval."""
+        return spread(self.of(figures), self.scale, self.digits)
+
 
 COLUMNS = (
-    Column("AES", "aes"),
+    Column("AES", "aes", digits=2),
     Column("tokens a right answer", "tokens_per_right"),
-    Column("hardest / easiest", "adaptation"),
+    Column("hardest / easiest", "adaptation", digits=2),
     Column("budget area %", "budget_area", 100),
     Column("REG", "reg"),
 )

@@ -175,12 +175,12 @@ def per_problem(samples: Sequence[Sample], field: str) -> Mapping[int, float]:
     return {problem: fmean(group) for problem, group in values.items()}
 
 
-def spread(figure: Interval | None, scale: float = 1) -> str:
+def spread(figure: Interval | None, scale: float = 1, digits: int = 1) -> str:
     """A mean with its 95 % interval; a dash where there is none."""
     if figure is None:
         return "-"
     value, low, high = (scale * number for number in (figure.mean, figure.low, figure.high))
-    return f"{value:.1f} ({low:.1f} to {high:.1f})"
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:

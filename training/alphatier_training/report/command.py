@@ -15,15 +15,27 @@ from alphatier_training.errors import TrainingError
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="A folder of samples to read as well, e.g. runs/evaluate/NAME; may be repeated. [FAMILY/work/samples]",
 )
+@click.option(
+    "--frontier",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Published accuracies by budget and data set, for REG.",
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="For the report. [FAMILY/report]")
-def report(family: Path, samples: tuple[Path, ...], out: Path | None) -> None:
+def report(family: Path, samples: tuple[Path, ...], frontier: Path | None, out: Path | None) -> None:
     """Write the report of FAMILY: one HTML page, the same as Markdown, and its pictures.
 
     \b
     Figures come from family.json; histograms and paired tests need the samples
     that they were computed from, training curves FAMILY/work/curves.
+    Frontiers of R1-Distill 1.5B and 7B and of Qwen3 4B and 8B on AIME 2024 and
+    2025, AMC 2023 and Minerva are in data/frontiers of
+    https://github.com/samjia2000/Optimal-Reasoning-Efficiency.
 
-    Example: alphatier report runs/tiny
+    \b
+    Examples:
+      alphatier report runs/tiny
+      alphatier report runs/r1 --frontier deepseek_r1_distill_qwen_1.5b.json
     """
     from alphatier_models import FamilyError, load_family
     from alphatier_models.files import family_file
@@ -33,7 +45,7 @@ def report(family: Path, samples: tuple[Path, ...], out: Path | None) -> None:
     folder = family_file(family).parent
     out = out or folder / "report"
     try:
-        evidence = gather(load_family(family, checksums=False), folder, samples=samples)
+        evidence = gather(load_family(family, checksums=False), folder, samples=samples, frontier=frontier)
         write_evidence(evidence, out)
     except (TrainingError, FamilyError) as error:
         raise click.ClickException(str(error)) from error

@@ -1,9 +1,8 @@
 """Training curves: what the RL runs logged by step, a line a tier, a panel for each quantity that was logged."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import ceil, isfinite, nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,8 +18,7 @@ WINDOW_SHARE = 0.1
 """The bold line is a running mean over this share of the steps; the faint one is each step."""
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(NamedTuple):
     """Something that is logged by step."""
 
     label: str
@@ -51,80 +49,57 @@ def training_curves(curves: Mapping[str, Curve], order: Sequence[str]) -> tuple[
         curves: by tier.
         order: all tiers of the family, so that a tier looks the same in every picture.
     """
-    drawn, zero = _worth_drawing(curves)
+    curves = {tier: _with_speed(curve) for tier, curve in curves.items()}
+    logged = {quantity: {tier: _values(curve, quantity) for tier, curve in curves.items()} for quantity in QUANTITIES}
+    there = {quantity: lines for quantity, lines in logged.items() if any(values for _, values in lines.values())}
+    drawn = {q: lines for q, lines in there.items() if any(any(values) for _, values in lines.values())}
     columns = min(3, len(drawn))
     rows = ceil(len(drawn) / columns)
     figure = Figure(figsize=(3.3 * columns + 1.2, 2.3 * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel, quantity in zip(panels, drawn, strict=False):
-        for tier, curve in curves.items():
-            _line(panel, *_values(curve, quantity), tier, order.index(tier))
+    for panel, (quantity, lines) in zip(panels, drawn.items(), strict=False):
+        for tier, (steps, values) in lines.items():
+            _line(panel, steps, values, tier, style.line(order.index(tier)))
         panel.set_title(quantity.label, fontsize=9.5)
         panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     for panel in panels[len(drawn) :]:
         panel.set_visible(False)
     figure.supxlabel("step", fontsize=9.5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
-    return figure, zero
-
-
-def _worth_drawing(curves: Mapping[str, Curve]) -> tuple[list[Quantity], list[str]]:
-    drawn: list[Quantity] = []
-    zero: list[str] = []
-    for quantity in QUANTITIES:
-        values = [value for curve in curves.values() for value in _values(curve, quantity)[1]]
-        if any(values):
-            drawn.append(quantity)
-        elif values:
-            zero.append(quantity.label.removesuffix(", %"))
-    return drawn, zero
+    return figure, [quantity.label.removesuffix(", %") for quantity in there if quantity not in drawn]
 
 
 def _values(curve: Curve, quantity: Quantity) -> tuple[list[float], list[float]]:
     """Steps and values of the entries that have the quantity."""
-    value = _tokens_a_second(curve) if quantity.label == "tokens a second" else _logged(quantity)
-    pairs = [(float(entry["step"]), quantity.scale * value(entry)) for entry in curve]
-    kept = [pair for pair in pairs if isfinite(pair[1])]
-    return [step for step, _ in kept], [value for _, value in kept]
+    pairs = []
+    for entry in curve:
+        value = float(next((entry[key] for key in quantity.keys if entry.get(key) is not None), nan))
+        if isfinite(value):
+            pairs.append((float(entry["step"]), quantity.scale * value))
+    return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def _logged(quantity: Quantity) -> Callable[[Mapping[str, float]], float]:
-    def value(entry: Mapping[str, float]) -> float:
-        return float(next((entry[key] for key in quantity.keys if entry.get(key) is not None), nan))
-
-    return value
-
-
-def _tokens_a_second(curve: Curve) -> Callable[[Mapping[str, float]], float]:
-    """As logged, else trained tokens (TRL's `num_tokens` is a running total) by the seconds of the step."""
-    totals = [0.0, *(float(entry.get("num_tokens", nan)) for entry in curve)]
-    new = {id(entry): after - before for entry, before, after in zip(curve, totals, totals[1:], strict=False)}
-
-    def value(entry: Mapping[str, float]) -> float:
-        if "tokens_per_second" in entry:
-            return float(entry["tokens_per_second"])
-        seconds, tokens = entry.get("step_time", 0), new[id(entry)]
-        return tokens / seconds if seconds and tokens > 0 else nan  # the total begins again when a run is resumed
-
-    return value
+def _with_speed(curve: Curve) -> Curve:
+    """Where tokens a second are not logged: trained tokens (TRL's `num_tokens` is a running total) by seconds."""
+    found, before = [], 0.0
+    for entry in curve:
+        total, seconds = float(entry.get("num_tokens", nan)), entry.get("step_time", 0)
+        if seconds and total > before:  # the total begins again when a run is resumed
+            found.append({"tokens_per_second": (total - before) / seconds, **entry})
+        else:
+            found.append({**entry})
+        before = total
+    return found
 
 
-def _line(axes: Any, steps: Sequence[float], values: Sequence[float], tier: str, index: int) -> None:
-    if not values:
-        axes.plot([], [], label=tier, **style.line(index))
-        return
-    window = max(1, round(WINDOW_SHARE * len(values)))
-    axes.plot(*_thinned(steps, values), color=style.COLOURS[index % len(style.COLOURS)], alpha=0.25, linewidth=0.8)
-    axes.plot(*_thinned(steps, _running_mean(values, window)), label=tier, linewidth=1.5, **style.line(index))
+def _line(axes: Any, steps: Sequence[float], values: Sequence[float], tier: str, look: Mapping[str, Any]) -> None:
+    """Each step, faint, and the means of what lies within half a window on either side."""
+    half = max(1, round(WINDOW_SHARE * len(values))) // 2
+    means = [float(np.mean(values[max(0, at - half) : at + half + 1])) for at in range(len(values))]
+    axes.plot(*_thinned(steps, values), color=look["color"], alpha=0.25, linewidth=0.8)
+    axes.plot(*_thinned(steps, means), label=tier, linewidth=1.5, **look)
 
 
-def _running_mean(values: Sequence[float], window: int) -> list[float]:
-    """Means of what lies within half a window on either side; at the ends, of what there is."""
-    half = window // 2
-    return [float(np.mean(values[max(0, at - half) : at + half + 1])) for at in range(len(values))]
-
-
-def _thinned(steps: Sequence[float], values: Sequence[float]) -> Iterator[list[float]]:
-    stretches = min(MOST_POINTS, len(values))
-    for numbers in (steps, values):
-        yield [float(np.mean(stretch)) for stretch in np.array_split(np.asarray(numbers), stretches)]
+def _thinned(*numbers: Sequence[float]) -> list[list[float]]:
+    stretches = min(MOST_POINTS, len(numbers[0])) or 1
+    return [[float(np.mean(part)) for part in np.array_split(one, stretches) if len(part)] for one in numbers]

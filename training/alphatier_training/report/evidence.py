@@ -14,6 +14,7 @@ from typing import Any
 
 from alphatier_models import Evaluation, Family, text_sha256
 from alphatier_training.errors import EvidenceError
+from alphatier_training.evaluation.efficiency import Frontier, frontier_of, read_frontiers
 from alphatier_training.evaluation.samples import Sample, SampleFile, read_plan
 
 Curve = Sequence[Mapping[str, float]]
@@ -31,6 +32,10 @@ class Evidence:
     """By tier, in the family's order."""
     recipe: str | None = None
     """The recipe's canonical JSON; None where it was not found."""
+    frontiers: Mapping[str, Frontier] = field(default_factory=dict)
+    """Published ones, by the data set's name there."""
+    frontier_name: str = ""
+    """Of the file that they are from."""
 
     def order(self) -> list[str]:
         """The tiers' names, in the family's order."""
@@ -56,7 +61,14 @@ class Evidence:
         return next((tier.recipe_sha256 for tier in self.family.tiers if tier.recipe_sha256), None)
 
 
-def gather(family: Family, folder: Path, *, samples: Sequence[Path] = (), recipe: str | None = None) -> Evidence:
+def gather(
+    family: Family,
+    folder: Path,
+    *,
+    samples: Sequence[Path] = (),
+    recipe: str | None = None,
+    frontier: Path | None = None,
+) -> Evidence:
     """All that is known about the `family` in `folder`.
 
     Args:
@@ -64,6 +76,7 @@ def gather(family: Family, folder: Path, *, samples: Sequence[Path] = (), recipe
         folder: the family's folder; `work/samples` and `work/curves` are looked into where they exist.
         samples: more folders with samples, e.g. `runs/evaluate/NAME`.
         recipe: the recipe's canonical JSON; None to look for the file whose checksum family.json names.
+        frontier: a file of published frontiers.
 
     Raises:
         EvidenceError: no tier was measured, or a file that is there cannot be read.
@@ -76,7 +89,17 @@ def gather(family: Family, folder: Path, *, samples: Sequence[Path] = (), recipe
     found: dict[tuple[str, str], Sequence[Sample]] = {}
     for file in files:
         found |= _matching(family, file)
-    return Evidence(family, found, dict(_curves(family, folder)), recipe or _recipe(family, folder))
+    recipe, curves = recipe or _recipe(family, folder), dict(_curves(family, folder))
+    if frontier is None:
+        return Evidence(family, found, curves, recipe)
+    published = read_frontiers(frontier)
+    evidence = Evidence(family, found, curves, recipe, published, frontier.stem)
+    if not any(frontier_of(dataset, published) for dataset in evidence.datasets()):
+        raise EvidenceError(
+            f"{frontier} has frontiers on {', '.join(published)}, and {family.name} was measured on "
+            f"{', '.join(evidence.datasets())}. Measure it on one of the first: alphatier evaluate --data NAME=PLACE."
+        )
+    return evidence
 
 
 def _matching(family: Family, file: Path) -> dict[tuple[str, str], Sequence[Sample]]:

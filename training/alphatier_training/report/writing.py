@@ -19,11 +19,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from alphatier_models import EFFORTS, Family
+from alphatier_training.evaluation.tables import Table
 from alphatier_training.recipe import Recipe
-from alphatier_training.report.content import METHOD, Part, Picture, Section, sections, summary
+from alphatier_training.report.content import Part, Picture, Section, method, sections, summary
 from alphatier_training.report.evidence import Evidence, gather
 from alphatier_training.report.style import drawing, save_png, to_svg
-from alphatier_training.report.tables import Table
 from alphatier_training.run.folder import RunFolder, write_text
 
 
@@ -50,7 +50,7 @@ def _markdown(evidence: Evidence, report: Sequence[Section]) -> Iterator[str]:
     """The blocks of report.md; its pictures are the PNG files next to it."""
     yield f"# Family {evidence.family.name}"
     yield summary(evidence)
-    yield METHOD
+    yield method(evidence)
     for section in report:
         yield f"## {section.heading}"
         yield from map(_block, section.parts)
@@ -60,11 +60,7 @@ def _markdown(evidence: Evidence, report: Sequence[Section]) -> Iterator[str]:
 def _block(part: Part) -> str:
     if isinstance(part, Picture):
         return f"![{part.description}]({part.name}.png)"
-    if isinstance(part, str):
-        return part
-    lines = [part.headers, ["---"] * len(part.headers), *part.rows]
-    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
-    return f"{part.caption}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    return part.markdown() if isinstance(part, Table) else str(part)
 
 
 def _page(evidence: Evidence, report: Sequence[Section]) -> str:
@@ -77,7 +73,7 @@ def _page(evidence: Evidence, report: Sequence[Section]) -> str:
     return environment.from_string(source).render(
         family=evidence.family,
         summary=summary(evidence),
-        method=METHOD,
+        method=method(evidence),
         sections=report,
         efforts=[(effort, evidence.family.efforts[effort]) for effort in EFFORTS],
         origin=_origin(evidence),
