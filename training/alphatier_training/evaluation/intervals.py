@@ -12,9 +12,9 @@ What: numbers to intervals. What not: nothing of tiers or files.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from math import exp, sqrt
+from math import exp, inf, sqrt
 from statistics import fmean, pvariance, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -145,20 +145,46 @@ def limits(value: float, drawn: Any, problems: int) -> Interval | None:
     return interval(value, float(low), float(high))
 
 
-def crossed(grid: Any) -> tuple[float, float]:
-    """The standard error of the mean of a grid [seeds, problems], both drawn at random, and its degrees of freedom.
+class Crossed(NamedTuple):
+    """The mean of a grid [seeds, problems], both drawn at random."""
+
+    mean: float
+    error: float
+    """Its standard error."""
+    freedom: float
+    """Degrees of freedom of the error."""
+
+    def interval(self) -> Interval:
+        """By Student's distribution."""
+        half = _student(self.freedom) * self.error
+        return interval(self.mean, self.mean - half, self.mean + half)
+
+    def share(self, problems: int) -> Interval:
+        """Wilson's interval of a share, of as many responses as make this error; of all problems where it is 0."""
+        alone = self.mean * (1 - self.mean)
+        return wilson(self.mean, alone / self.error**2 if self.error else problems, _student(self.freedom))
+
+    def p_value(self) -> float:
+        """Of a mean of 0, two-sided."""
+        if not self.error:
+            return float(not self.mean)
+        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.freedom))
+
+
+def crossed(grid: Any) -> Crossed:
+    """The mean of a grid [seeds, problems] with its error.
 
     The variances of the seeds' means and of the problems' means, added: what is neither counts twice, so the error is
     rather too large (Cameron, Gelbach and Miller, J. Business and Economic Statistics 29, 2011, without their third
     term). Degrees of freedom by Satterthwaite. A single seed adds nothing.
 
-    >>> crossed([[0.0, 1.0], [1.0, 2.0]])  # both halves are .5 / 2: the root of .5, with 1 / (.25 + .25) = 2
-    (0.7071067811865476, 2.0)
+    >>> crossed([[0.0, 1.0], [1.0, 2.0]])  # both halves are .5 / 2: the root of .5, with 1 / (.25² + .25²) x .5² = 2
+    Crossed(mean=1.0, error=0.7071067811865476, freedom=2.0)
     """
     means = (np.mean(grid, axis=axis) for axis in (1, 0))
     parts = [(float(np.var(one, ddof=1)) / len(one), len(one) - 1) for one in means if len(one) > 1]
-    variance, spread = sum(part for part, _ in parts), sum(part**2 / freedom for part, freedom in parts)
-    return sqrt(variance), variance**2 / spread if spread else float("inf")
+    variance, square = sum(part for part, _ in parts), sum(part**2 / freedom for part, freedom in parts)
+    return Crossed(float(np.mean(grid)), sqrt(variance), variance**2 / square if square else inf)
 
 
 def interval(value: float, low: float, high: float) -> Interval:

@@ -16,14 +16,24 @@ from alphatier_training.errors import TrainingError
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The sweep's folder. [runs/sweep-<name>]"
 )
 @click.option("--base", type=click.Path(path_type=Path, file_okay=False), help="A family to take the base from.")
+@click.option("--curve", metavar="VARIANT", help="Hold the others against this one. [the first without changes]")
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once. [as for train]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, jobs: int | None, as_json: bool) -> None:
+def sweep(
+    recipe: Path,
+    variants: Path,
+    out: Path | None,
+    base: Path | None,
+    curve: str | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
     """Train variants of RECIPE over its base, each with several seeds, and compare them.
 
     \b
     VARIANTS is a YAML file: alphas, seeds, and changes of the recipe's `rl` section by name. Every run is an
-    ordinary one, so the same command goes on after a stop.
+    ordinary one, so the same command goes on after a stop. The alphas of one variant make a curve of accuracy
+    against tokens; each other variant is tested against it at its own number of tokens, by seed and problem.
 
     Example: alphatier sweep training/recipes/tiny.yaml training/recipes/sweeps/penalties.yaml
     """
@@ -39,8 +49,8 @@ def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, job
 
     console = Console(stderr=True)
     try:
-        plan = load_recipe(recipe)
-        todo = list(runs(plan, load_sweep(variants)))
+        plan, asked = load_recipe(recipe), load_sweep(variants)
+        todo, curve = list(runs(plan, asked)), asked.held_against(curve)
         out = out or Path("runs") / f"sweep-{plan.name}"
         machine = this_machine(plan.compute.device)
         check(plan, out, machine, all_stages(plan), jobs)
@@ -50,11 +60,12 @@ def sweep(recipe: Path, variants: Path, out: Path | None, base: Path | None, job
     except KeyboardInterrupt:
         console.print("\nStopped; nothing is lost. Go on with the same command.")
         sys.exit(130)
-    from alphatier_training.sweep.table import draw, markdown, rows
+    from alphatier_training.sweep.table import draw, rows, table, verdict
 
-    table = rows(todo, out)
-    text = "\n".join(markdown(table)) + "\n"
-    write_text(out / "sweep.md", text)
-    write_text(out / "sweep.json", json.dumps([row.as_json() for row in table], indent=1) + "\n")
-    draw(table, out / "sweep.png")
-    click.echo(json.dumps([row.as_json() for row in table], indent=1) if as_json else text)
+    found = rows(todo, out, curve)
+    text = "\n\n".join(filter(None, [table(found, curve).markdown(), verdict(found, curve)]))
+    document = json.dumps([row.as_json() for row in found], indent=1)
+    write_text(out / "sweep.md", text + "\n")
+    write_text(out / "sweep.json", document + "\n")
+    draw(found, curve, out / "sweep.png")
+    click.echo(document if as_json else text)

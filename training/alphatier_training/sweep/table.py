@@ -1,24 +1,52 @@
 """What came out of a sweep: accuracy and tokens of every variant and alpha over its seeds, as a table and a picture.
 
-Intervals are 95 % percentile bootstrap over seeds and problems, both drawn anew each time; all runs answer the same
-held-out problems.
+One variant's alphas make a curve (the one that changes nothing: the paper's, in the shipped sweeps), and every other
+variant is held against it at its own number of tokens. Intervals are 95 %, over seeds and problems, both drawn at
+random (`intervals.crossed`); all runs answer the same held-out problems.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from alphatier_models import Interval
-from alphatier_training.evaluation.intervals import RESAMPLES, interval, per_problem, spread
+from alphatier_training.evaluation.comparing import holm
+from alphatier_training.evaluation.intervals import Crossed, crossed, per_problem, spread
 from alphatier_training.evaluation.samples import Sample
+from alphatier_training.evaluation.tables import Table, p_text, plain
 from alphatier_training.recipe import BASE_TIER, tier_name
-from alphatier_training.report.style import COLOURS, MARKERS, save_png
 from alphatier_training.run.assembly import samples_of
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.sweep.variants import Run
+
+DOUBT = 0.05
+"""A difference from the curve with a smaller p-value, corrected for all of them, is beyond doubt."""
+
+
+class Grid(NamedTuple):
+    """What one variant made of the problems at one alpha [seeds, problems], means over a problem's responses."""
+
+    right: Any
+    tokens: Any
+
+    def place(self) -> tuple[float, float]:
+        """Mean tokens and accuracy."""
+        return float(np.mean(self.tokens)), float(np.mean(self.right))
+
+
+@dataclass(frozen=True)
+class Above:
+    """Accuracy less that of the curve at the same tokens, a share."""
+
+    difference: Interval
+    p_value: float
+    """Two-sided, by Holm's correction over all rows of the table."""
+    beyond: Literal["", "shorter", "longer"] = ""
+    """Where the tokens are beyond the curve's ends; then it is held against the nearer end."""
 
 
 @dataclass(frozen=True)
@@ -35,102 +63,141 @@ class Row:
     accuracies: tuple[float, ...]
     """Of each seed."""
     tokens_by_seed: tuple[float, ...]
+    above: Above | None
+    """None for the base, for the curve's own rows, and without a curve."""
+
+    def name(self) -> str:
+        """Variant and alpha."""
+        return self.variant if self.alpha is None else f"{self.variant} at {self.alpha:g}"
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""
-        return asdict(self) | {"accuracy": self.accuracy.model_dump(), "tokens": self.tokens.model_dump()}
+        return plain(self)  # type: ignore[no-any-return]
 
 
-def rows(finished: Sequence[Run], out: Path) -> list[Row]:
-    """The base, then every variant and alpha in the sweep's order."""
+def rows(finished: Sequence[Run], out: Path, curve: str | None) -> list[Row]:
+    """The base, then every variant and alpha in the sweep's order, from the samples in `out`."""
     first = finished[0]
-    base = [samples_of(first.recipe, RunFolder(first.folder(out)), BASE_TIER)]
-    found = [_row("base", None, (first.seed,), base, 1.0)]
-    reference = found[0].tokens.mean
+    base = samples_of(first.recipe, RunFolder(first.folder(out)), BASE_TIER)
+    grids: dict[tuple[str, float | None], Grid] = {("base", None): grid([base])}
     for variant in dict.fromkeys(run.variant for run in finished):
         same = [run for run in finished if run.variant == variant]
         for alpha in same[0].recipe.tiers.alphas:
             samples = [samples_of(run.recipe, RunFolder(run.folder(out)), tier_name(alpha)) for run in same]
-            found.append(_row(variant, alpha, tuple(run.seed for run in same), samples, reference))
-    return found
+            grids[variant, alpha] = grid(samples)
+    seeds = tuple(dict.fromkeys(run.seed for run in finished))
+    return rows_of(grids, seeds, curve)
 
 
-def markdown(table: Sequence[Row]) -> Iterator[str]:
-    """The table's lines."""
-    yield "| variant | alpha | accuracy % | tokens | of the base's | accuracy of each seed |"
-    yield "|---|---|---|---|---|---|"
-    for row in table:
-        alpha = "–" if row.alpha is None else f"{row.alpha:g}"
-        seeds = " ".join(f"{100 * value:.1f}" for value in row.accuracies)
-        yield (
-            f"| {row.variant} | {alpha} | {spread(row.accuracy, 100)} | {spread(row.tokens, 1)} "
-            f"| {row.share:.0%} | {seeds} |"
-        )
+def rows_of(grids: Mapping[tuple[str, float | None], Grid], seeds: tuple[int, ...], curve: str | None) -> list[Row]:
+    """The table's rows, the base first; `curve` is the variant that the others are held against, None for none."""
+    points = [one for (variant, _), one in grids.items() if variant == curve]
+    tested = {key: against(one, points) for key, one in grids.items() if points and key[0] not in ("base", curve)}
+    p_values = holm([found.p_value for found in tested.values()])
+    above = {key: replace(found, p_value=p) for (key, found), p in zip(tested.items(), p_values, strict=True)}
+    base = next(iter(grids.values())).place()[0]
+    return [_row(*key, seeds, one, base, above.get(key)) for key, one in grids.items()]
 
 
-def draw(table: Sequence[Row], file: Path) -> None:
-    """Accuracy against tokens, a colour and a marker a variant, intervals both ways."""
-    from matplotlib.figure import Figure
+def grid(by_seed: Sequence[Sequence[Sample]]) -> Grid:
+    """The samples of each seed as a grid."""
+    means = ([per_problem(samples, field) for samples in by_seed] for field in ("correct", "tokens"))
+    return Grid(*(np.array([[one[problem] for problem in sorted(one)] for one in field]) for field in means))
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for index, variant in enumerate(dict.fromkeys(row.variant for row in table)):
-        same = [row for row in table if row.variant == variant]
-        style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-        axes.errorbar(
-            [row.tokens.mean for row in same],
-            [100 * row.accuracy.mean for row in same],
-            xerr=np.transpose([_arms(row.tokens, 1) for row in same]),
-            yerr=np.transpose([_arms(row.accuracy, 100) for row in same]),
-            label=variant,
-            linewidth=1,
-            capsize=2,
-            markersize=5,
-            **style,
-        )
-        for row in same:
-            if row.alpha is not None:
-                at = (row.tokens.mean, 100 * row.accuracy.mean)
-                axes.annotate(f"{row.alpha:g}", at, (4, 4), textcoords="offset points", fontsize=7)
-    axes.set(xlabel="mean tokens a response", ylabel="accuracy, %", title="95 % intervals over seeds and problems")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
-    save_png(figure, file)
+
+def against(variant: Grid, curve: Sequence[Grid]) -> Above:
+    """How far a variant lies above a curve at its own number of tokens, by the same seeds and problems.
+
+        D = A - C(T),   C straight between the curve's points (T0, A0), (T1, A1), …
+
+    D's error is that of its linearisation, cell by cell: with slope b and weights 1 - w, w of the two neighbours,
+    (right - b tokens) of the variant less (1 - w) and w times the neighbours'. Its mean is D. Beyond an end of the
+    curve, D is the difference to that end: at fewer tokens this is rather too little, at more too much.
+
+    Args:
+        variant: What is held against the curve.
+        curve: Two points or more, in any order; of one, all is beyond it.
+    """
+    points = sorted(curve, key=lambda point: point.place()[0])
+    places = [point.place() for point in points]
+    tokens, _ = variant.place()
+    after = next((place for place, (there, _) in enumerate(places) if there >= tokens), len(points))
+    if after == len(points):
+        return _above(variant.right - points[-1].right, "longer")
+    if after == 0:
+        return _above(variant.right - points[0].right, "shorter" if tokens < places[0][0] else "")
+    (start, low), (end, high) = places[after - 1], places[after]
+    weight, slope = (tokens - start) / (end - start), (high - low) / (end - start)
+    before, behind = (one.right - slope * one.tokens for one in points[after - 1 : after + 1])
+    return _above(variant.right - slope * variant.tokens - (1 - weight) * before - weight * behind)
+
+
+def table(found: Sequence[Row], curve: str | None) -> Table:
+    """All rows as text."""
+    headers = ["variant", "alpha", "accuracy %", "tokens", "of the base's"]
+    caption = "95 % intervals over seeds and problems"
+    if curve:
+        headers += [f"points above {curve} at its tokens", "p"]
+        caption += f"; p by Holm's correction over {sum(row.above is not None for row in found)} tests"
+        caption += f"; * beyond the ends of the curve of {curve}, held against the nearer one"
+    lines = []
+    for row in found:
+        cells = [row.variant, "–" if row.alpha is None else f"{row.alpha:g}"]
+        cells += [spread(row.accuracy, 100), spread(row.tokens), f"{row.share:.0%}"]
+        if curve and row.above:
+            cells += [spread(row.above.difference, 100) + "*" * bool(row.above.beyond), p_text(row.above.p_value)]
+        elif curve:
+            cells += ["-", "-"]
+        lines.append([*cells, " ".join(f"{100 * value:.1f}" for value in row.accuracies)])
+    return Table("Variants", caption, [*headers, "accuracy of each seed"], lines)
+
+
+def verdict(found: Sequence[Row], curve: str | None) -> str:
+    """Which variants are above or below the curve beyond doubt; empty without a curve."""
+    if curve is None:
+        return ""
+    parts = []
+    for word, sign, unfair in (("above", 1, "longer"), ("below", -1, "shorter")):
+        sure = [row for row in found if row.above and row.above.p_value < DOUBT and row.above.beyond != unfair]
+        names = [row.name() for row in sure if row.above and sign * row.above.difference.mean > 0]
+        parts.append(f"{word} it {', '.join(names) or 'none'}")
+    return f"Beyond doubt (p < {DOUBT:g}), against the curve of {curve}: {'; '.join(parts)}."
+
+
+def draw(found: Sequence[Row], curve: str | None, file: Path) -> None:
+    """Accuracy against tokens with intervals both ways, a colour and a marker a variant, the curve as a line."""
+    from alphatier_training.report.plots import Spot, accuracy_tokens
+    from alphatier_training.report.style import drawing, save_png
+
+    series: dict[str, list[Spot]] = {}
+    for row in sorted(found, key=lambda row: row.tokens.mean):
+        note = "" if row.alpha is None else f"{row.alpha:g}"
+        series.setdefault(row.variant, []).append(Spot(row.tokens, row.accuracy, note))
+    order = {variant: series[variant] for variant in dict.fromkeys(row.variant for row in found)}
+    with drawing():
+        figure = accuracy_tokens("95 % intervals over seeds and problems", order, curve=curve or "")
+        save_png(figure, file)
 
 
 def _row(
-    variant: str, alpha: float | None, seeds: tuple[int, ...], samples: list[list[Sample]], reference: float
+    variant: str, alpha: float | None, seeds: tuple[int, ...], one: Grid, base_tokens: float, above: Above | None
 ) -> Row:
-    accuracy, tokens = _grid(samples, "correct"), _grid(samples, "tokens")
-    mean = float(tokens.mean())
+    tokens = crossed(one.tokens)
     return Row(
         variant=variant,
         alpha=alpha,
-        seeds=seeds,
-        accuracy=_interval(accuracy),
-        tokens=_interval(tokens),
-        share=1.0 if alpha is None else mean / reference,
-        accuracies=tuple(round(float(value), 6) for value in accuracy.mean(axis=1)),
-        tokens_by_seed=tuple(round(float(value), 4) for value in tokens.mean(axis=1)),
+        seeds=seeds[: len(one.right)],
+        accuracy=crossed(one.right).share(one.right.shape[1]),
+        tokens=tokens.interval(),
+        share=round(tokens.mean / base_tokens, 6),
+        accuracies=tuple(round(float(value), 6) for value in one.right.mean(axis=1)),
+        tokens_by_seed=tuple(round(float(value), 4) for value in one.tokens.mean(axis=1)),
+        above=above,
     )
 
 
-def _grid(samples: list[list[Sample]], field: str) -> Any:
-    """Means of each seed and problem [seeds, problems]."""
-    means = (per_problem(group, field) for group in samples)
-    return np.array([[mean[problem] for problem in sorted(mean)] for mean in means])
-
-
-def _interval(grid: Any) -> Interval:
-    rng = np.random.default_rng(0)
-    means = []
-    for _ in range(RESAMPLES):
-        seeds = rng.integers(len(grid), size=len(grid))
-        problems = rng.integers(grid.shape[1], size=grid.shape[1])
-        means.append(grid[seeds][:, problems].mean())
-    low, high = np.percentile(means, [2.5, 97.5])
-    return interval(float(grid.mean()), float(low), float(high))
-
-
-def _arms(figure: Interval, scale: float) -> tuple[float, float]:
-    return scale * (figure.mean - figure.low), scale * (figure.high - figure.mean)
+def _above(cells: Any, beyond: Literal["", "shorter", "longer"] = "") -> Above:
+    """The mean of the cells; one problem's worth of doubt stays where none differs."""
+    found = crossed(cells)
+    found = Crossed(found.mean, sqrt(found.error**2 + 1 / cells.shape[1] ** 2), found.freedom)
+    return Above(found.interval(), found.p_value(), beyond)

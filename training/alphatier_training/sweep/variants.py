@@ -36,6 +36,18 @@ class Sweep(Section):
         min_length=1, description="name to changes of the recipe's `rl` section; `alphas` for alphas of its own"
     )
 
+    def held_against(self, variant: str | None = None) -> str | None:
+        """The variant that the others are held against: the named one, else the first that changes only alphas.
+
+        Raises:
+            RecipeError: there is no such variant.
+        """
+        if variant is None:
+            return next((name for name, changes in self.variants.items() if not changes.keys() - {"alphas"}), None)
+        if variant not in self.variants:
+            raise RecipeError(f"--curve {variant}: there is no such variant; there are {', '.join(self.variants)}.")
+        return variant
+
 
 @dataclass(frozen=True)
 class Run:
