@@ -5,7 +5,6 @@ import pytest
 from alphatier_training.data.contamination import COMMON, Overlap, find_overlaps
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.words import words
-from alphatier_training.run.reporting import Report
 
 LONG = (
     "Josh buys a house for $80,000 and then puts in $50,000 in repairs. This increased the value of the house by "
@@ -93,17 +92,6 @@ def test_a_question_is_found_in_each_data_set_that_holds_it() -> None:
     assert [(one.training, one.data, one.evaluation) for one in found] == [(1, "a", 1), (1, "b", 0)]
 
 
-def test_the_search_says_how_far_it_is() -> None:
-    told: list[Report] = []
-
-    def note(report: Report) -> None:
-        told.append(report)
-
-    find_overlaps(ask("x", LONG), {"e": ask(LONG)}, 13, note)
-    assert [(report.done, report.total) for report in told] == [(0, 4), (2, 4), (4, 4)]
-    assert (told[-1].note, told[-1].finished) == ("1 overlaps", True)
-
-
 def test_nothing_overlaps_with_nothing() -> None:
     assert find_overlaps([], {"e": ask(LONG)}) == []
     assert find_overlaps(ask(LONG), {}) == []
@@ -119,7 +107,8 @@ def test_nothing_overlaps_with_nothing() -> None:
         (r"$3 \cdot 4 \leq x$", "3 * 4 ≤ x"),
         ("Janet’s well-known 9-mile walk", "janets well known 9 mile walk"),
         ("0.50 and 3.0", ".5 and 3"),
-        (r"look [asy] draw((0,0)--(1,1)); [/asy] here", "look here"),
+        ("look [asy] draw((0,0)--\n(1,1)); [/asy] here", "look here"),
+        (r"$\frac{\frac{1}{2}}{3}$", "1/2/3"),
         ("80,000", "80000"),
         (r"$\textbf{Stamps}$ of $\mathrm{cm}$", "stamps of cm"),
     ],

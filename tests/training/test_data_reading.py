@@ -52,8 +52,9 @@ def lines(path: Path, *rows: Any) -> DataSet:
         (MATH500, "math", Problem(str(MATH500["problem"]), "\\left( 3, \\frac{\\pi}{2} \\right)", "2")),
         (MATH, "math", Problem(MATH["problem"], "\\frac{2}{4}", "5")),
         (COMPRESSION, "math", Problem(COMPRESSION["problem"], "42", "")),
-        (AIME, "aime", Problem("Find $m+n$.", "033", "")),
-        (AIME_OLD, "aime", Problem("Find $w$.", "60", "")),
+        ({**COMPRESSION, "answer": None}, "math", Problem(COMPRESSION["problem"], "42", "")),
+        (AIME, "math", Problem("Find $m+n$.", "033", "")),
+        (AIME_OLD, "plain", Problem("Find $w$.", "60", "")),
         (PLAIN, "plain", Problem("What is 1 + 1?", "2", "easy")),
         ({"question": "Which?", "answer": "\\boxed{x}"}, "plain", Problem("Which?", "x", "")),
     ],
@@ -143,6 +144,7 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path, line: bytes, messag
         ("gsm8k", {"question": "q", "answer": "18\n#### "}, "the answer in `answer` is empty"),
         ("math", {"problem": "p", "solution": "a proof"}, "`solution` has no closed \\boxed{}"),
         ("aime", {"problem": "p", "answer": "1/2"}, "`answer` is '1/2', and AIME's answers are integers"),
+        ("aime", {"problem": "p", "answer": "1000"}, "`answer` is '1000', and AIME's answers are integers"),
         ("plain", {"problem": "p", "solution": "s"}, "no field `answer`; it has `problem`, `solution`"),
     ],
 )
@@ -167,7 +169,10 @@ def test_the_first_five_broken_rows_are_listed_and_all_are_counted(tmp_path: Pat
 
 
 def test_fields_that_fit_no_format_are_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot be told from its fields \(text, label\)\. Give `question_field`"):
+    expected = (
+        r"no field `question` or `prompt` or `problem`; it has `text`, `label`\nCorrect them; or give `format`, `qu"
+    )
+    with pytest.raises(DataError, match=expected):
         read_problems(lines(tmp_path / "set.jsonl", {"text": "a", "label": 1}))
 
 

@@ -1,5 +1,6 @@
 """`alphatier problems`: look at data sets before training on them. Importing this module loads no torch."""
 
+import json
 from pathlib import Path
 
 import click
@@ -52,7 +53,7 @@ def problems(
     """
     from rich.console import Console
 
-    from alphatier_training.data.overview import Overview
+    from alphatier_training.data.overview import Overview, as_text
 
     try:
         if out and any(path.exists() and out.exists() and path.samefile(out) for path in (*sources, *against)):
@@ -67,6 +68,7 @@ def problems(
             overview.write(out)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(overview.as_json(examples) if as_json else overview.as_text(examples))
+    facts = overview.facts(examples)
+    click.echo(json.dumps(facts, indent=2) if as_json else as_text(facts))
     if out and not as_json:
         click.echo(f"Written to {out}")

@@ -1,55 +1,57 @@
-r"""A data set to problems. Its format says which columns hold what, and how an answer is written:
+r"""A data set to problems: JSON lines (also .gz, .xz), and through `datasets` parquet, CSV, folders and the hub.
+
+Its format says which columns hold what, and how an answer is written:
 
     gsm8k   question, answer          the answer is what stands after the last ####
     math    problem, answer|solution  MATH, MATH-500, NuminaMath: LaTeX, or the last \boxed{} of a solution
     aime    problem, answer           integers from 0 to 999
     plain   question|prompt|problem, answer
 
-Columns that the data set names go first; their names are compared without case. Nothing is dropped in silence: broken
-rows are one error. What not: no files; `rows` reads them.
+Columns that the data set names go first; names are compared without case. Nothing is dropped in silence: broken rows
+are one error.
 """
 
+import gzip
+import json
+import lzma
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any, Self
 
 from alphatier_training.data.problem import Problem
-from alphatier_training.data.rows import Found, Row, find_rows, place_of
 from alphatier_training.errors import DataError
 from alphatier_training.recipe.problems import DataSet
 
 LISTED_FAULTS = 5
 """Broken rows that the error names."""
 
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns that may hold each part; the first that is there and not empty wins."""
-
-    question: tuple[str, ...]
-    answer: tuple[str, ...] = ("answer",)
-    level: tuple[str, ...] = ("level", "difficulty")
-
+Row = Mapping[str, Any]
+Columns = Mapping[str, Sequence[str]]
 
 FORMATS: Mapping[str, Columns] = {
-    "gsm8k": Columns(("question",)),
-    "math": Columns(("problem", "question"), ("answer", "solution")),
-    "aime": Columns(("problem", "question")),
-    "plain": Columns(("question", "prompt", "problem")),
+    "gsm8k": {"question": ("question",), "answer": ("answer",)},
+    "math": {"question": ("problem", "question"), "answer": ("answer", "solution")},
+    "aime": {"question": ("problem", "question"), "answer": ("answer",)},
+    "plain": {"question": ("question", "prompt", "problem"), "answer": ("answer",)},
 }
+"""The columns that may hold each part; the first that is there and not empty wins."""
 
-_OF_MATH = {"solution", "level", "subject", "type"}
-"""Columns that MATH and its relatives have besides `problem`, and others do not."""
+_OPENERS: Mapping[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
+_TABLES = (".parquet", ".csv")
+_SAVED = ("dataset_dict.json", "state.json")
+"""Files that `save_to_disk` writes."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
-_BARE_BOX = re.compile(r"\\boxed\s+([^\s${][^$\n]*)")
-_INTEGER = re.compile(r"\d{1,3}")
-_LEVEL = re.compile(r"level\s+", re.IGNORECASE)
+_BARE = re.compile(r"\s+([^\s${][^$\n]*)")
 
 
-class _RowFault(ValueError):
+class _Fault(ValueError):
     """A row is no problem; the message says why, for a reader who knows the row."""
 
 
@@ -64,9 +66,17 @@ class Reading:
 
     def whole(self) -> Self:
         """This reading; DataError when rows are broken."""
-        if self.faults:
-            raise DataError(_broken(self))
-        return self
+        if not self.faults:
+            return self
+        more = len(self.faults) - LISTED_FAULTS
+        listed = [*self.faults[:LISTED_FAULTS], *([f"… and {more} more"] if more > 0 else [])]
+        raise DataError(
+            f"{self.data.name}: {len(self.faults)} of {len(self.faults) + len(self.problems)} rows of "
+            f"{place_of(self.data)} are broken (read as {self.format}):\n"
+            + "".join(f"  - {line}\n" for line in listed)
+            + "Correct them; or give `format`, `question_field` or `answer_field` where the rows are sound; or write "
+            "the others to a file of their own with `alphatier problems FILE --skip-broken --out NEW`."
+        )
 
 
 def read_problems(data: DataSet) -> list[Problem]:
@@ -84,72 +94,129 @@ def read(data: DataSet) -> Reading:
     Raises:
         DataError: it cannot be read, is empty, or no row is a problem.
     """
-    found = find_rows(data)
-    if not found:
+    rows = list(islice(_rows(data), data.limit))
+    if not rows:
         raise DataError(f"{data.name}: {place_of(data)} is empty; it should hold one problem a row.")
-    format_ = _format(data, [one.row for one in found if one.row is not None])
-    columns = _columns(data, format_)
-    read = [_problem(one, columns, format_) for one in found]
-    problems = tuple(one for one in read if isinstance(one, Problem))
-    reading = Reading(data, format_, problems, tuple(one for one in read if isinstance(one, str)))
+    whole = [row for _, row in rows if not isinstance(row, _Fault)]
+    format_ = _recognised(whole) if data.format == "auto" else data.format
+    named = {"question": data.question_field, "answer": data.answer_field, "level": data.level_field}
+    columns = {"level": ("level", "difficulty"), **FORMATS[format_]}
+    columns |= {part: (name,) for part, name in named.items() if name}
+    problems, faults = list[Problem](), list[str]()
+    for place, row in rows:
+        try:
+            problems.append(_problem(row, columns, format_))
+        except _Fault as fault:
+            faults.append(f"{place}: {fault}")
+    reading = Reading(data, format_, tuple(problems), tuple(faults))
     return reading if problems else reading.whole()
 
 
-def _columns(data: DataSet, format_: str) -> Columns:
-    """The format's columns, but those that the data set names."""
-    named = {"question": data.question_field, "answer": data.answer_field, "level": data.level_field}
-    return replace(FORMATS[format_], **{part: (name,) for part, name in named.items() if name})
+def place_of(data: DataSet) -> str:
+    """How messages name where a data set lies: its path or hub id."""
+    return str(data.hub if data.path is None else data.path)
 
 
-def _format(data: DataSet, rows: Sequence[Row]) -> str:
-    """The format that `data` names or the rows' columns and answers show; DataError when they fit none."""
-    if data.format != "auto":
-        return data.format
-    columns: dict[str, list[Any]] = {}
-    for row in rows:
-        for name, value in row.items():
-            columns.setdefault(name.casefold(), []).append(value)
-    answers = [str(answer) for answer in columns.get("answer", ()) if answer is not None]
-    if "question" in columns and any("####" in answer for answer in answers):
-        return "gsm8k"
-    if "problem" in columns and _OF_MATH & columns.keys() and {"answer", "solution"} & columns.keys():
-        return "math"
-    asked = {"question", "prompt", "problem"} & columns.keys()
-    if "answer" in columns and asked:
-        whole = all(_INTEGER.fullmatch(answer.strip()) for answer in answers)
-        return "aime" if whole and {"problem", "year"} & columns.keys() and "prompt" not in columns else "plain"
-    if not rows or (data.question_field and data.answer_field):
-        return "plain"
-    seen = ", ".join(dict.fromkeys(name for row in rows for name in row)) or "none"
-    raise DataError(
-        f"{data.name}: the format of {place_of(data)} cannot be told from its fields ({seen}). "
-        "Give `question_field` and `answer_field`, or a `format`: gsm8k (question, answer with ####), "
-        "math (problem, answer or solution), aime (problem, answer), plain (question, answer)."
-    )
-
-
-def _problem(found: Found, columns: Columns, format_: str) -> Problem | str:
-    """The problem of one row, or its place and what is wrong there."""
-    if found.row is None:
-        return f"{found.place}: {found.fault}"
-    row = {name.casefold(): value for name, value in found.row.items()}
+def _rows(data: DataSet) -> Iterator[tuple[str, Row | _Fault]]:
+    """Each row with its place, e.g. `line 7`."""
+    path = None if data.path is None else Path(data.path)
+    if path is not None and not path.exists():
+        raise DataError(
+            f"{data.name}: {path} does not exist. Paths are relative to where the tool runs ({Path.cwd()}); "
+            "correct `path`, or give `hub` for a data set of the Hugging Face hub."
+        )
+    if path is None or path.is_dir() or path.suffix in _TABLES:
+        yield from ((f"row {number}", row) for number, row in enumerate(_through_library(data, path), 1))
+        return
     try:
-        question = _text(*_part(row, columns.question))
-        field, value = _part(row, columns.answer)
-        answer = _answer(field, _text(field, value), format_)
-        levels = [row[name.casefold()] for name in columns.level if row.get(name.casefold()) is not None]
-        level = _text("level", levels[0], may_be_empty=True) if levels else ""
-    except _RowFault as fault:
-        return f"{found.place}: {fault}"
-    return Problem(question, answer, _LEVEL.sub("", level))
+        with _OPENERS.get(path.suffix, open)(path, "rb") as lines:
+            yield from ((f"line {number}", _parsed(line)) for number, line in enumerate(lines, 1) if line.strip())
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise DataError(
+            f"{data.name}: {path} cannot be read: {error}. Check its permissions, or fetch it again."
+        ) from error
 
 
-def _part(row: Row, names: tuple[str, ...]) -> tuple[str, Any]:
+def _parsed(line: bytes) -> Row | _Fault:
+    """The object of one line of JSON, or why there is none."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return _Fault(f"not UTF-8 (byte {error.start + 1} of the line)")
+    except RecursionError:
+        return _Fault("not usable JSON: nested too deep")
+    except ValueError as error:
+        return _Fault(f"not JSON: {error}")
+    if isinstance(row, dict):
+        return row
+    hint = "; a list becomes lines with `jq -c '.[]'`" if isinstance(row, list) else ""
+    return _Fault(f"no JSON object, one of which is expected on each line{hint}")
+
+
+def _through_library(data: DataSet, path: Path | None) -> list[Row]:
+    """The rows as `datasets` reads them; of local files it leaves no copy in its cache."""
+    from datasets import DatasetDict, disable_progress_bars, load_dataset, load_from_disk
+    from datasets.exceptions import DatasetsError
+    from datasets.utils.logging import CRITICAL, set_verbosity
+
+    disable_progress_bars()
+    set_verbosity(CRITICAL)  # what it logs before it raises is in the error too
+    try:
+        with tempfile.TemporaryDirectory() as cache:
+            if path is None:
+                rows = load_dataset(data.hub, data.config, split=data.split, revision=data.revision)
+            elif path.is_file():
+                rows = load_dataset(path.suffix[1:], data_files=str(path), split="train", cache_dir=cache)
+            elif not any((path / name).is_file() for name in _SAVED):
+                rows = load_dataset(str(path), data.config, split=data.split, cache_dir=cache)
+            else:
+                rows = load_from_disk(str(path))
+                if isinstance(rows, DatasetDict):
+                    if data.split not in rows:
+                        raise ValueError(f"it has no split {data.split!r}; it has {', '.join(rows)}")
+                    rows = rows[data.split]
+            return list(islice(rows, data.limit))
+    except (DatasetsError, OSError, ValueError, LookupError, RuntimeError) as error:
+        texts = [str(error), str(error.__cause__ or "")]
+        reason = ": ".join(text.strip().splitlines()[0].rstrip(".:") for text in texts if text.strip()) or repr(error)
+        if isinstance(error, ConnectionError):
+            raise DataError(
+                f"{data.name}: {data.hub} cannot be fetched from the hub: {reason}. Check the connection and the "
+                "id, or save the data set elsewhere with `save_to_disk` and give the folder as `path`."
+            ) from error
+        raise DataError(
+            f"{data.name}: {place_of(data)} cannot be read: {reason}. "
+            "Check its path or id, `config`, `split` and `revision`."
+        ) from error
+
+
+def _recognised(rows: Sequence[Row]) -> str:
+    """The format that the rows' columns and answers show."""
+    columns = [(name.casefold(), value) for row in rows for name, value in row.items()]
+    if any(name == "answer" and "####" in str(value) for name, value in columns):
+        return "gsm8k"
+    return "math" if any(name == "problem" for name, _ in columns) else "plain"
+
+
+def _problem(row: Row | _Fault, columns: Columns, format_: str) -> Problem:
+    """The problem of one row."""
+    if isinstance(row, _Fault):
+        raise row
+    row = {name.casefold(): value for name, value in row.items()}
+    question = _text(*_part(row, columns["question"]))
+    field, value = _part(row, columns["answer"])
+    answer = _answer(field.casefold(), _text(field, value), format_)
+    levels = [row[name.casefold()] for name in columns["level"] if row.get(name.casefold()) is not None]
+    level = _text("level", levels[0], may_be_empty=True) if levels else ""
+    return Problem(question, answer, re.sub(r"(?i)level\s+", "", level))
+
+
+def _part(row: Row, names: Sequence[str]) -> tuple[str, Any]:
     """The first of the columns that is there and not empty, with its value."""
     there = [name for name in names if name.casefold() in row]
     if not there:
         wanted = " or ".join(f"`{name}`" for name in names)
-        raise _RowFault(f"no field {wanted}; it has {', '.join(f'`{name}`' for name in row) or 'none'}")
+        raise _Fault(f"no field {wanted}; it has {', '.join(f'`{name}`' for name in row) or 'none'}")
     field = next((name for name in there if row[name.casefold()] not in (None, "")), there[0])
     return field, row[field.casefold()]
 
@@ -157,59 +224,43 @@ def _part(row: Row, names: tuple[str, ...]) -> tuple[str, Any]:
 def _text(field: str, value: Any, *, may_be_empty: bool = False) -> str:
     """A value as text: numbers as they are written, without a trailing `.0`."""
     if value is None:
-        raise _RowFault(f"`{field}` is null")
+        raise _Fault(f"`{field}` is null")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise _RowFault(f"`{field}` is a {type(value).__name__}, and text or a number is expected")
+        raise _Fault(f"`{field}` is a {type(value).__name__}, and text or a number is expected")
     if isinstance(value, float) and not math.isfinite(value):
-        raise _RowFault(f"`{field}` is {value}, no number")
+        raise _Fault(f"`{field}` is {value}, no number")
     text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
     if not text and not may_be_empty:
-        raise _RowFault(f"`{field}` is empty")
+        raise _Fault(f"`{field}` is empty")
     if any("\ud800" <= char <= "\udfff" for char in text):
-        raise _RowFault(f"`{field}` holds half of a surrogate pair, which is no text")
+        raise _Fault(f"`{field}` holds half of a surrogate pair, which is no text")
     return text
 
 
 def _answer(field: str, text: str, format_: str) -> str:
     """The right answer in the text of its column."""
     if format_ == "gsm8k":
-        _, mark, after = text.rpartition("####")
+        _, mark, answer = text.rpartition("####")
         if not mark:
-            raise _RowFault(f"`{field}` has no `#### ` before its answer")
-        answer = after.replace(",", "").strip()
-    elif _BOX.search(text) or (format_ == "math" and field.casefold() == "solution"):
-        answer = _last_box(text, field).strip()
-    elif format_ == "aime" and not _INTEGER.fullmatch(text):
+            raise _Fault(f"`{field}` has no `#### ` before its answer")
+        answer = answer.replace(",", "")
+    elif format_ == "aime" and not re.fullmatch(r"\d{1,3}", text):
         shown = repr(text if len(text) <= 40 else text[:37] + "...")
-        raise _RowFault(f"`{field}` is {shown}, and AIME's answers are integers from 0 to 999")
+        raise _Fault(f"`{field}` is {shown}, and AIME's answers are integers from 0 to 999")
     else:
-        answer = text
-    if not answer:
-        raise _RowFault(f"the answer in `{field}` is empty")
-    return answer
+        answer = _last_box(field, text) if _BOX.search(text) or field == "solution" else text
+    if not answer.strip():
+        raise _Fault(f"the answer in `{field}` is empty")
+    return answer.strip()
 
 
-def _last_box(text: str, field: str) -> str:
+def _last_box(field: str, text: str) -> str:
     r"""What a worked solution ends in: its last `\boxed{}` or `\fbox{}`, or MATH's `\boxed 2`."""
     from alphatier_training.grading import last_box
 
-    starts = [match.start() for match in _BOX.finditer(text)]
-    last = _BOX.sub(r"\\boxed", text[starts[-1] :]) if starts else ""
-    bare = _BARE_BOX.match(last)
-    box = bare[1].strip().rstrip(".") if bare else last_box(last)
+    after = text[max((match.end() for match in _BOX.finditer(text)), default=len(text)) :]
+    bare = _BARE.match(after)
+    box = bare[1].strip().rstrip(".") if bare else last_box(rf"\boxed{after}")
     if box is None:
-        raise _RowFault(rf"`{field}` has no closed \boxed{{}} to take the answer from")
+        raise _Fault(rf"`{field}` has no closed \boxed{{}} to take the answer from")
     return box
-
-
-def _broken(reading: Reading) -> str:
-    faults, total = reading.faults, len(reading.faults) + len(reading.problems)
-    lines = [f"  - {fault}" for fault in faults[:LISTED_FAULTS]]
-    if len(faults) > LISTED_FAULTS:
-        lines.append(f"  - … and {len(faults) - LISTED_FAULTS} more")
-    return (
-        f"{reading.data.name}: {len(faults)} of {total} rows of {place_of(reading.data)} are broken "
-        f"(read as {reading.format}):\n" + "\n".join(lines) + "\nCorrect them; or give `format`, `question_field` or "
-        "`answer_field` where the rows are sound; or write the others to a file of their own with "
-        "`alphatier problems FILE --skip-broken --out NEW`."
-    )

@@ -12,36 +12,30 @@ import re
 import sys
 import unicodedata
 
-_FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))")
-_LAYOUT = re.compile(
-    r"\\(?:begin|end)\{[^{}]*\}"
-    r"|\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|qquad|quad|mathrm|mathbf|mathbb|mathit|text(?:bf|it|rm)?"
-    r"|operatorname|mbox|limits|[lc]?dots)(?![a-zA-Z])"
-    r"|\\[^a-zA-Z]"
-)
-_OPERATORS = {
-    r"\cdot": "*",
-    r"\times": "*",
-    r"\div": "/",
-    r"\leq": "<=",
-    r"\le": "<=",
-    r"\geq": ">=",
-    r"\ge": ">=",
-    "≤": "<=",
-    "≥": ">=",
-    "×": "*",
-    "·": "*",
-    "÷": "/",
-    "−": "-",
-    "–": "-",
-}
-_COMMAND = re.compile("|".join(rf"{re.escape(name)}(?![a-zA-Z])" for name in _OPERATORS))
-_THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\}|\\,|\\!)+(?=\d{3}(?!\d))")
-_HYPHEN = re.compile(r"(?<=[^\W\d_]{2})-(?=\w)|(?<=\w)-(?=[^\W\d_]{2})")
-_APOSTROPHE = re.compile(r"(?<=\w)['’`](?=\w)")
+_WRITINGS = tuple(
+    (re.compile(pattern), plain)
+    for pattern, plain in (
+        (r"(?s)\[asy\](?:(?!\[asy\]).)*?\[/asy\]", " "),
+        (r"(?<=\d)(?:,|\{,\}|\\,|\\!)+(?=\d{3}(?!\d))", ""),
+        (r"\\[dtc]?frac\s*(\d)\s*(\d)", r" \1 / \2 "),
+        (r"\\[dtc]?frac(?![a-zA-Z])", " "),
+        (r"\}\s*\{", " / "),
+        (r"\\(?:cdot|times)(?![a-zA-Z])|[×·]", " * "),
+        (r"\\div(?![a-zA-Z])|÷", " / "),
+        (r"\\leq?(?![a-zA-Z])|≤", " <= "),
+        (r"\\geq?(?![a-zA-Z])|≥", " >= "),
+        (r"[−–]", "-"),
+        (r"\\(?:begin|end)\{[^{}]*\}", " "),
+        (r"\\(?:left|right|[bB]igg?[lr]?|(?:display|text)style|q?quad|math(?:rm|bf|bb|it)|text(?:bf|it|rm)?"
+         r"|operatorname|mbox|limits|[lc]?dots)(?![a-zA-Z])|\\[^a-zA-Z]", " "),
+        (r"(?<=\w)['’`](?=\w)", ""),
+        (r"(?<=[^\W\d_]{2})-(?=\w)|(?<=\w)-(?=[^\W\d_]{2})", " "),
+        (r"(?:[^\w.+*/^=<>-]|_)+", " "),
+    )
+)  # fmt: skip
+"""What is written in several ways, and how it is written here; in this order."""
+
 _WORD = re.compile(r"([-+*/^=<>]{0,3}) ?(\d*\.?\d+|[^\W\d_]+)")
-_NESTED_FRACTIONS = 8
-"""Fractions in fractions that are read; a bound, so that the time is linear in the text."""
 
 
 def words(question: str) -> list[str]:
@@ -49,37 +43,15 @@ def words(question: str) -> list[str]:
 
     Equal words are one object, as a million questions share few of them.
     """
-    return [sys.intern(match[1] + _number(match[2])) for match in _WORD.finditer(_plain(question))]
-
-
-def _plain(question: str) -> str:
-    """The question as plain text: no LaTeX layout, no thousands commas, no marks inside words."""
-    text = unicodedata.normalize("NFKC", _without_drawings(question))
-    text = _THOUSANDS.sub("", text)
-    text = _COMMAND.sub(lambda match: f" {_OPERATORS[match[0]]} ", text)
-    for _ in range(_NESTED_FRACTIONS):
-        text = _FRACTION.sub(_ratio, text)
-    text = _LAYOUT.sub(" ", text)
-    text = _HYPHEN.sub(" ", _APOSTROPHE.sub("", text))
-    return re.sub(r"(?:[^\w.+*/^=<>-]|_)+", " ", text.casefold())
-
-
-def _without_drawings(question: str) -> str:
-    """The question without what stands between `[asy]` and `[/asy]`."""
-    text, *drawings = question.split("[asy]")
-    halves = (drawing.partition("[/asy]") for drawing in drawings)
-    return " ".join([text, *(after if closed else inside for inside, closed, after in halves)])
-
-
-def _ratio(match: re.Match[str]) -> str:
-    above, below = match[1] or match[2] or "", match[3] or match[4] or ""
-    return f" {above} / {below} "
+    text = unicodedata.normalize("NFKC", question)
+    for pattern, plain in _WRITINGS:
+        text = pattern.sub(plain, text)
+    return [sys.intern(match[1] + _number(match[2])) for match in _WORD.finditer(text.casefold())]
 
 
 def _number(word: str) -> str:
     """A number as it is written shortest: `.50` and `0.5` are the same."""
-    if not word[-1].isdigit():
+    if "." not in word:
         return word
-    if "." in word:
-        word = word.rstrip("0").rstrip(".")
+    word = word.rstrip("0").rstrip(".")
     return "0" + word if word.startswith(".") else word or "0"
