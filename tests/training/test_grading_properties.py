@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from alphatier_training.grading import is_correct
 from alphatier_training.grading.answers import COMPARISON_SECONDS
-from alphatier_training.grading.process import WALL_FACTOR
+from alphatier_training.grading.worker import WALL_FACTOR
 
 INTEGERS = st.integers(-(10**9), 10**9)
 LETTERS = st.sampled_from(["x", "y", r"\pi", r"\theta", "n"])

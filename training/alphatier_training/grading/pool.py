@@ -1,22 +1,26 @@
-"""A few comparing processes: bounded, replaced when they are late or die, shared by all threads.
+"""A few processes in which math-verify compares: bounded, replaced when they end, shared by all threads.
 
-What: works from any thread and after a fork (the child starts processes of its own); a comparison whose
-process died is asked once more, as the process may have been an innocent victim of a full memory; a late
-one is wrong. No process outlives the one that started it by more than a comparison's limit.
+What: works from any thread and after a fork (the child starts processes of its own). A comparison past its limit is
+wrong: the kernel ends its process (`worker.py`). One whose process died of something else is asked once more, as the
+process may have been an innocent victim of a full memory. No process outlives the one that started it by more than a
+comparison's limit.
 What not: no judgement of its own; `answers.py` asks only what is not certain.
 """
 
 import atexit
 import contextlib
+import json
 import os
-import threading
-import weakref
-from collections import OrderedDict
+import queue
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
-from alphatier_training.grading.process import ComparingProcess, Died, Late
+from alphatier_training.errors import GraderError
 
 REMEMBERED = 65_536
 """Comparisons whose outcome is kept, the least recently used dropped first (about 20 MB)."""
@@ -36,146 +40,142 @@ class Statistics:
     late: int = 0
     """… of which so many ran past the limit, and count as wrong."""
     restarted: int = 0
-    """Processes that were replaced, because they were late or died."""
+    """Processes that ended, because they were late or died; the next comparison starts another."""
 
 
 class Pool:
-    """At most `size` processes that compare, started when first needed (about a second each)."""
+    """At most `size` processes that compare, each started when it is first needed (about a second)."""
 
     def __init__(self, limit: float, size: int | None = None) -> None:
         """`limit` is in seconds of processor time, for each comparison; `size` None is two, or one on one core."""
-        self.limit = limit
         self.size = size or min(2, os.cpu_count() or 1)
-        self._remembered: OrderedDict[Pair, bool] = OrderedDict()
-        self._statistics = Statistics()
-        self._fresh()
-        _pools.add(self)
-
-    def _fresh(self) -> None:
-        self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(self.size)
-        self._idle: list[ComparingProcess] = []
-        self._processes: set[ComparingProcess] = set()
+        self._comparers = [_Comparer(limit) for _ in range(self.size)]
+        self._remembered = lru_cache(REMEMBERED)(self._ask)
+        self._open()
+        os.register_at_fork(after_in_child=self._after_fork)
+        atexit.register(self.close)
 
     def equal(self, given: str, right: str) -> bool:
-        """Whether math-verify finds `given` equal to `right` within the limit."""
-        return self.are_equal([(given, right)])[given, right]
+        """Whether math-verify finds `given` equal to `right` within the limit.
+
+        Raises:
+            GraderError: The process that compares cannot be started.
+        """
+        return self._remembered(given, right)
 
     def are_equal(self, pairs: Sequence[Pair]) -> dict[Pair, bool]:
         """`equal` of each pair, spread over the processes."""
-        with self._lock:
-            known = {pair: self._remembered[pair] for pair in pairs if pair in self._remembered}
-            for pair in known:
-                self._remembered.move_to_end(pair)
-        unknown = list(dict.fromkeys(pair for pair in pairs if pair not in known))
-        known.update(zip(unknown, self._ask_all(unknown), strict=True))
-        return known
+        if len(pairs) < 2 or self.size == 1:
+            return {pair: self.equal(*pair) for pair in pairs}
+        with ThreadPoolExecutor(min(self.size, len(pairs)), "grader") as threads:
+            return dict(zip(pairs, threads.map(self._remembered, *zip(*pairs, strict=True)), strict=True))
 
     def statistics(self) -> Statistics:
         """What happened so far in this process."""
-        with self._lock:
-            return self._statistics
+        each = self._comparers
+        return Statistics(
+            sum(one.compared for one in each), sum(one.late for one in each), sum(one.restarted for one in each)
+        )
 
     def pids(self) -> list[int]:
         """The numbers of the comparing processes that run."""
-        with self._lock:
-            return sorted(process.pid for process in self._processes)
+        return sorted(one.process.pid for one in self._comparers if one.process is not None)
 
     def close(self) -> None:
         """End the processes; the next comparison starts new ones."""
-        with self._lock:
-            processes, self._processes, self._idle = self._processes, set(), []
-        for process in processes:
-            process.kill()
+        for one in self._comparers:
+            one.stop()
 
-    def _ask_all(self, pairs: Sequence[Pair]) -> list[bool]:
-        if len(pairs) < 2 or self.size == 1:
-            return [self._ask(pair) for pair in pairs]
-        with ThreadPoolExecutor(min(self.size, len(pairs)), "grader") as threads:
-            return list(threads.map(self._ask, pairs))
-
-    def _ask(self, pair: Pair) -> bool:
-        verdict = self._ask_twice(pair)
-        with self._lock:
-            self._remembered[pair] = verdict
-            while len(self._remembered) > REMEMBERED:
-                self._remembered.popitem(last=False)
-        return verdict
-
-    def _ask_twice(self, pair: Pair) -> bool:
-        self._count(compared=1)
-        for _ in range(2):
-            try:
-                with self._turns:
-                    return self._ask_a_process(pair)
-            except Late:
-                self._count(late=1, restarted=1)
-                return False
-            except Died:
-                self._count(restarted=1)
-        return False
-
-    def _ask_a_process(self, pair: Pair) -> bool:
-        process, answered = self._take(), False
+    def _ask(self, given: str, right: str) -> bool:
+        comparer = self._idle.get()
         try:
-            verdict = process.equal(*pair)
-            answered = True
+            return comparer.equal(given, right)
         finally:
-            if answered:
-                self._give_back(process)
-            else:  # also on Ctrl-C: a process that owes an answer would give it to the next question
-                self._drop(process)
-        return verdict
+            self._idle.put(comparer)
 
-    def _take(self) -> ComparingProcess:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        process = ComparingProcess(self.limit)
-        with self._lock:
-            self._processes.add(process)
-        return process
-
-    def _give_back(self, process: ComparingProcess) -> None:
-        with self._lock:
-            if process in self._processes:
-                self._idle.append(process)
-
-    def _drop(self, process: ComparingProcess) -> None:
-        with self._lock:
-            self._processes.discard(process)
-        process.kill()
-
-    def _count(self, compared: int = 0, late: int = 0, restarted: int = 0) -> None:
-        with self._lock:
-            now = self._statistics
-            self._statistics = replace(
-                now,
-                compared=now.compared + compared,
-                late=now.late + late,
-                restarted=now.restarted + restarted,
-            )
+    def _open(self) -> None:
+        self._idle: queue.LifoQueue[_Comparer] = queue.LifoQueue()
+        for comparer in self._comparers:
+            self._idle.put(comparer)
 
     def _after_fork(self) -> None:
-        inherited = self._processes
-        self._fresh()
-        for process in inherited:
-            process.forget()
+        for comparer in self._comparers:
+            comparer.forget()
+        self._open()
 
 
-_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+class _Comparer:
+    """One comparing process after the other, used by one thread at a time."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.process: subprocess.Popen[bytes] | None = None
+        self.compared = self.late = self.restarted = 0
+
+    def equal(self, given: str, right: str) -> bool:
+        """What math-verify says; False when it takes too long, or when two processes die of the question."""
+        self.compared += 1
+        for _ in range(2):
+            process = self.process or self._start()
+            try:
+                if answer := _answer(process, json.dumps([given, right]).encode() + b"\n"):
+                    return answer == b"true\n"
+            except BaseException:  # also on Ctrl-C: a process that owes an answer would give it to the next question
+                self.stop()
+                raise
+            self.restarted += 1
+            ended = process.wait()
+            self.stop()
+            if ended in (-signal.SIGPROF, -signal.SIGALRM):
+                self.late += 1
+                return False
+        return False
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "alphatier_training.grading.worker", str(self._limit)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
+        ready = False
+        try:
+            ready = _answer(process) == b"ready\n"
+        finally:
+            if not ready:
+                _kill(process)
+        if not ready:
+            raise GraderError(
+                "the grader's process did not start. `echo | python -m alphatier_training.grading.worker 3` "
+                "says why; is `pip install 'alphatier[training]'` complete?"
+            )
+        self.process = process
+        return process
+
+    def stop(self) -> None:
+        """End the process at once."""
+        process, self.process = self.process, None
+        if process is not None:
+            _kill(process)
+
+    def forget(self) -> None:
+        """In a forked child: let go of the parent's process, so that it can see the parent's end."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.returncode = 0  # not this process's child: nothing to wait for
+            with process:
+                pass
 
 
-def _after_fork_in_child() -> None:
-    for pool in list(_pools):
-        pool._after_fork()
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with process:  # closes its pipes and waits for its end
+        process.kill()
 
 
-def _at_exit() -> None:
-    for pool in list(_pools):
-        with contextlib.suppress(OSError):
-            pool.close()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_at_exit)
+def _answer(process: "subprocess.Popen[bytes]", question: bytes = b"") -> bytes:
+    """The next line of a process, empty when it has ended."""
+    assert process.stdin is not None and process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(question)
+    return process.stdout.readline()
