@@ -1,9 +1,15 @@
 """The reward as TRL calls it: whole groups, truncation, lengths from token ids."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TrainerState
 
 from alphatier_training.errors import GroupError
 from alphatier_training.recipe.rl import Reinforcement
@@ -86,3 +92,85 @@ def test_a_batch_that_would_split_groups_is_refused_before_training() -> None:
     with pytest.raises(GroupError, match="6 x 2 = 12 responses a rollout, which is no multiple of 8"):
         check_groups_whole(6, 2, 8)
     check_groups_whole(4, 2, 8)
+
+
+def row(length: int, prompt: str = "p", answer: str = "4") -> tuple[str, str, str, list[int]]:
+    return prompt, "4", answer, [9] * (length - 1) + [END]
+
+
+def test_what_a_penalty_remembers_is_in_the_trainers_state_and_so_in_every_checkpoint(tmp_path: Path) -> None:
+    reward, state = reward_at(0.4, 2, penalty={"kind": "hapo"}), TrainerState()
+    assert rollout(reward, [row(40), row(60)], trainer_state=state) == [1, 1]
+    state.save_to_json(str(tmp_path / "trainer_state.json"))
+    resumed = TrainerState.load_from_json(str(tmp_path / "trainer_state.json"))
+    again = [rollout(reward, [row(40), row(80)], trainer_state=one) for one in (state, resumed)]
+    assert again[0] == again[1] == [pytest.approx(1), pytest.approx(1 - 0.28)]  # one as long, one twice as long
+    assert list(resumed.stateful_callbacks["penalty"].values()) == [40]
+    assert rollout(reward, [row(80, "q"), row(80, "q")], trainer_state=state) == [1, 1]  # another problem
+
+
+def test_held_out_problems_are_judged_by_what_is_remembered_and_leave_nothing_behind() -> None:
+    reward, state = reward_at(0.4, 2, penalty={"kind": "leash", "target_tokens": 10, "rate": 0.5}), TrainerState()
+    rollout(reward, [row(20), row(20)], trainer_state=state)
+    assert state.stateful_callbacks["penalty"] == {"pressure": 1.5}
+    held_out = rollout(reward, [row(20), row(20)], trainer_state=state, heldout=[True, True])
+    assert held_out == pytest.approx([1 - 0.4 * 1.5] * 2)
+    assert state.stateful_callbacks["penalty"] == {"pressure": 1.5}
+
+
+def test_penalties_that_remember_nothing_leave_the_trainers_state_alone() -> None:
+    state = TrainerState()
+    rollout(reward_at(0.4, 2), [row(20), row(30)], trainer_state=state)
+    assert state.stateful_callbacks == {}
+
+
+def test_a_target_that_the_prompt_asks_for_is_the_groups() -> None:
+    reward = reward_at(0.4, 2, penalty={"kind": "target", "target_tokens": [10, 40]})
+    rows = [row(10), row(30), row(10, "q"), row(30, "q")]
+    # |30 - 20| / 20; |10 - 40| / 40 and |30 - 40| / 40.
+    found = rollout(reward, rows, target_tokens=[10, 10, 40, 40])
+    assert found == pytest.approx([1, 1 - 0.4 * 2, 1 - 0.4 * 0.75, 1 - 0.4 * 0.25])
+
+
+SHARED = """
+import json, sys
+from pathlib import Path
+from accelerate import PartialState
+from transformers import TrainerState
+from alphatier_training.recipe.rl import Reinforcement
+from alphatier_training.rl.rollout_reward import LengthPenalisedReward
+
+process, state = PartialState(cpu=True), TrainerState()
+penalty = {"kind": "leash", "target_tokens": 10, "rate": 0.5}
+plan = Reinforcement(steps=1, prompts_per_rollout=2, samples_per_prompt=2, penalty=penalty)
+reward = LengthPenalisedReward(0.4, plan, (1,), lambda responses, answers: [True] * len(responses))
+lengths = [20, 20] if process.process_index == 0 else [30, 50]
+found = [
+    reward(
+        prompts=["p"] * 2,
+        completions=["4"] * 2,
+        completion_ids=[[9] * (length - 1) + [1] for length in lengths],
+        answer=["4"] * 2,
+        prompt_tokens=[5] * 2,
+        trainer_state=state,
+    )
+    for _ in range(2)
+]
+seen = {"found": found, "memory": state.stateful_callbacks["penalty"]}
+Path(sys.argv[1], f"{process.process_index}.json").write_text(json.dumps(seen))
+process.destroy_process_group()
+"""
+
+
+def test_processes_that_share_a_tier_remember_the_same(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SHARED, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(script), str(tmp_path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    # Means 20 and 40: two targets too long, so the pressure goes from 1 to 2, to 3; each has its own group's rewards.
+    assert first["memory"] == second["memory"] == {"pressure": 3}
+    assert first["found"] == [pytest.approx([0.6, 0.6]), pytest.approx([0.2, 0.2])]
+    assert second["found"] == [pytest.approx([0.2, -0.6]), pytest.approx([-0.6, -2.2])]

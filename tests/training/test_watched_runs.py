@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,12 @@ def trained(root: Path, **rl: Any) -> RunFolder:
     folder.base.symlink_to(Path("models/tiny/base").resolve())
     folder.work.mkdir()
     folder.recipe_file.write_text(parse_recipe(recipe, "test").canonical_json())
-    command = [sys.executable, "-W", "ignore", "-c", RUN, str(root)]
+    return go_on(folder)
+
+
+def go_on(folder: RunFolder) -> RunFolder:
+    """The run, from its last checkpoint where there is one."""
+    command = [sys.executable, "-W", "ignore", "-c", RUN, str(folder.root)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=os.environ.copy())
     assert done.returncode == 0, done.stderr
     return folder
@@ -110,11 +116,31 @@ def test_watching_changes_nothing(watched: RunFolder, tmp_path: Path) -> None:
     assert "heldout_accuracy" not in curve(plain)[0]
 
 
+def test_a_run_goes_on_with_what_its_penalty_remembered(tmp_path: Path) -> None:
+    penalty = {"kind": "leash", "target_tokens": 10, "rate": 0.5}
+    whole = trained(tmp_path / "whole", penalty=penalty, checkpoints_kept=4, kl={"coefficient": 0})
+    resumed = RunFolder(tmp_path / "resumed")
+    shutil.copytree(whole.root, resumed.root, symlinks=True)
+    for step in (2, 3):
+        shutil.rmtree(resumed.checkpoints("alpha-0.4") / f"checkpoint-{step}")
+    shutil.rmtree(resumed.tier("alpha-0.4"))
+    go_on(resumed)
+    tiers = [(folder.tier("alpha-0.4") / "adapter_model.safetensors").read_bytes() for folder in (whole, resumed)]
+    assert tiers[0] == tiers[1]
+    assert saved(resumed) == saved(whole)
+    pressures = [
+        json.loads((folder.checkpoints("alpha-0.4") / "checkpoint-3" / "trainer_state.json").read_text())
+        for folder in (whole, resumed)
+    ]
+    assert pressures[0]["stateful_callbacks"]["penalty"] == pressures[1]["stateful_callbacks"]["penalty"]
+    assert pressures[0]["stateful_callbacks"]["penalty"]["pressure"] > 1
+
+
 def test_a_run_that_was_killed_takes_its_responses_again(tmp_path: Path) -> None:
     file = RolloutFile(tmp_path / "rollouts" / "alpha-0.jsonl", most=2)
     file.forget_after(0)
     for step in (1, 2, 3):
-        file.append(step, ({"response": str(number)} for number in range(5)))
+        file.append(step, {"response": [str(number) for number in range(5)]})
     with file.path.open("a") as stream:
         stream.write('{"step": 4, "resp')
     file.forget_after(2)
@@ -123,7 +149,7 @@ def test_a_run_that_was_killed_takes_its_responses_again(tmp_path: Path) -> None
 
 def test_no_responses_are_kept_where_none_are_asked_for(tmp_path: Path) -> None:
     file = RolloutFile(tmp_path / "alpha-0.jsonl", most=0)
-    file.append(1, [{"response": "1"}])
+    file.append(1, {"response": ["1"]})
     assert not file.path.exists()
 
 

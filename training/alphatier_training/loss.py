@@ -32,7 +32,7 @@ def policy_loss(
     if settings.ratio == "sequence":
         log_ratio, advantages, counted = log_ratio.sum(dim=1, keepdim=True), advantages[:, :1], mask[:, :1]
     ratio = log_ratio.exp()
-    clipped = ratio.clamp(1 - settings.clip_range, 1 + settings.clip_range)
+    clipped = ratio.clamp(1 - settings.clip_range, 1 + (settings.clip_range_high or settings.clip_range))
     worse = torch.minimum(ratio * advantages, clipped * advantages) * counted
     binding = (clipped * advantages < ratio * advantages) * counted
     return -aggregate(worse, mask, method), binding.sum() / counted.sum()

@@ -8,14 +8,14 @@ What not: no reward (`rl.rollout_reward`), no callbacks (`rl.watching`).
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from trl import RLOOTrainer
-from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import use_adapter
 
 from alphatier_training.advantages import over_tokens, response_advantages, whiten
 from alphatier_training.loss import aggregate, kl_estimate, policy_loss
@@ -23,12 +23,14 @@ from alphatier_training.mismatch import mismatch, mismatch_weights
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.rl.engine import Engine
 from alphatier_training.rl.failures import clear_generation_errors
+from alphatier_training.rl.policy import without_padding
 from alphatier_training.rl.rollout_reward import text_of
 from alphatier_training.rl.rollouts import RolloutFile
 
 Rollout = dict[str, Any]
-_Scores = tuple[Tensor, Tensor | None, Tensor | None]
-"""Log-probabilities and entropies [B, T], and a mixture of experts' auxiliary loss."""
+
+_NEXT_TO_NOTHING = 1e-300
+"""A coefficient with which TRL computes the base's log-probabilities; times a KL it is 0 in float32."""
 
 
 class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types for mypy
@@ -41,84 +43,52 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         self._rewards = self._response_advantages = torch.empty(0)
         self._seconds: dict[str, float] = {}
         super().__init__(*args, **kwargs)
-        self._engine = Engine(self.vllm_generation, self.model) if self.use_vllm else None
+        engine = Engine(self.vllm_generation, self.model) if self.use_vllm else None
+        self._weighed = engine if method.mismatch.correction != "none" else None
 
     @property
     def _needs_old(self) -> bool:
         """Whether log-probabilities at sampling time are not the current ones, not the engine's, or in the reward."""
         kl = self.method.kl
         in_reward = kl.coefficient > 0 and kl.place != "loss"
-        return self.method.updates_per_rollout > 1 or in_reward or self._corrected_engine is not None
+        return self.method.updates_per_rollout > 1 or in_reward or self._weighed is not None
 
     @property
-    def _corrected_engine(self) -> Engine | None:
-        """The engine, where what it samples is weighed by how probable it is for the trainer."""
-        return self._engine if self.method.mismatch.correction != "none" else None
+    def _measures_kl(self) -> bool:
+        """Whether the next rollout's KL to the base is to be known, though it costs nothing."""
+        every, rollout = self.method.kl.measure_every, self.state.global_step // self.method.updates_per_rollout
+        return bool(every) and self.method.lora is not None and rollout % every == 0
 
     def _generate(self, prompts: list[Any]) -> Any:
-        with _Stopwatch(self._seconds, "rollout"), clear_generation_errors(self.args):
+        with _timed(self._seconds, "rollout"), clear_generation_errors(self.args):
             return super()._generate(prompts)
 
     def _calculate_rewards(self, *args: Any) -> Tensor:
         """The rewards of all processes' responses [G * n, 1], kept for the advantages."""
-        with _Stopwatch(self._seconds, "reward"):
+        with _timed(self._seconds, "reward"):
             rewards: Tensor = super()._calculate_rewards(*args)
         self._rewards = rewards.sum(dim=1)
         return rewards
 
-    def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
-    ) -> Any:
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         """While a rollout is scored, keep what TRL computes: first the old log-probabilities, then the base's."""
+        compute = partial(super()._get_per_token_logps_and_entropies, model)
         if self._scored is None:
-            return self._trimmed(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+            return without_padding(compute, *args, **kwargs)
         if not self.model.training or (not self._scored and not self._needs_old):
-            nothing = input_ids.new_zeros((len(input_ids), logits_to_keep), dtype=torch.float32)
-            result: _Scores = (nothing, None, None)
+            ids, kept = args[0], args[2]
+            result: Any = ids.new_zeros((len(ids), kept), dtype=torch.float32), None, None
         else:
-            result = self._trimmed(model, input_ids, attention_mask, logits_to_keep, *args, **kwargs)
+            result = without_padding(compute, *args, **kwargs)
         self._scored.append(result[0])
         return result
-
-    def _trimmed(
-        self,
-        model: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor,
-        logits_to_keep: int,
-        batch_size: int | None = None,
-        **kwargs: Any,
-    ) -> _Scores:
-        """TRL's log-probabilities and entropies, without the columns in which a micro batch has only padding.
-
-        A rollout is padded to its longest response, and most micro batches have none as long.
-        """
-        parts = []
-        size = batch_size or len(input_ids)
-        for first in range(0, len(input_ids), size):
-            rows = slice(first, first + size)
-            real = attention_mask[rows].any(dim=0).nonzero()
-            start, end = int(real[0]), int(real[-1]) + 1
-            missing = input_ids.shape[1] - end
-            found = super()._get_per_token_logps_and_entropies(
-                model,
-                input_ids[rows, start:end],
-                attention_mask[rows, start:end],
-                logits_to_keep - missing,
-                **kwargs,
-            )
-            parts.append([None if one is None or one.dim() == 0 else pad(one, (0, missing)) for one in found])
-        logps, entropies = (
-            None if column[0] is None else torch.cat(column) for column in list(zip(*parts, strict=True))[:2]
-        )
-        assert logps is not None
-        return logps, entropies, None
 
     def _generate_and_score_completions(self, inputs: list[Any]) -> Rollout:
         """A rollout with the recipe's advantages [B, T] and what the loss needs; held-out ones are only graded."""
         started = time.perf_counter()
         self._seconds.clear()
         self._scored = []
+        self.beta = self.method.kl.coefficient or (_NEXT_TO_NOTHING if self._measures_kl else 0.0)
         try:
             output: Rollout = super()._generate_and_score_completions(inputs)
             scored = self._scored
@@ -129,12 +99,11 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         self._metrics["train"].pop("kl", None)  # TRL's k1 of the rollout; here it is k3 of each update
         if self._needs_old:
             output["old_per_token_logps"] = scored[0]
-        reference = scored[1] if len(scored) > 1 else self._measured_reference(output)
-        if reference is not None:
-            output["ref_per_token_logps"] = reference
+        if len(scored) > 1:
+            output["ref_per_token_logps"] = scored[1]
         output["advantages"] = self._advantages(output)
-        if self._corrected_engine is not None:
-            output["advantages"] = output["advantages"] * self._weights(output, self._corrected_engine)
+        if self._weighed is not None:
+            output["advantages"] = output["advantages"] * self._weights(output, self._weighed)
         for name, seconds in self._seconds.items():
             self._metrics["train"][f"seconds/{name}"].append(seconds)
         self._metrics["train"]["seconds/scoring"].append(time.perf_counter() - started - sum(self._seconds.values()))
@@ -153,13 +122,16 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
             self._metrics["train"]["kl_cost"].append(costs.mean().item())
             if kl.place == "reward":
                 rewards, penalties = rewards - costs, None
-        treated = response_advantages(rewards.view(-1, self.num_generations), self.method.advantage).flatten()
+        groups = rewards.view(-1, self.num_generations)
+        logged = (self._logs["extra"][name] for name in ("right", "tokens"))  # by the reward, of all processes
+        right, tokens = (torch.tensor(list(one), device=groups.device).view_as(groups) for one in logged)
+        treated = response_advantages(groups, right, tokens, self.method).flatten()
         self._response_advantages = treated
         start = self.accelerator.process_index * len(mask)
-        tokens = over_tokens(treated[start : start + len(mask)], mask, penalties)
+        found = over_tokens(treated[start : start + len(mask)], mask, penalties)
         if self.method.advantage != "whiten":
-            return tokens
-        return whiten(tokens, mask, lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
+            return found
+        return whiten(found, mask, lambda tensor: self.accelerator.reduce(tensor, reduction="sum"))
 
     def _weights(self, rollout: Rollout, engine: Engine) -> Tensor:
         """The weight of each local token [B, T] for its engine's not being the trainer; logs the gap."""
@@ -168,27 +140,6 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         for name, value in mismatch(trainer, sampled, mask, plan.largest)._asdict().items():
             self._metrics["train"][f"mismatch_{name}"].append(self.accelerator.gather(value).mean().item())
         return mismatch_weights(trainer, sampled, mask, plan.correction, plan.largest)
-
-    def _measured_reference(self, rollout: Rollout) -> Tensor | None:
-        """The base's log-probabilities [B, T] where only the KL is to be known, now and then."""
-        every, rollout_number = (
-            self.method.kl.measure_every,
-            self.state.global_step // self.method.updates_per_rollout,
-        )
-        if not every or self.method.lora is None or rollout_number % every:
-            return None
-        ids = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1)
-        mask = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1)
-        model, size = self.accelerator.unwrap_model(self.model), self.args.per_device_train_batch_size
-        with (
-            torch.no_grad(),
-            disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs),
-            use_adapter(model, adapter_name=None),
-        ):
-            logps: Tensor = self._get_per_token_logps_and_entropies(
-                self.model, ids, mask, rollout["completion_ids"].shape[1], size
-            )[0]
-        return logps
 
     def _compute_loss(self, model: Any, inputs: Rollout) -> Tensor:
         """The loss of one micro batch (`loss`); held-out problems have none."""
@@ -236,21 +187,17 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
 
     def _save_responses(self, file: RolloutFile) -> None:
         """Keep some responses of the last rollout, of all processes, with what they were worth."""
-        if not self.accelerator.is_main_process:
-            return
         logs, extra = self._logs, self._logs["extra"]
-        columns = {
-            "prompt": (conversation[-1]["content"] for conversation in logs["prompt"]),
-            "answer": extra["answer"],
-            "response": map(text_of, logs["completion"]),
-            "right": extra["right"],
-            "tokens": extra["tokens"],
-            "ended": extra["ended"],
-            "reward": self._rewards.tolist(),
-            "advantage": self._response_advantages.tolist(),
-        }
-        rows = zip(*columns.values(), strict=True)
-        file.append(self.state.global_step, (dict(zip(columns, row, strict=True)) for row in rows))
+        if self.accelerator.is_main_process:
+            columns = {
+                "prompt": [conversation[-1]["content"] for conversation in logs["prompt"]],
+                "answer": extra["answer"],
+                "response": list(map(text_of, logs["completion"])),
+                **{name: extra[name] for name in ("right", "tokens", "ended")},
+                "reward": self._rewards.tolist(),
+                "advantage": self._response_advantages.tolist(),
+            }
+            file.append(self.state.global_step, columns)
 
     def _log_mean(self, name: str, values: Tensor, mask: Tensor) -> None:
         """Log the mean over all processes' real tokens."""
@@ -258,14 +205,9 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         self._metrics["train"][name].append((stats[0] / stats[1].clamp(min=1)).item())
 
 
-class _Stopwatch:
-    """Adds the seconds of a block to an entry."""
-
-    def __init__(self, seconds: dict[str, float], name: str) -> None:
-        self._seconds, self._name = seconds, name
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_error: object) -> None:
-        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._started
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the seconds of the block to an entry."""
+    started = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from alphatier_training.penalties import Gate, Penalty, SigmoidPenalty
 from alphatier_training.recipe.problems import DataSet
 from alphatier_training.recipe.sections import (
     NonNegativeFloat,
@@ -18,61 +19,13 @@ from alphatier_training.recipe.sections import (
 )
 
 
-class SigmoidPenalty(Section):
-    """correct * (1 - alpha * sigmoid((length - mean) / std)); mean and std of the group's correct responses."""
+class Selection(Section):
+    """Which responses of a group are trained on (GFPO, arXiv 2508.09726)."""
 
-    kind: Literal["sigmoid"] = Field(description="the paper's")
-    std_floor: NonNegativeFloat = Field(
-        0.0,
-        description="the least std, tokens, so that a gap of 1 token weighs less than one of 1,000 (paper: 0)",
+    keep: Annotated[int, Field(ge=2)] = Field(description="responses of a group that are trained on")
+    by: Literal["shortest", "efficient"] = Field(
+        "shortest", description="shortest: the fewest tokens, right or wrong; efficient: the most reward a token"
     )
-
-
-class LinearPenalty(Section):
-    """correct * (1 - alpha * min(1, length / scale)): the length itself, not compared within the group."""
-
-    kind: Literal["linear"] = Field(description="linear in the length")
-    scale_tokens: PositiveInt | None = Field(
-        None, description="the length that costs all of alpha, tokens; null for `rl.max_new_tokens`"
-    )
-
-
-class MinMaxPenalty(Section):
-    """correct + alpha * (0.5 - (length - min) / (max - min)), wrong ones at most 0 (Kimi k1.5, arXiv 2501.12599)."""
-
-    kind: Literal["min_max"] = Field(description="Kimi k1.5's: between the group's shortest and longest response")
-
-
-class TargetPenalty(Section):
-    """correct - alpha * |length - target| / target, or of the excess only (after L1, arXiv 2503.04697)."""
-
-    kind: Literal["target"] = Field(description="L1's: a length to hit, or not to exceed")
-    target_tokens: PositiveInt = Field(description="the length to aim at, tokens")
-    only_longer: bool = Field(
-        False, description="false: both sides cost (L1-Exact); true: correct * (1 - excess), never below 0 (L1-Max)"
-    )
-
-
-class ShortestPenalty(Section):
-    """correct * (1 - alpha * (1 - shortest / length)); shortest of the group's correct (after arXiv 2504.21370)."""
-
-    kind: Literal["shortest"] = Field(description="against the group's shortest correct response")
-
-
-Penalty = Annotated[
-    SigmoidPenalty | LinearPenalty | MinMaxPenalty | TargetPenalty | ShortestPenalty, Field(discriminator="kind")
-]
-
-
-class Gate(Section):
-    """How much of the penalty a group gets, by the share of its responses that are right."""
-
-    kind: Literal["always", "threshold", "proportional"] = Field(
-        "always",
-        description="always (paper); threshold: where the solve rate is reached (GRPO-lambda, arXiv 2505.18086); "
-        "proportional: alpha * solve rate (ALP, arXiv 2506.05256)",
-    )
-    solve_rate: Share = Field(0.5, description="the share of right responses that `threshold` asks for")
 
 
 class Loss(Section):
@@ -92,6 +45,9 @@ class Loss(Section):
         "token", description="what is clipped: each token's ratio (PPO, paper), or the whole response's (TRL)"
     )
     clip_range: PositiveFloat = Field(0.2, description="PPO's clip of the ratio (paper: 0.2); no effect on-policy")
+    clip_range_high: PositiveFloat | None = Field(
+        None, description="the clip above 1; null for clip_range. Clip-higher: 0.28 (DAPO, arXiv 2503.14476; DLER)"
+    )
 
 
 class Kl(Section):
@@ -175,11 +131,27 @@ class Reinforcement(Section):
         0, description="rollouts over which alpha grows linearly from 0 (Kimi k1.5 warms up; paper: 0)"
     )
     gate: Gate = Field(Gate(), description="how much of the penalty a group gets")
-    advantage: Literal["none", "whiten", "group_std"] = Field(
+    advantage: Literal["none", "whiten", "group_std", "batch_std"] = Field(
         "none",
         description="none: reward less the mean of the group's others (paper); whiten: that, whitened over the "
-        "rollout's tokens (authors' code); group_std: the group's z-score (GRPO; alpha then hardly matters)",
+        "rollout's tokens (authors' code); batch_std: that, whitened over its responses (DLER, arXiv 2510.15110); "
+        "group_std: the group's z-score (GRPO; alpha then hardly matters)",
     )
+    length_baseline: Literal["group", "right"] = Field(
+        "group",
+        description="what the reward's length term is compared with: the group's, as part of the reward (paper), or "
+        "that of the other right responses alone (DCA, arXiv 2602.02099)",
+    )
+    right_below_zero: bool = Field(
+        True,
+        description="whether a right response may have a negative advantage (paper); false after DRPO, "
+        "arXiv 2510.04474",
+    )
+    degenerate_groups: Literal["keep", "drop"] = Field(
+        "keep",
+        description="drop: groups all right or all wrong are not trained on (DLER, without its refill)",
+    )
+    selection: Selection | None = Field(None, description="which responses of a group are trained on; null for all")
     updates_per_rollout: PositiveInt = Field(
         1, description="optimiser steps a rollout; 1 is on-policy, authors' code 2"
     )
@@ -231,6 +203,19 @@ class Reinforcement(Section):
             raise ValueError(
                 f"micro_batch: {responses // self.updates_per_rollout} responses an update do not divide by "
                 f"{self.micro_batch}; choose a divisor"
+            )
+        if self.selection and self.selection.keep > self.samples_per_prompt:
+            raise ValueError(
+                f"selection.keep: {self.selection.keep} of {self.samples_per_prompt} responses a prompt cannot be "
+                "kept; choose less, or more samples_per_prompt"
+            )
+        if self.length_baseline == "right" and self.advantage == "group_std":
+            raise ValueError("length_baseline: group_std standardises the whole reward; set advantage to another")
+        bounded = self.selection or self.degenerate_groups == "drop" or not self.right_below_zero
+        if bounded and self.advantage == "whiten":
+            raise ValueError(
+                "advantage: whiten shifts every response's; with selection, degenerate_groups or right_below_zero "
+                "take batch_std or none"
             )
         if self.loss.ratio == "sequence" and self.mismatch.correction == "token_truncate":
             raise ValueError("loss.ratio: a whole response has one weight; set mismatch.correction to sequence_mask")

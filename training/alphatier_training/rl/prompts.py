@@ -16,12 +16,12 @@ from alphatier_training.run.folder import RunFolder
 
 
 def prompts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Any:
-    """The rollouts' prompts as a data set: `prompt` (a conversation), `answer`, `prompt_tokens`."""
+    """The rollouts' prompts as a data set: `prompt` (a conversation), `answer`, `prompt_tokens`, `target_tokens`."""
     return _asked(recipe, problems_of(recipe, folder), tokenizer)
 
 
 def heldout_prompts(recipe: Recipe, tokenizer: Any) -> Any | None:
-    """The same of `rl.heldout`; None where the recipe has none.
+    """The same of `rl.heldout`, and `heldout`; None where the recipe has none.
 
     Raises:
         DataError: its data set cannot be read.
@@ -30,19 +30,29 @@ def heldout_prompts(recipe: Recipe, tokenizer: Any) -> Any | None:
     if plan is None:
         return None
     if plan.data is not None:
-        return _asked(recipe, read_problems(plan.data)[: plan.problems], tokenizer)
+        return _asked(recipe, read_problems(plan.data)[: plan.problems], tokenizer, heldout=True)
     drawn = generate(plan.problems, seed=recipe.rl_seed(), split="heldout", levels=recipe.levels())
-    return _asked(recipe, drawn, tokenizer)
+    return _asked(recipe, drawn, tokenizer, heldout=True)
 
 
-def _asked(recipe: Recipe, chosen: Sequence[Problem], tokenizer: Any) -> Any:
-    messages = (message(recipe.problems.prompt, problem.question) for problem in chosen)
+def _asked(recipe: Recipe, chosen: Sequence[Problem], tokenizer: Any, **columns: bool) -> Any:
+    targets = [recipe.rl.penalty.asked(number, recipe.rl_seed()) for number in range(len(chosen))]
+    messages = [
+        message(recipe.problems.prompt, problem.question) + words
+        for problem, (_, words) in zip(chosen, targets, strict=True)
+    ]
     conversations = [[{"role": "user", "content": text}] for text in messages]
     encoded = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, return_dict=True)["input_ids"]
     return Dataset.from_list(
         [
-            {"prompt": conversation, "answer": problem.answer, "prompt_tokens": len(ids)}
-            for conversation, problem, ids in zip(conversations, chosen, encoded, strict=True)
+            {
+                "prompt": conversation,
+                "answer": problem.answer,
+                "prompt_tokens": len(ids),
+                "target_tokens": target,
+                **columns,
+            }
+            for conversation, problem, ids, (target, _) in zip(conversations, chosen, encoded, targets, strict=True)
         ]
     )
 

@@ -4,14 +4,17 @@ What: checks that groups are whole, grades, counts tokens, calls `penalties.grou
 What not: no advantage (`advantages`).
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from accelerate import PartialState  # type: ignore[import-untyped]
+from accelerate.utils import gather_object  # type: ignore[import-untyped]
+
 from alphatier_training.errors import GroupError
-from alphatier_training.penalties import group_rewards
-from alphatier_training.pressure import pressure
+from alphatier_training.penalties import Group, Memory
 from alphatier_training.recipe.rl import Reinforcement
 
 Grader = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
@@ -58,12 +61,14 @@ class LengthPenalisedReward:
         completion_ids: Sequence[Sequence[int]],
         answer: Sequence[str],
         prompt_tokens: Sequence[int],
+        target_tokens: Sequence[int] | None = None,
+        heldout: Sequence[bool] = (),
         trainer_state: Any = None,
         log_metric: LogMetric | None = None,
         log_extra: LogExtra | None = None,
         **_unused: Any,
     ) -> list[float]:
-        """One reward for each completion, in order; `answer` and `prompt_tokens` are the data set's columns."""
+        """One reward for each completion, in order; from `answer` to `heldout` they are the data set's columns."""
         ended = [bool(ids) and ids[-1] in self.end_token_ids for ids in completion_ids]
         correct = self._graded(completions, answer, ended)
         lengths = [len(ids) for ids in completion_ids]
@@ -73,14 +78,38 @@ class LengthPenalisedReward:
         if log_extra is not None:
             for name, values in (("answer", answer), ("right", correct), ("tokens", lengths), ("ended", ended)):
                 log_extra(name, list(values))
-        if self.method.length == "prompt_and_response":
-            lengths = [length + prompt for length, prompt in zip(lengths, prompt_tokens, strict=True)]
         rollout = trainer_state.global_step // self.method.updates_per_rollout if trainer_state else 0
-        return [
-            reward
-            for group in self._groups(prompts)
-            for reward in self._group_rewards(correct[group], lengths[group], rollout, max(prompt_tokens[group]))
+        targets = target_tokens or [0] * len(lengths)
+        groups = [
+            self._group(prompts[of.start], correct[of], lengths[of], prompt_tokens[of], targets[of.start], rollout)
+            for of in self._groups(prompts)
         ]
+        if not self.method.penalty.remembers:
+            rewards = self.method.penalty.rollout(groups, {})
+        else:
+            memory = trainer_state.stateful_callbacks.setdefault("penalty", {}) if trainer_state else {}
+            rewards = self._remembered(groups, dict(memory) if heldout else memory)
+        return [reward for group in rewards for reward in group]
+
+    def _group(
+        self, prompt: Any, correct: Sequence[bool], lengths: list[int], own: Sequence[int], target: int, rollout: int
+    ) -> Group:
+        method, counted = self.method, max(own) if self.method.length == "prompt_and_response" else 0
+        return Group(
+            correct=correct,
+            lengths=[length + counted for length in lengths],
+            alpha=method.gate.pressure(self.alpha, correct, rollout=rollout, warmup=method.alpha_warmup_steps),
+            longest=method.max_new_tokens + counted,
+            problem=hashlib.sha256(repr(prompt).encode()).hexdigest()[:16],
+            target=target,
+        )
+
+    def _remembered(self, groups: list[Group], memory: Memory) -> list[list[float]]:
+        """The rewards of this process's groups; the memory is of those of all processes, in each the same."""
+        everyone = gather_object([groups])
+        rewards = self.method.penalty.rollout([group for local in everyone for group in local], memory)
+        before = sum(len(local) for local in everyone[: PartialState().process_index])
+        return rewards[before : before + len(groups)]
 
     def _graded(self, completions: Sequence[Any], answers: Sequence[str], ended: Sequence[bool]) -> list[bool]:
         """Whether each response is right; only those that ended are graded."""
@@ -88,14 +117,6 @@ class LengthPenalisedReward:
         texts, wanted = [text_of(completions[number]) for number in complete], [answers[n] for n in complete]
         right = dict(zip(complete, self.grade(texts, wanted), strict=True))
         return [right.get(number, False) for number in range(len(ended))]
-
-    def _group_rewards(
-        self, correct: Sequence[bool], lengths: Sequence[int], rollout: int, prompt_tokens: int
-    ) -> list[float]:
-        method = self.method
-        alpha = pressure(self.alpha, method.gate, correct, rollout=rollout, warmup=method.alpha_warmup_steps)
-        longest = method.max_new_tokens + (prompt_tokens if method.length == "prompt_and_response" else 0)
-        return group_rewards(method.penalty, correct, lengths, alpha, longest)
 
     def _groups(self, prompts: Sequence[Any]) -> Iterator[slice]:
         size = self.method.samples_per_prompt

@@ -24,9 +24,10 @@ class RolloutFile:
         """At most `most` responses a rollout are kept, the first ones."""
         self.path, self._most = path, most
 
-    def append(self, step: int, responses: Iterable[Mapping[str, Any]]) -> None:
-        """Add the first responses of the rollout before optimiser step `step`."""
-        lines = [json.dumps({"step": step, **response}) + "\n" for response in islice(responses, self._most)]
+    def append(self, step: int, columns: Mapping[str, Iterable[Any]]) -> None:
+        """Add the first responses of the rollout before optimiser step `step`, from columns of all."""
+        rows = islice(zip(*columns.values(), strict=True), self._most)
+        lines = [json.dumps({"step": step, **dict(zip(columns, row, strict=True))}) + "\n" for row in rows]
         if not lines:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
