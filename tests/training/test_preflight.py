@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from alphatier_training.base.reference import BaseReference, save_reference
 from alphatier_training.cli import train
 from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.base import BaseReference, save_reference
 from alphatier_training.run.disk import disk_plan
 from alphatier_training.run.folder import RunFolder
 from support.mini_training import mini_recipe, start_training, write_recipe
@@ -82,7 +82,7 @@ def test_a_base_that_another_machine_fetched_is_looked_for_in_the_cache_of_this_
     save_reference(RunFolder(tmp_path), BaseReference("lab/open", COMMIT, "/another/machine"))
     script = (
         "import sys; from pathlib import Path\n"
-        "from alphatier_training.base.reference import load_reference\n"
+        "from alphatier_training.run.base import load_reference\n"
         "from alphatier_training.run.folder import RunFolder\n"
         "print(load_reference(RunFolder(Path(sys.argv[1]))).path)"
     )

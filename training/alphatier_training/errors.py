@@ -18,6 +18,8 @@ TrainingError            anything that stops `alphatier train` or `alphatier eva
 └── ChoiceError          no tier can be chosen as asked
 """
 
+from alphatier_models import EditError, FamilyError
+
 
 class TrainingError(Exception):
     """Training or evaluation cannot go on."""
@@ -85,3 +87,7 @@ class ChoiceError(TrainingError):
 
 class GraderError(TrainingError):
     """Answers cannot be compared."""
+
+
+EXPECTED = (TrainingError, FamilyError, EditError)
+"""What a command shows as its message alone."""

@@ -17,11 +17,11 @@ from alphatier_models import (
     load_family,
     save_family,
 )
-from alphatier_training.base.reference import load_reference
 from alphatier_training.evaluation.figures import evaluation
 from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
 from alphatier_training.evaluation.tasks import Task, recipe_sampling, recipe_tasks
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
+from alphatier_training.run.base import load_reference
 from alphatier_training.run.folder import RunFolder
 
 

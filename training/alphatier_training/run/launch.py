@@ -23,17 +23,10 @@ WORKER = "alphatier_training.run.worker"
 _LOCAL = ("127.0.0.1", "localhost", "0.0.0.0", "::1")
 
 
-def worker_command(recipe: Recipe, out: Path, stages: Sequence[str]) -> list[str]:
-    """The command that runs `stages`: one process, or as many as the recipe says for a tier's RL."""
+def worker_command(recipe: Recipe, out: Path, stages: Sequence[str], processes: int = 1) -> list[str]:
+    """The command that runs `stages`: one process, or several that share them."""
     arguments = ["-m", WORKER, str(out), *stages]
-    if recipe.compute.processes == 1 or not is_shared(stages):
-        return [sys.executable, *arguments]
-    return [*_accelerate(recipe), *arguments]
-
-
-def is_shared(stages: Sequence[str]) -> bool:
-    """Whether these stages are one tier's RL, the only kind that several processes share."""
-    return len(stages) == 1 and stages[0].startswith("alpha-")
+    return [sys.executable, *arguments] if processes == 1 else [*_accelerate(recipe, processes), *arguments]
 
 
 def server_command(recipe: Recipe, out: Path) -> str:
@@ -66,9 +59,9 @@ def readable(command: Sequence[str]) -> str:
     return text.replace("python -m accelerate.commands.launch", "accelerate launch", 1)
 
 
-def _accelerate(recipe: Recipe) -> list[str]:
+def _accelerate(recipe: Recipe, processes: int) -> list[str]:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
-    command += ["--num_processes", str(recipe.compute.processes), "--main_process_port", "0"]  # any that is free
+    command += ["--num_processes", str(processes), "--main_process_port", "0"]  # any that is free
     return [*command, "--mixed_precision", _mixed(recipe), "--dynamo_backend", "no", *_strategy(recipe)]
 
 
