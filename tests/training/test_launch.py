@@ -29,12 +29,15 @@ def command(recipe: Recipe) -> str:
 
 
 def accepted(recipe: Recipe) -> Any:
-    """What accelerate's own parser makes of the command."""
-    from accelerate.commands.launch import launch_command_parser  # type: ignore[import-untyped]
+    """What accelerate itself makes of the command."""
+    from accelerate.commands.launch import (  # type: ignore[import-untyped]
+        _validate_launch_command,
+        launch_command_parser,
+    )
 
     words = worker_command(recipe, Path("OUT"), ["alpha-0.4"], recipe.compute.processes)
     assert words[1:3] == ["-m", "accelerate.commands.launch"]
-    return launch_command_parser().parse_args(words[3:])
+    return _validate_launch_command(launch_command_parser().parse_args(words[3:]))[0]  # with its configuration file
 
 
 def test_one_process_is_started_without_a_launcher() -> None:
@@ -62,7 +65,7 @@ def test_deepspeeds_stage_and_offload_are_the_recipes(strategy: str, stage: int)
 
 def test_fsdp_is_set_up_as_trl_sets_it_up() -> None:
     found = accepted(recipe_with(device="auto", processes=2, strategy="fsdp"))
-    assert (found.use_fsdp, found.fsdp_version, found.fsdp_state_dict_type) == (True, "2", "FULL_STATE_DICT")
+    assert (found.use_fsdp, found.fsdp_version, found.fsdp_state_dict_type) == (True, 2, "FULL_STATE_DICT")
 
 
 def test_offloading_and_sharing_that_cannot_work_are_refused() -> None:

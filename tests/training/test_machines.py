@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from alphatier_models import find_problems, load_family, save_family
-from alphatier_training.errors import StageError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.scheduling import Machine
@@ -55,7 +55,7 @@ def test_a_tier_that_fails_does_not_take_the_one_beside_it_along(tmp_path: Path)
     said, folder, machine = io.StringIO(), RunFolder(tmp_path / "out"), Machine(("5", "7"), 2)
     folder.checkpoints("alpha-0").parent.mkdir(parents=True)
     folder.checkpoints("alpha-0").write_text("a file where a folder is to be")
-    with pytest.raises(StageError, match=r"alpha-0: the process ended with status 1"):
+    with pytest.raises(TrainingError, match=r"alpha-0: the process ended with status 1"):
         train_family(
             recipe, folder.root, machine, Console(file=said), Selection(only=("base", "alpha-0", "alpha-0.4"))
         )

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from alphatier_training.cli import train
-from alphatier_training.errors import LaunchError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
@@ -85,15 +85,15 @@ def test_options_choose_among_the_stages(recipe: Recipe) -> None:
 def test_stages_that_there_are_not_are_refused_with_those_that_there_are(
     recipe: Recipe, selection: Selection, message: str
 ) -> None:
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(TrainingError, match=message):
         chosen_stages(recipe, selection)
 
 
 def test_a_stage_that_cannot_be_run_yet_names_what_it_needs(recipe: Recipe, tmp_path: Path) -> None:
     folder, alone = RunFolder(tmp_path), chosen_stages(recipe, Selection(only=("samples-alpha-0",)))
-    with pytest.raises(LaunchError, match="samples-alpha-0 needs alpha-0, which is not done"):
+    with pytest.raises(TrainingError, match="samples-alpha-0 needs alpha-0, which is not done"):
         check_needs(alone, folder)
-    with pytest.raises(LaunchError, match="alpha-0 needs base, which is not done"):
+    with pytest.raises(TrainingError, match="alpha-0 needs base, which is not done"):
         check_needs(chosen_stages(recipe, Selection(start="alpha-0")), folder)
     folder.mark_done("base", 0)
     check_needs(chosen_stages(recipe, Selection(start="alpha-0")), folder)
@@ -169,7 +169,7 @@ def test_a_tier_takes_as_many_gpus_as_it_has_processes_and_everything_else_one()
 
 
 def test_more_processes_than_gpus_are_refused() -> None:
-    with pytest.raises(LaunchError, match=r"a tier wants 4 GPUs, but 2 are visible \(0,1\)"):
+    with pytest.raises(TrainingError, match=r"a tier wants 4 GPUs, but 2 are visible \(0,1\)"):
         room_of(recipe_with(device="auto", processes=4), Machine(("0", "1"), 8))
 
 

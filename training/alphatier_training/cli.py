@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from alphatier_training.errors import EXPECTED, LaunchError
+from alphatier_training.errors import EXPECTED, TrainingError
 from alphatier_training.evaluation.cli import evaluate
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def train(
         if list_stages or dry_run:
             _say(plan, out, selection, jobs, as_json=as_json, checked=dry_run)
         elif smoke and selection not in (EVERYTHING, Selection(evaluate=False)):
-            raise LaunchError("--smoke chooses its stages itself; leave out --only, --from and --tier")
+            raise TrainingError("--smoke chooses its stages itself; leave out --only, --from and --tier")
         elif smoke:
             _try(plan, out, jobs, console, as_json=as_json)
         else:

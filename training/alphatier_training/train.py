@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from alphatier_models import FAMILY_FILE
-from alphatier_training.errors import LaunchError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems
@@ -102,8 +102,8 @@ def train_family(
         The stages of the family that are not done.
 
     Raises:
-        LaunchError: options, recipe and machine contradict each other.
-        StageError: a stage failed.
+        TrainingError: options, recipe and machine contradict each other.
+        TrainingError: a stage failed.
     """
     folder, room = RunFolder(out), room_of(recipe, machine, jobs)
     chosen = chosen_stages(recipe, selection)
@@ -169,12 +169,12 @@ def chosen_stages(recipe: Recipe, selection: Selection) -> list[Stage]:
     """The stages that are asked for, in order; `FINAL` is the last where it is among them.
 
     Raises:
-        LaunchError: the recipe has no such stage or tier, or two options exclude each other.
+        TrainingError: the recipe has no such stage or tier, or two options exclude each other.
     """
     line = line_of(recipe)
     names, tiers = _names(line), [BASE_TIER, *map(tier_name, recipe.tiers.alphas)]
     if sum(map(bool, (selection.only, selection.start, selection.tier))) > 1:
-        raise LaunchError("--only, --from and --tier exclude each other; give one of them")
+        raise TrainingError("--only, --from and --tier exclude each other; give one of them")
     wanted: Iterable[str] = names
     if selection.tier is not None:
         _known("--tier", selection.tier, tiers)
@@ -191,14 +191,14 @@ def chosen_stages(recipe: Recipe, selection: Selection) -> list[Stage]:
 
 
 def check_needs(chosen: Sequence[Stage], folder: RunFolder) -> None:
-    """LaunchError when a chosen stage that is to be run needs another that is neither done nor chosen."""
+    """TrainingError when a chosen stage that is to be run needs another that is neither done nor chosen."""
     known = _names(chosen)
     for stage in chosen:
         if stage.name == FINAL or folder.is_done(stage.name):
             continue
         missing = [need for need in stage.needs if need not in known and not folder.is_done(need)]
         if missing:
-            raise LaunchError(
+            raise TrainingError(
                 f"{stage.name} needs {', '.join(missing)}, which is not done. Run it first (--only {missing[0]}), or "
                 "leave out --only and --from"
             )
@@ -206,7 +206,7 @@ def check_needs(chosen: Sequence[Stage], folder: RunFolder) -> None:
 
 def _known(option: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
-        raise LaunchError(f"{option} {name}: the recipe has no such one; it has {', '.join(names)}")
+        raise TrainingError(f"{option} {name}: the recipe has no such one; it has {', '.join(names)}")
 
 
 def _names(stages: Iterable[Stage]) -> tuple[str, ...]:

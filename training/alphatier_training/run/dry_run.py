@@ -9,13 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from alphatier_training.errors import LaunchError
 from alphatier_training.recipe import Recipe
 from alphatier_training.run.disk import GB
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.launch import readable, server_command, worker_command
 from alphatier_training.run.preflight import preflight
-from alphatier_training.run.scheduling import Machine, Stage, room_of
+from alphatier_training.run.scheduling import Machine, Stage
 from alphatier_training.train import FINAL, line_of
 
 
@@ -38,7 +37,7 @@ def dry_run(recipe: Recipe, out: Path, machine: Machine, chosen: Sequence[Stage]
         "recipe": recipe.model_dump(mode="json"),
         "recipe_sha256": recipe.sha256(),
         "stages": stage_list(recipe, out, chosen),
-        "places": _places(recipe, machine, jobs),
+        "places": list(found.room.places if found.room else machine.gpus),
         "disk_bytes": found.disk.wanted if found.disk else None,
         "disk": found.disk.formula() if found.disk else None,
         "server": server_command(recipe, out) if served else None,
@@ -71,10 +70,3 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.rule("what is in the way")
     text = "\n".join(found["faults"]) or "nothing was found"
     console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _places(recipe: Recipe, machine: Machine, jobs: int | None) -> list[str]:
-    try:
-        return list(room_of(recipe, machine, jobs).places)
-    except LaunchError:
-        return list(machine.gpus)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alphatier_models import FAMILY_FILE
-from alphatier_training.errors import FolderError, StorageError, TrainingError
+from alphatier_training.errors import FolderError, TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 
@@ -212,7 +212,7 @@ def _changes(old: Any, new: Any, field: str = "") -> Iterator[str]:
 
 @contextmanager
 def clear_storage_errors(folder: Path) -> Iterator[None]:
-    """Raise StorageError in place of an error of the block that says a file below `folder` cannot be written.
+    """Raise TrainingError in place of an error of the block that says a file below `folder` cannot be written.
 
     Such an error is told by what the system, or the library that wrote, raised; others pass as they are.
     """
@@ -222,7 +222,7 @@ def clear_storage_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if reason := next(filter(None, (_unwritten(one, folder) for one in _chain(error))), None):
-            raise StorageError(
+            raise TrainingError(
                 f"cannot write {reason} ({_free(folder)}). Nothing finished is lost, and no checkpoint. "
                 f"Make room on the disk of {folder}, then run the same command again: it goes on from there."
             ) from error

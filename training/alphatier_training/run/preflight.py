@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 from alphatier_models import HubError
 from alphatier_models.hub import fetched
-from alphatier_training.errors import PreflightError, TrainingError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems, DataSet
@@ -53,15 +53,17 @@ class Findings:
     """What was found."""
 
     faults: tuple[str, ...]
+    room: Room | None = None
+    """Where processes run; None where the recipe needs more than there is."""
     disk: DiskPlan | None = None
     """What the checkpoints take; None where the base's weights are not known."""
 
 
 def check(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str], jobs: int | None = None) -> None:
-    """PreflightError with every fault, where there is one."""
+    """TrainingError with every fault, where there is one."""
     if faults := preflight(recipe, out, machine, stages, jobs).faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
-        raise PreflightError(f"{recipe.name} cannot run here, and nothing was begun:\n{listing}")
+        raise TrainingError(f"{recipe.name} cannot run here, and nothing was begun:\n{listing}")
 
 
 def preflight(
@@ -79,7 +81,7 @@ def preflight(
     faults += [*([NO_HUB] if away else []), *(_base_faults(base, away=away) if base else [])]
     faults += [fault for data in sets for fault in _data_faults(data, away=away)]
     faults += [*(_engine_faults(recipe, out) if tiers else []), *(disk_faults(disk, out) if disk else [])]
-    return Findings(tuple(faults), disk)
+    return Findings(tuple(faults), room, disk)
 
 
 def _room(recipe: Recipe, machine: Machine, jobs: int | None) -> tuple[Room | None, list[str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from alphatier_training.errors import StageError
+from alphatier_training.errors import TrainingError
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.launch import worker_command
 from alphatier_training.run.reporting import Report, Reporter, parse_report
@@ -69,13 +69,13 @@ class Worker:
         self._follower.start()
 
     def finish(self) -> None:
-        """Join a process that has ended; StageError when it failed."""
+        """Join a process that has ended; TrainingError when it failed."""
         status = self.process.wait()
         self._close()
         if status and self._failure:
-            raise StageError(f"{self._failure.stage}: {self._failure.note}\nThe whole story is in {self.log}")
+            raise TrainingError(f"{self._failure.stage}: {self._failure.note}\nThe whole story is in {self.log}")
         if status:
-            raise StageError(
+            raise TrainingError(
                 f"{', '.join(self.stages)}: the process {_ended(status)}. The end of its log, {self.log}:\n"
                 f"{_tail(self.log)}\nRun the same command again to go on from the last checkpoint."
             )

@@ -10,13 +10,11 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from alphatier_training.errors import LaunchError, StageError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.processes import Worker, first_ended, signals_held
 from alphatier_training.run.reporting import Report, Reporter
-
-_LIST = ("nvidia-smi", "--list-gpus")
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,8 @@ def this_machine(device: str, environment: Mapping[str, str] = os.environ) -> Ma
         device: The recipe's `compute.device`; `cpu` uses no GPU, whatever there is.
         environment: Where CUDA_VISIBLE_DEVICES is looked up; a scheduler such as SLURM sets it.
     """
-    return Machine(() if device == "cpu" else _visible(environment), cores())
-
-
-def cores() -> int:
-    """The cores, as the scheduler allows them where it tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(() if device == "cpu" else _visible(environment), allowed)
 
 
 def _visible(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -69,8 +63,9 @@ def _visible(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _installed() -> int:
+    command = ("nvidia-smi", "--list-gpus")
     try:
-        listed = subprocess.run(_LIST, capture_output=True, text=True, timeout=30, check=True).stdout
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return 0
     return sum(line.startswith("GPU ") for line in listed.splitlines())
@@ -103,13 +98,13 @@ def room_of(recipe: Recipe, machine: Machine, jobs: int | None = None) -> Room:
     A `vllm_server` serves one trainer at a time, on GPUs of its own, so that only the first tier's are taken.
 
     Raises:
-        LaunchError: a tier needs more GPUs than are visible.
+        TrainingError: a tier needs more GPUs than are visible.
     """
     if not machine.gpus:
         return Room(("",) * (jobs or (machine.cores if recipe.compute.device == "cpu" else 1)))
     wanted = recipe.compute.processes
     if wanted > len(machine.gpus):
-        raise LaunchError(
+        raise TrainingError(
             f"compute.processes: a tier wants {wanted} GPUs, but {len(machine.gpus)} are visible "
             f"({','.join(machine.gpus)}). Lower it, or make more visible with CUDA_VISIBLE_DEVICES"
         )
@@ -138,25 +133,17 @@ class Schedule:
     def __init__(
         self, folder: RunFolder, stages: Sequence[Stage], room: Room, report: Reporter, locks: Sequence[int] = ()
     ) -> None:
-        """Plan it.
-
-        Args:
-            folder: The run's folder.
-            stages: What is run; together with what is done they hold all that each needs.
-            room: Where.
-            report: Told how far the stages are.
-            locks: The locks of the stages, which the processes hold too.
-        """
+        """Plan it: the stages hold, together with what is done, all that each needs; processes hold the locks too."""
         self._folder, self._room, self._report, self._locks = folder, room, report, locks
         self._waiting, self._free = units_of(stages, room), list(room.places)
         self._running: dict[Worker, list[str]] = {}
-        self._failure: StageError | None = None
+        self._failure: TrainingError | None = None
 
     def run(self) -> None:
         """Run all stages.
 
         Raises:
-            StageError: one of them failed; those beside it have ended, and no other was started.
+            TrainingError: one of them failed; those beside it have ended, and no other was started.
         """
         try:
             while self._waiting or self._running:
@@ -186,7 +173,7 @@ class Schedule:
                 )
                 self._running[worker] = taken
         if not self._running:
-            raise LaunchError(f"{self._waiting[0][0].name} cannot be started: what it needs is not done any more")
+            raise TrainingError(f"{self._waiting[0][0].name} cannot be started: what it needs is not done any more")
 
     def _is_startable(self, unit: Unit) -> bool:
         """Whether it fits, and finds what it needs done, or in itself."""
@@ -204,7 +191,7 @@ class Schedule:
         self._free = sorted(freed, key=self._room.places.index)  # neighbours stay together
         try:
             ended.finish()
-        except StageError as error:
+        except TrainingError as error:
             self._failure = self._failure or error
             self._waiting.clear()
             if self._running:

@@ -59,7 +59,7 @@ class Pace:
 
 
 def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console, jobs: int | None = None) -> Pace:
-    """Run it and measure; StageError when a stage fails."""
+    """Run it and measure; TrainingError when a stage fails."""
     small, place = smoke_recipe(recipe), out.with_name(f"{out.name}.smoke")
     shutil.rmtree(place, ignore_errors=True)
     folder, tier = RunFolder(place), tier_name(small.tiers.alphas[0])
