@@ -39,7 +39,7 @@ import torch
 from alphatier_training.rl.rollout_reward import LengthPenalisedReward
 from alphatier_training.tier import build_trainer
 from alphatier_training.trainer import EfficiencyTrainer
-from alphatier_training.run import worker
+from alphatier_training.run import ranks
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
 
@@ -47,7 +47,7 @@ family, work, groups = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 folder = RunFolder(family)
 folder.checkpoints = lambda stage: work / stage
 recipe = folder.recipe()
-recipe = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"processes": worker.size()})})
+recipe = recipe.model_copy(update={"compute": recipe.compute.model_copy(update={"processes": ranks.size()})})
 seen = []
 
 class Given(EfficiencyTrainer):
@@ -99,13 +99,13 @@ trainer = build_trainer(recipe, folder, 0.4, silent)
 trainer.args.save_strategy = "no"
 before = [weight.detach().clone() for weight in trainer.model.parameters() if weight.requires_grad]
 trainer.train()
-if worker.is_main():
+if ranks.is_main():
     after = [weight.detach() for weight in trainer.model.parameters() if weight.requires_grad]
     moved = torch.cat([(new - old).flatten() for new, old in zip(after, before)])
     np.save(work / "moved.npy", moved.numpy())
 (work / f"seen-{trainer.accelerator.process_index}.json").write_text(json.dumps(seen))
-worker.barrier()
-worker.leave()
+ranks.barrier()
+ranks.leave()
 '''
 
 

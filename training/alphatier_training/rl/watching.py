@@ -16,7 +16,7 @@ from alphatier_training.errors import DivergenceError
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.rl import checkpoints
 from alphatier_training.rl.collapse import find_collapse
-from alphatier_training.run import worker
+from alphatier_training.run import ranks
 from alphatier_training.run.reporting import Report, Reporter
 
 _FIELDS = (
@@ -100,7 +100,7 @@ class KeepsTheBest(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **_unused: Any) -> None:
         """Called by the trainer after the last file."""
-        worker.barrier()  # each process writes its own random state
+        ranks.barrier()  # each process writes its own random state
         if state.is_world_process_zero:
             measured = checkpoints.measure(state.log_history, state.global_step, state.global_step - self._every)
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"

@@ -3,7 +3,7 @@
     python -m alphatier_training.run.worker OUT base samples-base
 
 What: runs the stages in order, and prints its reports, JSON lines; what libraries print goes to the log, its errors.
-Of the processes that share a tier (`launch`, which sets RANK and WORLD_SIZE) the main one reports and marks the
+Of the processes that share a tier (`ranks`) the main one reports and marks the
 stage done. An error with a message for people is the last report, of whichever process; its traceback goes to the
 log. What not: it is no command for people; it expects OUT to be claimed and locked.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 
 from alphatier_training.errors import EXPECTED
 from alphatier_training.recipe import Recipe
+from alphatier_training.run import ranks
 from alphatier_training.run.folder import RunFolder, clear_storage_errors
 from alphatier_training.run.reporting import Report, Reporter, reporter_to, silent
 
@@ -35,13 +36,13 @@ def main(arguments: list[str]) -> None:
     for stage in arguments[1:]:
         try:
             with clear_storage_errors(folder.root):
-                run_stage(stage, recipe, folder, tell if is_main() else silent)
+                run_stage(stage, recipe, folder, tell if ranks.is_main() else silent)
         except EXPECTED as error:
             with suppress(OSError):  # the log may lie on the disk that is full
                 traceback.print_exc()
             tell(Report(stage, 0, 0, note=str(error), failed=True))
             sys.exit(1)
-    leave()
+    ranks.leave()
 
 
 def run_stage(name: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
@@ -55,38 +56,10 @@ def run_stage(name: str, recipe: Recipe, folder: RunFolder, report: Reporter) ->
     work = next(stage.work for stage in line_of(recipe) if stage.name == name)
     assert work is not None
     work(recipe, folder, report)
-    barrier()
-    if is_main():
+    ranks.barrier()
+    if ranks.is_main():
         folder.mark_done(name, time.monotonic() - started, _memory())
     report(Report(name, 1, 1, finished=True))
-
-
-def size() -> int:
-    """The processes that share the stage."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_main() -> bool:
-    """Whether this process reports, and writes what all share."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def barrier() -> None:
-    """Wait until all processes of the stage are here; nothing where this one is alone or has joined no group."""
-    if size() > 1:
-        from torch import distributed
-
-        if distributed.is_initialized():
-            distributed.barrier()
-
-
-def leave() -> None:
-    """Leave the group of processes, if this one has joined one."""
-    if size() > 1:
-        from torch import distributed
-
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
 
 
 def _memory() -> int:
