@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from alphatier_models import directory_sha256, find_problems
+
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
@@ -84,6 +86,14 @@ def workers_of(out: Path) -> list[int]:
         if str(out) in command and "run.worker" in command:
             found.append(int(entry.name))
     return found
+
+
+def assert_same_family(out: Path, other: Path) -> None:
+    """Two runs of the mini recipe made the very same sound family: weights, figures and all."""
+    assert find_problems(out) == []
+    for part in ("base", "alpha-0", "alpha-0.4"):
+        assert directory_sha256(out / part) == directory_sha256(other / part)
+    assert (out / "family.json").read_bytes() == (other / "family.json").read_bytes()
 
 
 def half_written(out: Path) -> list[str]:

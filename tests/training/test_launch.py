@@ -25,23 +25,26 @@ def recipe_with(**compute: Any) -> Recipe:
 
 def command(recipe: Recipe) -> str:
     """How a tier's RL is started."""
-    return " ".join(worker_command(recipe, Path("OUT"), ["alpha-0.4"])[1:])
+    return " ".join(worker_command(recipe, Path("OUT"), ["alpha-0.4"], recipe.compute.processes)[1:])
 
 
 def accepted(recipe: Recipe) -> Any:
-    """What accelerate's own parser makes of the command."""
-    from accelerate.commands.launch import launch_command_parser  # type: ignore[import-untyped]
+    """What accelerate itself makes of the command."""
+    from accelerate.commands.launch import (  # type: ignore[import-untyped]
+        _validate_launch_command,
+        launch_command_parser,
+    )
 
-    words = worker_command(recipe, Path("OUT"), ["alpha-0.4"])
+    words = worker_command(recipe, Path("OUT"), ["alpha-0.4"], recipe.compute.processes)
     assert words[1:3] == ["-m", "accelerate.commands.launch"]
-    return launch_command_parser().parse_args(words[3:])
+    return _validate_launch_command(launch_command_parser().parse_args(words[3:]))[0]  # with its configuration file
 
 
 def test_one_process_is_started_without_a_launcher() -> None:
     assert command(recipe_with()) == "-m alphatier_training.run.worker OUT alpha-0.4"
 
 
-def test_other_stages_than_a_tiers_training_are_one_process() -> None:
+def test_a_process_takes_several_stages_one_after_the_other() -> None:
     words = worker_command(recipe_with(processes=2), Path("OUT"), ["base", "samples-base"])
     assert words[1:] == ["-m", "alphatier_training.run.worker", "OUT", "base", "samples-base"]
 
@@ -62,7 +65,7 @@ def test_deepspeeds_stage_and_offload_are_the_recipes(strategy: str, stage: int)
 
 def test_fsdp_is_set_up_as_trl_sets_it_up() -> None:
     found = accepted(recipe_with(device="auto", processes=2, strategy="fsdp"))
-    assert (found.use_fsdp, found.fsdp_version, found.fsdp_state_dict_type) == (True, "2", "FULL_STATE_DICT")
+    assert (found.use_fsdp, found.fsdp_version, found.fsdp_state_dict_type) == (True, 2, "FULL_STATE_DICT")
 
 
 def test_offloading_and_sharing_that_cannot_work_are_refused() -> None:

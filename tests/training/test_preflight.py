@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from alphatier_training.base.reference import BaseReference, save_reference
 from alphatier_training.cli import train
 from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.base import BaseReference, save_reference
 from alphatier_training.run.disk import disk_plan
 from alphatier_training.run.folder import RunFolder
+from support.hub import running_hub
 from support.mini_training import mini_recipe, start_training, write_recipe
 
 BASE = Path(__file__).parents[2] / "models" / "tiny" / "base"
@@ -82,7 +83,7 @@ def test_a_base_that_another_machine_fetched_is_looked_for_in_the_cache_of_this_
     save_reference(RunFolder(tmp_path), BaseReference("lab/open", COMMIT, "/another/machine"))
     script = (
         "import sys; from pathlib import Path\n"
-        "from alphatier_training.base.reference import load_reference\n"
+        "from alphatier_training.run.base import load_reference\n"
         "from alphatier_training.run.folder import RunFolder\n"
         "print(load_reference(RunFolder(Path(sys.argv[1]))).path)"
     )
@@ -103,6 +104,9 @@ def test_a_column_that_is_not_there_is_named_before_the_training(tmp_path: Path)
     assert "answer_field" in fault
     data["answer_field"] = "extracted"
     assert faults(tmp_path, recipe) == []
+    recipe["rl"]["heldout"] = {"data": {"name": "held", "path": str(tmp_path / "rows.jsonl"), "format": "math"}}
+    (fault,) = faults(tmp_path, recipe)
+    assert fault.startswith("held: 3 of 3 rows")
 
 
 def test_gpus_that_torch_cannot_use_and_too_few_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +166,7 @@ def test_the_disk_is_counted_from_the_weights(
 def test_a_disk_that_is_too_small_is_told_with_the_sum(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
+    (model / "config.json").write_text("{}")
     header = json.dumps({"w_proj": {"dtype": "BF16", "shape": [10**6, 10**8], "data_offsets": [0, 0]}}).encode()
     (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     recipe = recipe_over(base={"kind": "pretrained", "model": str(model)})
@@ -173,21 +178,17 @@ def test_a_disk_that_is_too_small_is_told_with_the_sum(tmp_path: Path) -> None:
 
 
 @contextmanager
-def answering(answers: Mapping[str, tuple[int, dict[str, str], Any]]) -> Iterator[str]:
+def answering(answers: Mapping[str, Any]) -> Iterator[str]:
     """A server with these answers by path; 404 for others."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, headers, body = answers.get(self.path.partition("?")[0], (404, {}, {}))
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                self.send_header(name, value)
+            path = self.path.partition("?")[0]
+            content = json.dumps(answers.get(path)).encode()
+            self.send_response(200 if path in answers else 404)
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(b"" if self.command == "HEAD" else content)
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
+            self.wfile.write(content)
 
         def log_message(self, *args: Any) -> None:
             """Say nothing."""
@@ -203,31 +204,14 @@ def answering(answers: Mapping[str, tuple[int, dict[str, str], Any]]) -> Iterato
         server.server_close()
 
 
-def error(code: str, status: int = 404) -> tuple[int, dict[str, str], Any]:
-    """How the hub refuses."""
-    return status, {"X-Error-Code": code}, {"error": code}
-
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
-HUB = {
-    "/": (200, {}, {}),
-    "/api/models/lab/open": (200, {}, {"id": "lab/open", "sha": COMMIT}),
-    "/api/models/lab/open/auth-check": (200, {}, {}),
-    f"/api/models/lab/open/revision/{COMMIT}": (200, {}, {"id": "lab/open", "sha": COMMIT}),
-    "/api/models/lab/open/revision/v9": error("RevisionNotFound"),
-    f"/api/models/lab/gated/revision/{COMMIT}": (200, {}, {"id": "lab/gated", "sha": COMMIT}),
-    "/api/models/lab/gated/auth-check": error("GatedRepo", 403),
-    f"/api/models/lab/none/revision/{COMMIT}": error("RepoNotFound", 401),
-}
 
-
-def faults_with_hub(folder: Path, recipe: dict[str, Any], endpoint: str) -> list[str]:
-    """What a dry run finds with this hub, in a process of its own, as the client reads its address once."""
+def faults_with_hub(folder: Path, recipe: dict[str, Any], hub: Mapping[str, str]) -> list[str]:
+    """What a dry run finds with a hub, in a process of its own, as the client reads its address once."""
     command = [sys.executable, "-m", "alphatier_models.cli", "train", str(write_recipe(folder, recipe))]
-    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "0"}
     options = ["--out", str(folder / "out"), "--dry-run", "--json"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, env=os.environ | hub)
     found: list[str] = json.loads(done.stdout)["faults"]
     return found
 
@@ -235,50 +219,66 @@ def faults_with_hub(folder: Path, recipe: dict[str, Any], endpoint: str) -> list
 @pytest.mark.parametrize(
     ("model", "revision", "said"),
     [
-        ("lab/open", COMMIT, None),
-        (
-            "lab/open",
-            None,
-            f"is not pinned, so that it may change: add `revision:` and {COMMIT}, the newest",
-        ),
-        ("lab/open", "v9", "base.revision: lab/open has no v9: take one of https://huggingface.co/lab/open/commits"),
-        ("lab/gated", COMMIT, "lab/gated is gated: accept its terms at https://huggingface.co/lab/gated, and set"),
-        ("two words", COMMIT, "the hub cannot give two words (HFValidationError): check its spelling and"),
-        ("lab/none", COMMIT, "the hub has no lab/none, or it is private: check the spelling, set HF_TOKEN, or"),
+        ("lab/open", "HEAD", None),
+        ("lab/open", None, "is not pinned, so that it may change: add `revision:` and HEAD, the newest"),
+        ("lab/open", "v9", "base: lab/open has no revision v9 on the hub. Give a commit, a tag or a branch of it"),
+        ("lab/gated", "HEAD", "base: lab/gated is gated: accept its terms at https://huggingface.co/lab/gated, and"),
+        ("two words", COMMIT, "base: The hub did not serve two words (HFValidationError"),
+        ("lab/none", COMMIT, "neither a folder lab/none nor a model of that id on the hub. Check its spelling, or"),
     ],
 )
 def test_a_base_that_the_hub_does_not_give_is_told(
     tmp_path: Path, model: str, revision: str | None, said: str | None
 ) -> None:
-    base = {"kind": "pretrained", "model": model} | ({"revision": revision} if revision else {})
-    with answering(HUB) as endpoint:
-        found = faults_with_hub(tmp_path, recipe_over(base=base), endpoint)
+    with running_hub() as hub:
+        hub.push_folder("lab/open", BASE)
+        hub.push_folder("lab/gated", BASE)
+        hub.gated.add("lab/gated")
+        head = hub.head("lab/open" if model == "lab/open" else "lab/gated")
+        base = {"kind": "pretrained", "model": model}
+        base |= {"revision": head if revision == "HEAD" else revision} if revision else {}
+        found = faults_with_hub(tmp_path, recipe_over(base=base), hub.environment(tmp_path / "hub"))
     assert len(found) == (1 if said else 0), found
-    assert all(said in fault for fault in found if said)
+    assert all(said.replace("HEAD", head) in fault for fault in found if said)
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line_whatever_is_there(tmp_path: Path) -> None:
     recipe = recipe_over(base={"kind": "pretrained", "model": "lab/open", "revision": COMMIT})
     recipe["problems"] = {"source": "data", "data": [{"name": "mine", "hub": "lab/data", "revision": COMMIT}]}
     recipe["evaluation"]["data"] = [{"name": "test", "hub": "lab/test"}]
-    hub, pin = faults_with_hub(tmp_path, recipe, "http://127.0.0.1:9")
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+    hub, pin = faults_with_hub(tmp_path, recipe, nowhere)
     assert "it cannot be reached: check the connection, or set HF_HUB_OFFLINE=1" in hub
     assert "test: lab/test is not pinned" in pin
 
 
-def served(**answers: Any) -> dict[str, tuple[int, dict[str, str], Any]]:
-    """What `vllm serve` says of itself."""
-    return {"/version": (200, {}, {"version": "0.31.0"}), "/v1/models": (200, {}, {"data": [{"id": str(BASE)}]})} | {
-        f"/{path.replace('_', '/')}": (200, {}, body) for path, body in answers.items()
+def served(version: str = "0.31.0", model: str = str(BASE), **config: Any) -> dict[str, Any]:
+    """What a `vllm serve` says of itself."""
+    flags = {"logprobs_mode": "processed_logprobs", "max_model_len": 4096} | config
+    transfer = flags.pop("weight_transfer_config", {"backend": "nccl"})
+    return {
+        "/version": {"version": version},
+        "/v1/models": {"data": [{"id": model}]},
+        "/server_info": {"vllm_config": {"weight_transfer_config": transfer, "model_config": flags}},
     }
+
+
+def without(answers: dict[str, Any], path: str) -> dict[str, Any]:
+    return {name: body for name, body in answers.items() if name != path}
 
 
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
         (served(), None),
-        (served(version={"version": "0.40.1"}), "vLLM 0.40.1 is at http://127.0.0.1:"),
-        (served(v1_models={"data": [{"id": "other"}]}), f"serves other, not {BASE}: start it with"),
+        (served("0.40.1"), "vLLM 0.40.1 is at http://127.0.0.1:"),
+        (served(model="other"), f"serves other, not {BASE}: start it with"),
+        (served(weight_transfer_config=None), "was started without --weight-transfer-config: start it with"),
+        (
+            served(logprobs_mode="raw_logprobs", max_model_len=100),
+            "without --logprobs-mode processed_logprobs, --max-model-len 560 (it has 100): start it with",
+        ),
+        (without(served(), "/server_info"), "was started without VLLM_SERVER_DEV_MODE=1: start it with"),
         ({}, "no vLLM answers at http://127.0.0.1:"),
     ],
 )

@@ -10,22 +10,31 @@ import pytest
 from click.testing import CliRunner
 
 from alphatier_training.cli import train
-from alphatier_training.errors import LaunchError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.machine import Machine, this_machine
-from alphatier_training.run.scheduling import Room, Unit, room_of, units_of
-from alphatier_training.run.stages import Selection, all_stages, check_needs, chosen_stages, needs
+from alphatier_training.run.scheduling import Machine, Room, room_of, this_machine, units_of
+from alphatier_training.train import Selection, check_needs, chosen_stages, line_of
 from support.mini_training import mini_recipe, write_recipe
 
 TIERS = ["alpha-0", "alpha-0.4"]
-SAMPLES = ["samples-base", "samples-alpha-0", "samples-alpha-0.4"]
+EVERY = ["base", *TIERS, "samples-base", "samples-alpha-0", "samples-alpha-0.4", "family-and-report"]
 
 
 def recipe_with(**compute: Any) -> Recipe:
     """The mini recipe with these settings of `compute`."""
     return parse_recipe(mini_recipe() | {"compute": compute}, "test")
+
+
+def chosen(recipe: Recipe, **options: Any) -> list[str]:
+    """The names of the stages that these options choose."""
+    return [stage.name for stage in chosen_stages(recipe, Selection(**options))]
+
+
+def units(recipe: Recipe, room: Room) -> list[list[str]]:
+    """What each process of a whole run takes."""
+    return [[stage.name for stage in unit] for unit in units_of(line_of(recipe)[:-1], room)]
 
 
 @pytest.fixture
@@ -34,10 +43,12 @@ def recipe() -> Recipe:
 
 
 def test_nothing_waits_for_samples_and_every_stage_only_for_what_it_reads(recipe: Recipe) -> None:
-    assert all_stages(recipe) == ["base", *TIERS, *SAMPLES]
-    assert needs(recipe, "alpha-0.4") == needs(recipe, "samples-base") == ["base"]
-    assert needs(recipe, "samples-alpha-0.4") == ["alpha-0.4"]
-    assert needs(recipe, "base") == []
+    needs = {stage.name: stage.needs for stage in line_of(recipe)}
+    assert list(needs) == EVERY
+    assert needs["alpha-0.4"] == needs["samples-base"] == ("base",)
+    assert needs["samples-alpha-0.4"] == ("alpha-0.4",)
+    assert needs["base"] == ()
+    assert needs["family-and-report"] == tuple(EVERY[:-1])
 
 
 def test_data_sets_of_its_own_are_one_stage_more_before_the_tiers() -> None:
@@ -45,18 +56,18 @@ def test_data_sets_of_its_own_are_one_stage_more_before_the_tiers() -> None:
     document["base"] = {"kind": "pretrained", "model": "here"}
     document["evaluation"]["data"] = [{"name": "test", "path": "test.jsonl"}]
     recipe = parse_recipe(document, "test")
-    assert needs(recipe, "alpha-0") == ["base", "problems"]
-    assert chosen_stages(recipe, Selection(tier="base")) == ["base", "problems", "samples-base"]
+    (tier,) = (stage for stage in line_of(recipe) if stage.name == "alpha-0")
+    assert tier.needs == ("base", "problems")
+    assert chosen(recipe, tier="base") == ["base", "problems", "samples-base"]
 
 
 def test_options_choose_among_the_stages(recipe: Recipe) -> None:
-    everything = ["base", *TIERS, *SAMPLES, "family-and-report"]
-    assert chosen_stages(recipe, Selection()) == everything
-    assert chosen_stages(recipe, Selection(evaluate=False)) == ["base", *TIERS, "family-and-report"]
-    assert chosen_stages(recipe, Selection(start="alpha-0.4")) == everything[2:]
-    assert chosen_stages(recipe, Selection(only=("samples-base", "base"))) == ["base", "samples-base"]
-    assert chosen_stages(recipe, Selection(tier="alpha-0.4")) == ["base", "alpha-0.4", "samples-alpha-0.4"]
-    assert chosen_stages(recipe, Selection(tier="alpha-0.4", evaluate=False)) == ["base", "alpha-0.4"]
+    assert chosen(recipe) == EVERY
+    assert chosen(recipe, evaluate=False) == ["base", *TIERS, "family-and-report"]
+    assert chosen(recipe, start="alpha-0.4") == EVERY[2:]
+    assert chosen(recipe, only=("samples-base", "base")) == ["base", "samples-base"]
+    assert chosen(recipe, tier="alpha-0.4") == ["base", "alpha-0.4", "samples-alpha-0.4"]
+    assert chosen(recipe, tier="alpha-0.4", evaluate=False) == ["base", "alpha-0.4"]
 
 
 @pytest.mark.parametrize(
@@ -74,15 +85,20 @@ def test_options_choose_among_the_stages(recipe: Recipe) -> None:
 def test_stages_that_there_are_not_are_refused_with_those_that_there_are(
     recipe: Recipe, selection: Selection, message: str
 ) -> None:
-    with pytest.raises(LaunchError, match=message):
+    with pytest.raises(TrainingError, match=message):
         chosen_stages(recipe, selection)
 
 
-def test_a_stage_that_cannot_be_run_yet_names_what_it_needs(recipe: Recipe) -> None:
-    with pytest.raises(LaunchError, match="samples-alpha-0 needs alpha-0, which is not done"):
-        check_needs(recipe, ["samples-alpha-0"], lambda stage: False)
-    check_needs(recipe, ["samples-alpha-0"], lambda stage: stage == "alpha-0")
-    check_needs(recipe, ["alpha-0", "samples-alpha-0"], lambda stage: stage == "base")
+def test_a_stage_that_cannot_be_run_yet_names_what_it_needs(recipe: Recipe, tmp_path: Path) -> None:
+    folder, alone = RunFolder(tmp_path), chosen_stages(recipe, Selection(only=("samples-alpha-0",)))
+    with pytest.raises(TrainingError, match="samples-alpha-0 needs alpha-0, which is not done"):
+        check_needs(alone, folder)
+    with pytest.raises(TrainingError, match="alpha-0 needs base, which is not done"):
+        check_needs(chosen_stages(recipe, Selection(start="alpha-0")), folder)
+    folder.mark_done("base", 0)
+    check_needs(chosen_stages(recipe, Selection(start="alpha-0")), folder)
+    folder.mark_done("alpha-0", 0)
+    check_needs(alone, folder)
 
 
 def test_the_stages_are_listed_with_their_state(tmp_path: Path) -> None:
@@ -90,7 +106,7 @@ def test_the_stages_are_listed_with_their_state(tmp_path: Path) -> None:
     arguments = [str(write_recipe(tmp_path, mini_recipe())), "--out", str(tmp_path / "out"), "--list-stages"]
     result = CliRunner().invoke(train, [*arguments, "--json", "--tier", "alpha-0"])
     listed = json.loads(result.stdout)
-    assert [one["stage"] for one in listed] == ["base", *TIERS, *SAMPLES, "family-and-report"]
+    assert [one["stage"] for one in listed] == EVERY
     assert [one["stage"] for one in listed if one["done"]] == ["base"]
     assert [one["stage"] for one in listed if one["chosen"]] == ["base", "alpha-0", "samples-alpha-0"]
     assert "family-and-report  to do  all others" in CliRunner().invoke(train, arguments).stdout
@@ -148,16 +164,12 @@ def test_a_tier_takes_as_many_gpus_as_it_has_processes_and_everything_else_one()
     recipe, machine = recipe_with(device="auto", processes=2), Machine(("0", "1", "2", "3"), 8)
     room = room_of(recipe, machine)
     assert (room.places, room.threads, room.tiers_at_once(recipe)) == (("0", "1", "2", "3"), 2, 2)
-    assert units_of(recipe, all_stages(recipe), room) == [
-        Unit(("base",), 1),
-        Unit(("alpha-0",), 2),
-        Unit(("alpha-0.4",), 2),
-        *(Unit((stage,), 1) for stage in SAMPLES),
-    ]
+    assert units(recipe, room) == [[stage] for stage in EVERY[:-1]]
+    assert [stage.processes for stage in line_of(recipe)] == [1, 2, 2, 1, 1, 1, 1]
 
 
 def test_more_processes_than_gpus_are_refused() -> None:
-    with pytest.raises(LaunchError, match=r"a tier wants 4 GPUs, but 2 are visible \(0,1\)"):
+    with pytest.raises(TrainingError, match=r"a tier wants 4 GPUs, but 2 are visible \(0,1\)"):
         room_of(recipe_with(device="auto", processes=4), Machine(("0", "1"), 8))
 
 
@@ -167,13 +179,13 @@ def test_a_server_has_one_trainer_at_a_time_and_its_gpus_to_itself() -> None:
 
 
 def test_on_a_cpu_a_process_takes_a_tier_and_its_samples(recipe: Recipe) -> None:
-    stages, machine = all_stages(recipe), Machine((), 2)
+    machine = Machine((), 2)
     assert room_of(recipe, machine) == Room(("", ""))
-    assert [unit.stages for unit in units_of(recipe, stages, Room(("", "")))] == [
-        ("base",),
-        ("alpha-0", "samples-alpha-0"),
-        ("alpha-0.4", "samples-alpha-0.4"),
-        ("samples-base",),
+    assert units(recipe, Room(("", ""))) == [
+        ["base"],
+        ["alpha-0", "samples-alpha-0"],
+        ["alpha-0.4", "samples-alpha-0.4"],
+        ["samples-base"],
     ]
-    assert [unit.stages for unit in units_of(recipe, stages, room_of(recipe, machine, 1))] == [tuple(stages)]
+    assert units(recipe, room_of(recipe, machine, 1)) == [EVERY[:-1]]
     assert room_of(recipe_with(device="auto"), machine).places == ("",)  # a real model is as large as it likes

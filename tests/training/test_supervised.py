@@ -1,6 +1,5 @@
 """The base's training over two processes: they keep step, and none survives the first one's death."""
 
-import os
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ from alphatier_models import directory_sha256
 from alphatier_training.recipe.base import SupervisedBase
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.worker import REPORTS
 from alphatier_training.tiny.base import rate_at
 from support.mini_training import mini_recipe
 
@@ -29,14 +27,12 @@ def test_the_learning_rate_warms_up_and_ends_at_nothing() -> None:
 
 
 def start_base(folder: RunFolder) -> subprocess.Popen[bytes]:
-    with open(os.devnull, "wb") as reports:
-        return subprocess.Popen(
-            [sys.executable, "-m", "alphatier_training.run.worker", str(folder.root), "base"],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(reports.fileno(),),
-            env=os.environ | {REPORTS: str(reports.fileno())},
-        )
+    return subprocess.Popen(
+        [sys.executable, "-m", "alphatier_training.run.worker", str(folder.root), "base"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def children_of(pid: int) -> list[int]:

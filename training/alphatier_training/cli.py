@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from alphatier_training.errors import LaunchError, TrainingError
+from alphatier_training.errors import EXPECTED, TrainingError
 from alphatier_training.evaluation.cli import evaluate
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from alphatier_training.recipe import Recipe
-    from alphatier_training.run.stages import Selection
+    from alphatier_training.run.scheduling import Machine
+    from alphatier_training.train import Selection
 
 __all__ = ["evaluate", "train"]
 
@@ -66,7 +67,7 @@ def train(
     from rich.console import Console
 
     from alphatier_training.recipe.reading import load_recipe
-    from alphatier_training.run.stages import Selection
+    from alphatier_training.train import EVERYTHING, Selection
 
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, _terminated)
@@ -76,13 +77,13 @@ def train(
         selection = Selection(only, start, tier, not skip_evaluation)
         if list_stages or dry_run:
             _say(plan, out, selection, jobs, as_json=as_json, checked=dry_run)
-        elif smoke and not selection.is_whole():
-            raise LaunchError("--smoke chooses its stages itself; leave out --only, --from and --tier")
+        elif smoke and selection not in (EVERYTHING, Selection(evaluate=False)):
+            raise TrainingError("--smoke chooses its stages itself; leave out --only, --from and --tier")
         elif smoke:
             _try(plan, out, jobs, console, as_json=as_json)
         else:
             _run(plan, out, selection, jobs, console, wandb=wandb, checked=not skip_preflight)
-    except TrainingError as error:
+    except EXPECTED as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         console.print("\nStopped; nothing is lost. Go on with the same command.")
@@ -101,22 +102,19 @@ def _run(
 ) -> None:
     """Check, train, and say what there is now."""
     from alphatier_training.run.folder import RunFolder
-    from alphatier_training.run.machine import this_machine
-    from alphatier_training.run.pipeline import train_family
-    from alphatier_training.run.preflight import check
-    from alphatier_training.run.stages import check_needs, chosen_stages
-    from alphatier_training.run.watchers import log_to_wandb
+    from alphatier_training.run.reporting import log_to_wandb
+    from alphatier_training.run.scheduling import this_machine
+    from alphatier_training.train import check_needs, chosen_stages, train_family
 
     if wandb:
         log_to_wandb()
     folder, machine = RunFolder(out), this_machine(plan.compute.device)
     folder.check(plan)
     chosen = chosen_stages(plan, selection)
-    check_needs(plan, chosen, folder.is_done)
-    left = [stage for stage in chosen if not folder.is_done(stage)]
+    check_needs(chosen, folder)
+    left = [stage.name for stage in chosen if not folder.is_done(stage.name)]
     if left and checked:
-        with console.status("Looking at what is in the way …"):
-            check(plan, out, machine, left, jobs)
+        _check(plan, out, machine, left, jobs, console)
     missing = train_family(plan, out, machine, console, selection, jobs)
     if missing:
         click.echo(f"In {out}. Not done yet, for a family: {', '.join(missing)}.")
@@ -136,16 +134,23 @@ def _try(plan: "Recipe", out: Path, jobs: int | None, console: "Console", *, as_
 
     from rich.console import Console
 
-    from alphatier_training.run.machine import this_machine
-    from alphatier_training.run.preflight import check
+    from alphatier_training.run.scheduling import this_machine
     from alphatier_training.run.smoke import show, smoke
-    from alphatier_training.run.stages import all_stages
+    from alphatier_training.train import line_of
 
     machine = this_machine(plan.compute.device)
-    with console.status("Looking at what is in the way …"):
-        check(plan, out, machine, all_stages(plan), jobs)
+    _check(plan, out, machine, [stage.name for stage in line_of(plan)], jobs, console)
     pace = smoke(plan, out, machine, console, jobs)
     click.echo(json.dumps(asdict(pace), indent=1)) if as_json else show(plan, pace, Console())
+
+
+def _check(
+    plan: "Recipe", out: Path, machine: "Machine", stages: list[str], jobs: int | None, console: "Console"
+) -> None:
+    from alphatier_training.run.preflight import check
+
+    with console.status("Looking at what is in the way …"):
+        check(plan, out, machine, stages, jobs)
 
 
 def _say(
@@ -155,8 +160,8 @@ def _say(
     from rich.console import Console
 
     from alphatier_training.run import dry_run
-    from alphatier_training.run.machine import this_machine
-    from alphatier_training.run.stages import chosen_stages
+    from alphatier_training.run.scheduling import this_machine
+    from alphatier_training.train import chosen_stages
 
     chosen = chosen_stages(plan, selection)
     if not checked:

@@ -2,13 +2,8 @@
 
 TrainingError            anything that stops `alphatier train` or `alphatier evaluate`
 ├── RecipeError          the recipe cannot be read or does not fit together
-├── HubError             the Hugging Face hub cannot give a model
 ├── DataError            a data set cannot be read, or no problem is left of it
 ├── FolderError          the output folder belongs to another run
-├── StageError           a stage's process failed; its log says why
-├── PreflightError       what a run needs is not there
-├── LaunchError          the chosen stages cannot be started on this machine
-├── StorageError         a disk is full, or takes no files
 ├── EngineError          the engine that generates the rollouts failed
 ├── DivergenceError      the numbers of a run are not finite
 ├── CollapseError        a run collapsed before its first checkpoint
@@ -17,6 +12,8 @@ TrainingError            anything that stops `alphatier train` or `alphatier eva
 ├── EvidenceError        a report or a choice lacks the figures it needs, or a file behind them cannot be read
 └── ChoiceError          no tier can be chosen as asked
 """
+
+from alphatier_models import EditError, FamilyError
 
 
 class TrainingError(Exception):
@@ -27,32 +24,12 @@ class RecipeError(TrainingError):
     """The recipe cannot be used."""
 
 
-class HubError(TrainingError):
-    """The Hugging Face hub cannot give a model."""
-
-
 class DataError(TrainingError):
     """A data set cannot be used."""
 
 
 class FolderError(TrainingError):
     """The output folder cannot be used by this run."""
-
-
-class StageError(TrainingError):
-    """The process of a stage ended with an error."""
-
-
-class PreflightError(TrainingError):
-    """What a run needs is not there, or does not fit."""
-
-
-class LaunchError(TrainingError):
-    """The machine, or the options that choose stages, do not fit the recipe."""
-
-
-class StorageError(TrainingError):
-    """A file of the run cannot be written."""
 
 
 class EngineError(TrainingError):
@@ -85,3 +62,7 @@ class ChoiceError(TrainingError):
 
 class GraderError(TrainingError):
     """Answers cannot be compared."""
+
+
+EXPECTED = (TrainingError, FamilyError, EditError)
+"""What a command shows as its message alone."""

@@ -15,7 +15,6 @@ import torch
 from peft import LoraConfig
 from transformers import AutoTokenizer, PrinterCallback
 
-from alphatier_training.base.reference import BaseReference, load_reference
 from alphatier_training.checkpoints import COMPLETE, drop_half_written, newest, step_of
 from alphatier_training.errors import CollapseError
 from alphatier_training.grading import are_correct
@@ -29,9 +28,9 @@ from alphatier_training.rl.prompts import heldout_prompts, prompts
 from alphatier_training.rl.rollout_reward import LengthPenalisedReward, check_groups_whole
 from alphatier_training.rl.rollouts import RolloutFile
 from alphatier_training.rl.watching import KeepsTheBest, Reports, StopsWhenCollapsed, StopsWhenDiverged, curve_of
+from alphatier_training.run.base import BaseReference, load_reference
 from alphatier_training.run.folder import RunFolder, replacing, write_text
-from alphatier_training.run.reporting import Report, Reporter
-from alphatier_training.run.watchers import forget_after
+from alphatier_training.run.reporting import Report, Reporter, forget_after
 from alphatier_training.trainer import EfficiencyTrainer
 
 _MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt", ".model")

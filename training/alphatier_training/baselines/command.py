@@ -74,7 +74,7 @@ def _make(family: Any, path: Path, out: Path, console: Any, **options: Any) -> P
     from alphatier_models.files import family_file
     from alphatier_training.baselines.shortest_sft import SAMPLING, TUNING, Settings, make
     from alphatier_training.evaluation.options import sampling_of, training_task
-    from alphatier_training.run.display import Display
+    from alphatier_training.run.reporting import Display
 
     data, device = options.pop("data"), options.pop("device")
     given = {"temperature": options.pop("temperature"), "top_p": 1.0, "seed": options.pop("seed")}

@@ -28,7 +28,7 @@ from alphatier_training.evaluation.measuring import (
 )
 from alphatier_training.evaluation.options import Asked, sampling_of, tasks_of
 from alphatier_training.evaluation.tables import Found, document, tables
-from alphatier_training.run.display import Display
+from alphatier_training.run.reporting import Display
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from alphatier_models import SamplingSettings
-from alphatier_training.base.reference import load_reference
 from alphatier_training.data.contamination import Overlap, find_overlaps
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
@@ -29,9 +28,9 @@ from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.problems import DataProblems
 from alphatier_training.rl.policy import device_of
 from alphatier_training.rl.prompts import needed
-from alphatier_training.run.folder import RunFolder, write_text
+from alphatier_training.run.base import load_reference
+from alphatier_training.run.folder import PROBLEMS, RunFolder, write_text
 from alphatier_training.run.reporting import Report, Reporter
-from alphatier_training.run.stages import PROBLEMS
 
 
 def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:

@@ -9,7 +9,7 @@ from trl import RLOOConfig
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.compute import Compute
 from alphatier_training.recipe.rl import Reinforcement
-from alphatier_training.run.watchers import watchers
+from alphatier_training.run.reporting import watchers
 
 
 def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:

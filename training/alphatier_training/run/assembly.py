@@ -4,12 +4,11 @@ What: tiers with checksums, recipe, seed, efforts and figures, in `alphatier_mod
 through its one writer. What not: no other file format, no torch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from alphatier_models import (
     FAMILY_FILE,
     Base,
-    Evaluation,
     Family,
     Reasoning,
     Tier,
@@ -17,11 +16,11 @@ from alphatier_models import (
     load_family,
     save_family,
 )
-from alphatier_training.base.reference import load_reference
 from alphatier_training.evaluation.figures import evaluation
 from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
 from alphatier_training.evaluation.tasks import Task, recipe_sampling, recipe_tasks
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
+from alphatier_training.run.base import load_reference
 from alphatier_training.run.folder import RunFolder
 
 
@@ -49,17 +48,19 @@ def write_family(recipe: Recipe, folder: RunFolder, *, measured: bool = True) ->
         measured: Whether there are samples; without any, tiers have no figures.
     """
     base = load_reference(folder).as_base()
-    tiers = {tier.name: tier for tier in _tiers(recipe, folder, base, measured)}
+    tasks = recipe_tasks(recipe) if measured else []
+    made = [_tier(recipe, folder, base, alpha, tasks) for alpha in (None, *recipe.tiers.alphas)]
     if (folder.root / FAMILY_FILE).is_file():
         there = load_family(folder.root)
-        family = there.model_copy(update={"tiers": tuple(tiers.get(tier.name, tier) for tier in there.tiers)})
+        tiers = {tier.name: tier for tier in (*there.tiers, *made)}
+        family = there.model_copy(update={"tiers": tuple(tiers[tier.name] for tier in there.tiers)})
     else:
         family = Family(
             schema_version=1,
             name=recipe.name,
             reasoning=_reasoning(recipe),
             base=base,
-            tiers=tuple(tiers.values()),
+            tiers=tuple(made),
             efforts=recipe.tiers.efforts,
             default_tier=recipe.tiers.default,
             reference_tier=BASE_TIER,
@@ -68,42 +69,20 @@ def write_family(recipe: Recipe, folder: RunFolder, *, measured: bool = True) ->
     return family
 
 
-def _tiers(recipe: Recipe, folder: RunFolder, base: Base, measured: bool) -> Iterator[Tier]:
-    tasks = recipe_tasks(recipe) if measured else []
-    yield _base_tier(recipe, folder, base, tasks)
-    for alpha in recipe.tiers.alphas:
-        yield _tier(recipe, folder, base, alpha, tasks)
-
-
-def _base_tier(recipe: Recipe, folder: RunFolder, base: Base, tasks: Sequence[Task]) -> Tier:
-    return Tier(
-        name=BASE_TIER,
-        layout="base",
-        recipe_sha256=recipe.sha256(),
-        seed=recipe.seed,
-        evaluations=_evaluations(recipe, folder, base, BASE_TIER, tasks),
-    )
-
-
-def _tier(recipe: Recipe, folder: RunFolder, base: Base, alpha: float, tasks: Sequence[Task]) -> Tier:
-    name = tier_name(alpha)
+def _tier(recipe: Recipe, folder: RunFolder, base: Base, alpha: float | None, tasks: Sequence[Task]) -> Tier:
+    """The tier of `alpha`, or the base for None, with its figures on `tasks`."""
+    name = BASE_TIER if alpha is None else tier_name(alpha)
+    plans = plans_of(recipe, folder, base, name, tasks)
     return Tier(
         name=name,
-        layout="adapter" if recipe.rl.lora else "checkpoint",
-        path=name,
-        sha256=directory_sha256(folder.tier(name)),
+        layout="base" if alpha is None else "adapter" if recipe.rl.lora else "checkpoint",
+        path=None if alpha is None else name,
+        sha256=None if alpha is None else directory_sha256(folder.tier(name)),
         alpha=alpha,
         recipe_sha256=recipe.sha256(),
         seed=recipe.seed,
-        evaluations=_evaluations(recipe, folder, base, name, tasks),
+        evaluations=tuple(evaluation(plan, SampleFile(plan, folder.samples).read()) for plan in plans),
     )
-
-
-def _evaluations(
-    recipe: Recipe, folder: RunFolder, base: Base, tier: str, tasks: Sequence[Task]
-) -> tuple[Evaluation, ...]:
-    plans = plans_of(recipe, folder, base, tier, tasks)
-    return tuple(evaluation(plan, SampleFile(plan, folder.samples).read()) for plan in plans)
 
 
 def _reasoning(recipe: Recipe) -> Reasoning | None:

@@ -7,16 +7,18 @@ A checkpoint holds 12 bytes for each weight that is trained: itself and two aver
 a bfloat16 copy. Of an adapter only its own weights are trained.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from alphatier_training.base.reference import load_reference
+from alphatier_models import EditError
+from alphatier_models.hub import commit_of, look_at
+from alphatier_models.weights import read_weights
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.base import PretrainedBase
+from alphatier_training.run.base import load_reference
 from alphatier_training.run.folder import RunFolder
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -80,37 +82,22 @@ def disk_faults(plan: DiskPlan, out: Path) -> list[str]:
 
 
 def shapes_of(recipe: Recipe, folder: RunFolder) -> Shapes | None:
-    """The shapes of the base's weights; None where they cannot be told, or are small as of a base made here."""
-    if folder.is_done(BASE_TIER):
-        return _local(Path(load_reference(folder).path))
-    if not isinstance(recipe.base, PretrainedBase):
-        return None
-    if (place := Path(recipe.base.model).expanduser()).is_dir():
-        return _local(place)
-    return _remote(recipe.base.model, recipe.base.revision) if recipe.base.is_on_hub() else None
+    """The shapes of the base's weights, from the headers of their files; None where they cannot be told.
 
-
-def _local(place: Path) -> Shapes:
-    """From the headers of safetensors files: 8 bytes of length, then JSON."""
-    found: dict[str, tuple[int, ...]] = {}
-    for file in place.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        found |= {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-    return found
-
-
-def _remote(model: str, revision: str | None) -> Shapes | None:
-    """From the same headers on the hub, without fetching the weights."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, NotASafetensorsRepoError, SafetensorsParsingError
-    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name whatever the version
-
+    That is of a base that is made here, which is small, and where the hub, or a folder, has no sound model: which is
+    checked apart.
+    """
+    base = recipe.base
     try:
-        files = HfApi().get_safetensors_metadata(model, revision=revision).files_metadata.values()
-    except (HFValidationError, NotASafetensorsRepoError, SafetensorsParsingError, httpx.HTTPError, OSError):
-        return None  # whether the hub can give the model at all is checked apart
-    return {name: tuple(tensor.shape) for file in files for name, tensor in file.tensors.items()}
+        if folder.is_done(BASE_TIER):
+            return read_weights(Path(load_reference(folder).path)).shapes
+        if not isinstance(base, PretrainedBase):
+            return None
+        if base.is_on_hub():
+            return look_at(base.model, base.revision or commit_of(base.model, None)).shapes
+        return read_weights(Path(base.model).expanduser()).shapes
+    except EditError:
+        return None
 
 
 def _adapter(shapes: Shapes, rank: int) -> int:

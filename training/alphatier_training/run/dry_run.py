@@ -9,41 +9,39 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from alphatier_training.errors import LaunchError
 from alphatier_training.recipe import Recipe
 from alphatier_training.run.disk import GB
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.launch import readable, server_command, worker_command
-from alphatier_training.run.machine import Machine
 from alphatier_training.run.preflight import preflight
-from alphatier_training.run.scheduling import room_of
-from alphatier_training.run.stages import FINAL, all_stages, needs
+from alphatier_training.run.scheduling import Machine, Stage
+from alphatier_training.train import FINAL, line_of
 
 
-def stage_list(recipe: Recipe, out: Path, chosen: Sequence[str]) -> list[dict[str, Any]]:
+def stage_list(recipe: Recipe, out: Path, chosen: Sequence[Stage]) -> list[dict[str, Any]]:
     """Every stage in order: whether it is done and chosen, and what it needs."""
-    folder = RunFolder(out)
+    done, names = RunFolder(out).is_done, [stage.name for stage in chosen]
     return [
-        {"stage": stage, "done": folder.is_done(stage), "chosen": stage in chosen, "needs": needs(recipe, stage)}
-        for stage in (*all_stages(recipe), FINAL)
+        {"stage": stage.name, "done": done(stage.name), "chosen": stage.name in names, "needs": list(stage.needs)}
+        for stage in line_of(recipe)
     ]
 
 
-def dry_run(recipe: Recipe, out: Path, machine: Machine, chosen: Sequence[str], jobs: int | None) -> dict[str, Any]:
+def dry_run(recipe: Recipe, out: Path, machine: Machine, chosen: Sequence[Stage], jobs: int | None) -> dict[str, Any]:
     """All that is known of a run before it is started."""
-    stages = stage_list(recipe, out, chosen)
-    left = [entry["stage"] for entry in stages if entry["chosen"] and not entry["done"]]
-    found = preflight(recipe, out, machine, left, jobs)
+    left = [stage for stage in chosen if not RunFolder(out).is_done(stage.name)]
+    found = preflight(recipe, out, machine, [stage.name for stage in left], jobs)
     served = recipe.compute.generation.engine == "vllm_server"
+    started = [worker_command(recipe, out, [stage.name], stage.processes) for stage in left if stage.name != FINAL]
     return {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_sha256": recipe.sha256(),
-        "stages": stages,
-        "places": _places(recipe, machine, jobs),
+        "stages": stage_list(recipe, out, chosen),
+        "places": list(found.room.places if found.room else machine.gpus),
         "disk_bytes": found.disk.wanted if found.disk else None,
         "disk": found.disk.formula() if found.disk else None,
         "server": server_command(recipe, out) if served else None,
-        "commands": [readable(worker_command(recipe, out, [stage])) for stage in left if stage != FINAL],
+        "commands": list(map(readable, started)),
         "faults": list(found.faults),
     }
 
@@ -72,10 +70,3 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.rule("what is in the way")
     text = "\n".join(found["faults"]) or "nothing was found"
     console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _places(recipe: Recipe, machine: Machine, jobs: int | None) -> list[str]:
-    try:
-        return list(room_of(recipe, machine, jobs).places)
-    except LaunchError:
-        return list(machine.gpus)

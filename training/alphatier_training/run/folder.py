@@ -2,6 +2,7 @@
 
     OUT/base/ alpha-0/ ... family.json report/    the family
     OUT/work/recipe.json      the recipe that OUT belongs to, every default filled in
+    OUT/work/base.json        where a base from the hub lies
     OUT/work/done/            one marker a finished stage, written after the stage's outputs
     OUT/work/locks/           one a stage: who holds it runs the stage, on whichever machine
     OUT/work/checkpoints/     what an unfinished stage goes on from
@@ -14,19 +15,34 @@
 Whole folders and files appear by renaming, so a kill at any point leaves the old one or the new one.
 """
 
+import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from alphatier_training.errors import FolderError
+from alphatier_models import FAMILY_FILE
+from alphatier_training.errors import FolderError, TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
+
+PROBLEMS = "problems"
+"""The stage that chooses the training problems of a recipe with data sets of its own."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+_BY_TORCH = ("PytorchStreamWriter failed", "file write failed", "unexpected pos", "iostream error")
+"""torch's writer in C++ tells no reason."""
+
+_BY_RUST = re.compile(r"\(os error (\d+)\)")
+"""How safetensors and tokenizers spell the system's errors."""
 
 
 class RunFolder:
@@ -40,6 +56,7 @@ class RunFolder:
         self.samples = self.work / "samples"
         self.problems = self.work / "problems.jsonl"
         self.recipe_file = self.work / "recipe.json"
+        self.base_file = self.work / "base.json"
 
     def tier(self, name: str) -> Path:
         """The folder of a trained tier."""
@@ -94,7 +111,7 @@ class RunFolder:
                     f"{self.root} was begun with another recipe:\n{listing}\n"
                     f"Give this recipe a folder of its own with --out, or delete {self.root} to begin anew."
                 )
-        elif (self.root / "family.json").exists() or self.base.exists():
+        elif (self.root / FAMILY_FILE).exists() or self.base.exists():
             raise FolderError(
                 f"{self.root} holds a family that was not trained here (it has no work/recipe.json). "
                 "Give another folder with --out, or delete this one."
@@ -113,27 +130,24 @@ class RunFolder:
             FolderError: another run holds one of them for longer than `patience`, seconds.
         """
         with ExitStack() as held:
-            yield [held.enter_context(self._locked(stage, patience, waiting)) for stage in stages]
+            yield [held.enter_context(self._lock(stage, patience, waiting)).fileno() for stage in stages]
 
-    @contextmanager
-    def _locked(self, stage: str, patience: float, waiting: Callable[[str], None] | None) -> Iterator[int]:
-        file = self.work / "locks" / stage
+    def _lock(self, stage: str, patience: float, waiting: Callable[[str], None] | None) -> IO[str]:
+        """The file of a stage's lock, which is held until it is closed here and wherever it was inherited."""
+        file, deadline = self.work / "locks" / stage, time.monotonic() + patience
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w") as stream:
-            if not _try_lock(stream.fileno()):
-                if waiting:
-                    waiting(stage)
-                self._wait(stream.fileno(), stage, patience)
-            yield stream.fileno()
-
-    def _wait(self, lock: int, stage: str, patience: float) -> None:
-        deadline = time.monotonic() + patience
-        while not _try_lock(lock):
+        stream = file.open("w")
+        while not _try_lock(stream.fileno()):
+            if waiting:
+                waiting(stage)
             if time.monotonic() > deadline:
+                stream.close()
                 raise FolderError(
                     f"another `alphatier train` is working on {stage} in {self.root}. Wait for it, or stop it first."
                 )
+            waiting = None  # told once
             time.sleep(0.2)
+        return stream
 
     def _marker(self, stage: str) -> Path:
         return self.work / "done" / f"{stage}.json"
@@ -194,3 +208,49 @@ def _changes(old: Any, new: Any, field: str = "") -> Iterator[str]:
             yield from _changes(old.get(key), new.get(key), f"{field}.{key}" if field else key)
     elif old != new:
         yield f"{field}: {json.dumps(old)} there, {json.dumps(new)} here"
+
+
+@contextmanager
+def clear_storage_errors(folder: Path) -> Iterator[None]:
+    """Raise TrainingError in place of an error of the block that says a file below `folder` cannot be written.
+
+    Such an error is told by what the system, or the library that wrote, raised; others pass as they are.
+    """
+    try:
+        yield
+    except TrainingError:
+        raise
+    except Exception as error:
+        if reason := next(filter(None, (_unwritten(one, folder) for one in _chain(error))), None):
+            raise TrainingError(
+                f"cannot write {reason} ({_free(folder)}). Nothing finished is lost, and no checkpoint. "
+                f"Make room on the disk of {folder}, then run the same command again: it goes on from there."
+            ) from error
+        raise
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _unwritten(error: BaseException, folder: Path) -> str | None:
+    """Which file could not be written and why; None for other errors."""
+    if isinstance(error, OSError):
+        inside = isinstance(error.filename, str) and Path(error.filename).absolute().is_relative_to(folder.absolute())
+        if error.errno in _FULL or (error.errno in _FORBIDDEN and inside):
+            return f"{error.filename or f'a file below {folder}'}: {os.strerror(error.errno)}"
+    if (found := _BY_RUST.search(str(error))) and int(found[1]) in _FULL:
+        return f"a file below {folder}: {os.strerror(int(found[1]))}"
+    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _BY_TORCH):
+        return f"a checkpoint below {folder}: the disk took only a part of it"
+    return None
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free"
+    except OSError:
+        return "the free space is not known"

@@ -3,8 +3,7 @@
     one process      python -m alphatier_training.run.worker OUT alpha-0.1
     several          accelerate launch ... -m alphatier_training.run.worker OUT alpha-0.1
 
-What: command lines; options are those of accelerate 1.15, its FSDP and DeepSpeed settings as in TRL's own
-accelerate_configs, and of vLLM's server as TRL 1.16 wants it.
+What: command lines, with the options of accelerate 1.15, and of vLLM's server as TRL 1.16 wants it.
 What not: nothing is started here. `--multi_gpu` is accelerate's name for torch's launcher, which serves on a CPU too;
 its `--cpu` would start one process only, or MPI's.
 """
@@ -12,6 +11,7 @@ its `--cpu` would start one process only, or MPI's.
 import shlex
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,17 +23,10 @@ WORKER = "alphatier_training.run.worker"
 _LOCAL = ("127.0.0.1", "localhost", "0.0.0.0", "::1")
 
 
-def worker_command(recipe: Recipe, out: Path, stages: Sequence[str]) -> list[str]:
-    """The command that runs `stages`: one process, or as many as the recipe says for a tier's RL."""
+def worker_command(recipe: Recipe, out: Path, stages: Sequence[str], processes: int = 1) -> list[str]:
+    """The command that runs `stages`: one process, or several that share them."""
     arguments = ["-m", WORKER, str(out), *stages]
-    if recipe.compute.processes == 1 or not is_shared(stages):
-        return [sys.executable, *arguments]
-    return [*_accelerate(recipe), *arguments]
-
-
-def is_shared(stages: Sequence[str]) -> bool:
-    """Whether these stages are one tier's RL, the only kind that several processes share."""
-    return len(stages) == 1 and stages[0].startswith("alpha-")
+    return [sys.executable, *arguments] if processes == 1 else [*_accelerate(recipe, processes), *arguments]
 
 
 def server_command(recipe: Recipe, out: Path) -> str:
@@ -66,30 +59,16 @@ def readable(command: Sequence[str]) -> str:
     return text.replace("python -m accelerate.commands.launch", "accelerate launch", 1)
 
 
-def _accelerate(recipe: Recipe) -> list[str]:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
-    command += ["--num_processes", str(recipe.compute.processes), "--main_process_port", "0"]  # any that is free
-    return [*command, "--mixed_precision", _mixed(recipe), "--dynamo_backend", "no", *_strategy(recipe)]
-
-
-def _mixed(recipe: Recipe) -> str:
-    """DeepSpeed and FSDP are told here; without them the trainer's own configuration says it."""
-    return "no" if recipe.compute.strategy == "replicate" or recipe.compute.precision == "float32" else "bf16"
-
-
-def _strategy(recipe: Recipe) -> list[str]:
-    """How the processes share the model."""
+def _accelerate(recipe: Recipe, processes: int) -> list[str]:
+    """accelerate's launcher. How processes share the model is one of TRL's own accelerate_configs."""
     compute = recipe.compute
-    if compute.strategy == "replicate":
-        return ["--multi_gpu"]
-    if compute.strategy == "fsdp":
-        return [
-            "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP",
-            "--fsdp_reshard_after_forward", "true", "--fsdp_state_dict_type", "FULL_STATE_DICT",
-            "--fsdp_cpu_ram_efficient_loading", "true", "--fsdp_offload_params", "false",
-        ]  # fmt: skip
-    options = ["--use_deepspeed", "--zero_stage", compute.strategy[-1], "--deepspeed_multinode_launcher", "standard"]
-    options += ["--offload_optimizer_device", "cpu" if compute.offload_optimiser else "none"]
-    if compute.strategy == "zero3":
-        options += ["--offload_param_device", "none", "--zero3_init_flag", "true", "--zero3_save_16bit_model", "true"]
-    return options
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1"]
+    command += ["--num_processes", str(processes), "--main_process_port", "0"]  # any that is free
+    if compute.strategy == "replicate":  # the trainer's own configuration tells the precision
+        return [*command, "--mixed_precision", "no", "--dynamo_backend", "no", "--multi_gpu"]
+    trl = find_spec("trl")
+    config = Path(trl.origin).parent if trl and trl.origin else Path("trl")
+    name = "fsdp2" if compute.strategy == "fsdp" else compute.strategy
+    command += ["--config_file", str(config / "accelerate_configs" / f"{name}.yaml")]
+    command += ["--mixed_precision", "no" if compute.precision == "float32" else "bf16"]
+    return [*command, *(["--offload_optimizer_device", "cpu"] if compute.offload_optimiser else [])]

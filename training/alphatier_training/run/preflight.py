@@ -12,20 +12,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from alphatier_training.errors import DataError, LaunchError, PreflightError
-from alphatier_training.recipe import BASE_TIER, Recipe
+from alphatier_models import HubError
+from alphatier_models.hub import fetched
+from alphatier_training.errors import TrainingError
+from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems, DataSet
 from alphatier_training.run.disk import DiskPlan, disk_faults, disk_plan, shapes_of
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.hub import hub_answers, hub_faults
-from alphatier_training.run.launch import is_shared, server_command
-from alphatier_training.run.machine import Machine
+from alphatier_training.run.launch import server_command
 from alphatier_training.run.packages import TRL_VLLM, package_faults
-from alphatier_training.run.scheduling import Room, room_of
+from alphatier_training.run.scheduling import Machine, Room, room_of
 
 SECONDS = 10.0
 """How long the hub or an engine may take for an answer."""
@@ -53,30 +53,35 @@ class Findings:
     """What was found."""
 
     faults: tuple[str, ...]
+    room: Room | None = None
+    """Where processes run; None where the recipe needs more than there is."""
     disk: DiskPlan | None = None
     """What the checkpoints take; None where the base's weights are not known."""
+
+
+def check(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str], jobs: int | None = None) -> None:
+    """TrainingError with every fault, where there is one."""
+    if faults := preflight(recipe, out, machine, stages, jobs).faults:
+        listing = "\n".join(f"  - {fault}" for fault in faults)
+        raise TrainingError(f"{recipe.name} cannot run here, and nothing was begun:\n{listing}")
 
 
 def preflight(
     recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str], jobs: int | None = None
 ) -> Findings:
     """Look at everything that `stages`, those that are not done, need; and go on after a fault."""
-    folder, tiers = RunFolder(out), [stage for stage in stages if is_shared([stage])]
-    away = _is_on_hub(recipe, folder) and not hub_answers()
+    folder = RunFolder(out)
+    tiers = [tier for tier in map(tier_name, recipe.tiers.alphas) if tier in stages]
+    base, sets = None if folder.is_done(BASE_TIER) else _base_on_hub(recipe), _data_sets(recipe)
+    away = bool(base or any(data.hub for data in sets)) and not _hub_answers()
     shapes = shapes_of(recipe, folder) if tiers and not away else None
     room, faults = _room(recipe, machine, jobs)
     disk = disk_plan(recipe, folder, shapes, tiers, room.tiers_at_once(recipe) if room else 1) if shapes else None
     faults += [*(_torch_faults(room.places) if room and room.on_gpus() else []), *package_faults(recipe)]
-    faults += [*([NO_HUB] if away else []), *hub_faults(recipe, folder, away=away)]
-    faults += [*_data_faults(recipe, away=away), *(_engine_faults(recipe, out) if tiers else [])]
-    return Findings((*faults, *(disk_faults(disk, out) if disk else [])), disk)
-
-
-def check(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str], jobs: int | None = None) -> None:
-    """PreflightError with every fault, where there is one."""
-    if faults := preflight(recipe, out, machine, stages, jobs).faults:
-        listing = "\n".join(f"  - {fault}" for fault in faults)
-        raise PreflightError(f"{recipe.name} cannot run here, and nothing was begun:\n{listing}")
+    faults += [*([NO_HUB] if away else []), *(_base_faults(base, away=away) if base else [])]
+    faults += [fault for data in sets for fault in _data_faults(data, away=away)]
+    faults += [*(_engine_faults(recipe, out) if tiers else []), *(disk_faults(disk, out) if disk else [])]
+    return Findings(tuple(faults), room, disk)
 
 
 def _room(recipe: Recipe, machine: Machine, jobs: int | None) -> tuple[Room | None, list[str]]:
@@ -88,7 +93,7 @@ def _room(recipe: Recipe, machine: Machine, jobs: int | None) -> tuple[Room | No
         return None, [f"{fault}CUDA_VISIBLE_DEVICES"]
     try:
         return room_of(recipe, machine, jobs), []
-    except LaunchError as error:
+    except TrainingError as error:
         return None, [str(error)]
 
 
@@ -115,59 +120,99 @@ def _torch_faults(places: Sequence[str]) -> Iterator[str]:
             )
 
 
+def _base_on_hub(recipe: Recipe) -> PretrainedBase | None:
+    base = recipe.base
+    return base if isinstance(base, PretrainedBase) and base.is_on_hub() else None
+
+
 def _data_sets(recipe: Recipe) -> list[DataSet]:
-    chosen = recipe.problems
+    """All that the run reads: trained on, held out, looked for among these, and measured on."""
+    chosen, heldout = recipe.problems, recipe.rl.heldout
     trained = (*chosen.data, *chosen.contamination.against) if isinstance(chosen, DataProblems) else ()
-    return [*trained, *recipe.evaluation.data]
+    return [*trained, *([heldout.data] if heldout and heldout.data else []), *recipe.evaluation.data]
 
 
-def _is_on_hub(recipe: Recipe, folder: RunFolder) -> bool:
-    """Whether something that is still needed is on the hub."""
-    base = isinstance(recipe.base, PretrainedBase) and recipe.base.is_on_hub() and not folder.is_done(BASE_TIER)
-    return base or any(data.hub is not None for data in _data_sets(recipe))
+def _hub_answers() -> bool:
+    """Whether the hub can be asked, or what its cache holds is to do (HF_HUB_OFFLINE)."""
+    from huggingface_hub import constants
+
+    try:
+        constants.HF_HUB_OFFLINE or urlopen(constants.ENDPOINT, timeout=SECONDS).close()
+    except HTTPError:
+        return True
+    except (URLError, OSError):
+        return False
+    return True
 
 
-def _data_faults(recipe: Recipe, *, away: bool) -> Iterator[str]:
-    """Data sets on the hub that are not pinned; any that cannot be read, or lack a column or an answer."""
+def _base_faults(base: PretrainedBase, *, away: bool) -> Iterator[str]:
+    """A base that the hub does not have, or not for us, or that is not pinned."""
+    commit = f"a commit of https://huggingface.co/{base.model}/commits"
+    if not away:
+        try:
+            commit = f"{fetched(base.model, base.revision, patterns=['config.json']).name}, the newest"
+        except HubError as error:
+            yield f"base: {error}"
+    if base.revision is None:
+        yield f"base.revision: {base.model} is not pinned, so that it may change: add `revision:` and {commit}"
+
+
+def _data_faults(data: DataSet, *, away: bool) -> Iterator[str]:
+    """A data set of the hub that is not pinned; any that cannot be read, or lacks a column or an answer."""
     from alphatier_training.data.reading import read_problems
 
-    for data in _data_sets(recipe):
-        if data.hub is not None and data.revision is None:
-            yield (
-                f"{data.name}: {data.hub} is not pinned, so that its rows may change: add `revision:` and a commit "
-                f"of https://huggingface.co/datasets/{data.hub}/commits"
-            )
-        if away and data.hub is not None:
-            continue
-        try:
-            read_problems(data)
-        except DataError as error:
-            yield str(error)
+    if data.hub is not None and data.revision is None:
+        yield (
+            f"{data.name}: {data.hub} is not pinned, so that its rows may change: add `revision:` and a commit "
+            f"of https://huggingface.co/datasets/{data.hub}/commits"
+        )
+    if away and data.hub is not None:
+        return
+    try:
+        read_problems(data)
+    except TrainingError as error:
+        yield str(error)
 
 
 def _engine_faults(recipe: Recipe, out: Path) -> Iterator[str]:
-    """A `vllm serve` that is not there, of another version, or with another model."""
-    generation = recipe.compute.generation
-    if generation.engine != "vllm_server":
+    """A `vllm serve` that is not there, of another version, with another model, or without what TRL needs of it."""
+    server = recipe.compute.generation.server
+    if recipe.compute.generation.engine != "vllm_server":
         return
-    command = server_command(recipe, out)
+    start = f"start it with\n      {server_command(recipe, out)}"
     try:
-        version = _get(generation.server, "version")["version"]
-        models = [model["id"] for model in _get(generation.server, "v1/models")["data"]]
+        version = _get(server, "version")["version"]
+        models = [model["id"] for model in _get(server, "v1/models")["data"]]
     except (URLError, OSError, ValueError, KeyError) as error:
-        reason = getattr(error, "reason", error)
-        yield f"generation.server: no vLLM answers at {generation.server} ({reason}): start it with\n      {command}"
+        yield f"generation.server: no vLLM answers at {server} ({getattr(error, 'reason', error)}): {start}"
         return
     if not TRL_VLLM.specifier.contains(version.partition("+")[0], prereleases=True):
-        yield (
-            f"generation.server: vLLM {version} is at {generation.server}, but TRL 1.16 wants {TRL_VLLM}: install it "
-            f"there, and start it with\n      {command}"
-        )
+        wrong = f"vLLM {version} is at {server}, but TRL 1.16 wants {TRL_VLLM}"
+        yield f"generation.server: {wrong}: install it there, and {start}"
     if isinstance(recipe.base, PretrainedBase) and recipe.base.model not in models:
-        yield (
-            f"generation.server: {generation.server} serves {', '.join(models)}, not {recipe.base.model}: start it "
-            f"with\n      {command}"
-        )
+        yield f"generation.server: {server} serves {', '.join(models)}, not {recipe.base.model}: {start}"
+    if missing := ", ".join(_missing_flags(recipe, server)):
+        yield f"generation.server: vLLM at {server} was started without {missing}: {start}"
+
+
+def _missing_flags(recipe: Recipe, server: str) -> Iterator[str]:
+    """What `server_command` sets and the server says that it does not have.
+
+    Its development endpoints tell (`/server_info`, vLLM's VllmConfig as JSON); TRL needs these themselves.
+    """
+    try:
+        found = _get(server, "server_info?config_format=json")["vllm_config"]
+        model = found["model_config"]
+    except (URLError, OSError, ValueError, KeyError, TypeError):
+        yield "VLLM_SERVER_DEV_MODE=1"
+        return
+    longest = recipe.rl.max_prompt_tokens + recipe.rl.max_new_tokens
+    if not found.get("weight_transfer_config"):
+        yield "--weight-transfer-config"
+    if model.get("logprobs_mode") != "processed_logprobs":
+        yield "--logprobs-mode processed_logprobs"
+    if model.get("max_model_len", longest) < longest:
+        yield f"--max-model-len {longest} (it has {model['max_model_len']})"
 
 
 def _get(server: str, path: str) -> Any:

@@ -1,20 +1,17 @@
-"""Worker processes: started, followed by their reports, and stopped."""
+"""Worker processes: started, followed by their reports, and stopped. What runs in one is `run.worker`."""
 
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from alphatier_training.errors import StageError
+from alphatier_training.errors import TrainingError
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.launch import worker_command
 from alphatier_training.run.reporting import Report, Reporter, parse_report
-from alphatier_training.run.worker import REPORTS
 
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -27,7 +24,8 @@ _LOG_LINES = 15
 class Worker:
     """One worker process, or a launcher with several, their reports passed on by a thread.
 
-    The reports take a named pipe, as a launcher's processes inherit no descriptor. It ends when we and they close it.
+    Its output holds the reports and what a launcher prints, which goes into the log as all of its errors do. It ends
+    when its input does, which is never written to: so no worker outlives us, however we end.
     """
 
     def __init__(
@@ -36,6 +34,7 @@ class Worker:
         stages: Sequence[str],
         report: Reporter,
         *,
+        processes: int = 1,
         gpus: Sequence[str] = (),
         threads: int = 1,
         locks: Sequence[int] = (),
@@ -46,6 +45,7 @@ class Worker:
             folder: The run's folder.
             stages: What it runs, in order.
             report: Told how far they are.
+            processes: That share the stages.
             gpus: The only GPUs that it sees; none for a CPU.
             threads: Unless a stage says otherwise.
             locks: Descriptors of locks, which it holds too.
@@ -55,30 +55,27 @@ class Worker:
         self._failure: Report | None = None
         self.log = folder.log(stages[0])
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._pipes = Path(tempfile.mkdtemp(prefix="alphatier-"))
-        reading, writing = _named_pipe(self._pipes / "reports")
-        self._writing: int | None = writing
-        self._follower = threading.Thread(target=_follow, args=(reading, self._take), daemon=True)
-        self._follower.start()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                worker_command(folder.recipe(), folder.root, stages),
+                worker_command(folder.recipe(), folder.root, stages, processes),
                 stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE,
+                stderr=log,
                 pass_fds=tuple(locks),
                 start_new_session=True,
-                env=_environment(self._pipes / "reports", gpus, threads),
+                env=_environment(gpus, threads),
             )
+        self._follower = threading.Thread(target=self._follow, daemon=True)
+        self._follower.start()
 
     def finish(self) -> None:
-        """Join a process that has ended; StageError when it failed."""
+        """Join a process that has ended; TrainingError when it failed."""
         status = self.process.wait()
         self._close()
         if status and self._failure:
-            raise StageError(f"{self._failure.stage}: {self._failure.note}\nThe whole story is in {self.log}")
+            raise TrainingError(f"{self._failure.stage}: {self._failure.note}\nThe whole story is in {self.log}")
         if status:
-            raise StageError(
+            raise TrainingError(
                 f"{', '.join(self.stages)}: the process {_ended(status)}. The end of its log, {self.log}:\n"
                 f"{_tail(self.log)}\nRun the same command again to go on from the last checkpoint."
             )
@@ -93,23 +90,25 @@ class Worker:
             self.process.wait()
         self._close()
 
-    def _take(self, report: Report) -> None:
-        """Pass a report on; the first one of a failure is kept for `finish`."""
-        if not report.failed:
-            self._report(report)
-        elif self._failure is None:
-            self._failure = report
+    def _follow(self) -> None:
+        """Pass reports on; the first one of a failure is kept for `finish`."""
+        assert self.process.stdout is not None
+        with self.process.stdout as lines, self.log.open("ab", buffering=0) as log:
+            for line in lines:
+                report = parse_report(line)
+                if report is None:
+                    with suppress(OSError):  # the disk may be full, and the reports must still be read
+                        log.write(line)
+                elif not report.failed:
+                    self._report(report)
+                elif self._failure is None:
+                    self._failure = report
 
     def _close(self) -> None:
-        """Our ends first: processes that outlived their launcher end when their input does."""
-        if self._writing is None:
-            return
+        """Our end of its input first: processes that outlived their launcher end then, and the reports with them."""
         if self.process.stdin is not None:
             self.process.stdin.close()
-        os.close(self._writing)
-        self._writing = None
         self._follower.join()
-        shutil.rmtree(self._pipes, ignore_errors=True)
 
 
 def first_ended(running: Sequence[Worker], tick: float = 0.2) -> Worker:
@@ -141,29 +140,12 @@ def signals_held() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _environment(reports: Path, gpus: Sequence[str], threads: int) -> dict[str, str]:
+def _environment(gpus: Sequence[str], threads: int) -> dict[str, str]:
     """As many threads as told, its GPUs alone, and the same hashes every time."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    counts = dict.fromkeys(names, str(threads))
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     seen = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
-    return os.environ | counts | quiet | seen | {"PYTHONHASHSEED": "0", REPORTS: str(reports)}
-
-
-def _named_pipe(path: Path) -> tuple[int, int]:
-    """A pipe that other processes open by its path: our reading end, and a writing end that keeps it from ending."""
-    os.mkfifo(path, 0o600)
-    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    writing = os.open(path, os.O_WRONLY)
-    os.set_blocking(reading, True)
-    return reading, writing
-
-
-def _follow(reading: int, report: Reporter) -> None:
-    with os.fdopen(reading, encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                report(parse_report(line))
+    return os.environ | dict.fromkeys(names, str(threads)) | quiet | seen | {"PYTHONHASHSEED": "0"}
 
 
 def _ended(status: int) -> str:

@@ -1,9 +1,29 @@
-"""How a stage tells how far it is: JSON lines from the stage's process to the one that draws the bars."""
+"""How far a run is: reports from the stages' processes, and who is shown them.
+
+A report is a JSON line to the process that draws a bar for each stage, with the time left, or prints plain lines
+where there is no terminal. TensorBoard gets the trainer's own figures where it is installed, W&B where asked for.
+"""
 
 import json
 import os
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
 from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from alphatier_training.errors import RecipeError
+
+LINE_SECONDS = 20.0
+"""Without a terminal, a stage says how far it is at most this often."""
+
+_WANDB = "ALPHATIER_WANDB"
 
 
 @dataclass(frozen=True)
@@ -30,26 +50,114 @@ class Reporter(Protocol):
         """Take one report."""
 
 
-class PipeReporter:
-    """Writes each report as one JSON line to a file descriptor."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    @classmethod
-    def to(cls, place: str) -> Self:
-        """To an open descriptor by its number, or to a named pipe, which a launcher's processes can open too."""
-        return cls(int(place) if place.isdigit() else os.open(place, os.O_WRONLY))
-
-    def __call__(self, report: Report) -> None:
-        """Write one line."""
-        os.write(self._descriptor, json.dumps(asdict(report)).encode() + b"\n")
-
-
-def parse_report(line: str) -> Report:
-    """The report of one line."""
-    return Report(**json.loads(line))
-
-
 def silent(report: Report) -> None:
     """Take a report and drop it."""
+
+
+def reporter_to(descriptor: int) -> Reporter:
+    """Writes each report as one JSON line to an open file descriptor."""
+
+    def tell(report: Report) -> None:
+        os.write(descriptor, json.dumps(asdict(report)).encode() + b"\n")
+
+    return tell
+
+
+def parse_report(line: bytes) -> Report | None:
+    """The report of one line; None where it is something else that was printed."""
+    try:
+        return Report(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
+
+
+class Display:
+    """Takes reports, from any thread, and shows them; a context manager."""
+
+    def __init__(self, stages: Sequence[str], console: Console) -> None:
+        self._console = console
+        self._bars = _bars(console)
+        self._tasks = {stage: self._bars.add_task(stage, total=None, start=False, note="") for stage in stages}
+        self._lock = threading.Lock()
+        self._said: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, report: Report) -> None:
+        """Show one report."""
+        with self._lock:
+            if report.warning:
+                self._console.print(f"{report.stage}: {report.note}", style="yellow", highlight=False)
+            if self._console.is_terminal:
+                self._advance(report)
+            elif not report.warning:
+                self._say(report)
+
+    def _advance(self, report: Report) -> None:
+        bars, task = self._bars, self._tasks[report.stage]
+        if not bars.tasks[task].started:
+            bars.start_task(task)
+        if report.finished:
+            total = bars.tasks[task].total or 1
+            bars.update(task, total=total, completed=total, note=report.note or bars.tasks[task].fields["note"])
+            bars.stop_task(task)
+        else:
+            bars.update(task, total=report.total or None, completed=report.done, note=report.note)
+
+    def _say(self, report: Report) -> None:
+        now = time.monotonic()
+        if report.finished:
+            self._console.print(f"{report.stage}: {report.note or 'done'}")
+        elif now - self._said.get(report.stage, -LINE_SECONDS) >= LINE_SECONDS:
+            if report.total:
+                self._said[report.stage] = now
+            steps = f"{report.done} of {report.total} {report.unit}, " if report.unit else ""
+            self._console.print(f"{report.stage}: {steps}{report.note}")
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<20}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def log_to_wandb() -> None:
+    """Have the runs started from here log to Weights & Biases; WANDB_PROJECT, WANDB_API_KEY and so on say where.
+
+    Raises:
+        RecipeError: it is not installed.
+    """
+    if find_spec("wandb") is None:
+        raise RecipeError(
+            "--wandb: Weights & Biases is not installed. Run `pip install wandb`, or leave --wandb out."
+        )
+    os.environ[_WANDB] = "1"
+
+
+def watchers() -> list[str]:
+    """The names of the trainer's own loggers."""
+    found = ["tensorboard"] if find_spec("tensorboard") else []
+    return [*found, "wandb"] if os.environ.get(_WANDB) else found
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Have TensorBoard forget what a run that was killed logged into `folder` after the `step` it goes on from."""
+    if find_spec("tensorboard") and folder.is_dir():
+        from torch.utils.tensorboard import SummaryWriter
+
+        SummaryWriter(str(folder), purge_step=step + 1).close()

@@ -2,28 +2,73 @@
 
 On GPUs a stage is a process, which sees the GPUs it has and no others. On a CPU a process takes a tier and its
 samples, or everything where it is the only one, as importing the trainer costs as much as a few of its steps.
+No torch here: whether it can use the GPUs is asked in preflight.
 """
 
-from collections.abc import Sequence
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from alphatier_training.errors import LaunchError, StageError
-from alphatier_training.recipe import BASE_TIER, Recipe
+from alphatier_training.errors import TrainingError
+from alphatier_training.recipe import Recipe
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.launch import is_shared
-from alphatier_training.run.machine import Machine
 from alphatier_training.run.processes import Worker, first_ended, signals_held
 from alphatier_training.run.reporting import Report, Reporter
-from alphatier_training.run.stages import PROBLEMS, SAMPLES, needs
 
 
 @dataclass(frozen=True)
-class Unit:
-    """Stages that one process runs, in order, or several processes together for one tier's RL."""
+class Stage:
+    """A step of the line from recipe to family."""
 
-    stages: tuple[str, ...]
-    places: int = 1
-    """GPUs, or processes at once on a CPU."""
+    name: str
+    needs: tuple[str, ...] = ()
+    """The stages whose outputs it reads."""
+    work: Callable[[Recipe, RunFolder, Reporter], None] | None = None
+    """What it does, in a process of its own; None for what `alphatier train` does itself."""
+    processes: int = 1
+    """That share it, a GPU each."""
+    within: str | None = None
+    """The stage whose process takes it too on a CPU."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run has to work with."""
+
+    gpus: tuple[str, ...] = ()
+    """As CUDA_VISIBLE_DEVICES names them: numbers, UUIDs or MIG ids. None: stages run on the CPU."""
+    cores: int = 1
+
+
+def this_machine(device: str, environment: Mapping[str, str] = os.environ) -> Machine:
+    """What this process may use.
+
+    Args:
+        device: The recipe's `compute.device`; `cpu` uses no GPU, whatever there is.
+        environment: Where CUDA_VISIBLE_DEVICES is looked up; a scheduler such as SLURM sets it.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(() if device == "cpu" else _visible(environment), allowed)
+
+
+def _visible(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The devices that are set, up to the first that is none, as CUDA reads them; else all that the driver lists."""
+    chosen = environment.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return tuple(map(str, range(_installed())))
+    names = [name.strip() for name in chosen.split(",")]
+    stop = next((at for at, name in enumerate(names) if name in ("", "-1", "NoDevFiles")), len(names))
+    return tuple(names[:stop])
+
+
+def _installed() -> int:
+    command = ("nvidia-smi", "--list-gpus")
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.splitlines())
 
 
 @dataclass(frozen=True)
@@ -35,7 +80,7 @@ class Room:
     jobs: int | None = None
     """Processes at once, at most."""
     threads: int = 1
-    """Of each process."""
+    """Of each process: a GPU's share of the cores, as DeepSpeed updates offloaded weights there; 1 on a CPU."""
 
     def on_gpus(self) -> bool:
         """Whether places are GPUs."""
@@ -53,64 +98,52 @@ def room_of(recipe: Recipe, machine: Machine, jobs: int | None = None) -> Room:
     A `vllm_server` serves one trainer at a time, on GPUs of its own, so that only the first tier's are taken.
 
     Raises:
-        LaunchError: a tier needs more GPUs than are visible.
+        TrainingError: a tier needs more GPUs than are visible.
     """
     if not machine.gpus:
         return Room(("",) * (jobs or (machine.cores if recipe.compute.device == "cpu" else 1)))
     wanted = recipe.compute.processes
     if wanted > len(machine.gpus):
-        raise LaunchError(
+        raise TrainingError(
             f"compute.processes: a tier wants {wanted} GPUs, but {len(machine.gpus)} are visible "
             f"({','.join(machine.gpus)}). Lower it, or make more visible with CUDA_VISIBLE_DEVICES"
         )
     served = recipe.compute.generation.engine == "vllm_server"
-    return Room(machine.gpus[:wanted] if served else machine.gpus, jobs, machine.threads())
+    threads = max(1, machine.cores // len(machine.gpus))
+    return Room(machine.gpus[:wanted] if served else machine.gpus, jobs, threads)
 
 
-def units_of(recipe: Recipe, stages: Sequence[str], room: Room) -> list[Unit]:
+Unit = tuple[Stage, ...]
+"""Stages that one process runs, in order, or several processes together where one stage is shared."""
+
+
+def units_of(stages: Sequence[Stage], room: Room) -> list[Unit]:
     """The stages as processes, in the order in which they are wanted."""
-    alone = room.on_gpus() or recipe.compute.processes > 1
-    lanes: dict[str, list[str]] = {}
+    alone = room.on_gpus() or any(stage.processes > 1 for stage in stages)
+    units: dict[str, Unit] = {}
     for stage in stages:
-        lane = stage if alone else _lane(stage) if len(room.places) > 1 else ""
-        lanes.setdefault(lane, []).append(stage)
-    wanted = min(recipe.compute.processes, len(room.places))
-    return [Unit(tuple(lane), wanted if is_shared(lane) else 1) for lane in lanes.values()]
+        taker = stage.name if alone else stage.within or stage.name if len(room.places) > 1 else ""
+        units[taker] = (*units.get(taker, ()), stage)
+    return list(units.values())
 
 
 class Schedule:
     """Stages that wait and workers that run; whatever happens, no process is left when `run` ends."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        folder: RunFolder,
-        stages: Sequence[str],
-        room: Room,
-        report: Reporter,
-        locks: Sequence[int] = (),
+        self, folder: RunFolder, stages: Sequence[Stage], room: Room, report: Reporter, locks: Sequence[int] = ()
     ) -> None:
-        """Plan it.
-
-        Args:
-            recipe: Says what each stage needs.
-            folder: The run's folder.
-            stages: What is run; together with what is done they hold all that each needs.
-            room: Where.
-            report: Told how far the stages are.
-            locks: The locks of the stages, which the processes hold too.
-        """
-        self._recipe, self._folder, self._room = recipe, folder, room
-        self._report, self._locks = report, locks
-        self._waiting, self._free = units_of(recipe, stages, room), list(room.places)
+        """Plan it: the stages hold, together with what is done, all that each needs; processes hold the locks too."""
+        self._folder, self._room, self._report, self._locks = folder, room, report, locks
+        self._waiting, self._free = units_of(stages, room), list(room.places)
         self._running: dict[Worker, list[str]] = {}
-        self._failure: StageError | None = None
+        self._failure: TrainingError | None = None
 
     def run(self) -> None:
         """Run all stages.
 
         Raises:
-            StageError: one of them failed; those beside it have ended, and no other was started.
+            TrainingError: one of them failed; those beside it have ended, and no other was started.
         """
         try:
             while self._waiting or self._running:
@@ -124,31 +157,33 @@ class Schedule:
 
     def _start(self) -> None:
         """Start what fits."""
-        while len(self._running) != self._room.jobs and (
-            unit := next(filter(self._is_startable, self._waiting), None)
-        ):
+        while unit := next(filter(self._is_startable, self._waiting), None):
             self._waiting.remove(unit)
-            taken, self._free = self._free[: unit.places], self._free[unit.places :]
-            gpus = taken if self._room.on_gpus() else []
+            places = self._places(unit)
+            taken, self._free = self._free[:places], self._free[places:]
             with signals_held():
                 worker = Worker(
                     self._folder,
-                    unit.stages,
+                    [stage.name for stage in unit],
                     self._report,
-                    gpus=gpus,
+                    processes=unit[0].processes,
+                    gpus=taken if self._room.on_gpus() else (),
                     threads=self._room.threads,
                     locks=self._locks,
                 )
                 self._running[worker] = taken
         if not self._running:
-            stage = self._waiting[0].stages[0]
-            raise LaunchError(f"{stage} cannot be started: what it needs is not done any more")
+            raise TrainingError(f"{self._waiting[0][0].name} cannot be started: what it needs is not done any more")
 
     def _is_startable(self, unit: Unit) -> bool:
         """Whether it fits, and finds what it needs done, or in itself."""
-        fits = unit.places <= len(self._free) and len(self._running) != self._room.jobs
-        wanted = {need for stage in unit.stages for need in needs(self._recipe, stage)} - set(unit.stages)
+        fits = self._places(unit) <= len(self._free) and len(self._running) != self._room.jobs
+        wanted = {need for stage in unit for need in stage.needs} - {stage.name for stage in unit}
         return fits and all(map(self._folder.is_done, wanted))
+
+    def _places(self, unit: Unit) -> int:
+        """GPUs that it takes, or processes at once on a CPU."""
+        return min(unit[0].processes, len(self._room.places))
 
     def _take(self, ended: Worker) -> None:
         """Free what a worker held; after a failure nothing else is started."""
@@ -156,16 +191,9 @@ class Schedule:
         self._free = sorted(freed, key=self._room.places.index)  # neighbours stay together
         try:
             ended.finish()
-        except StageError as error:
+        except TrainingError as error:
             self._failure = self._failure or error
             self._waiting.clear()
             if self._running:
                 note = f"{error}\nWhat runs beside it goes on to its end; nothing else is started."
                 self._report(Report(ended.stages[0], 0, 0, note=note, warning=True))
-
-
-def _lane(stage: str) -> str:
-    """What is run in one process on a CPU: base and problems; a tier and its samples."""
-    if stage == SAMPLES + BASE_TIER:
-        return stage
-    return BASE_TIER if stage == PROBLEMS else stage.removeprefix(SAMPLES)

@@ -17,15 +17,14 @@ from typing import Any
 
 from rich.console import Console
 
+from alphatier_training.checkpoints import COMPLETE
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.reading import parse_recipe
-from alphatier_training.run.display import Display
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.machine import Machine
-from alphatier_training.run.pipeline import train_family
 from alphatier_training.run.processes import Worker
-from alphatier_training.run.scheduling import Room, room_of
-from alphatier_training.run.stages import SAMPLES, Selection, shared_stages
+from alphatier_training.run.reporting import Display
+from alphatier_training.run.scheduling import Machine, Room, room_of
+from alphatier_training.train import SAMPLES, Selection, shared_stages, train_family
 
 ROLLOUTS = 2
 
@@ -60,11 +59,12 @@ class Pace:
 
 
 def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console, jobs: int | None = None) -> Pace:
-    """Run it and measure; StageError when a stage fails."""
+    """Run it and measure; TrainingError when a stage fails."""
     small, place = smoke_recipe(recipe), out.with_name(f"{out.name}.smoke")
     shutil.rmtree(place, ignore_errors=True)
     folder, tier = RunFolder(place), tier_name(small.tiers.alphas[0])
-    train_family(small, place, machine, console, Selection(only=tuple(shared_stages(small))), jobs)
+    shared = tuple(stage.name for stage in shared_stages(small))
+    train_family(small, place, machine, console, Selection(only=shared), jobs)
     size = _until_checkpoint(small, folder, tier, room_of(small, machine, jobs), console)
     train_family(small, place, machine, console, Selection(tier=tier), jobs)
     pace = _pace(recipe, folder, tier, size, room_of(recipe, machine, jobs).tiers_at_once(recipe))
@@ -75,10 +75,9 @@ def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console, jobs: i
 def smoke_recipe(recipe: Recipe) -> Recipe:
     """The recipe with its last tier only, two rollouts, a checkpoint after each, and two problems a data set."""
     document = recipe.model_dump(mode="json")
-    alpha = recipe.tiers.alphas[-1]
     document["rl"] |= {"steps": ROLLOUTS, "checkpoint_every": 1, "alarm": None}
     efforts = dict.fromkeys(recipe.tiers.efforts, BASE_TIER)
-    document["tiers"] = {"alphas": [alpha], "default": BASE_TIER, "efforts": efforts}
+    document["tiers"] = {"alphas": [recipe.tiers.alphas[-1]], "default": BASE_TIER, "efforts": efforts}
     document["evaluation"]["problems"] = PROBLEMS
     if document["problems"].get("pass_rate"):
         document["problems"]["pass_rate"] = None
@@ -88,12 +87,13 @@ def smoke_recipe(recipe: Recipe) -> Recipe:
 
 
 def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, room: Room, console: Console) -> int:
-    """Train the tier and stop it once there is a whole checkpoint, whose bytes are given."""
-    gpus = room.places[: recipe.compute.processes] if room.on_gpus() else ()
+    """Train the tier and stop it once there is a whole checkpoint, whose bytes are given; 0 where it ended before."""
+    processes = recipe.compute.processes
+    gpus = room.places[:processes] if room.on_gpus() else ()
     with folder.locked([tier]) as locks, Display([tier], console) as display:
-        worker = Worker(folder, [tier], display, gpus=gpus, threads=room.threads, locks=locks)
+        worker = Worker(folder, [tier], display, processes=processes, gpus=gpus, threads=room.threads, locks=locks)
         try:
-            while not (whole := sorted(folder.checkpoints(tier).glob("*/complete.json"))):
+            while not (whole := sorted(folder.checkpoints(tier).glob(f"*/{COMPLETE}"))):
                 try:
                     worker.process.wait(0.1)
                 except subprocess.TimeoutExpired:
@@ -107,7 +107,6 @@ def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, room: Room, 
 
 def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once: int) -> Pace:
     last: dict[str, Any] = json.loads(folder.curve(tier).read_text(encoding="utf-8"))[-1]
-    trained, sampled = folder.took(tier), folder.took(SAMPLES + tier)
     seconds = last["step_time"] * recipe.rl.updates_per_rollout
     hours = recipe.rl.steps * seconds / 3600
     return Pace(
@@ -118,8 +117,8 @@ def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once
         mean_tokens=last["tokens"],
         truncated=last["truncated"],
         checkpoint_bytes=checkpoint,
-        memory_bytes=trained["memory_bytes"],
-        sampling_seconds=sampled["seconds"],
+        memory_bytes=folder.took(tier)["memory_bytes"],
+        sampling_seconds=folder.took(SAMPLES + tier)["seconds"],
         tiers_at_once=at_once,
         hours_a_tier=round(hours, 4),
         hours=round(hours * math.ceil(len(recipe.tiers.alphas) / at_once), 4),
@@ -128,14 +127,13 @@ def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once
 
 def show(recipe: Recipe, pace: Pace, console: Console) -> None:
     """For people."""
-    rollouts, steps = f"{pace.rollout_seconds:.3g} s a rollout", recipe.rl.steps
     console.print(
         f"{pace.tier} ran, stopped and went on.\n"
-        f"{rollouts}: {pace.generation_seconds:.3g} s for {pace.mean_tokens:,.0f} tokens a response, "
-        f"{pace.truncated:.0%} cut off\n"
+        f"{pace.rollout_seconds:.3g} s a rollout: {pace.generation_seconds:.3g} s for {pace.mean_tokens:,.0f} tokens "
+        f"a response, {pace.truncated:.0%} cut off\n"
         f"{pace.memory_bytes / 1e9:.3g} GB of memory, {pace.checkpoint_bytes / 1e9:.3g} GB a checkpoint\n"
-        f"RL of a tier: {pace.hours_a_tier:.3g} h = {steps} rollouts; of all, {pace.tiers_at_once} at once: "
-        f"{pace.hours:.3g} h, at these lengths",
+        f"RL of a tier: {pace.hours_a_tier:.3g} h = {recipe.rl.steps} rollouts; of all, {pace.tiers_at_once} at "
+        f"once: {pace.hours:.3g} h, at these lengths",
         highlight=False,
         soft_wrap=True,
     )

@@ -41,11 +41,11 @@ def sweep(
 
     from alphatier_training.recipe.reading import load_recipe
     from alphatier_training.run.folder import write_text
-    from alphatier_training.run.machine import this_machine
     from alphatier_training.run.preflight import check
-    from alphatier_training.run.stages import all_stages
+    from alphatier_training.run.scheduling import this_machine
     from alphatier_training.sweep.running import run_sweep
     from alphatier_training.sweep.variants import load_sweep, runs
+    from alphatier_training.train import line_of
 
     console = Console(stderr=True)
     try:
@@ -53,7 +53,7 @@ def sweep(
         todo, curve = list(runs(plan, asked)), asked.held_against(curve)
         out = out or Path("runs") / f"sweep-{plan.name}"
         machine = this_machine(plan.compute.device)
-        check(plan, out, machine, all_stages(plan), jobs)
+        check(plan, out, machine, [stage.name for stage in line_of(plan)], jobs)
         run_sweep(plan, todo, out, machine, console, base=base, jobs=jobs)
     except TrainingError as error:
         raise click.ClickException(str(error)) from error

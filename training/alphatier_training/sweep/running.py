@@ -4,7 +4,7 @@
     OUT/kimi/seed-42/          a run, resumable like any
     OUT/sweep.md, sweep.json   the table
 
-What not: no training of its own (`run.pipeline`).
+What not: no training of its own (`train`).
 """
 
 import shutil
@@ -16,10 +16,9 @@ from rich.console import Console
 from alphatier_training.errors import FolderError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.run.folder import RunFolder, replacing
-from alphatier_training.run.machine import Machine
-from alphatier_training.run.pipeline import train_family
-from alphatier_training.run.stages import SAMPLES, Selection
+from alphatier_training.run.scheduling import Machine
 from alphatier_training.sweep.variants import Run
+from alphatier_training.train import SAMPLES, Selection, train_family
 
 BASE_RUN = "base-run"
 

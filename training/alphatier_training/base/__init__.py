@@ -1,1 +1,0 @@
-"""The model that every tier starts from."""
