@@ -41,7 +41,7 @@ def run(*arguments: object) -> Result:
 
 
 def verdict(proposal: Proposal, tier: str) -> Verdict:
-    return next(verdict for verdict in proposal.tiers if verdict.tier == tier)
+    return next(verdict for verdict in proposal.tiers if verdict.name == tier)
 
 
 def test_the_front_is_what_nothing_beats_on_both_counts() -> None:
@@ -138,7 +138,7 @@ def test_more_effort_never_means_fewer_tokens(number: int) -> None:
 
 def test_without_samples_the_difference_is_wider_and_said_to_be_unpaired(tmp_path: Path) -> None:
     evidence = gather(measured_family(tmp_path, {"sums": SWEEP}, keep_samples=False), tmp_path)
-    difference = verdict(propose(evidence, Wish()), "alpha-0.2").evidence[0].difference
+    difference = verdict(propose(evidence, Wish()), "alpha-0.2").evaluations[0].comparison
     assert difference is not None
     assert (difference.kind, difference.p_value) == ("unpaired", None)
     # Newcombe: .978 (.9669 to .9854), .98 (.9693 to .9870): -.002 - sqrt(.0111^2 + .0070^2) = -.0151
@@ -201,11 +201,11 @@ def test_a_later_choice_starts_from_the_whole_sweep(tmp_path: Path) -> None:
 def test_json_has_the_verdicts_and_their_evidence(tmp_path: Path) -> None:
     measured_family(tmp_path, {"sums": SWEEP})
     document: dict[str, Any] = json.loads(run(tmp_path, "--json").stdout)
-    tier = next(tier for tier in document["tiers"] if tier["tier"] == "alpha-0.2")
+    tier = next(tier for tier in document["tiers"] if tier["name"] == "alpha-0.2")
     assert (tier["status"], tier["alpha"]) == ("kept", 0.2)
-    evidence = tier["evidence"][0]
+    evidence = tier["evaluations"][0]
     # alpha-0.2 misses 2 that alpha-0 solves: two-sided p = 2 / 2^2
-    assert (evidence["share"], evidence["difference"]["second_better"], evidence["difference"]["p_value"]) == (
+    assert (evidence["share"], evidence["comparison"]["second_better"], evidence["comparison"]["p_value"]) == (
         0.4,
         2,
         0.5,

@@ -150,6 +150,9 @@ def test_a_file_that_holds_no_frontiers_is_one_clear_error(tmp_path: Path, conte
 def test_evaluate_gives_them_for_scripts_and_for_people(tmp_path: Path) -> None:
     asked = ["models/tiny", "--problems", "20", "--out", str(tmp_path)]
     asked += ["--tier", "base", "--tier", "alpha-0", "--tier", "alpha-0.4"]
+    frontier = tmp_path / "frontiers.json"
+    frontier.write_text(json.dumps({"arithmetic_heldout": [[0, 256], [1, 1]]}))
+    asked += ["--frontier", str(frontier)]
     told = CliRunner().invoke(evaluate, [*asked, "--json"])
     assert told.exit_code == 0, told.output
     document = json.loads(told.stdout)
@@ -159,6 +162,7 @@ def test_evaluate_gives_them_for_scripts_and_for_people(tmp_path: Path) -> None:
     short = found["rows"]["alpha-0.4"]["efficiency"]
     assert short["aes"]["mean"] > 0
     assert short["tokens_per_right"]["mean"] < 30
+    assert short["reg"]["mean"] == pytest.approx(256 * (1 - short["budget_area"]["mean"]), abs=1e-3)
     shown = CliRunner().invoke(evaluate, asked).stdout
-    for words in ("AES with 1/3/5 against", "hypervolume", "tokens a right answer", "hardest / easiest"):
+    for words in ("AES with 1/3/5 against", "hypervolume", "tokens a right answer", "hardest / easiest", "REG"):
         assert words in shown

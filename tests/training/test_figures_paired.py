@@ -53,6 +53,13 @@ def test_the_permutation_test_of_tokens_counts_the_signs_that_are_as_extreme() -
     assert compare(first, second).token_p_value == pytest.approx(0.125)
 
 
+def test_where_sums_are_too_many_to_count_signs_are_drawn() -> None:
+    # Twenty differences of 100,001 to 100,020 tokens, all of one sign: at least 2 / 10,000.
+    second = [sample(number, True, tokens=1) for number in range(20)]
+    first = [sample(number, True, tokens=100_002 + number) for number in range(20)]
+    assert compare(first, second).token_p_value == pytest.approx(2e-4)
+
+
 def test_several_samples_of_a_problem_are_one_difference() -> None:
     # Problem 0: 3 of 4 against 1 of 4; problem 1: equal. One difference, of either sign: p = 1.
     first = [sample(0, number < 3, number=number) for number in range(4)] + [sample(1, True)]

@@ -264,10 +264,10 @@ def test_one_single_tier_has_a_report(tmp_path: Path) -> None:
 
 def test_curves_show_what_was_logged_and_say_what_stayed_at_0(tmp_path: Path) -> None:
     measured_family(tmp_path, {"sums": HELD_OUT})
-    entry = {"accuracy": 0.5, "tokens": 9, "truncated": 0.0, "kl": 0.1}
+    entry = {"accuracy": 0.5, "tokens": 9, "truncated": 0.0, "kl": 0.1, "clipped": 0.0}
     add_curves(tmp_path, {"step": 1, **entry}, {"step": 2, **entry, "accuracy": 0.6})
     markdown, page = written(tmp_path)
-    assert "0 at every step, so not drawn: truncated." in markdown
+    assert "0 at every step, so not drawn: truncated, clipped ratios." in markdown
     assert "KL to the base" in page
     assert "entropy" not in page
 

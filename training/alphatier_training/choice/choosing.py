@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from statistics import fmean
 
-from alphatier_models import EFFORTS, Evaluation
+from alphatier_models import EFFORTS, Evaluation, Interval
 from alphatier_models.schema import Effort
 from alphatier_training.choice.proposal import Finding, Proposal, Verdict, Wish
 from alphatier_training.errors import ChoiceError
@@ -91,11 +91,11 @@ class _Choice:
     def _finding(self, name: str, dataset: str) -> Finding:
         measured = self._figures[dataset]
         figures, reference = measured[name], measured[self._evidence.family.reference_tier]
-        difference = None if name == self._against else self._difference(name, self._against, dataset)
+        compared = None if name == self._against else self._comparison(name, self._against, dataset)
         share = figures.tokens.mean / max(reference.tokens.mean, 1e-9)
-        return Finding(dataset, figures.accuracy, figures.tokens, share, difference)
+        return Finding(dataset, figures.accuracy, figures.tokens, share, compared)
 
-    def _difference(self, first: str, second: str, dataset: str) -> Comparison:
+    def _comparison(self, first: str, second: str, dataset: str) -> Comparison:
         samples, measured = self._evidence.samples_on(dataset), self._figures[dataset]
         if first in samples and second in samples and same_questions(samples[first], samples[second]):
             return compare(samples[first], samples[second])
@@ -140,7 +140,7 @@ class _Choice:
         if self._wish.has_floor():
             return kept[0], "the fewest tokens among the tiers that are shown to meet the floor"
         for name in kept:
-            if all(f.difference is None or f.difference.difference.high >= 0 for f in self._findings[name]):
+            if all(f.comparison is None or f.comparison.difference.high >= 0 for f in self._findings[name]):
                 why = f"the fewest tokens among the tiers that are not shown to be less accurate than {self._against}"
                 return name, why
         best = max(kept, key=lambda name: self._points[name].accuracy)
@@ -163,7 +163,7 @@ class _Choice:
             merits = f"shown to be accurate enough, and {merits}"
         for cheaper in kept[: kept.index(name)][-1:]:
             for dataset in self._datasets:
-                gain = self._difference(name, cheaper, dataset).difference
+                gain = self._comparison(name, cheaper, dataset).difference
                 where = f" on {dataset}" if len(self._datasets) > 1 else ""
                 shown = "" if gain.low > 0 else ", not shown to be more than chance"
                 merits += f"; {spread(gain, 100)} points above {cheaper}{where}{shown}"
@@ -213,28 +213,27 @@ def shortfall(findings: Sequence[Finding], wish: Wish, against: str) -> str:
 
 
 def _below_floor(finding: Finding, floor: float | None) -> str:
-    accuracy = finding.accuracy
-    if floor is None or accuracy.low >= floor:
+    if floor is None or finding.accuracy.low >= floor:
         return ""
-    found = f"accuracy {spread(accuracy, 100)} %"
-    if accuracy.high < floor:
-        return f"{found} is below the floor of {100 * floor:g} %"
-    advice = _advice(accuracy.mean, accuracy.low, floor)
-    return f"not shown: {found} has the floor of {100 * floor:g} % inside its interval{advice}"
+    found, limit = f"accuracy {spread(finding.accuracy, 100)} %", f"the floor of {100 * floor:g} %"
+    if finding.accuracy.high < floor:
+        return f"{found} is below {limit}"
+    return f"not shown: {found} has {limit} inside its interval{_advice(finding.accuracy, floor)}"
 
 
 def _too_far(finding: Finding, within: float | None, against: str) -> str:
-    if within is None or finding.difference is None or finding.difference.difference.low >= -within / 100:
+    if within is None or finding.comparison is None or finding.comparison.difference.low >= -within / 100:
         return ""
-    interval, limit = finding.difference.difference, -within / 100
-    found = f"{spread(interval, 100)} points from {against}"
-    if interval.high < limit:
+    difference, limit = finding.comparison.difference, -within / 100
+    found = f"{spread(difference, 100)} points from {against}"
+    if difference.high < limit:
         return f"{found}: more than {within:g} below"
-    return f"not shown: {found} may be more than {within:g} below{_advice(interval.mean, interval.low, limit)}"
+    return f"not shown: {found} may be more than {within:g} below{_advice(difference, limit)}"
 
 
-def _advice(mean: float, low: float, limit: float) -> str:
+def _advice(found: Interval, limit: float) -> str:
     """How much more measuring would settle it if the mean stays: intervals shrink with the root of the number."""
-    if mean <= limit:
+    if found.mean <= limit:
         return ""
-    return f"; about {ceil(10 * ((mean - low) / (mean - limit)) ** 2) / 10:g} times as many problems could show it"
+    times = ceil(10 * ((found.mean - found.low) / (found.mean - limit)) ** 2) / 10
+    return f"; about {times:g} times as many problems could show it"

@@ -93,5 +93,7 @@ def _choose(
     if as_json:
         click.echo(json.dumps(proposal.as_document(), indent=2))
     else:
-        proposal.show(family.name, Console())
-        click.echo(written)
+        console = Console()
+        for table in proposal.tables(family.name):
+            console.print(table.rich())
+        click.echo("\n".join([*proposal.lines(), written]))

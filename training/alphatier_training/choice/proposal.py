@@ -1,20 +1,18 @@
 """What is asked of a choice of tiers, and what comes out: each tier kept or left out, why, and the evidence.
 
-A proposal is shown to people as tables, and to scripts as JSON: the fields below under their names.
+A proposal is shown to people as tables, and to scripts as JSON: the fields below under their names, which are
+family.json's where both have them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from pydantic import TypeAdapter
-from rich.console import Console, Group
-from rich.table import Table
-from rich.text import Text
 
 from alphatier_models import EFFORTS, Interval
 from alphatier_models.schema import Effort
 from alphatier_training.evaluation.comparing import Comparison
 from alphatier_training.evaluation.intervals import spread
+from alphatier_training.evaluation.tables import Table, p_text, plain
 
 
 @dataclass(frozen=True)
@@ -49,20 +47,20 @@ class Finding:
     tokens: Interval
     share: float
     """Of the reference's mean tokens."""
-    difference: Comparison | None
-    """Accuracy minus that of the tier compared with, a share; None for that tier itself."""
+    comparison: Comparison | None
+    """With the tier that all are compared with; None for that tier itself."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What becomes of a tier."""
 
-    tier: str
+    name: str
     alpha: float | None
     status: Literal["kept", "reference", "left out"]
     """`reference`: stays in family.json to count savings against, but no effort chooses it."""
     why: str
-    evidence: tuple[Finding, ...]
+    evaluations: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -80,43 +78,36 @@ class Proposal:
 
     def names(self, *statuses: str) -> list[str]:
         """The tiers of these statuses, in the family's order."""
-        return [verdict.tier for verdict in self.tiers if verdict.status in statuses]
+        return [verdict.name for verdict in self.tiers if verdict.status in statuses]
 
-    def as_document(self) -> Any:
+    def as_document(self) -> dict[str, Any]:
         """JSON values."""
-        return TypeAdapter(Proposal).dump_python(self, mode="json")
+        return plain(self)  # type: ignore[no-any-return]
 
-    def show(self, family: str, console: Console) -> None:
-        """Print the evidence, then each tier with what becomes of it, then efforts and default."""
+    def tables(self, family: str) -> Iterator[Table]:
+        """The evidence, a table a data set."""
+        headers = ["tier", "alpha", "accuracy %", "share", f"points from {self.against}", "p"]
         for index, dataset in enumerate(self.datasets):
-            console.print(_evidence(self, index, f"{family} on {dataset}"))
-        console.print(Group(*map(_line, self.tiers)))
-        efforts = ", ".join(f"{effort} {self.efforts[effort]}" for effort in EFFORTS)
-        console.print(Text(f"\nefforts: {efforts}\ndefault: {self.default_tier}, {self.default_why}"))
+            found = [(verdict, verdict.evaluations[index]) for verdict in self.tiers if verdict.evaluations]
+            kinds = sorted({one.comparison.kind for _, one in found if one.comparison})
+            caption = f"95 % intervals; the difference is {' or '.join(kinds) or 'of one tier'}"
+            yield Table(f"{family} on {dataset}", caption, headers, [_cells(*pair) for pair in found])
+
+    def lines(self) -> Iterator[str]:
+        """Each tier with what becomes of it, then efforts and default."""
+        yield from (f"{verdict.name}: {verdict.status}; {verdict.why}." for verdict in self.tiers)
+        yield ""
+        yield f"efforts: {', '.join(f'{effort} {self.efforts[effort]}' for effort in EFFORTS)}"
+        yield f"default: {self.default_tier}, {self.default_why}"
 
 
-def _evidence(proposal: Proposal, index: int, title: str) -> Table:
-    measured = [verdict for verdict in proposal.tiers if verdict.evidence]
-    kinds = {f.difference.kind for verdict in measured if (f := verdict.evidence[index]).difference}
-    caption = f"95 % intervals; the difference is {' or '.join(sorted(kinds)) or 'of one tier'}"
-    table = Table(title=title, caption=caption)
-    table.add_column("tier", no_wrap=True)
-    for heading in ("alpha", "accuracy %", "share", f"points from {proposal.against}", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for verdict in measured:
-        finding = verdict.evidence[index]
-        difference = finding.difference
-        table.add_row(
-            verdict.tier,
-            "-" if verdict.alpha is None else f"{verdict.alpha:g}",
-            spread(finding.accuracy, 100),
-            f"{finding.share:.0%}",
-            spread(difference.difference, 100) if difference else "-",
-            f"{difference.p_value:.2g}" if difference and difference.p_value is not None else "-",
-        )
-    return table
-
-
-def _line(verdict: Verdict) -> Text:
-    style = "bold" if verdict.status == "kept" else ""
-    return Text(f"{verdict.tier}: {verdict.status}", style).append(f"; {verdict.why}.", style="not bold")
+def _cells(verdict: Verdict, found: Finding) -> list[str]:
+    compared = found.comparison
+    return [
+        verdict.name,
+        "-" if verdict.alpha is None else f"{verdict.alpha:g}",
+        spread(found.accuracy, 100),
+        f"{found.share:.0%}",
+        spread(compared.difference if compared else None, 100),
+        p_text(compared.p_value if compared else None),
+    ]

@@ -52,6 +52,12 @@ _positive = click.IntRange(min=1)
     help="Accuracy where a response longer than N tokens is wrong; may be repeated.",
 )
 @click.option(
+    "--frontier",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Published accuracies by budget and data set (see `alphatier report --help`), for REG.",
+)
+@click.option(
     "--compare",
     nargs=2,
     multiple=True,
@@ -121,7 +127,7 @@ def _measured(family: Path, console: Any, **options: Any) -> Any:
         return {name: options.pop(name) for name in names}
 
     asked = Asked(**taken("data", "format", "prompt", "system", "problems", "samples"))
-    wanted = Wanted(**taken("tiers", "baselines", "budgets", "compare"))
+    wanted = Wanted(**taken("tiers", "baselines", "budgets", "compare", "frontier"))
     sampling = taken("temperature", "top_p", "max_tokens", "seed")
     url, model = options.pop("endpoint"), options.pop("endpoint_model")
     how = taken("concurrency", "timeout", "retries")

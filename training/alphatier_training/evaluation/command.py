@@ -15,7 +15,14 @@ from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.averages import Overall, overall
 from alphatier_training.evaluation.baselines import Row, baseline_row, check_names, check_tier, tier_row
 from alphatier_training.evaluation.comparing import Comparison, compare, corrected
-from alphatier_training.evaluation.efficiency import Efficiency, efficiency, hypervolume
+from alphatier_training.evaluation.efficiency import (
+    Efficiency,
+    Frontier,
+    efficiency,
+    frontier_of,
+    hypervolume,
+    read_frontiers,
+)
 from alphatier_training.evaluation.endpoint import Endpoint
 from alphatier_training.evaluation.measuring import (
     Measured,
@@ -41,6 +48,8 @@ class Wanted:
     budgets: tuple[int, ...] = ()
     compare: tuple[tuple[str, str], ...] = ()
     """Pairs of rows; empty for each row with the reference."""
+    frontier: Path | None = None
+    """A file of published frontiers."""
 
 
 def measure(
@@ -60,6 +69,7 @@ def measure(
     settings = sampling_of(family, asked.data, sampling)
     rows = _rows(family, wanted)
     pairs = _pairs(family, rows, wanted.compare)
+    frontiers = read_frontiers(wanted.frontier) if wanted.frontier else {}
     for budget in wanted.budgets:
         check_budget(budget, settings.max_tokens)
     source = Source(family, family_file(path).parent, endpoint, device)
@@ -70,7 +80,7 @@ def measure(
             job.plan.file(out).unlink(missing_ok=True)
     with Display(list(dict.fromkeys(job.stage for job in todo)), console) as display:
         take_samples(source, todo, out, display)
-    return _found(family, [measured(job, out, wanted.budgets) for job in todo], pairs)
+    return _found(family, [measured(job, out, wanted.budgets) for job in todo], pairs, frontiers)
 
 
 def write(path: Path, found: Found) -> None:
@@ -111,7 +121,9 @@ def _pairs(family: Family, rows: Sequence[Row], given: Sequence[tuple[str, str]]
     return [(name, family.reference_tier) for name in names if name != family.reference_tier]
 
 
-def _found(family: Family, rows: Sequence[Measured], pairs: Sequence[tuple[str, str]]) -> Found:
+def _found(
+    family: Family, rows: Sequence[Measured], pairs: Sequence[tuple[str, str]], frontiers: Mapping[str, Frontier]
+) -> Found:
     names = list(dict.fromkeys(row.job.task.name for row in rows))
     datasets = {name: [row for row in rows if row.job.task.name == name] for name in names}
     comparisons = _compared(datasets, pairs)
@@ -121,15 +133,15 @@ def _found(family: Family, rows: Sequence[Measured], pairs: Sequence[tuple[str, 
         reference,
         datasets,
         comparisons,
-        {name: _efficiency(found, reference) for name, found in datasets.items()},
+        {name: _efficiency(found, reference, frontier_of(name, frontiers)) for name, found in datasets.items()},
         {name: _hypervolume(found, reference) for name, found in datasets.items()},
         _overall(reference, datasets),
     )
 
 
-def _efficiency(rows: Sequence[Measured], reference: str) -> dict[str, Efficiency]:
+def _efficiency(rows: Sequence[Measured], reference: str, frontier: Frontier | None) -> dict[str, Efficiency]:
     against = next((row.samples for row in rows if row.job.row.name == reference), ())
-    return {row.job.row.name: efficiency(row.samples, against, row.job.plan.max_tokens) for row in rows}
+    return {row.job.row.name: efficiency(row.samples, against, row.job.plan.max_tokens, frontier) for row in rows}
 
 
 def _hypervolume(rows: Sequence[Measured], reference: str) -> Interval | None:

@@ -1,8 +1,8 @@
 """Two tiers on the same problems: paired tests of accuracy and of tokens, and Holm's correction for several.
 
-What: pure functions of lists of samples. Paired permutation tests of problems' means: exact for accuracy (which is
-McNemar's test for one sample a problem, doi:10.1007/BF02295996), by random signs for tokens. Without samples: the two
-tiers' own intervals, squared and added, wider than a paired one.
+What: pure functions of lists of samples. Paired permutation tests of problems' means: of accuracy (which is McNemar's
+test for one sample a problem, doi:10.1007/BF02295996) and of tokens. Without samples: the two tiers' own intervals,
+squared and added, wider than a paired one.
 What not: no files.
 """
 
@@ -19,8 +19,11 @@ from alphatier_models import Evaluation, Interval
 from alphatier_training.evaluation.intervals import difference, interval, per_problem, ratio
 from alphatier_training.evaluation.samples import Sample
 
+MOST_SUMS = 1_000_000
+"""Sums of differences that are counted one by one."""
+
 PERMUTATIONS = 9999
-"""Of the signs of the differences in tokens; the least p-value is 2 / (PERMUTATIONS + 1)."""
+"""Of random signs where there are more; the least p-value then is 2 / (PERMUTATIONS + 1)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Comparison:
     """Problems that the first solves more often."""
     second_better: int = 0
     p_value: float | None = None
-    """Exact paired permutation test of the mean difference in accuracy, two-sided."""
+    """Paired permutation test of the mean difference in accuracy, two-sided."""
     token_ratio: Interval | None = None
     """Tokens of the first over tokens of the second; None when the second has none."""
     token_p_value: float | None = None
@@ -61,15 +64,16 @@ def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
         [list(per_problem(ordered, field).values()) for ordered in map(_ordered, (first, second))]
         for field in ("correct", "tokens")
     )
-    differences = [one - other for one, other in zip(*rights, strict=True)]
+    differences, longer = ([one - other for one, other in zip(*pair, strict=True)] for pair in (rights, tokens))
+    parts = _finest(first, second)
     return Comparison(
         problems=len(differences),
         difference=difference(differences, min(len(first), len(second))),
         first_better=sum(d > 0 for d in differences),
         second_better=sum(d < 0 for d in differences),
-        p_value=exact_permutation(differences, _finest(first, second)),
+        p_value=permutation(differences, parts),
         token_ratio=ratio(*tokens),
-        token_p_value=_permuted(*tokens),
+        token_p_value=permutation(longer, parts),
     )
 
 
@@ -93,18 +97,22 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def exact_permutation(differences: Sequence[float], parts: int) -> float:
+def permutation(differences: Sequence[float], parts: int) -> float:
     """How often the mean of `differences` is as far from 0 when each one's sign is a coin's, two-sided.
+
+    Exact, unless the differences are too many and too large to count all sums; then of random signs.
 
     Args:
         differences: One a problem, multiples of 1 / `parts`.
         parts: The common denominator; the sums are counted in such parts.
 
-    >>> exact_permutation([1, 1, 1, -1], parts=1), exact_permutation([0.5, 1.0], parts=2)
+    >>> permutation([1, 1, 1, -1], parts=1), permutation([0.5, 1.0], parts=2)
     (0.625, 0.5)
     """
     signed = [round(value * parts) for value in differences]
     sizes = [abs(value) for value in signed if value]
+    if sum(sizes) > MOST_SUMS:
+        return _of_random_signs(differences)
     chances = np.zeros(sum(sizes) + 1)  # of the sum of those with a plus
     chances[0] = 1.0
     for size in sizes:
@@ -136,11 +144,9 @@ def _finest(*groups: Sequence[Sample]) -> int:
     return lcm(*(count for samples in groups for count in Counter(one.problem for one in samples).values()))
 
 
-def _permuted(first: Sequence[float], second: Sequence[float]) -> float:
-    if first == second:
-        return 1.0
+def _of_random_signs(differences: Sequence[float]) -> float:
     result: Any = stats.permutation_test(
-        (np.asarray(first), np.asarray(second)),
+        (np.asarray(differences), np.zeros(len(differences))),
         lambda one, other, axis: (one - other).mean(axis),
         permutation_type="samples",
         vectorized=True,
