@@ -16,7 +16,7 @@ from alphatier_training.evaluation.averages import Overall, overall
 from alphatier_training.evaluation.baselines import Row, baseline_row, check_names, check_tier, tier_row
 from alphatier_training.evaluation.comparing import Comparison, compare, corrected
 from alphatier_training.evaluation.efficiency import Efficiency, efficiency, hypervolume
-from alphatier_training.evaluation.endpoint import Endpoint
+from alphatier_training.evaluation.engine import Engine
 from alphatier_training.evaluation.measuring import (
     Measured,
     Source,
@@ -50,8 +50,7 @@ def measure(
     wanted: Wanted,
     sampling: dict[str, Any],
     *,
-    endpoint: Endpoint | None,
-    device: str,
+    engine: Engine,
     out: Path | None,
     fresh: bool,
 ) -> Found:
@@ -62,7 +61,7 @@ def measure(
     pairs = _pairs(family, rows, wanted.compare)
     for budget in wanted.budgets:
         check_budget(budget, settings.max_tokens)
-    source = Source(family, family_file(path).parent, endpoint, device)
+    source = Source(family, family_file(path).parent, engine)
     todo = jobs(source, rows, tasks_of(family, asked, settings.seed), settings)
     out = out or Path("runs") / "evaluate" / family.name
     if fresh:
