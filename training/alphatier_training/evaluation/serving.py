@@ -41,6 +41,9 @@ _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 _ADAPTERS_IN_BATCH = 8
 
+_ON_CPU = ("--enforce-eager", "--no-enable-chunked-prefill")
+"""vLLM 0.32 on a CPU dies of a request with a seed whose prompt is computed in two parts."""
+
 # The engine's processes are a group of their own, which ends with the engine, or when our end of the pipe is closed.
 _GUARD = """
 exec 3<&0
@@ -72,22 +75,21 @@ class VllmServer(Endpoint):
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], concurrency: int) -> None:
         """`command` is all but address and port."""
         key = secrets.token_urlsafe(32)  # its port is open to everybody on the machine
-        super().__init__(url="", concurrency=concurrency, retries=1, key=key)
-        self.log, self._command = log, command
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        super().__init__(url=f"http://127.0.0.1:{port}/v1", concurrency=concurrency, retries=1, key=key)
+        self.log, self._command = log, [*command, "--host", "127.0.0.1", "--port", str(port)]
         self._environment = os.environ | environment | {"VLLM_API_KEY": key}
         self._mending = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it without waiting for it."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/v1"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("wb") as log:
+        with self.log.open("ab" if self.starts else "wb") as log:
             self._process = subprocess.Popen(
-                ["sh", "-c", _GUARD, "engine", *self._command, "--host", "127.0.0.1", "--port", str(port)],
+                ["sh", "-c", _GUARD, "engine", *self._command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -186,7 +188,7 @@ def serving(
         *("--model", str(model), "--served-model-name", "model", "--dtype", _dtype(model)),
         *("--generation-config", "vllm", "--max-num-seqs", str(together)),  # top_k and the like as in process: none
         *_adapter_options(adapters),
-        *([] if gpus else ["--enforce-eager"]),
+        *([] if gpus else _ON_CPU),
         *arguments,
     ]
     environments = [{"CUDA_VISIBLE_DEVICES": own} for own in _shares(gpus, arguments)] if gpus else [_cpu()]
@@ -216,15 +218,13 @@ def is_for_cpus() -> bool:
 def cause_of(log: Path) -> str:
     """Why an engine ended, in a line, from its log: the last error that does not point at another one."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    lines = [_PREFIX.sub("", line) for line in text.splitlines()]
-    causes = [match[1] if (match := _VALIDATION.match(line)) else line for line in lines if _says_why(line)]
-    status = _ENDED.search(text)
-    if status and int(status[1]) == 128 + signal.SIGKILL:
+    lives = _ENDED.split(text)  # what it said, its status, what it said when it was started again, ...
+    said, status = lives[-3:-1] if len(lives) > 1 else (text, "")
+    if status == str(128 + signal.SIGKILL):
         return "it was ended by SIGKILL, most likely for want of memory"
-    said = (
-        causes or [line.strip() for line in lines if line.strip() and not _ENDED.match(line)] or ["it said nothing"]
-    )
-    return said[-1][:300].rstrip(".")
+    lines = [_PREFIX.sub("", line) for line in said.splitlines() if line.strip()]
+    causes = [match[1] if (match := _VALIDATION.match(line)) else line for line in lines if _says_why(line)]
+    return (causes or lines or ["it said nothing"])[-1].strip()[:300].rstrip(".")
 
 
 def _says_why(line: str) -> bool:
