@@ -237,17 +237,19 @@ def _train_tier(alpha: float, recipe: Recipe, folder: RunFolder, report: Reporte
 
 
 def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
-    from alphatier_training.evaluation.progress import Progress
+    from alphatier_training.evaluation.answers import Answers, Progress
+    from alphatier_training.evaluation.engine import recipe_engine, sample
     from alphatier_training.evaluation.samples import SampleFile
-    from alphatier_training.evaluation.sampling import sample_model
     from alphatier_training.evaluation.tasks import recipe_tasks
-    from alphatier_training.rl.policy import device_of
     from alphatier_training.run.assembly import plans_of
     from alphatier_training.run.base import load_reference, weights_of
 
-    tasks, device = recipe_tasks(recipe), device_of(recipe.compute.device)
+    tasks = recipe_tasks(recipe)
     model, adapter = weights_of(recipe, folder, tier)
     plans = plans_of(recipe, folder, load_reference(folder).as_base(), tier, tasks)
     progress = Progress(SAMPLES + tier, sum(plan.total() for plan in plans), report)
-    for task, plan in zip(tasks, plans, strict=True):
-        sample_model(plan, task.problems, SampleFile(plan, folder.samples), model, adapter, device, progress)
+    asked = [
+        (Answers(plan, task.problems, SampleFile(plan, folder.samples), progress), adapter)
+        for task, plan in zip(tasks, plans, strict=True)
+    ]
+    sample(asked, model, recipe_engine(recipe))

@@ -25,9 +25,9 @@ from trl import SFTConfig, SFTTrainer
 from alphatier_models import Family, SamplingSettings
 from alphatier_training import checkpoints
 from alphatier_training.errors import FolderError, TrainingError
+from alphatier_training.evaluation.answers import Answers, Progress
 from alphatier_training.evaluation.baselines import BASELINE_FILE, Row
 from alphatier_training.evaluation.measuring import weights_of
-from alphatier_training.evaluation.progress import Progress
 from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
 from alphatier_training.evaluation.sampling import sample_model
 from alphatier_training.evaluation.tasks import Task
@@ -78,7 +78,7 @@ def make(
         return target
     model, _ = weights_of(family, folder, row)
     file, device = SampleFile(plan, work / "samples"), device_of(device)
-    sample_model(plan, task.problems, file, model, None, device, Progress(SAMPLING, plan.total(), report))
+    sample_model(Answers(plan, task.problems, file, Progress(SAMPLING, plan.total(), report)), model, None, device)
     report(Report(SAMPLING, plan.total(), plan.total(), "responses", finished=True))
     samples = file.read()
     kept = shortest_correct(samples)

@@ -1,5 +1,6 @@
 """The command `alphatier evaluate`: options and their help. Importing this module loads neither torch nor scipy."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -8,8 +9,23 @@ import click
 
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.problems import Format
+from alphatier_training.recipe.tiers import ENGINE_PATTERN
 
 _positive = click.IntRange(min=1)
+
+
+class _EngineName(click.ParamType[str]):
+    """auto, vllm, transformers or a URL."""
+
+    name = "engine"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "auto|vllm|transformers|URL"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(ENGINE_PATTERN, value):
+            self.fail(f"{value!r} is none of auto, vllm, transformers and no URL such as http://127.0.0.1:8000/v1")
+        return value
 
 
 @click.command()
@@ -64,23 +80,43 @@ _positive = click.IntRange(min=1)
     metavar="A B",
     help="Paired tests of two rows; may be repeated. [each with the reference tier]",
 )
-@click.option("--endpoint", metavar="URL", help="Ask an OpenAI-compatible endpoint (…/v1), not this process.")
+@click.option(
+    "--engine",
+    "--endpoint",
+    "engine",
+    type=_EngineName(),
+    default="auto",
+    help="auto, vllm (started for it), transformers (this process), or the URL (…/v1) of a server that runs. [auto]",
+)
+@click.option(
+    "--engine-arg",
+    "arguments",
+    multiple=True,
+    metavar="ARG",
+    help="More of `vllm serve`'s, e.g. --engine-arg=--max-model-len=16384.",
+)
 @click.option(
     "--endpoint-model",
     default="{family}:{tier}",
     show_default=True,
-    help="What the endpoint calls the model of a tier.",
+    help="What a server at a URL calls the model of a tier.",
 )
-@click.option("--concurrency", type=_positive, default=16, show_default=True, help="Requests in flight at once.")
+@click.option(
+    "--concurrency",
+    type=_positive,
+    help="Responses that an engine works on at once. [vLLM 256, on a CPU 64; a URL 16]",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
-    default=600,
+    default=120,
     show_default=True,
-    help="Seconds a request.",
+    help="Seconds that a server at a URL may be silent; a response may take longer.",
 )
-@click.option("--retries", type=click.IntRange(min=0), default=4, show_default=True, help="Of a failed request.")
-@click.option("--device", type=click.Choice(["cpu", "auto"]), default="cpu", help="auto takes a GPU. [cpu]")
+@click.option("--retries", type=click.IntRange(min=0), default=4, show_default=True, help="Of a request that failed.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "auto"]), default="auto", show_default=True, help="auto: GPUs, if any."
+)
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="For the samples. [runs/evaluate/<name>]"
 )
@@ -92,13 +128,15 @@ def evaluate(family: Path, as_json: bool, write: bool, **options: Any) -> None:
 
     \b
     Every response is kept as a JSON line; the same command goes on from there after a stop.
-    The key for --endpoint is the environment's OPENAI_API_KEY.
+    --engine auto starts vLLM where it is installed and the weights are above 100 MB: one a GPU, with all adapters.
+    The key for a URL is the environment's OPENAI_API_KEY.
 
     \b
     Examples:
       alphatier evaluate models/tiny --tier alpha-0.4 --problems 200
       alphatier evaluate models/tiny --budget 32 --budget 64 --baseline cutoff-32
       alphatier evaluate FAMILY --data gsm8k=test.jsonl --data hub:HuggingFaceH4/MATH-500 --samples math-500=3
+      alphatier evaluate FAMILY --data gsm8k=test.jsonl --engine http://127.0.0.1:8000/v1
     """
     from rich.console import Console
 
@@ -120,7 +158,7 @@ def evaluate(family: Path, as_json: bool, write: bool, **options: Any) -> None:
 
 def _measured(family: Path, console: Any, **options: Any) -> Any:
     from alphatier_training.evaluation.command import Wanted, measure
-    from alphatier_training.evaluation.endpoint import Endpoint
+    from alphatier_training.evaluation.engine import Engine
     from alphatier_training.evaluation.options import Asked
 
     def taken(*names: str) -> dict[str, Any]:
@@ -129,7 +167,7 @@ def _measured(family: Path, console: Any, **options: Any) -> Any:
     asked = Asked(**taken("data", "format", "prompt", "system", "problems", "samples"))
     wanted = Wanted(**taken("tiers", "baselines", "budgets", "compare", "frontier"))
     sampling = taken("temperature", "top_p", "max_tokens", "seed")
-    url, model = options.pop("endpoint"), options.pop("endpoint_model")
-    how = taken("concurrency", "timeout", "retries")
-    endpoint = Endpoint(url, model, **how) if url else None
-    return measure(family, console, asked, wanted, sampling, endpoint=endpoint, **options)
+    names = {"engine": "kind", "endpoint_model": "model", "timeout": "silence"}
+    how = taken("engine", "arguments", "endpoint_model", "concurrency", "timeout", "retries", "device")
+    engine = Engine(**{names.get(name, name): value for name, value in how.items()})
+    return measure(family, console, asked, wanted, sampling, engine=engine, **options)

@@ -23,7 +23,7 @@ from alphatier_training.evaluation.efficiency import (
     hypervolume,
     read_frontiers,
 )
-from alphatier_training.evaluation.endpoint import Endpoint
+from alphatier_training.evaluation.engine import Engine
 from alphatier_training.evaluation.measuring import (
     Measured,
     Source,
@@ -59,8 +59,7 @@ def measure(
     wanted: Wanted,
     sampling: dict[str, Any],
     *,
-    endpoint: Endpoint | None,
-    device: str,
+    engine: Engine,
     out: Path | None,
     fresh: bool,
 ) -> Found:
@@ -72,7 +71,7 @@ def measure(
     frontiers = read_frontiers(wanted.frontier) if wanted.frontier else {}
     for budget in wanted.budgets:
         check_budget(budget, settings.max_tokens)
-    source = Source(family, family_file(path).parent, endpoint, device)
+    source = Source(family, family_file(path).parent, engine)
     todo = jobs(source, rows, tasks_of(family, asked, settings.seed), settings)
     out = out or Path("runs") / "evaluate" / family.name
     if fresh:

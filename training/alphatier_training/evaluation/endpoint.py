@@ -1,144 +1,143 @@
-"""Responses from any OpenAI-compatible endpoint, e.g. the gateway itself, through the official client.
+"""Responses from OpenAI-compatible servers, through the official client: the gateway, vLLM, or anything like them.
 
-What: bounded concurrency, the client's own retries with backoff, each sample written as it comes.
-What not: no choice of tier beyond the model's name.
+What: several plans and several servers at once, all kept busy; each response is kept as it comes; what failed is
+asked again. A response may take as long as it likes, but a server that says nothing at all is given up.
+What not: no choice of tier beyond the model's name; servers are started by `serving`.
 """
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from openai import APIError, AsyncOpenAI
+from openai import APIConnectionError, APIError, AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
-from alphatier_training.data.problem import Problem
 from alphatier_training.errors import EndpointError
-from alphatier_training.evaluation.progress import Progress
-from alphatier_training.evaluation.samples import Completion, Pair, Plan, Sample, SampleFile, graded, missing
-from alphatier_training.grading import is_correct
+from alphatier_training.evaluation.answers import Answers
+from alphatier_training.evaluation.samples import Completion, Pair
 
 LAST_ANSWERS_SECONDS = 30.0
 """Longest wait for the answers that are under way when a request fails for good."""
 
+PROBE_SECONDS = 15.0
+"""Between two looks at whether a server is there, at most."""
 
-@dataclass(frozen=True)
+
+@dataclass(kw_only=True)
 class Endpoint:
-    """Where to ask, and how."""
+    """A server, and how it is asked."""
 
     url: str
     """…/v1"""
-    model: str = "{family}:{tier}"
-    """The model's name; {family} and {tier} are replaced."""
     concurrency: int = 16
     """Requests in flight at once."""
-    timeout: float = 600.0
-    """Seconds that one request may take."""
+    silence: float = 120.0
+    """Seconds after which a server that answers nothing, not even which models it has, is given up."""
     retries: int = 4
     """Of one request that failed in a way that may pass, with growing pauses."""
+    key: str | None = None
+    """None: the environment's OPENAI_API_KEY, if it wants one."""
+    starts: int = 0
+    """How often it was started, where that is done here."""
 
-    def model_name(self, family: str, tier: str) -> str:
-        """The name of a tier's model.
+    async def mend(self, error: EndpointError, starts: int) -> None:
+        """Return once it is worth asking again, else raise `error`, of which a request failed.
 
-        Raises:
-            EndpointError: the template has other fields.
+        `starts` is what it was when the request was sent.
         """
-        try:
-            return self.model.format(family=family, tier=tier)
-        except (KeyError, IndexError, ValueError) as error:
-            raise EndpointError(
-                f"--endpoint-model {self.model!r} is no template: {type(error).__name__} {error}. "
-                "Only {family} and {tier} are replaced, e.g. '{family}:{tier}'."
-            ) from error
+        raise error
+
+    def client(self, seconds: float | None = None, retries: int | None = None) -> AsyncOpenAI:
+        """OpenAI's client for it, with a limit in time only where one is given."""
+        key = self.key or os.environ.get("OPENAI_API_KEY") or "none"
+        again = self.retries if retries is None else retries
+        return AsyncOpenAI(base_url=self.url, api_key=key, timeout=seconds, max_retries=again)
 
 
-def sample_endpoint(
-    plan: Plan, problems: Sequence[Problem], file: SampleFile, endpoint: Endpoint, progress: Progress
-) -> None:
-    """Take the samples of `plan` that are not in `file` yet from `endpoint`.
-
-    The key is the environment's OPENAI_API_KEY, if the endpoint wants one.
+def ask(asked: Sequence[tuple[Answers, str]], servers: Sequence[Endpoint]) -> None:
+    """Take what is missing, from any of `servers`; each plan's from the model that is named with it.
 
     Raises:
-        EndpointError: a request failed for good; the samples that came before it are in `file`.
+        EndpointError: a request failed for good; the responses that came before it are kept.
     """
-    asyncio.run(_Sampler(plan, problems, file, endpoint, progress).run())
+    asyncio.run(_Asking(asked, servers).run())
 
 
-class _Sampler:
-    """The samples of one plan, taken by workers that share a list of what is missing."""
+class _Asking:
+    """Workers that share a list of what is missing, and for each server one that looks whether it is there."""
 
-    def __init__(
-        self, plan: Plan, problems: Sequence[Problem], file: SampleFile, endpoint: Endpoint, progress: Progress
-    ) -> None:
-        self._plan, self._problems, self._file = plan, problems, file
-        self._endpoint, self._progress = endpoint, progress
-        self._model = endpoint.model_name(plan.family, plan.tier)
-        self._failed = False
+    def __init__(self, asked: Sequence[tuple[Answers, str]], servers: Sequence[Endpoint]) -> None:
+        self._todo = ((answers, model, pair) for answers, model in asked for pair in answers.missing)
+        self._servers, self._failed = servers, False
 
     async def run(self) -> None:
-        present = self._file.read()
-        todo = iter(missing(self._plan, present))
-        self._progress.add(present)
-        key = os.environ.get("OPENAI_API_KEY") or "none"
-        async with AsyncOpenAI(
-            base_url=self._endpoint.url,
-            api_key=key,
-            timeout=self._endpoint.timeout,
-            max_retries=self._endpoint.retries,
-        ) as client:
-            workers = [asyncio.create_task(self._work(client, todo)) for _ in range(self._endpoint.concurrency)]
+        async with AsyncExitStack() as clients:
+            watching, working = [], []
+            for server in self._servers:
+                probe = await clients.enter_async_context(server.client(server.silence, retries=0))
+                client = await clients.enter_async_context(server.client())
+                watching.append(asyncio.create_task(_watch(server, probe)))
+                working += [asyncio.create_task(self._work(server, client)) for _ in range(server.concurrency)]
             try:
-                ended, others = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-                if others:  # one has failed; what the others were asked for is paid for
-                    self._failed = True
-                    await asyncio.wait(others, timeout=LAST_ANSWERS_SECONDS)
-                for worker in ended:
-                    worker.result()
+                await self._until_done(watching, working)
             finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+                for task in (*watching, *working):
+                    task.cancel()
+                await asyncio.gather(*watching, *working, return_exceptions=True)
 
-    async def _work(self, client: AsyncOpenAI, todo: Iterator[Pair]) -> None:
-        for pair in todo:
+    async def _until_done(
+        self, watching: Sequence[asyncio.Task[None]], working: Sequence[asyncio.Task[None]]
+    ) -> None:
+        done = asyncio.ensure_future(asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION))
+        await asyncio.wait([done, *watching], return_when=asyncio.FIRST_COMPLETED)
+        ended = [task for task in (*watching, *working) if task.done()]
+        if not all(task.done() for task in working):  # one failed; what the others were asked for is paid for
+            self._failed = True
+            await asyncio.wait(working, timeout=LAST_ANSWERS_SECONDS)
+        for task in ended:
+            task.result()
+
+    async def _work(self, server: Endpoint, client: AsyncOpenAI) -> None:
+        for answers, model, pair in self._todo:
+            completion = await _completion(server, client, answers, model, pair)
+            await asyncio.to_thread(answers.add, [(pair, completion)])
             if self._failed:
                 return
-            sample = await self._sample(client, pair)
-            self._file.append([sample])
-            self._progress.add([sample])
 
-    async def _sample(self, client: AsyncOpenAI, pair: Pair) -> Sample:
-        problem = self._problems[pair[0]]
-        completion = await self._ask(client, problem, self._plan.seed * 1_000_003 + pair[0] * 101 + pair[1])
-        correct = await asyncio.to_thread(is_correct, completion.whole, problem.answer)
-        return graded(pair, problem, completion, correct=correct)
 
-    async def _ask(self, client: AsyncOpenAI, problem: Problem, seed: int) -> Completion:
-        messages: Any = self._plan.messages(problem)  # the client's own union of message types
+async def _completion(server: Endpoint, client: AsyncOpenAI, answers: Answers, model: str, pair: Pair) -> Completion:
+    """One response, asked for until it comes or the server cannot be mended."""
+    while True:
+        starts = server.starts
         try:
-            response = await client.chat.completions.create(
-                model=self._model,
-                messages=messages,
-                temperature=self._plan.temperature,
-                top_p=self._plan.top_p,
-                max_tokens=self._plan.max_tokens,
-                seed=seed % 2**31,
-            )
+            return await _ask(client, answers, model, pair)
         except APIError as error:
-            raise EndpointError(
-                f"{client.base_url} failed for model {self._model}: {error} The samples taken are kept, and the same "
-                "command goes on from there. Check that it runs (`alphatier serve`), that --endpoint ends in /v1, "
-                "that it lists the model, and that --timeout is long enough."
-            ) from error
-        return _completion(response, str(client.base_url))
+            failure = EndpointError(
+                f"{server.url} failed for model {model}: {error} The samples taken are kept, and the same command "
+                "goes on from there. Check that it runs (`alphatier serve`), that its URL ends in /v1, and that it "
+                "lists the model."
+            )
+            failure.__cause__ = error
+            await server.mend(failure, starts)
 
 
-def _completion(response: object, url: str) -> Completion:
+async def _ask(client: AsyncOpenAI, answers: Answers, model: str, pair: Pair) -> Completion:
+    plan, messages = answers.plan, answers.messages(pair)
+    response: Any = await client.chat.completions.create(
+        model=model,
+        messages=messages,  # type: ignore[arg-type]
+        temperature=plan.temperature,
+        top_p=plan.top_p,
+        max_tokens=plan.max_tokens,
+        seed=(plan.seed * 1_000_003 + pair[0] * 101 + pair[1]) % 2**31,
+    )
     if not isinstance(response, ChatCompletion) or response.usage is None or not response.choices:
         raise EndpointError(
-            f"{url} answered without `usage` or `choices`, so tokens cannot be counted. "
+            f"{client.base_url} answered without `usage` or `choices`, so tokens cannot be counted. "
             "Check that the URL ends in /v1, and that the server reports usage."
         )
     choice = response.choices[0]
@@ -149,3 +148,25 @@ def _completion(response: object, url: str) -> Completion:
         truncated=choice.finish_reason == "length",
         reasoning=extra.get("reasoning") or extra.get("reasoning_content") or "",
     )
+
+
+async def _watch(server: Endpoint, client: AsyncOpenAI) -> None:
+    """Look again and again whether the server answers anything; a long answer alone is no silence."""
+    heard, starts = time.monotonic(), server.starts
+    while True:
+        await asyncio.sleep(min(PROBE_SECONDS, server.silence / 4))
+        try:
+            await client.models.list()
+        except APIConnectionError as error:  # an answer with an error is one too
+            if server.starts == starts and time.monotonic() - heard < server.silence:
+                continue
+            silent = EndpointError(
+                f"{server.url} has been silent for {server.silence:g} s: not even /models is answered. The samples "
+                "taken are kept, and the same command goes on from there. Check that it runs and can be reached; "
+                "--timeout is how long it may be silent."
+            )
+            silent.__cause__ = error
+            await server.mend(silent, starts)
+        except APIError:
+            pass
+        heard, starts = time.monotonic(), server.starts

@@ -20,10 +20,10 @@ from alphatier_models import (
 )
 from alphatier_models.hub import base_on_disk, tier_on_disk
 from alphatier_training.errors import TrainingError
+from alphatier_training.evaluation.answers import Answers, Progress
 from alphatier_training.evaluation.baselines import Row, as_cut
-from alphatier_training.evaluation.endpoint import Endpoint
+from alphatier_training.evaluation.engine import Engine, ask_server, sample
 from alphatier_training.evaluation.figures import evaluation
-from alphatier_training.evaluation.progress import Progress
 from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
 from alphatier_training.evaluation.tasks import Task
 from alphatier_training.run.reporting import Report, Reporter
@@ -36,8 +36,7 @@ class Source:
     family: Family
     folder: Path
     """Where family.json is."""
-    endpoint: Endpoint | None
-    device: str
+    engine: Engine
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ def jobs(source: Source, rows: Sequence[Row], tasks: Sequence[Task], sampling: S
         TrainingError: a row cannot be measured that way.
     """
     for row in rows:
-        if row.adapter is not None and source.endpoint is not None:
-            raise TrainingError(f"--baseline {row.adapter}: an adapter is measured in process; leave out --endpoint.")
+        if row.adapter is not None and source.engine.url:
+            raise TrainingError(f"--baseline {row.adapter}: the server at {source.engine.url} has no such adapter.")
         if row.budget is not None:
             check_budget(row.budget, sampling.max_tokens)
     return [_job(source, row, row.asks(task), sampling) for task in tasks for row in rows]
@@ -89,11 +88,24 @@ def check_budget(budget: int, max_tokens: int) -> None:
 
 
 def take_samples(source: Source, wanted: Sequence[Job], out: Path, report: Reporter) -> None:
-    """Take the samples that are not in `out` yet; jobs with the same plan share them."""
-    for job in {job.plan: job for job in wanted}.values():
-        progress = Progress(job.stage, job.plan.total(), report)
-        _take(source, job, SampleFile(job.plan, out), progress)
+    """Take the samples that are not in `out` yet; jobs with one plan share them, those of one model an engine."""
+    jobs = {job.plan: job for job in wanted}.values()
+    asked = {
+        job: Answers(job.plan, job.task.problems, SampleFile(job.plan, out), _progress(job, report)) for job in jobs
+    }
+    if source.engine.url:
+        ask_server(list(asked.values()), source.engine)
+    else:
+        weights = {job: weights_of(source.family, source.folder, job.row) for job in jobs if asked[job].missing}
+        for model in dict.fromkeys(model for model, _ in weights.values()):
+            own = [(asked[job], adapter) for job, (base, adapter) in weights.items() if base == model]
+            sample(own, model, source.engine)
+    for job in jobs:
         report(Report(job.stage, job.plan.total(), job.plan.total(), "responses", finished=True))
+
+
+def _progress(job: Job, report: Reporter) -> Progress:
+    return Progress(job.stage, job.plan.total(), report)
 
 
 def measured(job: Job, out: Path, budgets: Sequence[int]) -> Measured:
@@ -125,23 +137,10 @@ def _job(source: Source, row: Row, task: Task, sampling: SamplingSettings) -> Jo
 
 
 def _weights(source: Source, row: Row) -> str:
-    family, endpoint = source.family, source.endpoint
+    family, engine = source.family, source.engine
     own = directory_sha256(row.adapter) if row.adapter else family.tier(row.tier).identity
-    where = f"{endpoint.url} {endpoint.model_name(family.name, row.tier)}" if endpoint else ""
+    where = f"{engine.url} {engine.model_name(family.name, row.tier)}" if engine.url else ""
     return " ".join(part for part in (family.base.identity, own, where) if part)
-
-
-def _take(source: Source, job: Job, file: SampleFile, progress: Progress) -> None:
-    if source.endpoint is not None:
-        from alphatier_training.evaluation.endpoint import sample_endpoint
-
-        sample_endpoint(job.plan, job.task.problems, file, source.endpoint, progress)
-        return
-    from alphatier_training.evaluation.sampling import sample_model
-    from alphatier_training.rl.policy import device_of
-
-    model, adapter = weights_of(source.family, source.folder, job.row)
-    sample_model(job.plan, job.task.problems, file, model, adapter, device_of(source.device), progress)
 
 
 def weights_of(family: Family, folder: Path, row: Row) -> tuple[Path, Path | None]:
@@ -153,4 +152,4 @@ def weights_of(family: Family, folder: Path, row: Row) -> tuple[Path, Path | Non
             return own, None
         return base_on_disk(family, folder), own
     except HubError as error:
-        raise TrainingError(f"{error} Or measure through --endpoint.") from error
+        raise TrainingError(f"{error} Or measure through a server that has it: --engine URL.") from error

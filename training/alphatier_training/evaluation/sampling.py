@@ -8,10 +8,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, GenerationConfig
 
-from alphatier_training.data.problem import Problem
-from alphatier_training.evaluation.progress import Progress
-from alphatier_training.evaluation.samples import Completion, Pair, Plan, Sample, SampleFile, graded, missing
-from alphatier_training.grading import are_correct
+from alphatier_training.evaluation.answers import Answers
+from alphatier_training.evaluation.samples import Completion, Pair, Plan
 from alphatier_training.rl.policy import end_token_ids, load_policy
 
 BATCH = 250
@@ -24,51 +22,27 @@ PROMPT_TOKENS = 512
 """What a prompt is taken to need of them."""
 
 
-def sample_model(
-    plan: Plan,
-    problems: Sequence[Problem],
-    file: SampleFile,
-    folder: str | Path,
-    adapter: Path | None,
-    device: str,
-    progress: Progress,
-) -> None:
-    """Take the samples of `plan` that are not in `file` yet, batch by batch.
+def sample_model(answers: Answers, folder: str | Path, adapter: Path | None, device: str) -> None:
+    """Take what is missing, batch by batch.
 
     The same plan gives the same samples on the same machine, however often it was interrupted.
 
     Args:
-        plan: What to sample.
-        problems: The plan's problems.
-        file: Where the samples go.
+        answers: What to sample, and where it goes.
         folder: The model, a folder or a hub id.
         adapter: The LoRA adapter over it, if any.
         device: `cpu` or `cuda`.
-        progress: Told of what is there, and after each batch.
     """
-    present = file.read()
-    todo = set(missing(plan, present))
-    progress.add(present)
+    plan, todo = answers.plan, set(answers.missing)
     if not todo:
         return
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = _load(folder, adapter, device)
     for batch in _batches(plan, todo):
         torch.manual_seed(_seed(plan, batch[0]))
-        completions = complete(model, tokenizer, [plan.messages(problems[number]) for number, _ in batch], plan)
-        taken = [(pair, completion) for pair, completion in zip(batch, completions, strict=True) if pair in todo]
-        samples = _graded(problems, taken)
-        file.append(samples)
-        progress.add(samples)
-
-
-def _graded(problems: Sequence[Problem], taken: Sequence[tuple[Pair, Completion]]) -> list[Sample]:
-    answers = [problems[pair[0]].answer for pair, _ in taken]
-    verdicts = are_correct([completion.whole for _, completion in taken], answers)
-    return [
-        graded(pair, problems[pair[0]], completion, correct=correct)
-        for (pair, completion), correct in zip(taken, verdicts, strict=True)
-    ]
+        completions = complete(model, tokenizer, [answers.messages(pair) for pair in batch], plan)
+        taken = zip(batch, completions, strict=True)
+        answers.add([(pair, completion) for pair, completion in taken if pair in todo])
 
 
 @torch.no_grad()

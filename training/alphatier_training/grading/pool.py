@@ -175,7 +175,8 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 def _answer(process: "subprocess.Popen[bytes]", question: bytes = b"") -> bytes:
     """The next line of a process, empty when it has ended."""
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(question)
     return process.stdout.readline()

@@ -9,6 +9,8 @@ from alphatier_models.schema import Effort, Name
 from alphatier_training.recipe.problems import DataSet
 from alphatier_training.recipe.sections import Alpha, NonNegativeFloat, PositiveInt, Section
 
+ENGINE_PATTERN = r"^(auto|vllm|transformers|https?://\S+)$"
+
 BASE_TIER = "base"
 """The tier that is the untouched base; savings are counted against it."""
 
@@ -49,3 +51,15 @@ class EvaluationPlan(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="nucleus kept (DeepSeek-R1's card: 0.95)")
     max_new_tokens: PositiveInt = Field(256, description="a response is cut off here, tokens, and is then wrong")
     seed: int = Field(7, description="of the problems and of the sampling")
+    engine: str = Field(
+        "auto",
+        pattern=ENGINE_PATTERN,
+        description="vllm (started for it, one a GPU), transformers (in process), or the URL (…/v1) of a server that "
+        "has the tiers as `name:tier`; auto: vllm where it is installed and the weights are above 100 MB",
+    )
+    concurrency: PositiveInt | None = Field(
+        None, description="responses that an engine works on at once; null: vLLM 256 on a GPU, else 64; a URL 16"
+    )
+    engine_arguments: tuple[str, ...] = Field(
+        (), description="more arguments of `vllm serve`, e.g. [--max-model-len=16384, --gpu-memory-utilization=0.6]"
+    )

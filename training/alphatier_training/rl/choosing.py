@@ -20,13 +20,12 @@ from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
 from alphatier_training.data.reading import read_problems
 from alphatier_training.data.selection import pass_rates, select
-from alphatier_training.evaluation.progress import Progress
+from alphatier_training.evaluation.answers import Answers, Progress
+from alphatier_training.evaluation.engine import recipe_engine, sample
 from alphatier_training.evaluation.samples import SampleFile
-from alphatier_training.evaluation.sampling import sample_model
 from alphatier_training.evaluation.tasks import Task
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.problems import DataProblems
-from alphatier_training.rl.policy import device_of
 from alphatier_training.rl.prompts import needed
 from alphatier_training.run.base import load_reference
 from alphatier_training.run.folder import PROBLEMS, RunFolder, write_text
@@ -76,7 +75,7 @@ def _overlaps(recipe: Recipe, plan: DataProblems, problems: Sequence[Problem]) -
 def _rates(
     recipe: Recipe, plan: DataProblems, folder: RunFolder, problems: Sequence[Problem], report: Reporter
 ) -> list[float]:
-    """How often the base solves each problem, sampled as in a rollout."""
+    """How often the base solves each problem, sampled as in a rollout, by the evaluation's engine."""
     assert plan.pass_rate is not None
     rl, base = recipe.rl, load_reference(folder)
     task = Task("training", tuple(problems), plan.pass_rate.samples, plan.prompt)
@@ -85,6 +84,6 @@ def _rates(
     )
     wanted = task.plan(recipe.name, BASE_TIER, base.as_base().identity, sampling)
     file = SampleFile(wanted, folder.work / "pass-rate")
-    progress = Progress(PROBLEMS, wanted.total(), report)
-    sample_model(wanted, task.problems, file, Path(base.path), None, device_of(recipe.compute.device), progress)
-    return pass_rates(((sample.problem, sample.correct) for sample in file.read()), len(problems))
+    answers = Answers(wanted, task.problems, file, Progress(PROBLEMS, wanted.total(), report))
+    sample([(answers, None)], Path(base.path), recipe_engine(recipe))
+    return pass_rates(((one.problem, one.correct) for one in file.read()), len(problems))
