@@ -59,7 +59,7 @@ def _default(field: FieldInfo, sections: list[type[BaseModel]]) -> str:
     if value is PydanticUndefined:
         return "required"
     if hasattr(value, "__dataclass_fields__"):
-        return "as in `traces.py`"
+        return "as in `recipe/base.py`"
     if len(sections) > 1:
         return f"`{tag_of(type(value))}`"
     if sections and value is not None and value != ():

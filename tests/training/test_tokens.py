@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from alphatier_training.recipe.base import TraceSettings
 from alphatier_training.recipe.reading import parse_recipe
-from alphatier_training.recipe.traces import TraceSettings
 from alphatier_training.tiny.batches import IGNORED, batches, encode, prompt_ids
 from alphatier_training.tiny.problems import expression_of, generate, split_of
 from alphatier_training.tiny.tokenizer import build_tokenizer

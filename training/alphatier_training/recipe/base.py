@@ -1,5 +1,6 @@
 """The model that every tier of a recipe starts from."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -13,7 +14,6 @@ from alphatier_training.recipe.sections import (
     Section,
     Share,
 )
-from alphatier_training.recipe.traces import TraceSettings
 
 
 class Architecture(Section):
@@ -29,6 +29,34 @@ class Architecture(Section):
     context_tokens: PositiveInt = Field(512, description="longest prompt and response together, tokens")
 
 
+@dataclass(frozen=True)
+class LevelTraceSettings:
+    """Weights of the ways of working on one level."""
+
+    careful: float
+    lines: tuple[float, ...]
+    """Weights of lines of 1, 2, ... operations."""
+    direct: float
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """How supervised responses are written."""
+
+    levels: dict[int, LevelTraceSettings] = field(
+        default_factory=lambda: {
+            1: LevelTraceSettings(0.3, (0.4,), 0.3),
+            2: LevelTraceSettings(0.25, (0.35, 0.1), 0.3),
+            3: LevelTraceSettings(0.25, (0.35, 0.4), 0.0),
+            4: LevelTraceSettings(0.25, (0.4, 0.35), 0.0),
+            5: LevelTraceSettings(0.25, (0.4, 0.35), 0.0),
+        }
+    )
+    """Settings of each problem level."""
+    checks: tuple[float, ...] = (0.35, 0.45, 0.2)
+    """Weights of checking 0, 1, 2, ... times; not for direct answers."""
+
+
 class Phase(Section):
     """A stretch of the supervised training with its own data."""
 
@@ -41,7 +69,7 @@ class Phase(Section):
         0.0, description="share of questions that are no problems, answered by saying what the model can do"
     )
     traces: TraceSettings = Field(
-        TraceSettings(), description="how the responses are written; see `recipe/traces.py`"
+        TraceSettings(), description="how the responses are written; see `TraceSettings` in `recipe/base.py`"
     )
 
 

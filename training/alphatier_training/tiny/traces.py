@@ -17,7 +17,7 @@ import random
 
 from alphatier_models import Reasoning
 from alphatier_training.data.problem import Problem
-from alphatier_training.recipe.traces import TraceSettings
+from alphatier_training.recipe.base import TraceSettings
 from alphatier_training.tiny.problems import expression_of, parse, render
 
 THINK, END_THINK = Reasoning().start, Reasoning().end
