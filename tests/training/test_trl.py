@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.reward import leave_one_out_advantages, length_penalised_rewards
+from alphatier_training.run.folder import RunFolder
+from support.mini_training import mini_recipe
 
 # In a process of its own: importing TRL imports vLLM where it is installed, which changes its process.
 STEP = """
@@ -199,3 +202,102 @@ def test_an_engine_changes_no_bit_of_the_base_and_is_weighed_by_its_probabilitie
         assert gap == pytest.approx(sum(map(abs, gaps)) / (2 * len(gaps)), rel=1e-4)
     assert found["changed"] == []
     assert found["unguarded"] > 0  # without the guard, the same merge does change them
+
+
+GRADIENTS = """
+import json, random, sys
+from collections import Counter
+from pathlib import Path
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+import alphatier_training.tier as tier
+from alphatier_training.rl.rollout_reward import LengthPenalisedReward
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import silent
+
+folder, gradients = RunFolder(Path(sys.argv[1])), {}
+recipe = folder.recipe()
+
+def right(responses, answers):
+    return [sum(map(ord, response)) % 3 > 0 for response in responses]
+
+class Given:
+    # The same responses for all: a few likely tokens and an end, depending on the prompt and on the sample's number.
+    def _generate_single_turn(self, prompt_ids, *_, **__):
+        number, responses = Counter(), []
+        for ids in map(tuple, prompt_ids):
+            dice = random.Random(repr((ids, number[ids])))
+            number[ids] += 1
+            responses.append([dice.randrange(7, 38) for _ in range(dice.randint(3, 40))] + [self.eos_token_ids[0]])
+        return (responses, None) if isinstance(self, GRPOTrainer) else responses
+
+class Remembers(TrainerCallback):
+    def __init__(self, name):
+        self.name = name
+    def on_pre_optimizer_step(self, args, state, control, model, **_):
+        gradients[self.name] = torch.cat([part.grad.flatten() for part in model.parameters()])
+
+class Ours(Given, tier.EfficiencyTrainer):
+    pass
+
+class Rloo(Given, RLOOTrainer):
+    pass
+
+class Grpo(Given, GRPOTrainer):
+    pass
+
+tier.EfficiencyTrainer, tier.are_correct = Ours, right
+ours = tier.build_trainer(recipe, folder, 0.4, silent)
+shared = {
+    name: getattr(ours.args, name)
+    for name in (
+        "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation", "num_generations",
+        "max_completion_length", "temperature", "top_p", "top_k", "shuffle_dataset", "learning_rate", "seed",
+        "max_grad_norm", "use_cpu", "gradient_checkpointing", "disable_tqdm", "report_to",
+    )
+} | {"beta": 0.0, "max_steps": 1, "bf16": False, "save_strategy": "no", "output_dir": sys.argv[1] + "/out"}
+
+def trls(trainer, config, **settings):
+    return trainer(
+        model=AutoModelForCausalLM.from_pretrained(folder.base),
+        reward_funcs=ours.reward_funcs[0],
+        args=config(**shared, **settings),
+        train_dataset=ours.train_dataset,
+        processing_class=AutoTokenizer.from_pretrained(folder.base, padding_side="left"),
+    )
+
+trainers = {
+    "ours": ours,
+    "rloo": trls(Rloo, RLOOConfig, normalize_advantages=False),
+    "grpo": trls(Grpo, GRPOConfig, scale_rewards="none", loss_type="dr_grpo"),
+}
+for name, trainer in trainers.items():
+    trainer.args.save_strategy = "no"
+    trainer.add_callback(Remembers(name))
+    trainer.train()
+norm = gradients["rloo"].norm()
+scale = {"ours": recipe.rl.max_new_tokens, "grpo": recipe.rl.max_new_tokens * 4 / 3, "unscaled": 1}
+gradients["unscaled"] = gradients["grpo"] * recipe.rl.max_new_tokens
+gaps = {name: float((gradients[name] * by - gradients["rloo"]).norm() / norm) for name, by in scale.items()}
+print(json.dumps({"norm": float(norm), "gaps": gaps}))
+"""
+
+
+def test_rloo_and_grpo_have_the_same_gradient_but_for_a_factor(tmp_path: Path) -> None:
+    recipe = mini_recipe()
+    recipe["rl"] |= {"steps": 1, "lora": None, "gradient_clip": 1e9}
+    (tmp_path / "base").symlink_to(Path("models/tiny/base").resolve())
+    folder = RunFolder(tmp_path)
+    folder.work.mkdir()
+    folder.recipe_file.write_text(parse_recipe(recipe, "test").canonical_json())
+    command = [sys.executable, "-W", "ignore", "-c", GRADIENTS, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["norm"] > 0.1
+    # TRL's RLOO sums tokens; ours and GRPO's dr_grpo divide by the longest response. Leave-one-out: n / (n - 1) = 4 / 3.
+    assert found["gaps"]["ours"] < 1e-4
+    assert found["gaps"]["grpo"] < 1e-4
+    assert found["gaps"]["unscaled"] == pytest.approx(1 / 4, rel=1e-3)
