@@ -1,11 +1,12 @@
 """The Pareto front of accuracy against tokens: which tiers no other tier beats on both counts.
 
 What: pure functions of measured means. What not: no intervals; whether a difference is more than chance is
-`paired`'s question.
+`comparing`'s question.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 from math import log
 
 
@@ -44,7 +45,7 @@ def front(points: Mapping[str, Point]) -> list[str]:
     return sorted((name for name in points if name not in beaten), key=lambda name: points[name].tokens)
 
 
-def evenly_spread(tokens: list[float], number: int) -> list[int]:
+def evenly_spread(tokens: Sequence[float], number: int) -> list[int]:
     """Which `number` of `tokens` (ascending) to take so that they are spread evenly in log tokens.
 
     First and last are taken; the sum of the squared gaps between neighbours is the least there is, as it is when all
@@ -53,18 +54,9 @@ def evenly_spread(tokens: list[float], number: int) -> list[int]:
     >>> evenly_spread([10, 11, 20, 40], 3)  # gaps in log2: 1 and 1
     [0, 2, 3]
     """
-    if number >= len(tokens):
+    last, places = len(tokens) - 1, [log(max(value, 1e-9)) for value in tokens]
+    if number > last:
         return list(range(len(tokens)))
-    last = len(tokens) - 1
-    if number == 1:
-        return [last]
-    spots = [log(max(value, 1e-9)) for value in tokens]
-    best: list[dict[int, tuple[float, list[int]]]] = [{1: (0.0, [0])}]
-    for here in range(1, len(spots)):
-        best.append({})
-        for before in range(here):
-            for taken, (cost, path) in best[before].items():
-                total = cost + (spots[here] - spots[before]) ** 2
-                if taken < number and total < best[here].get(taken + 1, (float("inf"), []))[0]:
-                    best[here][taken + 1] = (total, [*path, here])
-    return best[last][number][1]
+    between = combinations(range(1, last), number - 2) if number > 1 else ()
+    ways = [(0, *middle, last) for middle in between] or [(last,)]
+    return list(min(ways, key=lambda way: sum((places[b] - places[a]) ** 2 for a, b in pairwise(way))))
