@@ -1,4 +1,4 @@
-"""`alphatier evaluate --endpoint`, through OpenAI's own client against a server of the test's."""
+"""`alphatier evaluate --engine URL`, through OpenAI's own client against a server of the test's."""
 
 import json
 import signal
@@ -35,6 +35,10 @@ class Solver:
     reply: dict[str, Any] | None = None
     thinking: str = "let me see"
     says: str = r"\boxed{%s}"
+    probes: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """One for each time that somebody looked whether it is there."""
+    mute: threading.Event | None = None
+    """Nothing at all is answered until it is set."""
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.requests.append(body)
@@ -59,10 +63,22 @@ class Solver:
 class Handler(BaseHTTPRequestHandler):
     """Hands requests to the server's solver."""
 
+    @property
+    def solver(self) -> Solver:
+        solver: Solver = self.server.solver  # type: ignore[attr-defined]
+        if solver.mute:
+            solver.mute.wait(60)
+        return solver
+
+    def do_GET(self) -> None:
+        self.solver.probes.release()
+        self._send(404, {"error": {"message": "no such thing"}})
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        solver: Solver = self.server.solver  # type: ignore[attr-defined]
-        status, document = solver.answer(body)
+        self._send(*self.solver.answer(body))
+
+    def _send(self, status: int, document: dict[str, Any]) -> None:
         content = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -92,7 +108,7 @@ def url(solver: Solver) -> Iterator[str]:
 
 
 def run(family: Path, out: Path, url: str, *arguments: str) -> Result:
-    fixed = [str(family), "--problems", str(PROBLEMS), "--endpoint", url, "--out", str(out), "--json"]
+    fixed = [str(family), "--problems", str(PROBLEMS), "--engine", url, "--out", str(out), "--json"]
     return CliRunner().invoke(evaluate, [*fixed, *arguments])
 
 
@@ -176,6 +192,33 @@ def test_answers_under_way_when_another_request_fails_are_kept(
     assert len(next(tmp_path.glob("base-*.jsonl")).read_text().splitlines()) == 1 + 1
 
 
+def test_an_answer_may_take_longer_than_the_server_may_be_silent(
+    trained: Path, tmp_path: Path, solver: Solver, url: str
+) -> None:
+    answer = solver.answer
+
+    def long(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        for _ in range(10):  # looked at four times in as long as it may be silent
+            assert solver.probes.acquire(timeout=60)
+        return answer(body)
+
+    solver.answer = long  # type: ignore[method-assign]
+    options = ["--timeout", "0.5", "--retries", "0", "--concurrency", "1", "--problems", "1"]
+    assert row(run(trained, tmp_path, url, "--tier", "base", *options), "base")["problems"] == 1
+
+
+def test_a_server_that_answers_nothing_at_all_is_one_clear_message(
+    trained: Path, tmp_path: Path, solver: Solver, url: str
+) -> None:
+    solver.mute = threading.Event()
+    try:
+        failed = run(trained, tmp_path, url, "--tier", "base", "--timeout", "1", "--concurrency", "1")
+    finally:
+        solver.mute.set()
+    assert failed.exit_code == 1
+    assert "has been silent for 1 s" in failed.output
+
+
 def test_a_failure_that_passes_is_asked_again(trained: Path, tmp_path: Path, solver: Solver, url: str) -> None:
     solver.fails_first = 1
     result = run(trained, tmp_path, url, "--tier", "base", "--retries", "1", "--concurrency", "1")
@@ -230,7 +273,16 @@ def test_ctrl_c_keeps_the_samples_and_says_how_to_go_on(
 
     solver.answer = stuck  # type: ignore[method-assign]
     command = [sys.executable, "-m", "alphatier_models.cli", "evaluate", str(trained), "--tier", "base"]
-    options = ["--problems", str(PROBLEMS), "--concurrency", "1", "--endpoint", url, "--out", str(tmp_path)]
+    options = [
+        "--problems",
+        str(PROBLEMS),
+        "--concurrency",
+        "1",
+        "--endpoint",
+        url,
+        "--out",
+        str(tmp_path),
+    ]  # its older name
     process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 60
     while sum(path.read_text().count("\n") for path in tmp_path.glob("base-*.jsonl")) < 6:

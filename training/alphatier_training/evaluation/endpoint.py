@@ -95,7 +95,7 @@ class _Asking:
         done = asyncio.ensure_future(asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION))
         await asyncio.wait([done, *watching], return_when=asyncio.FIRST_COMPLETED)
         ended = [task for task in (*watching, *working) if task.done()]
-        if not all(task.done() for task in working):  # one failed; what the others were asked for is paid for
+        if done.done() and ended != list(working):  # one failed; what the others were asked for is paid for
             self._failed = True
             await asyncio.wait(working, timeout=LAST_ANSWERS_SECONDS)
         for task in ended:
