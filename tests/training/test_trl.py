@@ -297,7 +297,7 @@ def test_rloo_and_grpo_have_the_same_gradient_but_for_a_factor(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["norm"] > 0.1
-    # TRL's RLOO sums tokens; ours and GRPO's dr_grpo divide by the longest response. Leave-one-out: n / (n - 1) = 4 / 3.
+    # RLOO sums tokens; ours and dr_grpo divide by the longest response. Leave-one-out: n / (n - 1) = 4 / 3.
     assert found["gaps"]["ours"] < 1e-4
     assert found["gaps"]["grpo"] < 1e-4
     assert found["gaps"]["unscaled"] == pytest.approx(1 / 4, rel=1e-3)
