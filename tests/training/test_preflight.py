@@ -117,6 +117,14 @@ def test_gpus_that_torch_cannot_use_and_too_few_of_them(tmp_path: Path, monkeypa
     assert "compute.processes: a tier wants 4 GPUs, but 2 are visible (0,1)" in fault
 
 
+def test_a_vllm_for_the_samples_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_over(evaluation={"engine": "vllm"})
+    monkeypatch.setitem(sys.modules, "vllm", None)  # as if it were not installed
+    (fault,) = faults(tmp_path, recipe)
+    assert "evaluation.engine: vLLM is not installed: pip install 'alphatier[vllm]'" in fault
+    assert faults(tmp_path, recipe, "--skip-evaluation") == []
+
+
 def package(folder: Path, name: str, version: str, *wants: str) -> None:
     """The metadata of an installed package."""
     place = folder / f"{name}-{version}.dist-info"

