@@ -8,6 +8,8 @@ import pytest
 from support.mini_training import write_recipe
 from support.trial import measured, synced, table, trial_recipe
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
 ROOT = Path(__file__).parents[2]
 STEPS = 4
 
