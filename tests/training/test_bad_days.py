@@ -90,6 +90,18 @@ def test_a_full_disk_is_one_message_and_the_same_command_ends_well_later(trained
         assert directory_sha256(out / part) == directory_sha256(trained / part)
 
 
+def test_an_evaluation_that_a_full_disk_stops_is_one_message(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "alphatier_models.cli", "evaluate", str(BASE.parent), "--tier", "base"]
+    options = ["--problems", "100", "--device", "cpu", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    limit_file_size(process.pid, 4096)
+    with process:
+        printed = message(process, tmp_path / "out")
+    assert "cannot write" in printed
+    assert "File too large" in printed
+    assert "run the same command again" in printed
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_damaged_checkpoint_of_the_base_is_set_aside_and_changes_nothing(trained: Path, tmp_path: Path) -> None:

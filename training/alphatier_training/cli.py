@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from alphatier_training.errors import EXPECTED, TrainingError
+from alphatier_training.errors import TrainingError, told
 from alphatier_training.evaluation.cli import evaluate
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def train(
 
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, _terminated)
-    try:
+    with told():
         plan = load_recipe(recipe)
         out = out or Path("runs") / plan.name
         selection = Selection(only, start, tier, not skip_evaluation)
@@ -83,11 +83,6 @@ def train(
             _try(plan, out, jobs, console, as_json=as_json)
         else:
             _run(plan, out, selection, jobs, console, wandb=wandb, checked=not skip_preflight)
-    except EXPECTED as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        console.print("\nStopped; nothing is lost. Go on with the same command.")
-        sys.exit(130)
 
 
 def _run(

@@ -19,11 +19,11 @@ from pathlib import Path
 from rich.console import Console
 
 from alphatier_models import FAMILY_FILE
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import TrainingError, clear_storage_errors
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems
-from alphatier_training.run.folder import RunFolder, clear_storage_errors
+from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Display, Report, Reporter
 from alphatier_training.run.scheduling import Machine, Room, Schedule, Stage, room_of
 

@@ -1,12 +1,11 @@
 """The command `alphatier baseline`. Importing this module loads neither torch nor trl."""
 
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import told
 from alphatier_training.recipe.problems import Format
 
 _positive = click.IntRange(min=1)
@@ -56,17 +55,12 @@ def baseline(family: Path, method: str, out: Path | None, **options: Any) -> Non
     """
     from rich.console import Console
 
-    from alphatier_models import FamilyError, load_family
+    from alphatier_models import load_family
 
     console = Console(stderr=True)
-    try:
+    with told():
         loaded = load_family(family)
         target = _make(loaded, family, out or Path("runs") / "baselines" / loaded.name, console, **options)
-    except (TrainingError, FamilyError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        console.print("\nStopped; nothing is lost. Go on with the same command.")
-        sys.exit(130)
     click.echo(f"The adapter is in {target}.\n  alphatier evaluate {family} --baseline {target}")
 
 

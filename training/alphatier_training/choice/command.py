@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import told
 
 _folder = click.Path(path_type=Path, file_okay=False)
 
@@ -59,14 +59,10 @@ def choose(families: tuple[Path, ...], write: bool, out: Path | None, as_json: b
 
     Example: alphatier choose runs/tiny --within 1.0 --tiers 3
     """
-    from alphatier_models import FamilyError
-
     if write and (out is not None or len(families) > 1):
         raise click.UsageError("--write is for one family; use --out to write the chosen tiers of several.")
-    try:
+    with told():
         _choose(families, write, out, as_json, **wish)
-    except (TrainingError, FamilyError) as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _choose(

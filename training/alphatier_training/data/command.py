@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from alphatier_training.errors import DataError, TrainingError
+from alphatier_training.errors import DataError, told
 
 
 @click.command()
@@ -55,7 +55,7 @@ def problems(
 
     from alphatier_training.data.overview import Overview, as_text
 
-    try:
+    with told():
         if out and any(path.exists() and out.exists() and path.samefile(out) for path in (*sources, *against)):
             raise DataError(f"{out} is one of the files to read. Give --out a name of its own.")
         overview = Overview(Console(stderr=True), skip_broken=skip_broken)
@@ -66,8 +66,6 @@ def problems(
         overview.search(ngram)
         if out:
             overview.write(out)
-    except TrainingError as error:
-        raise click.ClickException(str(error)) from error
     facts = overview.facts(examples)
     click.echo(json.dumps(facts, indent=2) if as_json else as_text(facts))
     if out and not as_json:

@@ -1,13 +1,12 @@
 """The command `alphatier evaluate`: options and their help. Importing this module loads neither torch nor scipy."""
 
 import re
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import told
 from alphatier_training.recipe.problems import Format
 from alphatier_training.recipe.tiers import ENGINE_PATTERN
 
@@ -140,17 +139,11 @@ def evaluate(family: Path, as_json: bool, write: bool, **options: Any) -> None:
     """
     from rich.console import Console
 
-    from alphatier_models import FamilyError
     from alphatier_training.evaluation import command
 
     console = Console(stderr=True)
-    try:
+    with told():
         found = _measured(family, console, **options)
-    except (TrainingError, FamilyError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        console.print("\nStopped; the samples taken are kept. Go on with the same command.")
-        sys.exit(130)
     if write:
         command.write(family, found)
     command.show(found, as_json=as_json)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import told
 
 
 @click.command()
@@ -37,18 +37,17 @@ def report(family: Path, samples: tuple[Path, ...], frontier: Path | None, out: 
       alphatier report runs/tiny
       alphatier report runs/r1 --frontier deepseek_r1_distill_qwen_1.5b.json
     """
-    from alphatier_models import FamilyError, load_family
+    from alphatier_models import load_family
     from alphatier_models.files import family_file
     from alphatier_training.report.evidence import gather
     from alphatier_training.report.writing import write_evidence
 
     folder = family_file(family).parent
     out = out or folder / "report"
-    try:
+    with told(out):
         evidence = gather(load_family(family, checksums=False), folder, samples=samples, frontier=frontier)
-        write_evidence(evidence, out)
-    except (TrainingError, FamilyError) as error:
-        raise click.ClickException(str(error)) from error
-    except OSError as error:
-        raise click.ClickException(f"{out} cannot be written: {error.strerror}. Give another --out.") from error
+        try:
+            write_evidence(evidence, out)
+        except OSError as error:
+            raise click.ClickException(f"{out} cannot be written: {error.strerror}. Give another --out.") from error
     click.echo(f"The report is in {out / 'report.html'}.")

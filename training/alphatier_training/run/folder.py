@@ -15,11 +15,9 @@
 Whole folders and files appear by renaming, so a kill at any point leaves the old one or the new one.
 """
 
-import errno
 import fcntl
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,21 +26,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from alphatier_models import FAMILY_FILE
-from alphatier_training.errors import FolderError, TrainingError
+from alphatier_training.errors import FolderError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 
 PROBLEMS = "problems"
 """The stage that chooses the training problems of a recipe with data sets of its own."""
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-_BY_TORCH = ("PytorchStreamWriter failed", "file write failed", "unexpected pos", "iostream error")
-"""torch's writer in C++ tells no reason."""
-
-_BY_RUST = re.compile(r"\(os error (\d+)\)")
-"""How safetensors and tokenizers spell the system's errors."""
 
 
 class RunFolder:
@@ -208,49 +197,3 @@ def _changes(old: Any, new: Any, field: str = "") -> Iterator[str]:
             yield from _changes(old.get(key), new.get(key), f"{field}.{key}" if field else key)
     elif old != new:
         yield f"{field}: {json.dumps(old)} there, {json.dumps(new)} here"
-
-
-@contextmanager
-def clear_storage_errors(folder: Path) -> Iterator[None]:
-    """Raise TrainingError in place of an error of the block that says a file below `folder` cannot be written.
-
-    Such an error is told by what the system, or the library that wrote, raised; others pass as they are.
-    """
-    try:
-        yield
-    except TrainingError:
-        raise
-    except Exception as error:
-        if reason := next(filter(None, (_unwritten(one, folder) for one in _chain(error))), None):
-            raise TrainingError(
-                f"cannot write {reason} ({_free(folder)}). Nothing finished is lost, and no checkpoint. "
-                f"Make room on the disk of {folder}, then run the same command again: it goes on from there."
-            ) from error
-        raise
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what led to it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _unwritten(error: BaseException, folder: Path) -> str | None:
-    """Which file could not be written and why; None for other errors."""
-    if isinstance(error, OSError):
-        inside = isinstance(error.filename, str) and Path(error.filename).absolute().is_relative_to(folder.absolute())
-        if error.errno in _FULL or (error.errno in _FORBIDDEN and inside):
-            return f"{error.filename or f'a file below {folder}'}: {os.strerror(error.errno)}"
-    if (found := _BY_RUST.search(str(error))) and int(found[1]) in _FULL:
-        return f"a file below {folder}: {os.strerror(int(found[1]))}"
-    if isinstance(error, RuntimeError) and any(sign in str(error) for sign in _BY_TORCH):
-        return f"a checkpoint below {folder}: the disk took only a part of it"
-    return None
-
-
-def _free(folder: Path) -> str:
-    try:
-        return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free"
-    except OSError:
-        return "the free space is not known"

@@ -18,10 +18,10 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from alphatier_training.errors import EXPECTED
+from alphatier_training.errors import EXPECTED, clear_storage_errors
 from alphatier_training.recipe import Recipe
 from alphatier_training.run import ranks
-from alphatier_training.run.folder import RunFolder, clear_storage_errors
+from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Report, Reporter, reporter_to, silent
 
 

@@ -1,12 +1,11 @@
 """`alphatier sweep`: variants of a recipe over one base, with several seeds, in one table."""
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import told
 
 
 @click.command()
@@ -48,18 +47,13 @@ def sweep(
     from alphatier_training.train import line_of
 
     console = Console(stderr=True)
-    try:
+    with told():
         plan, asked = load_recipe(recipe), load_sweep(variants)
         todo, curve = list(runs(plan, asked)), asked.held_against(curve)
         out = out or Path("runs") / f"sweep-{plan.name}"
         machine = this_machine(plan.compute.device)
         check(plan, out, machine, [stage.name for stage in line_of(plan)], jobs)
         run_sweep(plan, todo, out, machine, console, base=base, jobs=jobs)
-    except TrainingError as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        console.print("\nStopped; nothing is lost. Go on with the same command.")
-        sys.exit(130)
     from alphatier_training.sweep.table import draw, rows, table, verdict
 
     found = rows(todo, out, curve)
