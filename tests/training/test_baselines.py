@@ -16,9 +16,8 @@ from alphatier_training.baselines.command import baseline
 from alphatier_training.baselines.shortest_sft import Settings, counts, make, shortest_correct
 from alphatier_training.cli import evaluate
 from alphatier_training.evaluation.baselines import INSTRUCTIONS, baseline_row
-from alphatier_training.evaluation.options import sampling_of, training_task
 from alphatier_training.evaluation.samples import Sample, read_plan
-from alphatier_training.evaluation.tasks import heldout_task
+from alphatier_training.evaluation.tasks import heldout_task, sampling_of, training_task
 from alphatier_training.run.reporting import Report
 
 
@@ -160,4 +159,4 @@ def test_an_adapter_cannot_be_measured_through_an_endpoint(trained: Path, made: 
     arguments = [str(trained), "--baseline", str(made), "--endpoint", "http://127.0.0.1:9/v1", "--out", str(tmp_path)]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 1
-    assert "leave out --endpoint" in result.output
+    assert "leave out the URL" in result.output

@@ -11,16 +11,16 @@ from click.testing import CliRunner
 from alphatier_models import Family, directory_sha256, load_family, save_family
 from alphatier_training.cli import evaluate
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.options import (
+from alphatier_training.evaluation.tasks import (
     LONGEST,
     PAPER_PROMPT,
     Asked,
     data_set,
+    recipe_tasks,
     samples_of,
     sampling_of,
     tasks_of,
 )
-from alphatier_training.evaluation.tasks import recipe_tasks
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.assembly import write_family
 from alphatier_training.run.folder import RunFolder
@@ -48,6 +48,12 @@ def rows(*arguments: str) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     found: dict[str, Any] = next(iter(json.loads(result.stdout)["datasets"].values()))["rows"]
     return found
+
+
+def refused(*arguments: str) -> str:
+    result = CliRunner().invoke(evaluate, list(arguments))
+    assert result.exit_code == 1
+    return result.output
 
 
 @pytest.mark.parametrize(
@@ -82,8 +88,27 @@ def test_a_family_that_was_never_measured_gets_the_papers_settings(trained: Path
     sampling = sampling_of(family, (path,), {})
     assert (sampling.temperature, sampling.top_p, sampling.max_tokens) == (0.6, 0.95, LONGEST)
     assert tasks_of(family, Asked((path,)), 7)[0].prompt == PAPER_PROMPT
-    assert sampling_of(family, (), {}).max_tokens == 256
-    assert tasks_of(family, Asked(), 7)[0].prompt == "{question}"
+    assert sampling_of(family, ("arithmetic",), {}).max_tokens == 256
+    assert tasks_of(family, Asked(("arithmetic",)), 7)[0].prompt == "{question}"
+
+
+def test_without_a_data_set_a_family_is_measured_on_its_recipes_or_says_that_one_is_to_be_named(
+    trained: Path, tmp_path: Path
+) -> None:
+    """Nobody's checkpoints are asked the built-in sums by default."""
+    family, place = tmp_path / "family", write_sums(tmp_path / "sums.jsonl", 3)
+    shutil.copytree(trained, family, ignore=shutil.ignore_patterns("samples"))
+    save_family(unmeasured(load_family(family)), family)
+    recipe = json.loads((family / "work" / "recipe.json").read_text())
+    recipe["evaluation"] |= {"data": [{"name": "own", "path": str(place)}], "max_new_tokens": 24}
+    (family / "work" / "recipe.json").write_text(json.dumps(recipe))
+    options = ["--tier", "base", "--out", str(tmp_path / "out")]
+    found = rows(str(family), *options)["base"]
+    assert (found["dataset"], found["problems"], found["sampling"]["max_tokens"]) == ("own", 3, 24)
+    (family / "work" / "recipe.json").unlink()
+    assert "mini was never measured: say where the problems are, e.g. --data" in refused(str(family), *options)
+    assert CliRunner().invoke(evaluate, [str(family), *options, "--data", str(place), "--write"]).exit_code == 0
+    assert "mini was measured on sums: say where the problems are, e.g. --data sums" in refused(str(family), *options)
 
 
 def test_only_the_first_problems_of_a_data_set_are_taken_when_asked(trained: Path, tmp_path: Path) -> None:

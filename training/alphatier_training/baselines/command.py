@@ -67,7 +67,7 @@ def baseline(family: Path, method: str, out: Path | None, **options: Any) -> Non
 def _make(family: Any, path: Path, out: Path, console: Any, **options: Any) -> Path:
     from alphatier_models.files import family_file
     from alphatier_training.baselines.shortest_sft import SAMPLING, TUNING, Settings, make
-    from alphatier_training.evaluation.options import sampling_of, training_task
+    from alphatier_training.evaluation.tasks import sampling_of, training_task
     from alphatier_training.run.reporting import Display
 
     data, device = options.pop("data"), options.pop("device")

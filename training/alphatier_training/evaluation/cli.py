@@ -13,18 +13,12 @@ from alphatier_training.recipe.tiers import ENGINE_PATTERN
 _positive = click.IntRange(min=1)
 
 
-class _EngineName(click.ParamType[str]):
-    """auto, vllm, transformers or a URL."""
-
-    name = "engine"
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "auto|vllm|transformers|URL"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(ENGINE_PATTERN, value):
-            self.fail(f"{value!r} is none of auto, vllm, transformers and no URL such as http://127.0.0.1:8000/v1")
-        return value
+def _engine(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not re.fullmatch(ENGINE_PATTERN, value):
+        raise click.BadParameter(
+            f"{value!r} is none of auto, vllm, transformers and no URL such as http://host:8000/v1"
+        )
+    return value
 
 
 @click.command()
@@ -33,7 +27,7 @@ class _EngineName(click.ParamType[str]):
     "--data",
     multiple=True,
     metavar="[NAME=]PLACE",
-    help="A JSONL file, a folder, hub:ID[:CONFIG[:SPLIT]], or `arithmetic`; may be repeated. [arithmetic]",
+    help="A JSONL file, a folder, hub:ID[:CONFIG[:SPLIT]], or `arithmetic`; may be repeated. [as before]",
 )
 @click.option(
     "--format",
@@ -82,9 +76,10 @@ class _EngineName(click.ParamType[str]):
 @click.option(
     "--engine",
     "--endpoint",
-    "engine",
-    type=_EngineName(),
+    "kind",
+    callback=_engine,
     default="auto",
+    metavar="ENGINE",
     help="auto, vllm (started for it), transformers (this process), or the URL (…/v1) of a server that runs. [auto]",
 )
 @click.option(
@@ -96,6 +91,7 @@ class _EngineName(click.ParamType[str]):
 )
 @click.option(
     "--endpoint-model",
+    "model",
     default="{family}:{tier}",
     show_default=True,
     help="What a server at a URL calls the model of a tier.",
@@ -107,6 +103,7 @@ class _EngineName(click.ParamType[str]):
 )
 @click.option(
     "--timeout",
+    "silence",
     type=click.FloatRange(min=0, min_open=True),
     default=120,
     show_default=True,
@@ -150,17 +147,14 @@ def evaluate(family: Path, as_json: bool, write: bool, **options: Any) -> None:
 
 
 def _measured(family: Path, console: Any, **options: Any) -> Any:
-    from alphatier_training.evaluation.command import Wanted, measure
+    from alphatier_training.evaluation.command import measure
     from alphatier_training.evaluation.engine import Engine
-    from alphatier_training.evaluation.options import Asked
+    from alphatier_training.evaluation.tasks import Asked
 
     def taken(*names: str) -> dict[str, Any]:
         return {name: options.pop(name) for name in names}
 
     asked = Asked(**taken("data", "format", "prompt", "system", "problems", "samples"))
-    wanted = Wanted(**taken("tiers", "baselines", "budgets", "compare", "frontier"))
     sampling = taken("temperature", "top_p", "max_tokens", "seed")
-    names = {"engine": "kind", "endpoint_model": "model", "timeout": "silence"}
-    how = taken("engine", "arguments", "endpoint_model", "concurrency", "timeout", "retries", "device")
-    engine = Engine(**{names.get(name, name): value for name, value in how.items()})
-    return measure(family, console, asked, wanted, sampling, engine=engine, **options)
+    engine = Engine(**taken("kind", "concurrency", "arguments", "device", "model", "silence", "retries"))
+    return measure(family, console, asked, sampling, engine, **options)

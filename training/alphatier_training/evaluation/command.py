@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from alphatier_models import Family, Interval, load_family
+from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.averages import Overall, overall
@@ -24,62 +23,60 @@ from alphatier_training.evaluation.efficiency import (
     read_frontiers,
 )
 from alphatier_training.evaluation.engine import Engine
-from alphatier_training.evaluation.measuring import (
-    Measured,
-    Source,
-    check_budget,
-    jobs,
-    measured,
-    take_samples,
-    write_figures,
-)
-from alphatier_training.evaluation.options import Asked, sampling_of, tasks_of
+from alphatier_training.evaluation.measuring import Measured, take_samples, to_measure, write_figures
+from alphatier_training.evaluation.samples import Sample
 from alphatier_training.evaluation.tables import Found, document, tables
+from alphatier_training.evaluation.tasks import Asked, sampling_of, tasks_of
+from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Display
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The options that say who is measured, and what is made of it."""
-
-    tiers: tuple[str, ...] = ()
-    """Names; empty for all."""
-    baselines: tuple[str, ...] = ()
-    budgets: tuple[int, ...] = ()
-    compare: tuple[tuple[str, str], ...] = ()
-    """Pairs of rows; empty for each row with the reference."""
-    frontier: Path | None = None
-    """A file of published frontiers."""
 
 
 def measure(
     path: Path,
     console: Console,
     asked: Asked,
-    wanted: Wanted,
-    sampling: dict[str, Any],
-    *,
+    sampling: Mapping[str, Any],
     engine: Engine,
+    *,
+    tiers: Sequence[str],
+    baselines: Sequence[str],
+    budgets: Sequence[int],
+    compare: Sequence[tuple[str, str]],
+    frontier: Path | None,
     out: Path | None,
     fresh: bool,
 ) -> Found:
-    """Take the samples that are missing, and compute figures and comparisons."""
-    family = load_family(path)
-    settings = sampling_of(family, asked.data, sampling)
-    rows = _rows(family, wanted)
-    pairs = _pairs(family, rows, wanted.compare)
-    frontiers = read_frontiers(wanted.frontier) if wanted.frontier else {}
-    for budget in wanted.budgets:
-        check_budget(budget, settings.max_tokens)
-    source = Source(family, family_file(path).parent, engine)
-    todo = jobs(source, rows, tasks_of(family, asked, settings.seed), settings)
+    """Take the samples that are missing, and compute figures and comparisons.
+
+    Args:
+        path: The family.
+        console: Shows how far it is.
+        asked: What is asked.
+        sampling: Temperature and so on; None for as before.
+        engine: Who answers.
+        tiers: Names; empty for all.
+        baselines: Rows more.
+        budgets: Lengths, tokens, at which accuracy is asked for.
+        compare: Pairs of rows; empty for each row with the reference.
+        frontier: A file of published frontiers.
+        out: A folder for the samples.
+        fresh: Whether those that it holds are taken again.
+    """
+    family, folder = load_family(path), family_file(path).parent
+    recipe = RunFolder(folder).recipe() if RunFolder(folder).recipe_file.is_file() else None
+    settings = sampling_of(family, asked.data, sampling, recipe)
+    rows = _rows(family, tiers, baselines)
+    pairs = _pairs(family, rows, compare)
+    frontiers = read_frontiers(frontier) if frontier else {}
     out = out or Path("runs") / "evaluate" / family.name
+    tasks = tasks_of(family, asked, settings.seed, recipe)
+    wanted = [to_measure(family, row, task, settings, engine, out, budgets) for task in tasks for row in rows]
     if fresh:
-        for job in todo:
-            job.plan.file(out).unlink(missing_ok=True)
-    with Display(list(dict.fromkeys(job.stage for job in todo)), console) as display:
-        take_samples(source, todo, out, display)
-    return _found(family, [measured(job, out, wanted.budgets) for job in todo], pairs, frontiers)
+        for one in wanted:
+            one.file.unlink(missing_ok=True)
+    with Display(list(dict.fromkeys(one.stage for one in wanted)), console) as display:
+        take_samples(family, folder, wanted, engine, display)
+    return _found(family, wanted, pairs, frontiers)
 
 
 def write(path: Path, found: Found) -> None:
@@ -101,11 +98,11 @@ def show(found: Found, *, as_json: bool) -> None:
     click.echo(f"Samples: {', '.join(files)}")
 
 
-def _rows(family: Family, wanted: Wanted) -> list[Row]:
-    for name in wanted.tiers:
+def _rows(family: Family, tiers: Sequence[str], baselines: Sequence[str]) -> list[Row]:
+    for name in tiers:
         check_tier(name, family)
-    names = wanted.tiers or [tier.name for tier in family.tiers]
-    rows = [*map(tier_row, names), *(baseline_row(text, family) for text in wanted.baselines)]
+    names = tiers or [tier.name for tier in family.tiers]
+    rows = [*map(tier_row, names), *(baseline_row(text, family) for text in baselines)]
     check_names(rows)
     return rows
 
@@ -121,50 +118,42 @@ def _pairs(family: Family, rows: Sequence[Row], given: Sequence[tuple[str, str]]
 
 
 def _found(
-    family: Family, rows: Sequence[Measured], pairs: Sequence[tuple[str, str]], frontiers: Mapping[str, Frontier]
+    family: Family, measured: Sequence[Measured], pairs: Sequence[tuple[str, str]], frontiers: Mapping[str, Frontier]
 ) -> Found:
-    names = list(dict.fromkeys(row.job.task.name for row in rows))
-    datasets = {name: [row for row in rows if row.job.task.name == name] for name in names}
-    comparisons = _compared(datasets, pairs)
-    reference = family.reference_tier
+    reference, names = family.reference_tier, dict.fromkeys(one.task.name for one in measured)
+    datasets = {name: [one for one in measured if one.task.name == name] for name in names}
+    samples = {name: {one.row.name: one.samples for one in found} for name, found in datasets.items()}
+    tiers = dict.fromkeys(one.row.name for one in measured if one.row.name == one.row.tier)  # without baselines
     return Found(
         family.name,
         reference,
         datasets,
-        comparisons,
+        _compared(samples, pairs),
         {name: _efficiency(found, reference, frontier_of(name, frontiers)) for name, found in datasets.items()},
-        {name: _hypervolume(found, reference) for name, found in datasets.items()},
-        _overall(reference, datasets),
+        {name: hypervolume({row: rows[row] for row in tiers}, reference) for name, rows in samples.items()},
+        _overall(samples, reference),
     )
 
 
 def _efficiency(rows: Sequence[Measured], reference: str, frontier: Frontier | None) -> dict[str, Efficiency]:
-    against = next((row.samples for row in rows if row.job.row.name == reference), ())
-    return {row.job.row.name: efficiency(row.samples, against, row.job.plan.max_tokens, frontier) for row in rows}
-
-
-def _hypervolume(rows: Sequence[Measured], reference: str) -> Interval | None:
-    """Of the tiers alone, without baselines."""
-    tiers = {row.job.row.name: row.samples for row in rows if row.job.row.name == row.job.row.tier}
-    return hypervolume(tiers, reference)
+    against = next((one.samples for one in rows if one.row.name == reference), ())
+    return {one.row.name: efficiency(one.samples, against, one.plan.max_tokens, frontier) for one in rows}
 
 
 def _compared(
-    datasets: Mapping[str, Sequence[Measured]], pairs: Sequence[tuple[str, str]]
+    samples: Mapping[str, Mapping[str, Sequence[Sample]]], pairs: Sequence[tuple[str, str]]
 ) -> dict[str, dict[tuple[str, ...], Comparison]]:
     """The paired tests of each data set, corrected for all of them together."""
-    samples = {(name, row.job.row.name): row.samples for name, rows in datasets.items() for row in rows}
-    tests = [(name, pair) for name in datasets for pair in pairs]
-    found = corrected([compare(samples[name, first], samples[name, second]) for name, (first, second) in tests])
+    tests = [(name, pair) for name in samples for pair in pairs]
+    found = corrected([compare(samples[name][first], samples[name][second]) for name, (first, second) in tests])
     by_test = dict(zip(tests, found, strict=True))
-    return {name: {pair: by_test[name, pair] for pair in pairs} for name in datasets}
+    return {name: {pair: by_test[name, pair] for pair in pairs} for name in samples}
 
 
-def _overall(reference: str, datasets: dict[str, list[Measured]]) -> dict[str, Overall]:
-    samples: dict[str, dict[str, Sequence[Any]]] = {}
-    for name, rows in datasets.items():
-        for row in rows:
-            samples.setdefault(row.job.row.name, {})[name] = row.samples
-    if len(datasets) < 2 or reference not in samples:
+def _overall(samples: Mapping[str, Mapping[str, Sequence[Sample]]], reference: str) -> dict[str, Overall]:
+    """Each row over all data sets against the reference; empty for one data set, or without the reference."""
+    rows = next(iter(samples.values()))
+    if len(samples) < 2 or reference not in rows:
         return {}
-    return {row: overall(found, samples[reference]) for row, found in samples.items()}
+    by_row = {row: {name: found[row] for name, found in samples.items()} for row in rows}
+    return {row: overall(found, by_row[reference]) for row, found in by_row.items()}

@@ -1,11 +1,12 @@
-"""`alphatier evaluate`: measure tiers of an existing family, in this process or through an endpoint.
+"""The rows of `alphatier evaluate`: tiers of an existing family and baselines, each asked each task.
 
-What: rows and tasks to plans, samples (resumed where they were left), figures, on request in family.json.
-What not: no training and no printing; the models are loaded by `sampling`, the endpoint asked by `endpoint`.
+What: rows and tasks to plans, samples (gone on with where they were left), figures, on request in family.json.
+What not: no training and no printing; who answers is `engine`'s to know.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from alphatier_models import (
@@ -30,117 +31,104 @@ from alphatier_training.run.reporting import Report, Reporter
 
 
 @dataclass(frozen=True)
-class Source:
-    """Who answers: models in this process, or an endpoint."""
-
-    family: Family
-    folder: Path
-    """Where family.json is."""
-    engine: Engine
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row of the table on one task."""
+class Measured:
+    """One row of the table on one task; samples and figures are those of its file, once they are taken."""
 
     row: Row
     task: Task
     """As the row asks it."""
     plan: Plan
+    folder: Path
+    """Of its file."""
+    budgets: tuple[int, ...] = ()
 
     @property
     def stage(self) -> str:
         """What the display calls it."""
         return f"{self.plan.row} on {self.task.name}"
 
+    @property
+    def file(self) -> Path:
+        """Where its samples are."""
+        return self.plan.file(self.folder)
 
-@dataclass(frozen=True)
-class Measured:
-    """The samples and figures of one row on one task."""
+    @cached_property
+    def samples(self) -> tuple[Sample, ...]:
+        """Cut off where the row says so."""
+        return tuple(as_cut(self.row, SampleFile(self.plan, self.folder).read()))
 
-    job: Job
-    file: Path
-    samples: tuple[Sample, ...]
-    figures: Evaluation
+    @cached_property
+    def figures(self) -> Evaluation:
+        """Computed from the samples."""
+        plan = self.plan if self.row.budget is None else replace(self.plan, max_tokens=self.row.budget)
+        return evaluation(plan, self.samples, [budget for budget in self.budgets if budget <= plan.max_tokens])
 
 
-def jobs(source: Source, rows: Sequence[Row], tasks: Sequence[Task], sampling: SamplingSettings) -> list[Job]:
-    """What is to be measured, data set by data set.
+def to_measure(
+    family: Family,
+    row: Row,
+    task: Task,
+    sampling: SamplingSettings,
+    engine: Engine,
+    folder: Path,
+    budgets: Sequence[int],
+) -> Measured:
+    """A row on a task; its samples are kept in `folder`.
 
     Raises:
-        TrainingError: a row cannot be measured that way.
+        TrainingError: it cannot be measured that way.
     """
-    for row in rows:
-        if row.adapter is not None and source.engine.url:
-            raise TrainingError(f"--baseline {row.adapter}: the server at {source.engine.url} has no such adapter.")
-        if row.budget is not None:
-            check_budget(row.budget, sampling.max_tokens)
-    return [_job(source, row, row.asks(task), sampling) for task in tasks for row in rows]
-
-
-def check_budget(budget: int, max_tokens: int) -> None:
-    """TrainingError when responses end before the budget does, so that it says nothing."""
-    if budget > max_tokens:
+    if row.adapter is not None and engine.url:
         raise TrainingError(
-            f"a budget of {budget} tokens is above --max-tokens {max_tokens}, where every response was cut off "
-            "already; raise --max-tokens or lower the budget."
+            f"--baseline {row.adapter}: the server at {engine.url} has no such adapter; leave out the URL."
         )
+    for budget in filter(None, (row.budget, *budgets)):
+        if budget > sampling.max_tokens:
+            raise TrainingError(
+                f"a budget of {budget} tokens is above --max-tokens {sampling.max_tokens}, where every response was "
+                "cut off already; raise --max-tokens or lower the budget."
+            )
+    own = directory_sha256(row.adapter) if row.adapter else family.tier(row.tier).identity
+    where = f"{engine.url} {engine.model_name(family.name, row.tier)}" if engine.url else ""
+    weights = " ".join(part for part in (family.base.identity, own, where) if part)
+    asked = row.asks(task)
+    plan = asked.plan(family.name, row.tier, weights, sampling, baseline=row.baseline)
+    return Measured(row, asked, plan, folder, tuple(budgets))
 
 
-def take_samples(source: Source, wanted: Sequence[Job], out: Path, report: Reporter) -> None:
-    """Take the samples that are not in `out` yet; jobs with one plan share them, those of one model an engine."""
-    jobs = {job.plan: job for job in wanted}.values()
+def take_samples(family: Family, folder: Path, wanted: Sequence[Measured], engine: Engine, report: Reporter) -> None:
+    """Take the samples that are missing; rows with one plan share them, and those of one model an engine.
+
+    Args:
+        family: The family.
+        folder: Where its family.json is.
+        wanted: What is to be measured.
+        engine: Who answers.
+        report: Told how far it is.
+    """
+    rows = {one.plan: one for one in wanted}
     asked = {
-        job: Answers(job.plan, job.task.problems, SampleFile(job.plan, out), _progress(job, report)) for job in jobs
+        plan: Answers(
+            plan, one.task.problems, SampleFile(plan, one.folder), Progress(one.stage, plan.total(), report)
+        )
+        for plan, one in rows.items()
     }
-    if source.engine.url:
-        ask_server(list(asked.values()), source.engine)
+    if engine.url:
+        ask_server(list(asked.values()), engine)
     else:
-        weights = {job: weights_of(source.family, source.folder, job.row) for job in jobs if asked[job].missing}
+        weights = {plan: weights_of(family, folder, rows[plan].row) for plan in rows if asked[plan].missing}
         for model in dict.fromkeys(model for model, _ in weights.values()):
-            own = [(asked[job], adapter) for job, (base, adapter) in weights.items() if base == model]
-            sample(own, model, source.engine)
-    for job in jobs:
-        report(Report(job.stage, job.plan.total(), job.plan.total(), "responses", finished=True))
-
-
-def _progress(job: Job, report: Reporter) -> Progress:
-    return Progress(job.stage, job.plan.total(), report)
-
-
-def measured(job: Job, out: Path, budgets: Sequence[int]) -> Measured:
-    """The figures of a job, from its file of samples."""
-    file = SampleFile(job.plan, out)
-    samples = as_cut(job.row, file.read())
-    plan = job.plan if job.row.budget is None else replace(job.plan, max_tokens=job.row.budget)
-    figures = evaluation(plan, samples, [budget for budget in budgets if budget <= plan.max_tokens])
-    return Measured(job, file.path, tuple(samples), figures)
+            sample([(asked[plan], own) for plan, (base, own) in weights.items() if base == model], model, engine)
+    for plan, one in rows.items():
+        report(Report(one.stage, plan.total(), plan.total(), "responses", finished=True))
 
 
 def write_figures(folder: Path, found: Sequence[Measured]) -> None:
     """Put the tiers' figures into family.json; each replaces the tier's earlier ones on the same data set."""
     family = load_family(folder)
-    new = [(one.job.row.tier, one.figures) for one in found if one.job.row.name == one.job.row.tier]
+    new = [(one.row.tier, one.figures) for one in found if one.row.name == one.row.tier]
     tiers = [_with_figures(tier, [figures for name, figures in new if name == tier.name]) for tier in family.tiers]
     save_family(family.model_copy(update={"tiers": tuple(tiers)}), folder)
-
-
-def _with_figures(tier: Tier, new: Sequence[Evaluation]) -> Tier:
-    """New figures take the place of old ones, so that the first data set stays the first."""
-    by_name = {figures.dataset: figures for figures in (*tier.evaluations, *new)}
-    return tier.model_copy(update={"evaluations": tuple(by_name.values())})
-
-
-def _job(source: Source, row: Row, task: Task, sampling: SamplingSettings) -> Job:
-    weights = _weights(source, row)
-    return Job(row, task, task.plan(source.family.name, row.tier, weights, sampling, baseline=row.baseline))
-
-
-def _weights(source: Source, row: Row) -> str:
-    family, engine = source.family, source.engine
-    own = directory_sha256(row.adapter) if row.adapter else family.tier(row.tier).identity
-    where = f"{engine.url} {engine.model_name(family.name, row.tier)}" if engine.url else ""
-    return " ".join(part for part in (family.base.identity, own, where) if part)
 
 
 def weights_of(family: Family, folder: Path, row: Row) -> tuple[Path, Path | None]:
@@ -153,3 +141,9 @@ def weights_of(family: Family, folder: Path, row: Row) -> tuple[Path, Path | Non
         return base_on_disk(family, folder), own
     except HubError as error:
         raise TrainingError(f"{error} Or measure through a server that has it: --engine URL.") from error
+
+
+def _with_figures(tier: Tier, new: Sequence[Evaluation]) -> Tier:
+    """New figures take the place of old ones, so that the first data set stays the first."""
+    by_name = {figures.dataset: figures for figures in (*tier.evaluations, *new)}
+    return tier.model_copy(update={"evaluations": tuple(by_name.values())})

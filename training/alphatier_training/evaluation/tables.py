@@ -80,7 +80,7 @@ def tables(found: Found) -> list[rich_table.Table]:
 
 def _tables(found: Found) -> Iterator[Table | None]:
     for name, measured in found.datasets.items():
-        rows = {one.job.row.name: one.figures for one in measured}
+        rows = {one.row.name: one.figures for one in measured}
         yield figures(f"Family {found.family} on {name}", rows, found.reference)
         yield levels(name, rows)
         yield budgets(name, rows)
@@ -99,7 +99,7 @@ def document(found: Found) -> dict[str, Any]:
             name: {
                 "hypervolume": plain(found.hypervolume[name]),
                 "rows": {
-                    one.job.row.name: _row(one) | {"efficiency": plain(found.efficiency[name][one.job.row.name])}
+                    one.row.name: _row(one) | {"efficiency": plain(found.efficiency[name][one.row.name])}
                     for one in rows
                 },
                 "comparisons": [
@@ -259,7 +259,7 @@ def _name(key: tuple[str, ...], reference: str) -> str:
 
 
 def _row(one: "Measured") -> dict[str, Any]:
-    row = one.job.row
+    row = one.row
     return {
         "tier": row.tier,
         "baseline": row.name if row.name != row.tier else None,
