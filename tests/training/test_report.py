@@ -255,6 +255,21 @@ def test_several_data_sets_are_put_together_both_ways(tmp_path: Path) -> None:
     assert (tmp_path / "report" / "accuracy-tokens-aime-24.png").exists()
 
 
+def test_tokens_of_right_and_wrong_responses_are_known_from_samples_too(tmp_path: Path) -> None:
+    measured_family(tmp_path, {"sums": {"base": [(True, 10), (True, 30), (False, 50)]}})
+    document = json.loads((tmp_path / "family.json").read_text())
+    for field in ("tokens_correct", "tokens_wrong"):
+        document["tiers"][0]["evaluations"][0].pop(field)
+    (tmp_path / "family.json").write_text(json.dumps(document))
+    row = table(written(tmp_path)[0], "Accuracy and tokens.")["base"]
+    assert (row["right"], row["wrong"]) == ("20.0", "50.0")
+
+
+def test_a_tier_that_another_beats_is_told_apart_without_colour(toy: tuple[str, str]) -> None:
+    assert "base (dominated)" in toy[1]
+    assert "alpha-0 (dominated)" not in toy[1]
+
+
 def test_one_single_tier_has_a_report(tmp_path: Path) -> None:
     measured_family(tmp_path, {"sums": {"base": right(3, 4, 20)}})
     markdown, _ = written(tmp_path)
@@ -291,9 +306,10 @@ def test_a_tier_that_was_not_measured_says_so_in_its_place(tmp_path: Path) -> No
     document = json.loads((tmp_path / "family.json").read_text())
     document["tiers"][1].pop("evaluations")
     (tmp_path / "family.json").write_text(json.dumps(document))
-    markdown, _ = written(tmp_path)
+    markdown, page = written(tmp_path)
     row = table(markdown, "Accuracy and tokens.")["alpha-0"]
     assert list(row.values()) == ["0", "not measured", *["-"] * 7]
+    assert ">alpha-0</text>" not in page.split("</svg>")[0]
 
 
 def test_a_family_that_was_never_measured_is_one_clear_message(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ from alphatier_training import checkpoints
 from alphatier_training.errors import FolderError, TrainingError
 from alphatier_training.evaluation.answers import Answers, Progress
 from alphatier_training.evaluation.baselines import BASELINE_FILE, Row
+from alphatier_training.evaluation.engine import Engine, sample
 from alphatier_training.evaluation.measuring import weights_of
 from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
-from alphatier_training.evaluation.sampling import sample_model
 from alphatier_training.evaluation.tasks import Task
 from alphatier_training.rl.policy import device_of, load_policy
 from alphatier_training.run.folder import replacing, write_text
@@ -66,6 +66,15 @@ def make(
 ) -> Path:
     """Make the baseline's adapter in OUT/shortest-sft, going on from what OUT/work holds.
 
+    Args:
+        family: Whose base is tuned.
+        folder: The family's.
+        task: The training problems.
+        settings: The rest of what decides it.
+        out: Where it goes.
+        device: `cpu`, or `auto` for a GPU where there is one; then vLLM samples where it is installed.
+        report: Told how far it is.
+
     Raises:
         TrainingError: the base solves no problem.
         FolderError: OUT holds one with other settings.
@@ -73,12 +82,13 @@ def make(
     target, work = out / NAME, out / "work" / NAME
     row = Row(NAME, _base_tier(family), NAME)
     plan = task.plan(family.name, row.tier, family.base.identity, settings.sampling, baseline=NAME)
-    described = {"method": NAME, "base": family.base.identity, "settings": _settings(plan, settings)}
-    if _is_there(target, described):
-        return target
+    values = {"plan": plan.header(), **asdict(settings), "sampling": settings.sampling.model_dump()}
+    described = json.loads(json.dumps({"method": NAME, "base": family.base.identity, "settings": values}))
+    if target.exists():
+        return _the_same(target, described)
     model, _ = weights_of(family, folder, row)
-    file, device = SampleFile(plan, work / "samples"), device_of(device)
-    sample_model(Answers(plan, task.problems, file, Progress(SAMPLING, plan.total(), report)), model, None, device)
+    file, progress = SampleFile(plan, work / "samples"), Progress(SAMPLING, plan.total(), report)
+    sample([(Answers(plan, task.problems, file, progress), None)], model, Engine(device=device))
     report(Report(SAMPLING, plan.total(), plan.total(), "responses", finished=True))
     samples = file.read()
     kept = shortest_correct(samples)
@@ -86,7 +96,7 @@ def make(
         raise TrainingError(
             f"{family.name}'s base solves none of the {plan.problems} problems; there is nothing to learn."
         )
-    trainer = _trainer(model, device, _examples(model, task, plan, kept), settings, work, report)
+    trainer = _trainer(model, device_of(device), _examples(model, task, plan, kept), settings, work, report)
     last = checkpoints.newest(
         work / "checkpoints", lambda text: report(Report(TUNING, 0, 0, note=text, warning=True))
     )
@@ -99,19 +109,16 @@ def make(
 
 def shortest_correct(samples: Sequence[Sample]) -> list[Sample]:
     """The shortest right response of each problem that has one; of equals, the first."""
-    best: dict[int, Sample] = {}
-    for sample in samples:
-        if sample.correct and (sample.problem not in best or sample.tokens < best[sample.problem].tokens):
-            best[sample.problem] = sample
-    return [best[problem] for problem in sorted(best)]
+    right = sorted((one for one in samples if one.correct), key=lambda one: (one.problem, one.tokens, one.sample))
+    return list({one.problem: one for one in reversed(right)}.values())[::-1]
 
 
 def counts(samples: Sequence[Sample], kept: Sequence[Sample]) -> dict[str, float]:
     """What the selection did."""
     return {
         "kept": len(kept),
-        "tokens_sampled": round(fmean(sample.tokens for sample in samples), 3),
-        "tokens_kept": round(fmean(sample.tokens for sample in kept), 3),
+        "tokens_sampled": round(fmean(one.tokens for one in samples), 3),
+        "tokens_kept": round(fmean(one.tokens for one in kept), 3),
     }
 
 
@@ -124,38 +131,26 @@ def _base_tier(family: Family) -> str:
     )
 
 
-def _settings(plan: Plan, settings: Settings) -> dict[str, Any]:
-    return {"plan": plan.header() | {"levels": list(plan.levels)}, **asdict(settings, dict_factory=_json)}
-
-
-def _json(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value.model_dump() if isinstance(value, SamplingSettings) else value for name, value in items}
-
-
-def _is_there(target: Path, described: dict[str, Any]) -> bool:
-    if not target.exists():
-        return False
+def _the_same(target: Path, described: dict[str, Any]) -> Path:
     there = target / BASELINE_FILE
     found = json.loads(there.read_text(encoding="utf-8")) if there.is_file() else {}
     if any(found.get(key) != value for key, value in described.items()):
         raise FolderError(f"{target} holds a baseline made with other settings; give another --out, or delete it.")
-    return True
+    return target
 
 
 def _examples(model: Path, task: Task, plan: Plan, kept: Sequence[Sample]) -> Any:
     """Token ids of prompt, response and end token, and labels for the response alone."""
     tokenizer = AutoTokenizer.from_pretrained(model)
-    conversations = [plan.messages(task.problems[sample.problem]) for sample in kept]
+    conversations = [plan.messages(task.problems[one.problem]) for one in kept]
     prompts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, return_dict=True)["input_ids"]
-    responses = tokenizer([sample.response for sample in kept], add_special_tokens=False)["input_ids"]
-    return Dataset.from_list(
-        [
-            {
-                "input_ids": [*prompt, *response, tokenizer.eos_token_id],
-                "labels": [IGNORED] * len(prompt) + [*response, tokenizer.eos_token_id],
-            }
-            for prompt, response in zip(prompts, responses, strict=True)
-        ]
+    responses = tokenizer([one.response for one in kept], add_special_tokens=False)["input_ids"]
+    learnt = [[*response, tokenizer.eos_token_id] for response in responses]
+    return Dataset.from_dict(
+        {
+            "input_ids": [prompt + ids for prompt, ids in zip(prompts, learnt, strict=True)],
+            "labels": [[IGNORED] * len(prompt) + ids for prompt, ids in zip(prompts, learnt, strict=True)],
+        }
     )
 
 

@@ -232,7 +232,7 @@ def _chosen(family: Family, asked: Asked, recipe: Recipe | None) -> Iterator[Dat
 
 
 def _prompt(family: Family, name: str, recipe: Recipe | None = None) -> str:
-    """As the family was measured before, else its recipe's, else the question alone or, of a data set, the paper's."""
+    """As the family was measured before, else its recipe's, else the question alone or the paper's for a data set."""
     if before := _before(family, [name]):
         return before.prompt or "{question}"
     if recipe is not None:

@@ -11,12 +11,12 @@ from itertools import groupby
 
 from matplotlib.figure import Figure
 
-from alphatier_models import Tier
+from alphatier_models import Evaluation, Tier
 from alphatier_training.evaluation import tables
 from alphatier_training.evaluation.averages import overall
 from alphatier_training.evaluation.comparing import Comparison, compare, corrected, same_questions
 from alphatier_training.evaluation.efficiency import efficiency, frontier_of, hypervolume
-from alphatier_training.evaluation.figures import by_level
+from alphatier_training.evaluation.figures import by_level, tokens_where
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.evaluation.tables import Compared, Table
 from alphatier_training.report import curves, plots
@@ -31,6 +31,9 @@ class Picture:
     figure: Figure
     description: str
 
+
+PAPERS = {"penalty": "sigmoid", "gate": "always"}
+"""The kinds that make the paper's reward; recipes of before these could be chosen have no other."""
 
 Part = str | Table | Picture | None
 
@@ -114,11 +117,8 @@ def _tests(evidence: Evidence, dataset: str) -> Iterator[tuple[tuple[str, ...], 
 
 
 def _dataset(evidence: Evidence, dataset: str, suffix: str, tests: Compared) -> Iterator[Part]:
-    rows, samples, reference = (
-        evidence.measured(dataset),
-        evidence.samples_on(dataset),
-        evidence.family.reference_tier,
-    )
+    samples, reference = evidence.samples_on(dataset), evidence.family.reference_tier
+    rows = {name: _split(found, samples.get(name, ())) for name, found in evidence.measured(dataset).items()}
     alphas = {tier.name: tier.alpha for tier in evidence.family.tiers}
     spots = {name: [plots.Spot(rows[name].tokens, rows[name].accuracy)] if name in rows else [] for name in alphas}
     picture = plots.accuracy_tokens(f"{dataset}: tiers with 95 % intervals", spots, staircase=True)
@@ -146,6 +146,17 @@ def _dataset(evidence: Evidence, dataset: str, suffix: str, tests: Compared) -> 
     )
     words = f"Histograms of response lengths, right and wrong, a panel a tier: {'; '.join(ranges)}."
     yield Picture(f"lengths{suffix}", plots.lengths(samples, dataset), words)
+
+
+def _split(found: Evaluation, samples: Sequence[Sample]) -> Evaluation:
+    """The figures with the tokens of right and of wrong responses, which an older family.json lacks."""
+    if found.tokens_correct or found.tokens_wrong or not samples:
+        return found
+    sides = {
+        "tokens_correct": tokens_where(samples, correct=True),
+        "tokens_wrong": tokens_where(samples, correct=False),
+    }
+    return found.model_copy(update=sides)
 
 
 def _together(evidence: Evidence) -> Table | None:
@@ -186,9 +197,10 @@ def _section(heading: str, parts: Iterator[Part]) -> Section:
 def _reward(recipe: str | None) -> str:
     if recipe is None:
         return "with what reward says a recipe that was not found"
-    penalty = json.loads(recipe)["rl"].get("penalty", {"kind": "sigmoid"})["kind"]
-    if penalty != "sigmoid":
-        return f"the reward is the recipe's, of the penalty {penalty}"
+    method = json.loads(recipe)["rl"]
+    penalty, gate = (method.get(name, {}).get("kind", usual) for name, usual in PAPERS.items())
+    if (penalty, gate) != tuple(PAPERS.values()):
+        return f"the reward is the recipe's, of the penalty {penalty} and the gate {gate}"
     return (
         "the reward is correct × (1 − alpha × sigmoid(standardised length)) of “Training Language Models to Reason "
         "Efficiently” (arXiv 2502.04463)"

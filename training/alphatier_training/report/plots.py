@@ -54,10 +54,12 @@ def accuracy_tokens(
     if staircase:
         _staircase(axes, [points[name] for name in front(points)])
     for index, (name, group) in enumerate(series.items()):
-        look = style.series(index)
+        look, label = style.series(index), name
         if group and all(f"{name} {place}" in beaten for place in range(len(group))):
             look |= {"markerfacecolor": "none", "markeredgewidth": 1.5, "markeredgecolor": look["color"]}
-        _spots(axes, name, group, "-" if name == curve else "none", look)
+            label = f"{name} (dominated)"
+        if group:
+            _spots(axes, label, group, "-" if name == curve else "none", look)
     _token_axis(axes, [spot.tokens.mean for spot in spots.values()])
     axes.set(xlabel="mean tokens a response", ylabel="accuracy, %", title=title)
     figure.legend(loc="outside right upper", fontsize=9)
