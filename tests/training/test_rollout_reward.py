@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import TrainerState
+from transformers import AutoTokenizer, TrainerState
 
 from alphatier_training.errors import GroupError
+from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.reward import length_penalised_rewards
+from alphatier_training.rl.prompts import heldout_prompts
 from alphatier_training.rl.rollout_reward import LengthPenalisedReward, check_groups_whole
+from support.mini_training import mini_recipe
 
 END = 1
 
@@ -132,11 +135,31 @@ def test_a_target_that_the_prompt_asks_for_is_the_groups() -> None:
     assert found == pytest.approx([1, 1 - 0.4 * 2, 1 - 0.4 * 0.75, 1 - 0.4 * 0.25])
 
 
+def test_a_drawn_target_stands_in_the_prompt_and_beside_it() -> None:
+    tokenizer = AutoTokenizer.from_pretrained("models/tiny/base")
+    recipe = mini_recipe()
+    recipe["rl"] |= {
+        "heldout": {"problems": 5},
+        "penalty": {"kind": "target", "target_tokens": [10, 40], "suffix": "+{target}"},
+    }
+    asked = heldout_prompts(parse_recipe(recipe, "test"), tokenizer)
+    recipe["rl"]["penalty"] = {"kind": "sigmoid"}
+    plain = heldout_prompts(parse_recipe(recipe, "test"), tokenizer)
+    assert asked
+    assert plain
+    assert set(plain["target_tokens"]) == {0}
+    assert plain["heldout"] == [True] * 5
+    for one, other in zip(asked, plain, strict=True):
+        assert 10 <= one["target_tokens"] <= 40
+        assert one["prompt"][0]["content"] == f"{other['prompt'][0]['content']}+{one['target_tokens']}"
+        assert one["prompt_tokens"] > other["prompt_tokens"]
+
+
 SHARED = """
 import json, sys
 from pathlib import Path
 from accelerate import PartialState
-from transformers import TrainerState
+from transformers import AutoTokenizer, TrainerState
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.rl.rollout_reward import LengthPenalisedReward
 
