@@ -13,7 +13,7 @@ from scipy import stats
 
 from alphatier_training.errors import RecipeError
 from alphatier_training.evaluation.samples import Sample
-from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.recipe.reading import load_recipe, parse_recipe
 from alphatier_training.sweep.command import sweep
 from alphatier_training.sweep.table import Grid, against, grid, rows_of, table, verdict
 from alphatier_training.sweep.variants import load_sweep, runs
@@ -42,6 +42,12 @@ def test_every_variant_is_run_with_every_seed_over_the_same_base(tmp_path: Path)
     assert planned[1].recipe.rl.penalty.kind == "min_max"
     assert [run.recipe.tiers.alphas for run in planned[:2]] == [(0, 0.4), (0.2,)]
     assert planned[3].folder(Path("out")) == Path("out/kimi/seed-2")
+
+
+@pytest.mark.parametrize("file", sorted(Path("training/recipes/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_sweep_has_three_seeds_of_every_variant(file: Path) -> None:
+    planned = list(runs(load_recipe(Path("training/recipes/tiny.yaml")), load_sweep(file)))
+    assert len(planned) == 3 * len({run.variant for run in planned})
 
 
 @pytest.mark.parametrize(

@@ -189,14 +189,7 @@ def _name_base(config: Path, base: str) -> None:
 
 def _add_missing(base: Path, target: Path) -> None:
     """Tokenizer, chat template and generation settings of the base where the trainer wrote none."""
-    for pattern in (
-        "tokenizer*",
-        "*.jinja",
-        "generation_config.json",
-        "special_tokens_map.json",
-        "vocab*",
-        "merges*",
-    ):
+    for pattern in _TOKENIZER_FILES:
         for file in base.glob(pattern):
             if not (target / file.name).exists():
                 shutil.copyfile(file, target / file.name)
