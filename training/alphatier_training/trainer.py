@@ -57,7 +57,8 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
     def _measures_kl(self) -> bool:
         """Whether the next rollout's KL to the base is to be known, though it costs nothing."""
         every, rollout = self.method.kl.measure_every, self.state.global_step // self.method.updates_per_rollout
-        return bool(every) and self.method.lora is not None and rollout % every == 0
+        possible = self.model.training and self.method.lora is not None
+        return possible and bool(every) and rollout % every == 0
 
     def _generate(self, prompts: list[Any]) -> Any:
         with _timed(self._seconds, "rollout"), clear_generation_errors(self.args):
@@ -88,7 +89,7 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         started = time.perf_counter()
         self._seconds.clear()
         self._scored = []
-        self.beta = self.method.kl.coefficient or (_NEXT_TO_NOTHING if self._measures_kl else 0.0)
+        self.beta = self.method.kl.coefficient or _NEXT_TO_NOTHING * self._measures_kl
         try:
             output: Rollout = super()._generate_and_score_completions(inputs)
             scored = self._scored
@@ -117,7 +118,6 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
             penalties = kl.coefficient * kl_estimate(
                 rollout["old_per_token_logps"], rollout["ref_per_token_logps"], kl.estimator
             )
-        if penalties is not None:
             costs = self.accelerator.gather((penalties * mask).sum(dim=1))
             self._metrics["train"]["kl_cost"].append(costs.mean().item())
             if kl.place == "reward":
