@@ -5,8 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from alphatier_models import find_problems, load_family
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.rl.choosing import choose_problems
+from alphatier_training.rl.prompts import prompts
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import silent
 from alphatier_training.tiny.problems import generate
 from support.mini_training import mini_recipe, start_training, train, write_recipe
 
@@ -70,6 +76,22 @@ def test_a_checkpoint_is_a_whole_stock_model_whose_weights_moved(family: Path) -
     new, old = (load_file(folder / "model.safetensors") for folder in (family / "alpha-0.4", BASE))
     assert new.keys() == old.keys()
     assert any((new[name] != old[name]).any() for name in new)
+
+
+def test_the_words_that_ask_for_a_target_are_part_of_the_prompt_that_has_to_fit(tmp_path: Path) -> None:
+    document = recipe_over(tmp_path)
+    del document["problems"]["pass_rate"]
+    folder = RunFolder(tmp_path / "run")
+    folder.base.parent.mkdir()
+    folder.base.symlink_to(BASE)
+    folder.work.mkdir()
+    longest = []
+    for penalty in ({"kind": "sigmoid"}, {"kind": "target", "target_tokens": [10, 40], "suffix": " + {target}"}):
+        document["rl"] |= {"penalty": penalty, "max_prompt_tokens": 10, "steps": 10}
+        recipe = parse_recipe(document, "test")
+        choose_problems(recipe, folder, silent)
+        longest.append(max(prompts(recipe, folder, AutoTokenizer.from_pretrained(BASE))["prompt_tokens"]))
+    assert longest == [7, 10]
 
 
 def test_what_became_of_the_problems_is_written_down(family: Path) -> None:

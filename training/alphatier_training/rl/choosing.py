@@ -44,6 +44,7 @@ def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None
     problems = [problem for data in plan.data for problem in read_problems(data)]
     overlaps = _overlaps(recipe, plan, problems)
     tokenizer = AutoTokenizer.from_pretrained(load_reference(folder).path)
+    words = max((recipe.rl.penalty.asked(number, recipe.rl_seed())[1] for number in range(needed(recipe))), key=len)
 
     chosen, selection = select(
         problems,
@@ -51,7 +52,7 @@ def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None
         needed=needed(recipe),
         seed=recipe.rl_seed(),
         overlaps=overlaps,
-        fits=lambda problem: prompt_tokens(tokenizer, plan.prompt, problem) <= recipe.rl.max_prompt_tokens,
+        fits=lambda problem: prompt_tokens(tokenizer, plan.prompt, problem, words) <= recipe.rl.max_prompt_tokens,
         rates=lambda kept: _rates(recipe, plan, folder, kept, report),
     )
     found = [asdict(overlap) for overlap in overlaps]
@@ -61,9 +62,9 @@ def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None
     report(Report(PROBLEMS, 1, 1, note=selection.summary(), warning=doubtful))
 
 
-def prompt_tokens(tokenizer: Any, prompt: str, problem: Problem) -> int:
-    """The tokens of a problem's prompt, chat template included."""
-    conversation = [{"role": "user", "content": message(prompt, problem.question)}]
+def prompt_tokens(tokenizer: Any, prompt: str, problem: Problem, words: str) -> int:
+    """The tokens of a problem's prompt and of the `words` that a penalty adds to it, chat template included."""
+    conversation = [{"role": "user", "content": message(prompt, problem.question) + words}]
     return len(tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=True)["input_ids"])
 
 
