@@ -83,7 +83,6 @@ def train_family(
     machine: Machine,
     console: Console,
     selection: Selection = EVERYTHING,
-    jobs: int | None = None,
 ) -> list[str]:
     """Run the chosen stages of `recipe` in `out`, going on from what is there.
 
@@ -93,10 +92,9 @@ def train_family(
     Args:
         recipe: What to make.
         out: The run's folder.
-        machine: The GPUs, or cores, that there are.
+        machine: The GPUs, or cores, that there are, and the processes at once.
         console: For progress.
         selection: Which stages.
-        jobs: Processes at once; None for as many as there are GPUs for, or cores.
 
     Returns:
         The stages of the family that are not done.
@@ -105,7 +103,7 @@ def train_family(
         TrainingError: options, recipe and machine contradict each other.
         TrainingError: a stage failed.
     """
-    folder, room = RunFolder(out), room_of(recipe, machine, jobs)
+    folder, room = RunFolder(out), room_of(recipe, machine)
     chosen = chosen_stages(recipe, selection)
     check_needs(chosen, folder)
     waited_for = shared_stages(recipe) if selection.tier else []

@@ -39,17 +39,17 @@ class Machine:
     gpus: tuple[str, ...] = ()
     """As CUDA_VISIBLE_DEVICES names them: numbers, UUIDs or MIG ids. None: stages run on the CPU."""
     cores: int = 1
+    jobs: int | None = None
+    """Processes at once, at most; None for as many as there are GPUs for, or cores."""
 
 
-def this_machine(device: str, environment: Mapping[str, str] = os.environ) -> Machine:
-    """What this process may use.
+def this_machine(device: str, environment: Mapping[str, str] = os.environ, *, jobs: int | None = None) -> Machine:
+    """What this process may use; on `cpu`, a recipe's `compute.device`, no GPU, whatever there is.
 
-    Args:
-        device: The recipe's `compute.device`; `cpu` uses no GPU, whatever there is.
-        environment: Where CUDA_VISIBLE_DEVICES is looked up; a scheduler such as SLURM sets it.
+    CUDA_VISIBLE_DEVICES is looked up in `environment`, where a scheduler such as SLURM sets it.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(() if device == "cpu" else _visible(environment), allowed)
+    return Machine(() if device == "cpu" else _visible(environment), allowed, jobs)
 
 
 def _visible(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ class Room:
         return min(fit, self.jobs or fit, len(recipe.tiers.alphas))
 
 
-def room_of(recipe: Recipe, machine: Machine, jobs: int | None = None) -> Room:
+def room_of(recipe: Recipe, machine: Machine) -> Room:
     """All GPUs that are visible, else the cores, or one process of a model that may be large (`device: auto`).
 
     A `vllm_server` serves one trainer at a time, on GPUs of its own, so that only the first tier's are taken.
@@ -101,7 +101,7 @@ def room_of(recipe: Recipe, machine: Machine, jobs: int | None = None) -> Room:
         TrainingError: a tier needs more GPUs than are visible.
     """
     if not machine.gpus:
-        return Room(("",) * (jobs or (machine.cores if recipe.compute.device == "cpu" else 1)))
+        return Room(("",) * (machine.jobs or (machine.cores if recipe.compute.device == "cpu" else 1)))
     wanted = recipe.compute.processes
     if wanted > len(machine.gpus):
         raise TrainingError(
@@ -110,7 +110,7 @@ def room_of(recipe: Recipe, machine: Machine, jobs: int | None = None) -> Room:
         )
     served = recipe.compute.generation.engine == "vllm_server"
     threads = max(1, machine.cores // len(machine.gpus))
-    return Room(machine.gpus[:wanted] if served else machine.gpus, jobs, threads)
+    return Room(machine.gpus[:wanted] if served else machine.gpus, machine.jobs, threads)
 
 
 Unit = tuple[Stage, ...]

@@ -37,6 +37,8 @@ class Pace:
     """What was measured, and what the whole run takes at it."""
 
     tier: str
+    rollouts: int
+    """Of a tier's whole run."""
     resumed: bool
     """Whether the second rollout went on from the first one's checkpoint."""
     rollout_seconds: float
@@ -58,16 +60,16 @@ class Pace:
     """Of all tiers' RL; without base, choice of problems and evaluation."""
 
 
-def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console, jobs: int | None = None) -> Pace:
+def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Pace:
     """Run it and measure; TrainingError when a stage fails."""
     small, place = smoke_recipe(recipe), out.with_name(f"{out.name}.smoke")
     shutil.rmtree(place, ignore_errors=True)
     folder, tier = RunFolder(place), tier_name(small.tiers.alphas[0])
     shared = tuple(stage.name for stage in shared_stages(small))
-    train_family(small, place, machine, console, Selection(only=shared), jobs)
-    size = _until_checkpoint(small, folder, tier, room_of(small, machine, jobs), console)
-    train_family(small, place, machine, console, Selection(tier=tier), jobs)
-    pace = _pace(recipe, folder, tier, size, room_of(recipe, machine, jobs).tiers_at_once(recipe))
+    train_family(small, place, machine, console, Selection(only=shared))
+    size = _until_checkpoint(small, folder, tier, room_of(small, machine), console)
+    train_family(small, place, machine, console, Selection(tier=tier))
+    pace = _pace(recipe, folder, tier, size, room_of(recipe, machine).tiers_at_once(recipe))
     shutil.rmtree(place, ignore_errors=True)
     return pace
 
@@ -111,6 +113,7 @@ def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once
     hours = recipe.rl.steps * seconds / 3600
     return Pace(
         tier=tier,
+        rollouts=recipe.rl.steps,
         resumed=checkpoint > 0,
         rollout_seconds=round(seconds, 3),
         generation_seconds=round(last["seconds/rollout"], 3),
@@ -125,14 +128,14 @@ def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once
     )
 
 
-def show(recipe: Recipe, pace: Pace, console: Console) -> None:
+def show_pace(pace: Pace, console: Console) -> None:
     """For people."""
     console.print(
         f"{pace.tier} ran, stopped and went on.\n"
         f"{pace.rollout_seconds:.3g} s a rollout: {pace.generation_seconds:.3g} s for {pace.mean_tokens:,.0f} tokens "
         f"a response, {pace.truncated:.0%} cut off\n"
         f"{pace.memory_bytes / 1e9:.3g} GB of memory, {pace.checkpoint_bytes / 1e9:.3g} GB a checkpoint\n"
-        f"RL of a tier: {pace.hours_a_tier:.3g} h = {recipe.rl.steps} rollouts; of all, {pace.tiers_at_once} at "
+        f"RL of a tier: {pace.hours_a_tier:.3g} h = {pace.rollouts} rollouts; of all, {pace.tiers_at_once} at "
         f"once: {pace.hours:.3g} h, at these lengths",
         highlight=False,
         soft_wrap=True,
