@@ -5,8 +5,7 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -74,7 +73,7 @@ def train(
     from alphatier_training.train import Selection, chosen_stages
 
     console = Console(stderr=True)
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
     with told():
         plan = load_recipe(recipe)
         out, machine = out or Path("runs") / plan.name, this_machine(plan.compute.device, jobs=jobs)
@@ -149,8 +148,3 @@ def _print(found: Any, show: "Callable[[Any, Console], None]", *, as_json: bool)
     from rich.console import Console
 
     click.echo(json.dumps(found, indent=1, default=asdict)) if as_json else show(found, Console())
-
-
-def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends a run as Ctrl-C does."""
-    raise KeyboardInterrupt

@@ -10,6 +10,7 @@ a mark that it is done; so the same command goes on wherever it was stopped. Wha
 stage imports what it needs when it is run (`run.worker`).
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Display, Report, Reporter
-from alphatier_training.run.scheduling import Machine, Room, Schedule, Stage, room_of
+from alphatier_training.run.scheduling import Machine, Room, Stage, room_of, run_stages
 
 SAMPLES = "samples-"
 
@@ -131,7 +132,7 @@ def _run(folder: RunFolder, stages: Sequence[Stage], room: Room, display: Displa
         display(Report(stage, 0, 0, note="another run works on it: waiting"))
 
     with folder.locked(_names(left()), patience, waiting) as locks:
-        Schedule(folder, left(), room, display, locks).run()
+        asyncio.run(run_stages(folder, left(), room, display, locks))
 
 
 def _finish(recipe: Recipe, folder: RunFolder, display: Display, *, measured: bool) -> None:
