@@ -4,6 +4,7 @@ The run is `alphatier train` as a person starts it, in `out`; its trial (`--smok
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from alphatier_training.run.scheduling import this_machine
 from support.mini_training import start_training, wait_until, workers_of
 from support.processes import until
 
@@ -68,7 +70,9 @@ def synced(out: Path, work: Path) -> dict[str, int]:
     """How many of the base's tensors lose a bit when the adapter goes to the engine, and in a bare merge of it."""
     work.mkdir()
     command = [sys.executable, "-W", "ignore", "-c", SYNC, str(out), str(work)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    gpus = this_machine("auto").gpus
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 0, done.stderr
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -187,5 +187,5 @@ def test_on_a_cpu_a_process_takes_a_tier_and_its_samples(recipe: Recipe) -> None
         ["alpha-0.4", "samples-alpha-0.4"],
         ["samples-base"],
     ]
-    assert units(recipe, room_of(recipe, machine, 1)) == [EVERY[:-1]]
+    assert units(recipe, room_of(recipe, Machine((), 2, jobs=1))) == [EVERY[:-1]]
     assert room_of(recipe_with(device="auto"), machine).places == ("",)  # a real model is as large as it likes

@@ -3,9 +3,9 @@
 import json
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,10 +13,12 @@ from alphatier_training.errors import TrainingError, told
 from alphatier_training.evaluation.cli import evaluate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from rich.console import Console
 
     from alphatier_training.recipe import Recipe
-    from alphatier_training.run.scheduling import Machine
+    from alphatier_training.run.scheduling import Machine, Stage
     from alphatier_training.train import Selection
 
 __all__ = ["evaluate", "train"]
@@ -67,29 +69,43 @@ def train(
     from rich.console import Console
 
     from alphatier_training.recipe.reading import load_recipe
-    from alphatier_training.train import EVERYTHING, Selection
+    from alphatier_training.run.scheduling import this_machine
+    from alphatier_training.train import Selection, chosen_stages
 
     console = Console(stderr=True)
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
     with told():
         plan = load_recipe(recipe)
-        out = out or Path("runs") / plan.name
+        out, machine = out or Path("runs") / plan.name, this_machine(plan.compute.device, jobs=jobs)
         selection = Selection(only, start, tier, not skip_evaluation)
-        if list_stages or dry_run:
-            _say(plan, out, selection, jobs, as_json=as_json, checked=dry_run)
-        elif smoke and selection not in (EVERYTHING, Selection(evaluate=False)):
-            raise TrainingError("--smoke chooses its stages itself; leave out --only, --from and --tier")
+        chosen = chosen_stages(plan, selection)
+        if list_stages:
+            from alphatier_training.run.dry_run import show_stages, stage_list
+
+            _print(stage_list(plan, out, chosen), show_stages, as_json=as_json)
+        elif dry_run:
+            from alphatier_training.run.dry_run import found_before, show
+
+            found = found_before(plan, out, machine, chosen)
+            _print(found, show, as_json=as_json)
+            sys.exit(1 if found["faults"] else 0)
         elif smoke:
-            _try(plan, out, jobs, console, as_json=as_json)
+            from alphatier_training.run.smoke import show_pace
+            from alphatier_training.run.smoke import smoke as pace_of
+
+            if only or start or tier:
+                raise TrainingError("--smoke chooses its stages itself; leave out --only, --from and --tier")
+            _check(plan, out, machine, chosen, console)
+            _print(pace_of(plan, out, machine, console), show_pace, as_json=as_json)
         else:
-            _run(plan, out, selection, jobs, console, wandb=wandb, checked=not skip_preflight)
+            _train(plan, out, machine, selection, console, wandb=wandb, checked=not skip_preflight)
 
 
-def _run(
+def _train(
     plan: "Recipe",
     out: Path,
+    machine: "Machine",
     selection: "Selection",
-    jobs: int | None,
     console: "Console",
     *,
     wandb: bool,
@@ -98,19 +114,17 @@ def _run(
     """Check, train, and say what there is now."""
     from alphatier_training.run.folder import RunFolder
     from alphatier_training.run.reporting import log_to_wandb
-    from alphatier_training.run.scheduling import this_machine
     from alphatier_training.train import check_needs, chosen_stages, train_family
 
     if wandb:
         log_to_wandb()
-    folder, machine = RunFolder(out), this_machine(plan.compute.device)
+    folder, chosen = RunFolder(out), chosen_stages(plan, selection)
     folder.check(plan)
-    chosen = chosen_stages(plan, selection)
     check_needs(chosen, folder)
-    left = [stage.name for stage in chosen if not folder.is_done(stage.name)]
+    left = [stage for stage in chosen if not folder.is_done(stage.name)]
     if left and checked:
-        _check(plan, out, machine, left, jobs, console)
-    missing = train_family(plan, out, machine, console, selection, jobs)
+        _check(plan, out, machine, left, console)
+    missing = train_family(plan, out, machine, console, selection)
     if missing:
         click.echo(f"In {out}. Not done yet, for a family: {', '.join(missing)}.")
     elif selection.evaluate:
@@ -123,51 +137,14 @@ def _run(
         click.echo(f"The family is in {out}, not measured yet.\n  alphatier evaluate {out} --write")
 
 
-def _try(plan: "Recipe", out: Path, jobs: int | None, console: "Console", *, as_json: bool) -> None:
-    """Check, run a little of everything, and print its pace."""
-    from dataclasses import asdict
-
-    from rich.console import Console
-
-    from alphatier_training.run.scheduling import this_machine
-    from alphatier_training.run.smoke import show, smoke
-    from alphatier_training.train import line_of
-
-    machine = this_machine(plan.compute.device)
-    _check(plan, out, machine, [stage.name for stage in line_of(plan)], jobs, console)
-    pace = smoke(plan, out, machine, console, jobs)
-    click.echo(json.dumps(asdict(pace), indent=1)) if as_json else show(plan, pace, Console())
-
-
-def _check(
-    plan: "Recipe", out: Path, machine: "Machine", stages: list[str], jobs: int | None, console: "Console"
-) -> None:
+def _check(plan: "Recipe", out: Path, machine: "Machine", stages: "Sequence[Stage]", console: "Console") -> None:
     from alphatier_training.run.preflight import check
 
     with console.status("Looking at what is in the way …"):
-        check(plan, out, machine, stages, jobs)
+        check(plan, out, machine, [stage.name for stage in stages])
 
 
-def _say(
-    plan: "Recipe", out: Path, selection: "Selection", jobs: int | None, *, as_json: bool, checked: bool
-) -> None:
-    """Print the stages, or all of what a run would be; status 1 where something is in its way."""
+def _print(found: Any, show: "Callable[[Any, Console], None]", *, as_json: bool) -> None:
     from rich.console import Console
 
-    from alphatier_training.run import dry_run
-    from alphatier_training.run.scheduling import this_machine
-    from alphatier_training.train import chosen_stages
-
-    chosen = chosen_stages(plan, selection)
-    if not checked:
-        stages = dry_run.stage_list(plan, out, chosen)
-        click.echo(json.dumps(stages, indent=1)) if as_json else dry_run.show_stages(stages, Console())
-        return
-    found = dry_run.dry_run(plan, out, this_machine(plan.compute.device), chosen, jobs)
-    click.echo(json.dumps(found, indent=1)) if as_json else dry_run.show(found, Console())
-    sys.exit(1 if found["faults"] else 0)
-
-
-def _terminated(signum: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends a run as Ctrl-C does."""
-    raise KeyboardInterrupt
+    click.echo(json.dumps(found, indent=1, default=asdict)) if as_json else show(found, Console())

@@ -10,6 +10,7 @@ a mark that it is done; so the same command goes on wherever it was stopped. Wha
 stage imports what it needs when it is run (`run.worker`).
 """
 
+import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Display, Report, Reporter
-from alphatier_training.run.scheduling import Machine, Room, Schedule, Stage, room_of
+from alphatier_training.run.scheduling import Machine, Room, Stage, room_of, run_stages
 
 SAMPLES = "samples-"
 
@@ -83,7 +84,6 @@ def train_family(
     machine: Machine,
     console: Console,
     selection: Selection = EVERYTHING,
-    jobs: int | None = None,
 ) -> list[str]:
     """Run the chosen stages of `recipe` in `out`, going on from what is there.
 
@@ -93,10 +93,9 @@ def train_family(
     Args:
         recipe: What to make.
         out: The run's folder.
-        machine: The GPUs, or cores, that there are.
+        machine: The GPUs, or cores, that there are, and the processes at once.
         console: For progress.
         selection: Which stages.
-        jobs: Processes at once; None for as many as there are GPUs for, or cores.
 
     Returns:
         The stages of the family that are not done.
@@ -105,7 +104,7 @@ def train_family(
         TrainingError: options, recipe and machine contradict each other.
         TrainingError: a stage failed.
     """
-    folder, room = RunFolder(out), room_of(recipe, machine, jobs)
+    folder, room = RunFolder(out), room_of(recipe, machine)
     chosen = chosen_stages(recipe, selection)
     check_needs(chosen, folder)
     waited_for = shared_stages(recipe) if selection.tier else []
@@ -133,7 +132,7 @@ def _run(folder: RunFolder, stages: Sequence[Stage], room: Room, display: Displa
         display(Report(stage, 0, 0, note="another run works on it: waiting"))
 
     with folder.locked(_names(left()), patience, waiting) as locks:
-        Schedule(folder, left(), room, display, locks).run()
+        asyncio.run(run_stages(folder, left(), room, display, locks))
 
 
 def _finish(recipe: Recipe, folder: RunFolder, display: Display, *, measured: bool) -> None:

@@ -27,10 +27,10 @@ def stage_list(recipe: Recipe, out: Path, chosen: Sequence[Stage]) -> list[dict[
     ]
 
 
-def dry_run(recipe: Recipe, out: Path, machine: Machine, chosen: Sequence[Stage], jobs: int | None) -> dict[str, Any]:
+def found_before(recipe: Recipe, out: Path, machine: Machine, chosen: Sequence[Stage]) -> dict[str, Any]:
     """All that is known of a run before it is started."""
     left = [stage for stage in chosen if not RunFolder(out).is_done(stage.name)]
-    found = preflight(recipe, out, machine, [stage.name for stage in left], jobs)
+    found = preflight(recipe, out, machine, [stage.name for stage in left])
     served = recipe.compute.generation.engine == "vllm_server"
     started = [worker_command(recipe, out, [stage.name], stage.processes) for stage in left if stage.name != FINAL]
     return {

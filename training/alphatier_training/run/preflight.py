@@ -60,23 +60,21 @@ class Findings:
     """What the checkpoints take; None where the base's weights are not known."""
 
 
-def check(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str], jobs: int | None = None) -> None:
+def check(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str]) -> None:
     """TrainingError with every fault, where there is one."""
-    if faults := preflight(recipe, out, machine, stages, jobs).faults:
+    if faults := preflight(recipe, out, machine, stages).faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise TrainingError(f"{recipe.name} cannot run here, and nothing was begun:\n{listing}")
 
 
-def preflight(
-    recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str], jobs: int | None = None
-) -> Findings:
+def preflight(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str]) -> Findings:
     """Look at everything that `stages`, those that are not done, need; and go on after a fault."""
     folder = RunFolder(out)
     tiers = [tier for tier in map(tier_name, recipe.tiers.alphas) if tier in stages]
     base, sets = None if folder.is_done(BASE_TIER) else _base_on_hub(recipe), _data_sets(recipe)
     away = bool(base or any(data.hub for data in sets)) and not _hub_answers()
     shapes = shapes_of(recipe, folder) if tiers and not away else None
-    room, faults = _room(recipe, machine, jobs)
+    room, faults = _room(recipe, machine)
     disk = disk_plan(recipe, folder, shapes, tiers, room.tiers_at_once(recipe) if room else 1) if shapes else None
     faults += [*(_torch_faults(room.places) if room and room.on_gpus() else []), *package_faults(recipe)]
     faults += [*([NO_HUB] if away else []), *(_base_faults(base, away=away) if base else [])]
@@ -86,7 +84,7 @@ def preflight(
     return Findings(tuple(faults), room, disk)
 
 
-def _room(recipe: Recipe, machine: Machine, jobs: int | None) -> tuple[Room | None, list[str]]:
+def _room(recipe: Recipe, machine: Machine) -> tuple[Room | None, list[str]]:
     """Where processes run; a line where the recipe needs more."""
     compute = recipe.compute
     if compute.device == "auto" and not machine.gpus and (compute.generation.engine, compute.strategy) != ON_ANYTHING:
@@ -94,7 +92,7 @@ def _room(recipe: Recipe, machine: Machine, jobs: int | None) -> tuple[Room | No
         fault = f"compute.device: no GPU is visible, and the recipe needs one ({wanted}): see `nvidia-smi`, and "
         return None, [f"{fault}CUDA_VISIBLE_DEVICES"]
     try:
-        return room_of(recipe, machine, jobs), []
+        return room_of(recipe, machine), []
     except TrainingError as error:
         return None, [str(error)]
 

@@ -1,11 +1,10 @@
-"""Worker processes: started, followed by their reports, and stopped. What runs in one is `run.worker`."""
+"""A process that runs stages: started, followed by its reports, ended with us. What runs in it is `run.worker`."""
 
+import asyncio
 import os
 import signal
-import subprocess
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from alphatier_training.errors import TrainingError
@@ -13,131 +12,95 @@ from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.launch import worker_command
 from alphatier_training.run.reporting import Report, Reporter, parse_report
 
-HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 STOP_SECONDS = 5.0
-"""How long a worker may take to end before it is killed."""
+"""How long a process may take to end before it is killed."""
 
 _LOG_LINES = 15
+_LONGEST_LINE = 2**20
 
 
-class Worker:
-    """One worker process, or a launcher with several, their reports passed on by a thread.
+async def run_process(
+    folder: RunFolder,
+    stages: Sequence[str],
+    report: Reporter,
+    *,
+    processes: int = 1,
+    gpus: Sequence[str] = (),
+    threads: int = 1,
+    locks: Sequence[int] = (),
+) -> None:
+    """Run stages, in order, to their end in a process, or in a launcher's several that share them.
 
     Its output holds the reports and what a launcher prints, which goes into the log as all of its errors do. It ends
-    when its input does, which is never written to: so no worker outlives us, however we end.
+    when this is cancelled, and when its input does, which is never written to: so it outlives us in no case.
+
+    Args:
+        folder: The run's folder.
+        stages: What it runs.
+        report: Told how far they are.
+        processes: That share the stages.
+        gpus: The only GPUs that it sees; none for a CPU.
+        threads: Of each process, unless a stage says otherwise.
+        locks: Descriptors of locks, which it holds too.
+
+    Raises:
+        TrainingError: it failed; with its own message, or the end of its log.
     """
+    path = folder.log(stages[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as log:
+        process = await asyncio.create_subprocess_exec(
+            *worker_command(folder.recipe(), folder.root, stages, processes),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            pass_fds=tuple(locks),
+            start_new_session=True,
+            env=_environment(gpus, threads),
+            limit=_LONGEST_LINE,
+        )
+        failures: list[Report] = []
 
-    def __init__(
-        self,
-        folder: RunFolder,
-        stages: Sequence[str],
-        report: Reporter,
-        *,
-        processes: int = 1,
-        gpus: Sequence[str] = (),
-        threads: int = 1,
-        locks: Sequence[int] = (),
-    ) -> None:
-        """Start it.
-
-        Args:
-            folder: The run's folder.
-            stages: What it runs, in order.
-            report: Told how far they are.
-            processes: That share the stages.
-            gpus: The only GPUs that it sees; none for a CPU.
-            threads: Unless a stage says otherwise.
-            locks: Descriptors of locks, which it holds too.
-        """
-        self.stages = stages
-        self._report = report
-        self._failure: Report | None = None
-        self.log = folder.log(stages[0])
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                worker_command(folder.recipe(), folder.root, stages, processes),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                pass_fds=tuple(locks),
-                start_new_session=True,
-                env=_environment(gpus, threads),
-            )
-        self._follower = threading.Thread(target=self._follow, daemon=True)
-        self._follower.start()
-
-    def finish(self) -> None:
-        """Join a process that has ended; TrainingError when it failed."""
-        status = self.process.wait()
-        self._close()
-        if status and self._failure:
-            raise TrainingError(f"{self._failure.stage}: {self._failure.note}\nThe whole story is in {self.log}")
-        if status:
-            raise TrainingError(
-                f"{', '.join(self.stages)}: the process {_ended(status)}. The end of its log, {self.log}:\n"
-                f"{_tail(self.log)}\nRun the same command again to go on from the last checkpoint."
-            )
-
-    def stop(self) -> None:
-        """End the process, if it is still there, and wait for it."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._close()
-
-    def _follow(self) -> None:
-        """Pass reports on; the first one of a failure is kept for `finish`."""
-        assert self.process.stdout is not None
-        with self.process.stdout as lines, self.log.open("ab", buffering=0) as log:
-            for line in lines:
-                report = parse_report(line)
-                if report is None:
+        async def follow() -> None:
+            assert process.stdout is not None
+            async for line in process.stdout:
+                told = parse_report(line)
+                if told is None:
                     with suppress(OSError):  # the disk may be full, and the reports must still be read
                         log.write(line)
-                elif not report.failed:
-                    self._report(report)
-                elif self._failure is None:
-                    self._failure = report
+                elif told.failed:
+                    failures.append(told)
+                else:
+                    report(told)
 
-    def _close(self) -> None:
-        """Our end of its input first: processes that outlived their launcher end then, and the reports with them."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self._follower.join()
+        following = asyncio.create_task(follow())
+        try:
+            await process.wait()
+        finally:
+            await _end(process)
+            await following
+    if process.returncode and failures:
+        raise TrainingError(f"{failures[0].stage}: {failures[0].note}\nThe whole story is in {path}")
+    if process.returncode:
+        raise TrainingError(
+            f"{', '.join(stages)}: the process {_ended(process.returncode)}. The end of its log, {path}:\n"
+            f"{_tail(path)}\nRun the same command again to go on from the last checkpoint."
+        )
 
 
-def first_ended(running: Sequence[Worker], tick: float = 0.2) -> Worker:
-    """Wait until one of the workers, at least one, has ended."""
-    while True:
-        for worker in running:
-            with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(tick)
-                return worker
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM until the end of the block, so that no process is started without being known.
-
-    The handlers are changed rather than the mask, which holds for one thread only and would be inherited.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # handlers run in the main thread
-        return
-    caught: list[int] = []
-    old = {number: signal.signal(number, lambda got, frame: caught.append(got)) for number in HELD_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-    if caught:
-        raise KeyboardInterrupt
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End the process if it is still there; what outlived a launcher ends with the input, and the reports with it."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+    assert process.stdin is not None
+    process.stdin.close()
+    with suppress(OSError):
+        await process.stdin.wait_closed()
 
 
 def _environment(gpus: Sequence[str], threads: int) -> dict[str, str]:

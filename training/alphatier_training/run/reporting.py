@@ -6,7 +6,6 @@ where there is no terminal. TensorBoard gets the trainer's own figures where it 
 
 import json
 import os
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -72,13 +71,12 @@ def parse_report(line: bytes) -> Report | None:
 
 
 class Display:
-    """Takes reports, from any thread, and shows them; a context manager."""
+    """Takes reports and shows them; a context manager."""
 
     def __init__(self, stages: Sequence[str], console: Console) -> None:
         self._console = console
         self._bars = _bars(console)
         self._tasks = {stage: self._bars.add_task(stage, total=None, start=False, note="") for stage in stages}
-        self._lock = threading.Lock()
         self._said: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -92,13 +90,12 @@ class Display:
 
     def __call__(self, report: Report) -> None:
         """Show one report."""
-        with self._lock:
-            if report.warning:
-                self._console.print(f"{report.stage}: {report.note}", style="yellow", highlight=False)
-            if self._console.is_terminal:
-                self._advance(report)
-            elif not report.warning:
-                self._say(report)
+        if report.warning:
+            self._console.print(f"{report.stage}: {report.note}", style="yellow", highlight=False)
+        if self._console.is_terminal:
+            self._advance(report)
+        elif not report.warning:
+            self._say(report)
 
     def _advance(self, report: Report) -> None:
         bars, task = self._bars, self._tasks[report.stage]

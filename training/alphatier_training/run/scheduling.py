@@ -5,6 +5,7 @@ samples, or everything where it is the only one, as importing the trainer costs 
 No torch here: whether it can use the GPUs is asked in preflight.
 """
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.processes import Worker, first_ended, signals_held
+from alphatier_training.run.processes import run_process
 from alphatier_training.run.reporting import Report, Reporter
 
 
@@ -39,17 +40,17 @@ class Machine:
     gpus: tuple[str, ...] = ()
     """As CUDA_VISIBLE_DEVICES names them: numbers, UUIDs or MIG ids. None: stages run on the CPU."""
     cores: int = 1
+    jobs: int | None = None
+    """Processes at once, at most; None for as many as there are GPUs for, or cores."""
 
 
-def this_machine(device: str, environment: Mapping[str, str] = os.environ) -> Machine:
-    """What this process may use.
+def this_machine(device: str, environment: Mapping[str, str] = os.environ, *, jobs: int | None = None) -> Machine:
+    """What this process may use; on `cpu`, a recipe's `compute.device`, no GPU, whatever there is.
 
-    Args:
-        device: The recipe's `compute.device`; `cpu` uses no GPU, whatever there is.
-        environment: Where CUDA_VISIBLE_DEVICES is looked up; a scheduler such as SLURM sets it.
+    CUDA_VISIBLE_DEVICES is looked up in `environment`, where a scheduler such as SLURM sets it.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Machine(() if device == "cpu" else _visible(environment), allowed)
+    return Machine(() if device == "cpu" else _visible(environment), allowed, jobs)
 
 
 def _visible(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -92,7 +93,7 @@ class Room:
         return min(fit, self.jobs or fit, len(recipe.tiers.alphas))
 
 
-def room_of(recipe: Recipe, machine: Machine, jobs: int | None = None) -> Room:
+def room_of(recipe: Recipe, machine: Machine) -> Room:
     """All GPUs that are visible, else the cores, or one process of a model that may be large (`device: auto`).
 
     A `vllm_server` serves one trainer at a time, on GPUs of its own, so that only the first tier's are taken.
@@ -101,7 +102,7 @@ def room_of(recipe: Recipe, machine: Machine, jobs: int | None = None) -> Room:
         TrainingError: a tier needs more GPUs than are visible.
     """
     if not machine.gpus:
-        return Room(("",) * (jobs or (machine.cores if recipe.compute.device == "cpu" else 1)))
+        return Room(("",) * (machine.jobs or (machine.cores if recipe.compute.device == "cpu" else 1)))
     wanted = recipe.compute.processes
     if wanted > len(machine.gpus):
         raise TrainingError(
@@ -110,7 +111,7 @@ def room_of(recipe: Recipe, machine: Machine, jobs: int | None = None) -> Room:
         )
     served = recipe.compute.generation.engine == "vllm_server"
     threads = max(1, machine.cores // len(machine.gpus))
-    return Room(machine.gpus[:wanted] if served else machine.gpus, jobs, threads)
+    return Room(machine.gpus[:wanted] if served else machine.gpus, machine.jobs, threads)
 
 
 Unit = tuple[Stage, ...]
@@ -127,73 +128,64 @@ def units_of(stages: Sequence[Stage], room: Room) -> list[Unit]:
     return list(units.values())
 
 
-class Schedule:
-    """Stages that wait and workers that run; whatever happens, no process is left when `run` ends."""
+async def run_stages(
+    folder: RunFolder, stages: Sequence[Stage], room: Room, report: Reporter, locks: Sequence[int] = ()
+) -> None:
+    """Run all stages; whatever happens, no process is left at the end.
 
-    def __init__(
-        self, folder: RunFolder, stages: Sequence[Stage], room: Room, report: Reporter, locks: Sequence[int] = ()
-    ) -> None:
-        """Plan it: the stages hold, together with what is done, all that each needs; processes hold the locks too."""
-        self._folder, self._room, self._report, self._locks = folder, room, report, locks
-        self._waiting, self._free = units_of(stages, room), list(room.places)
-        self._running: dict[Worker, list[str]] = {}
-        self._failure: TrainingError | None = None
+    Args:
+        folder: The run's folder.
+        stages: They hold, together with what is done, all that each of them needs.
+        room: Where.
+        report: Told how far the stages are.
+        locks: The locks of the stages, which the processes hold too.
 
-    def run(self) -> None:
-        """Run all stages.
+    Raises:
+        TrainingError: one of them failed; those beside it have ended, and no other was started.
+    """
+    waiting, free = units_of(stages, room), list(room.places)
+    running: dict[asyncio.Task[None], list[str]] = {}
+    failures: list[BaseException] = []
 
-        Raises:
-            TrainingError: one of them failed; those beside it have ended, and no other was started.
-        """
-        try:
-            while self._waiting or self._running:
-                self._start()
-                self._take(first_ended(list(self._running)))
-        finally:
-            for worker in self._running:
-                worker.stop()
-        if self._failure is not None:
-            raise self._failure
+    def startable(unit: Unit) -> bool:
+        fits = _places(unit, room) <= len(free) and len(running) != room.jobs
+        needs = {need for stage in unit for need in stage.needs} - {stage.name for stage in unit}
+        return fits and all(map(folder.is_done, needs))
 
-    def _start(self) -> None:
-        """Start what fits."""
-        while unit := next(filter(self._is_startable, self._waiting), None):
-            self._waiting.remove(unit)
-            places = self._places(unit)
-            taken, self._free = self._free[:places], self._free[places:]
-            with signals_held():
-                worker = Worker(
-                    self._folder,
+    try:
+        while waiting or running:
+            while unit := next(filter(startable, waiting), None):
+                waiting.remove(unit)
+                taken, free = free[: _places(unit, room)], free[_places(unit, room) :]
+                process = run_process(
+                    folder,
                     [stage.name for stage in unit],
-                    self._report,
+                    report,
                     processes=unit[0].processes,
-                    gpus=taken if self._room.on_gpus() else (),
-                    threads=self._room.threads,
-                    locks=self._locks,
+                    gpus=taken if room.on_gpus() else (),
+                    threads=room.threads,
+                    locks=locks,
                 )
-                self._running[worker] = taken
-        if not self._running:
-            raise TrainingError(f"{self._waiting[0][0].name} cannot be started: what it needs is not done any more")
+                running[asyncio.create_task(process, name=unit[0].name)] = taken
+            if not running:
+                raise TrainingError(f"{waiting[0][0].name} cannot be started: what it needs is not done any more")
+            for ended in (await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED))[0]:
+                free = sorted([*free, *running.pop(ended)], key=room.places.index)  # neighbours stay together
+                if not (error := ended.exception()):
+                    continue
+                failures.append(error)
+                waiting.clear()
+                if running:
+                    note = f"{error}\nWhat runs beside it goes on to its end; nothing else is started."
+                    report(Report(ended.get_name(), 0, 0, note=note, warning=True))
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    if failures:
+        raise failures[0]
 
-    def _is_startable(self, unit: Unit) -> bool:
-        """Whether it fits, and finds what it needs done, or in itself."""
-        fits = self._places(unit) <= len(self._free) and len(self._running) != self._room.jobs
-        wanted = {need for stage in unit for need in stage.needs} - {stage.name for stage in unit}
-        return fits and all(map(self._folder.is_done, wanted))
 
-    def _places(self, unit: Unit) -> int:
-        """GPUs that it takes, or processes at once on a CPU."""
-        return min(unit[0].processes, len(self._room.places))
-
-    def _take(self, ended: Worker) -> None:
-        """Free what a worker held; after a failure nothing else is started."""
-        freed = [*self._free, *self._running.pop(ended)]
-        self._free = sorted(freed, key=self._room.places.index)  # neighbours stay together
-        try:
-            ended.finish()
-        except TrainingError as error:
-            self._failure = self._failure or error
-            self._waiting.clear()
-            if self._running:
-                note = f"{error}\nWhat runs beside it goes on to its end; nothing else is started."
-                self._report(Report(ended.stages[0], 0, 0, note=note, warning=True))
+def _places(unit: Unit, room: Room) -> int:
+    """GPUs that it takes, or processes at once on a CPU."""
+    return min(unit[0].processes, len(room.places))

@@ -7,10 +7,11 @@ from it; two problems of the evaluation. What not: no promise: later rollouts ar
 checkpoint's time is not in it.
 """
 
+import asyncio
 import json
 import math
 import shutil
-import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from alphatier_training.checkpoints import COMPLETE
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.processes import Worker
+from alphatier_training.run.processes import run_process
 from alphatier_training.run.reporting import Display
 from alphatier_training.run.scheduling import Machine, Room, room_of
 from alphatier_training.train import SAMPLES, Selection, shared_stages, train_family
@@ -37,6 +38,8 @@ class Pace:
     """What was measured, and what the whole run takes at it."""
 
     tier: str
+    rollouts: int
+    """Of a tier's whole run."""
     resumed: bool
     """Whether the second rollout went on from the first one's checkpoint."""
     rollout_seconds: float
@@ -58,16 +61,16 @@ class Pace:
     """Of all tiers' RL; without base, choice of problems and evaluation."""
 
 
-def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console, jobs: int | None = None) -> Pace:
+def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Pace:
     """Run it and measure; TrainingError when a stage fails."""
     small, place = smoke_recipe(recipe), out.with_name(f"{out.name}.smoke")
     shutil.rmtree(place, ignore_errors=True)
     folder, tier = RunFolder(place), tier_name(small.tiers.alphas[0])
     shared = tuple(stage.name for stage in shared_stages(small))
-    train_family(small, place, machine, console, Selection(only=shared), jobs)
-    size = _until_checkpoint(small, folder, tier, room_of(small, machine, jobs), console)
-    train_family(small, place, machine, console, Selection(tier=tier), jobs)
-    pace = _pace(recipe, folder, tier, size, room_of(recipe, machine, jobs).tiers_at_once(recipe))
+    train_family(small, place, machine, console, Selection(only=shared))
+    size = asyncio.run(_until_checkpoint(small, folder, tier, room_of(small, machine), console))
+    train_family(small, place, machine, console, Selection(tier=tier))
+    pace = _pace(recipe, folder, tier, size, room_of(recipe, machine).tiers_at_once(recipe))
     shutil.rmtree(place, ignore_errors=True)
     return pace
 
@@ -86,23 +89,21 @@ def smoke_recipe(recipe: Recipe) -> Recipe:
     return parse_recipe(document, f"--smoke of {recipe.name}")
 
 
-def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, room: Room, console: Console) -> int:
+async def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, room: Room, console: Console) -> int:
     """Train the tier and stop it once there is a whole checkpoint, whose bytes are given; 0 where it ended before."""
     processes = recipe.compute.processes
     gpus = room.places[:processes] if room.on_gpus() else ()
     with folder.locked([tier]) as locks, Display([tier], console) as display:
-        worker = Worker(folder, [tier], display, processes=processes, gpus=gpus, threads=room.threads, locks=locks)
-        try:
-            while not (whole := sorted(folder.checkpoints(tier).glob(f"*/{COMPLETE}"))):
-                try:
-                    worker.process.wait(0.1)
-                except subprocess.TimeoutExpired:
-                    continue
-                worker.finish()
-                return 0
-            return sum(file.stat().st_size for file in whole[0].parent.rglob("*") if file.is_file())
-        finally:
-            worker.stop()
+        training = asyncio.create_task(
+            run_process(folder, [tier], display, processes=processes, gpus=gpus, threads=room.threads, locks=locks)
+        )
+        while not (whole := sorted(folder.checkpoints(tier).glob(f"*/{COMPLETE}"))) and not training.done():
+            await asyncio.wait([training], timeout=0.1)
+        size = sum(file.stat().st_size for file in whole[0].parent.rglob("*") if file.is_file()) if whole else 0
+        training.cancel()
+        with suppress(asyncio.CancelledError):
+            await training
+        return size
 
 
 def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once: int) -> Pace:
@@ -111,6 +112,7 @@ def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once
     hours = recipe.rl.steps * seconds / 3600
     return Pace(
         tier=tier,
+        rollouts=recipe.rl.steps,
         resumed=checkpoint > 0,
         rollout_seconds=round(seconds, 3),
         generation_seconds=round(last["seconds/rollout"], 3),
@@ -125,14 +127,14 @@ def _pace(recipe: Recipe, folder: RunFolder, tier: str, checkpoint: int, at_once
     )
 
 
-def show(recipe: Recipe, pace: Pace, console: Console) -> None:
+def show_pace(pace: Pace, console: Console) -> None:
     """For people."""
     console.print(
         f"{pace.tier} ran, stopped and went on.\n"
         f"{pace.rollout_seconds:.3g} s a rollout: {pace.generation_seconds:.3g} s for {pace.mean_tokens:,.0f} tokens "
         f"a response, {pace.truncated:.0%} cut off\n"
         f"{pace.memory_bytes / 1e9:.3g} GB of memory, {pace.checkpoint_bytes / 1e9:.3g} GB a checkpoint\n"
-        f"RL of a tier: {pace.hours_a_tier:.3g} h = {recipe.rl.steps} rollouts; of all, {pace.tiers_at_once} at "
+        f"RL of a tier: {pace.hours_a_tier:.3g} h = {pace.rollouts} rollouts; of all, {pace.tiers_at_once} at "
         f"once: {pace.hours:.3g} h, at these lengths",
         highlight=False,
         soft_wrap=True,

@@ -51,9 +51,9 @@ def sweep(
         plan, asked = load_recipe(recipe), load_sweep(variants)
         todo, curve = list(runs(plan, asked)), asked.held_against(curve)
         out = out or Path("runs") / f"sweep-{plan.name}"
-        machine = this_machine(plan.compute.device)
-        check(plan, out, machine, [stage.name for stage in line_of(plan)], jobs)
-        run_sweep(plan, todo, out, machine, console, base=base, jobs=jobs)
+        machine = this_machine(plan.compute.device, jobs=jobs)
+        check(plan, out, machine, [stage.name for stage in line_of(plan)])
+        run_sweep(plan, todo, out, machine, console, base=base)
     from alphatier_training.sweep.table import draw, rows, table, verdict
 
     found = rows(todo, out, curve)

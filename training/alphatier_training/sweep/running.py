@@ -31,7 +31,6 @@ def run_sweep(
     console: Console,
     *,
     base: Path | None = None,
-    jobs: int | None = None,
 ) -> None:
     """Train and measure every run of the sweep that is not finished.
 
@@ -39,14 +38,13 @@ def run_sweep(
         recipe: Whose base is trained, when `base` is not given.
         todo: The runs.
         out: The sweep's folder.
-        machine: The GPUs, or cores, that there are.
+        machine: The GPUs, or cores, that there are, and the processes at once.
         console: For progress.
         base: A family or a run with the same base, instead of training it here.
-        jobs: Processes at once; None for as many as there are GPUs for, or cores.
     """
     source = RunFolder(base or out / BASE_RUN)
     if base is None:
-        train_family(recipe, source.root, machine, console, Selection(tier=BASE_TIER), jobs)
+        train_family(recipe, source.root, machine, console, Selection(tier=BASE_TIER))
     elif not source.base.is_dir():
         raise FolderError(f"{base} holds no base/. Give a family, or a run of `alphatier train`, with --base.")
     for number, run in enumerate(todo, start=1):
@@ -54,7 +52,7 @@ def run_sweep(
         folder = RunFolder(run.folder(out))
         if not (folder.root / "family.json").is_file():
             _adopt_base(run.recipe, source, folder)
-        train_family(run.recipe, folder.root, machine, console, jobs=jobs)
+        train_family(run.recipe, folder.root, machine, console)
 
 
 def _adopt_base(recipe: Recipe, source: RunFolder, folder: RunFolder) -> None:
