@@ -114,6 +114,13 @@ def test_an_engine_that_cannot_start_is_one_line_with_its_cause(trained: Path, t
     assert "Traceback" not in result.output
 
 
+def test_without_vllm_it_is_one_line(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    result = run(trained, tmp_path / "out", "--tier", "base")
+    assert result.exit_code == 1
+    assert "vLLM is not installed: pip install 'alphatier[vllm]'" in result.output
+
+
 def test_other_prompts_than_the_tokenizers_are_one_line(trained: Path, tmp_path: Path, vllm: Path) -> None:
     (vllm / "other-prompts").touch()
     result = run(trained, tmp_path / "out", "--tier", "base")
