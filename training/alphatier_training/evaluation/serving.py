@@ -24,7 +24,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from alphatier_training.errors import EndpointError, EngineError
@@ -126,7 +125,7 @@ class VllmServer(Endpoint):
         try:
             with urlopen(self.url.removesuffix("/v1") + "/health", timeout=10) as answer:
                 return bool(answer.status == 200)
-        except (URLError, OSError):
+        except OSError:
             return False
 
     async def mend(self, error: EndpointError, starts: int) -> None:
@@ -143,8 +142,11 @@ class VllmServer(Endpoint):
         body = json.dumps({"model": "model", "messages": messages, "add_generation_prompt": True}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
         request = Request(self.url.removesuffix("/v1") + "/tokenize", body, headers)
-        with urlopen(request, timeout=60) as answer:
-            ids: list[int] = json.load(answer)["tokens"]
+        try:
+            with urlopen(request, timeout=60) as answer:
+                ids: list[int] = json.load(answer)["tokens"]
+        except OSError as error:
+            raise EngineError(f"vLLM makes no prompt: {error}. {_REMEDY.format(log=self.log)}") from error
         return ids
 
     def _restart(self) -> None:
