@@ -15,9 +15,10 @@ import numpy as np
 
 from alphatier_models import Interval
 from alphatier_training.evaluation.comparing import holm
+from alphatier_training.evaluation.findings import plain
 from alphatier_training.evaluation.intervals import Crossed, crossed, per_problem, spread
 from alphatier_training.evaluation.samples import Sample
-from alphatier_training.evaluation.tables import Table, p_text, plain
+from alphatier_training.evaluation.tables import Table, p_text
 from alphatier_training.recipe import BASE_TIER, tier_name
 from alphatier_training.run.assembly import samples_of
 from alphatier_training.run.folder import RunFolder
