@@ -5,7 +5,7 @@ What: the order of things, the words around them, and which pairs of tiers are t
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 
 from alphatier_models import Tier
 from alphatier_training.evaluation import tables
-from alphatier_training.evaluation.figures import tokens_where
+from alphatier_training.evaluation.efficiency import frontier_of
+from alphatier_training.evaluation.figures import accuracy, cut_off, tokens_where
 from alphatier_training.evaluation.findings import Found, Line, Test, find
+from alphatier_training.evaluation.samples import Sample
 from alphatier_training.evaluation.tables import Table
 from alphatier_training.report import curves, plots
 from alphatier_training.report.evidence import Evidence
@@ -130,6 +132,12 @@ def _dataset(evidence: Evidence, found: Found, dataset: str, suffix: str) -> Ite
             "puts accuracy and tokens together."
         )
         return
+    longest, frontier = (
+        max(one.sampling.max_tokens for one in rows.values()),
+        frontier_of(dataset, evidence.frontiers),
+    )
+    over_budgets = plots.over_budgets(samples, longest, dataset, evidence.order(), frontier)
+    yield Picture(f"budgets{suffix}", over_budgets, _budgets_text(samples, longest))
     yield tables.efficiency(found, dataset, evidence.frontier_name)
     yield tables.tests(found, dataset)
     ranges = (
@@ -138,6 +146,15 @@ def _dataset(evidence: Evidence, found: Found, dataset: str, suffix: str) -> Ite
     )
     words = f"Histograms of response lengths, right and wrong, a panel a tier: {'; '.join(ranges)}."
     yield Picture(f"lengths{suffix}", plots.lengths(samples, dataset), words)
+
+
+def _budgets_text(samples: Mapping[str, Sequence[Sample]], longest: int) -> str:
+    """What the picture shows, at an eighth, a quarter and a half of the longest budget."""
+    parts = []
+    for name, group in samples.items():
+        at = {part: accuracy(cut_off(group, longest // part)).mean for part in (8, 4, 2)}
+        parts.append(f"{name} {', '.join(f'{100 * share:.1f} % at {longest // part}' for part, share in at.items())}")
+    return f"Accuracy over budgets, a line a tier: {'; '.join(parts)} tokens."
 
 
 def _training(evidence: Evidence) -> Iterator[Part]:
