@@ -98,7 +98,7 @@ def over_budgets(
     order: Sequence[str],
     frontier: Frontier | None,
 ) -> Figure:
-    """Accuracy over budgets up to `longest` tokens, where a longer response is wrong; a published frontier in grey."""
+    """Accuracy over budgets up to `longest` tokens, where a longer response is wrong; a published one in grey."""
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     if frontier:
