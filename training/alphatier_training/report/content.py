@@ -11,11 +11,11 @@ from itertools import groupby
 
 from matplotlib.figure import Figure
 
-from alphatier_models import Tier
+from alphatier_models import Family, Tier
 from alphatier_training.evaluation import tables
 from alphatier_training.evaluation.efficiency import frontier_of
-from alphatier_training.evaluation.figures import accuracy, cut_off, tokens_where
-from alphatier_training.evaluation.findings import Found, Line, Test, find
+from alphatier_training.evaluation.figures import accuracy, cut_off
+from alphatier_training.evaluation.findings import Found, Lines, Test, find
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.evaluation.tables import Table
 from alphatier_training.report import curves, plots
@@ -48,8 +48,8 @@ class Section:
 def sections(evidence: Evidence) -> Iterator[Section]:
     """The report, in order."""
     datasets, reference = evidence.datasets(), evidence.family.reference_tier
-    tests = {dataset: list(_tests(evidence, dataset)) for dataset in datasets}
-    lines = {dataset: _lines(evidence, dataset) for dataset in datasets}
+    lines = {dataset: evidence.lines(dataset) for dataset in datasets}
+    tests = {dataset: list(_tests(evidence.family, lines[dataset])) for dataset in datasets}
     found = find(evidence.family.name, reference, lines, tests, evidence.frontiers)
     for number, dataset in enumerate(datasets):
         suffix = f"-{_slug(dataset)}" if number else ""
@@ -88,29 +88,17 @@ def method(evidence: Evidence) -> str:
     return " ".join([*said, "A truncated response is wrong."])
 
 
-def _tests(evidence: Evidence, dataset: str) -> Iterator[Test]:
+def _tests(family: Family, lines: Lines) -> Iterator[Test]:
     """Each tier against the reference; the most thorough one against the tersest, also on the hardest level alone."""
-    rows, reference = evidence.measured(dataset), evidence.family.reference_tier
+    reference, rows = family.reference_tier, {name: line.figures for name, line in lines.items()}
     yield from ((name, reference) for name in rows if name != reference)
-    trained = [tier for tier in evidence.family.tiers if tier.alpha is not None and tier.name in rows]
+    trained = [tier for tier in family.tiers if tier.alpha is not None and tier.name in rows]
     by_alpha = [tier.name for tier in sorted(trained, key=lambda tier: tier.alpha or 0.0)]
     if len(by_alpha) > 1:
         ends = (by_alpha[0], by_alpha[-1])
         if reference not in ends:
             yield ends
         yield from ((*ends, hardest) for hardest in tables.level_names(rows)[-1:])
-
-
-def _lines(evidence: Evidence, dataset: str) -> dict[str, Line]:
-    """The tiers' figures, with the tokens of right and of wrong responses, which an older family.json lacks."""
-    lines = {}
-    for name, figures in evidence.measured(dataset).items():
-        samples = evidence.samples.get((name, dataset), ())
-        if samples and not (figures.tokens_correct or figures.tokens_wrong):
-            right, wrong = (tokens_where(samples, correct=correct) for correct in (True, False))
-            figures = figures.model_copy(update={"tokens_correct": right, "tokens_wrong": wrong})
-        lines[name] = Line(name, figures, samples)
-    return lines
 
 
 def _dataset(evidence: Evidence, found: Found, dataset: str, suffix: str) -> Iterator[Part]:
