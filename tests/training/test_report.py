@@ -95,9 +95,12 @@ def test_ids_are_unique_and_references_lead_somewhere(toy: tuple[str, str]) -> N
 def test_pictures_and_tables_can_be_read_aloud(toy: tuple[str, str]) -> None:
     elements = Elements(toy[1])
     pictures = [attributes for tag, attributes in elements.found if tag == "svg"]
-    assert len(pictures) == 4  # accuracy against tokens, levels, lengths, training
+    assert len(pictures) == 5  # accuracy against tokens, levels, budgets, lengths, training
     assert all(picture["role"] == "img" for picture in pictures)
     assert "alpha-0.4 90.0 % at 11.0 tokens" in str(pictures[0]["aria-label"])
+    # Cut off at 64 tokens: at 8 nobody is done; at 16 alpha-0.4 is, in 10 to 12; the base needs 50.
+    assert "base 0.0 % at 8, 0.0 % at 16, 0.0 % at 32" in str(pictures[2]["aria-label"])
+    assert "alpha-0.4 0.0 % at 8, 90.0 % at 16, 90.0 % at 32" in str(pictures[2]["aria-label"])
     headers = [attributes for tag, attributes in elements.found if tag == "th"]
     assert {header["scope"] for header in headers} == {"col", "row"}
 
@@ -175,6 +178,7 @@ def test_the_gap_to_a_published_frontier_is_in_the_report_when_it_is_given(tmp_p
     # Always right, up to the 64 tokens at which responses are cut off: 64, less 38 of 40 from 40 tokens on, 22.8.
     assert table(markdown, "Accuracy and tokens together.")["alpha-0"]["REG"].startswith("41.2 (")
     assert "REG: area below published" in markdown
+    assert ">published frontier</text>" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_a_frontier_of_other_data_sets_is_one_clear_message(tmp_path: Path) -> None:
@@ -196,7 +200,7 @@ def test_every_picture_is_a_file_that_report_md_shows(tmp_path: Path) -> None:
     add_curves(tmp_path, {"step": 1, "accuracy": 0.5, "tokens": 9})
     markdown, _ = written(tmp_path)
     files = sorted(path.name for path in (tmp_path / "report").glob("*.png"))
-    assert files == ["accuracy-tokens.png", "lengths.png", "levels.png", "training.png"]
+    assert files == ["accuracy-tokens.png", "budgets.png", "lengths.png", "levels.png", "training.png"]
     for file in files:
         assert f"]({file})" in markdown
         assert (tmp_path / "report" / file).read_bytes().startswith(b"\x89PNG")

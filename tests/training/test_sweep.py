@@ -80,17 +80,17 @@ def test_a_row_is_the_mean_over_seeds_and_problems() -> None:
         for tokens, group in ((10, (True, False)), (30, (True, True)))
     ]
     base = grid_of([[1, 1]], 80)
-    row = rows_of({("base", None): base, ("plain", 0.4): grid(samples)}, (1, 2), None)[1]
+    row = rows_of({("base", None): base, ("plain", 0.4): grid(samples)}, (1, 2))[1]
     assert (row.accuracy.mean, row.tokens.mean, row.share) == (0.75, 20, 0.25)
     assert (row.accuracies, row.tokens_by_seed) == ((0.5, 1.0), (10, 30))
     # Two seeds, 20 tokens apart, and no problem differs: 10 times Student's 12.706 for one degree of freedom.
     assert row.tokens.high == pytest.approx(20 + 127.06, abs=0.01)
-    assert table([row], None).markdown().endswith("| 25% | 50.0 100.0 |")
+    assert table([row]).markdown().endswith("| 25% | 50.0 100.0 |")
 
 
 def test_all_right_with_every_seed_leaves_doubt() -> None:
     # Wilson's of as many problems: 30 / 33.84.
-    row = rows_of({("base", None): grid_of(np.ones((3, 30)), 10)}, (1, 2, 3), None)[0]
+    row = rows_of({("base", None): grid_of(np.ones((3, 30)), 10)}, (1, 2, 3))[0]
     assert (row.accuracy.low, row.accuracy.high) == pytest.approx((0.8865, 1), abs=1e-3)
 
 
@@ -170,7 +170,7 @@ def test_all_tests_of_a_table_are_corrected_together_and_told_in_words() -> None
         ("more", 0.2): grid_of(np.ones((3, 100)), 90),
         ("less", 0.2): grid_of(np.zeros((3, 100)), 5),
     }
-    found = rows_of(grids, (1, 2, 3), "paper")
+    found = rows_of(grids, (1, 2, 3), ["paper"])
     alone = against(grids["new", 0.2], [grids["paper", 0.4], grids["paper", 0.2]]).p_value
     # Longer than the curve's long end and no worse, shorter than its short end and worse: neither is above or below.
     by_name = {row.name(): row.above for row in found}
@@ -179,21 +179,25 @@ def test_all_tests_of_a_table_are_corrected_together_and_told_in_words() -> None
     # 85 % where the curve has 75 %, the third least of the five p-values: three times what it is alone.
     assert above.p_value == pytest.approx(3 * alone)
     assert 0.001 < alone < 0.02
-    assert verdict(found, "paper").endswith("against the curve of paper: above it new at 0.2; below it old at 0.2.")
-    shown = table(found, "paper").markdown()
-    assert "points above paper at its tokens" in shown
+    assert verdict(found, ["paper"]).endswith("against the curve of paper: above it new at 0.2; below it old at 0.2.")
+    shown = table(found, ["paper"]).markdown()
+    assert "points above the curve at its tokens" in shown
     assert "over 5 tests" in shown
 
 
-def test_the_curve_is_the_variant_without_changes(tmp_path: Path) -> None:
-    plan = load_sweep(
-        write(tmp_path, VARIANTS | {"variants": {"odd": {"steps": 3}, "paper": {"alphas": [0.1, 0.2]}}})
-    )
-    assert plan.held_against() == "paper"
-    assert plan.held_against("odd") == "odd"
-    with pytest.raises(RecipeError, match="there is no such variant; there are odd, paper"):
-        plan.held_against("none")
-    assert load_sweep(write(tmp_path, VARIANTS | {"variants": {"odd": {"steps": 3}}})).held_against() is None
+def test_variants_that_change_only_alphas_are_one_curve(tmp_path: Path) -> None:
+    variants: dict[str, Any] = {"odd": {"steps": 3}, "paper": {}, "paper-more": {"alphas": [0.1, 0.2]}}
+    plan = load_sweep(write(tmp_path, VARIANTS | {"variants": variants}))
+    assert plan.curve() == ("paper", "paper-more")
+    assert plan.curve(["odd"]) == ("odd",)
+    with pytest.raises(RecipeError, match="there is no such variant; there are odd, paper, paper-more"):
+        plan.curve(["none"])
+    grids: dict[tuple[str, float | None], Grid] = {("base", None): LONG, ("paper", 0.4): SHORT}
+    grids |= {("paper-more", 0.2): LONG, ("odd", 0.4): grid_of([[1, 1, 1, 0]] * 2, 20)}
+    found = rows_of(grids, (1, 2), plan.curve())
+    assert [row.above is None for row in found] == [True, True, True, False]
+    assert found[3].above is not None
+    assert (found[3].above.difference.mean, found[3].above.beyond) == (0, "")  # half way between the two
 
 
 @pytest.mark.slow

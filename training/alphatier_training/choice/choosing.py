@@ -20,6 +20,7 @@ from alphatier_models.schema import Effort
 from alphatier_training.choice.proposal import Finding, Proposal, Verdict, Wish
 from alphatier_training.errors import ChoiceError
 from alphatier_training.evaluation.comparing import Comparison, compare, same_questions, unpaired
+from alphatier_training.evaluation.findings import Lines
 from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
 from alphatier_training.evaluation.intervals import spread
 from alphatier_training.report.evidence import Evidence
@@ -51,9 +52,9 @@ class _Choice:
     def __init__(self, evidence: Evidence, wish: Wish) -> None:
         self._evidence, self._wish = evidence, wish
         self._datasets = _datasets(evidence, wish)
-        self._figures = {dataset: evidence.measured(dataset) for dataset in self._datasets}
-        names = [name for name in evidence.order() if all(name in figures for figures in self._figures.values())]
-        _check_measured_alike(self._figures, names)
+        self._lines = {dataset: evidence.lines(dataset) for dataset in self._datasets}
+        names = [name for name in evidence.order() if all(name in lines for lines in self._lines.values())]
+        _check_measured_alike(self._lines, names)
         self._against = self._compared_with(names)
         self._findings = {name: tuple(self._finding(name, dataset) for dataset in self._datasets) for name in names}
         self._points = {
@@ -75,31 +76,28 @@ class _Choice:
 
     def _compared_with(self, names: Sequence[str]) -> str:
         """The tier that is asked for, else the most accurate, of equal ones the one of fewest tokens."""
-        against, figures = self._wish.against, self._figures.values()
+        against = self._wish.against
+        figures = {name: [lines[name].figures for lines in self._lines.values()] for name in names}
         if against is None:
-            return max(
-                names,
-                key=lambda name: (
-                    fmean(f[name].accuracy.mean for f in figures),
-                    -fmean(f[name].tokens.mean for f in figures),
-                ),
-            )
+            accuracy = {name: fmean(one.accuracy.mean for one in found) for name, found in figures.items()}
+            tokens = {name: fmean(one.tokens.mean for one in found) for name, found in figures.items()}
+            return max(names, key=lambda name: (accuracy[name], -tokens[name]))
         if against not in names:
             raise ChoiceError(f"{against!r} is no measured tier; the measured tiers are {', '.join(names)}.")
         return against
 
     def _finding(self, name: str, dataset: str) -> Finding:
-        measured = self._figures[dataset]
-        figures, reference = measured[name], measured[self._evidence.family.reference_tier]
+        lines, reference = self._lines[dataset], self._evidence.family.reference_tier
+        figures = lines[name].figures
         compared = None if name == self._against else self._comparison(name, self._against, dataset)
-        share = figures.tokens.mean / max(reference.tokens.mean, 1e-9)
+        share = figures.tokens.mean / max(lines[reference].figures.tokens.mean, 1e-9)
         return Finding(dataset, figures.accuracy, figures.tokens, share, compared)
 
     def _comparison(self, first: str, second: str, dataset: str) -> Comparison:
-        samples, measured = self._evidence.samples_on(dataset), self._figures[dataset]
-        if first in samples and second in samples and same_questions(samples[first], samples[second]):
-            return compare(samples[first], samples[second])
-        return unpaired(measured[first], measured[second])
+        one, other = self._lines[dataset][first], self._lines[dataset][second]
+        if one.samples and same_questions(one.samples, other.samples):
+            return compare(one.samples, other.samples)
+        return unpaired(one.figures, other.figures)
 
     def _left_out(self) -> dict[str, str]:
         """Each measured tier that is left out, with the reason, by the module's three rules in turn."""
@@ -177,9 +175,9 @@ def _datasets(evidence: Evidence, wish: Wish) -> tuple[str, ...]:
         if dataset not in known:
             raise ChoiceError(f"no tier was measured on {dataset!r}; there are figures on {', '.join(known)}.")
     measured = [tier.name for tier in evidence.family.tiers if tier.evaluations]
-    common = [dataset for dataset in known if all(name in evidence.measured(dataset) for name in measured)]
+    common = [dataset for dataset in known if all(name in evidence.lines(dataset) for name in measured)]
     chosen = wish.datasets or tuple(common)
-    if not chosen or any(reference not in evidence.measured(dataset) for dataset in chosen):
+    if not chosen or any(reference not in evidence.lines(dataset) for dataset in chosen):
         raise ChoiceError(
             f"the tiers and the reference, {reference}, have no data set in common. Measure all on one: "
             "alphatier evaluate FAMILY --write"
@@ -187,9 +185,9 @@ def _datasets(evidence: Evidence, wish: Wish) -> tuple[str, ...]:
     return chosen
 
 
-def _check_measured_alike(figures: Mapping[str, Mapping[str, Evaluation]], names: Sequence[str]) -> None:
-    for dataset, measured in figures.items():
-        settings = {_settings(measured[name]) for name in names}
+def _check_measured_alike(datasets: Mapping[str, Lines], names: Sequence[str]) -> None:
+    for dataset, lines in datasets.items():
+        settings = {_settings(lines[name].figures) for name in names}
         if len(settings) > 1:
             raise ChoiceError(
                 f"the tiers were not measured alike on {dataset}: {'; '.join(sorted(settings))}. "

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from alphatier_models import EFFORTS, Interval
 from alphatier_models.schema import Effort
 from alphatier_training.evaluation.comparing import Comparison
+from alphatier_training.evaluation.findings import plain
 from alphatier_training.evaluation.intervals import spread
-from alphatier_training.evaluation.tables import Table, p_text, plain
+from alphatier_training.evaluation.tables import Table, p_text
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,12 @@ from rich.console import Console
 from alphatier_models import Family, load_family
 from alphatier_models.files import family_file
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.averages import Overall, overall
 from alphatier_training.evaluation.baselines import Row, baseline_row, check_names, check_tier, tier_row
-from alphatier_training.evaluation.comparing import Comparison, compare, corrected
-from alphatier_training.evaluation.efficiency import (
-    Efficiency,
-    Frontier,
-    efficiency,
-    frontier_of,
-    hypervolume,
-    read_frontiers,
-)
+from alphatier_training.evaluation.efficiency import read_frontiers
 from alphatier_training.evaluation.engine import Engine
-from alphatier_training.evaluation.measuring import Measured, take_samples, to_measure, write_figures
-from alphatier_training.evaluation.samples import Sample
-from alphatier_training.evaluation.tables import Found, document, tables
+from alphatier_training.evaluation.findings import Found, Line, document, find
+from alphatier_training.evaluation.measuring import take_samples, to_measure, write_figures
+from alphatier_training.evaluation.tables import tables
 from alphatier_training.evaluation.tasks import Asked, sampling_of, tasks_of
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Display
@@ -76,12 +67,22 @@ def measure(
             one.file.unlink(missing_ok=True)
     with Display(list(dict.fromkeys(one.stage for one in wanted)), console) as display:
         take_samples(family, folder, wanted, engine, display)
-    return _found(family, wanted, pairs, frontiers)
+    names = dict.fromkeys(one.task.name for one in wanted)
+    datasets = {
+        name: {
+            one.row.name: Line(one.row.tier, one.figures, one.samples, one.file)
+            for one in wanted
+            if one.task.name == name
+        }
+        for name in names
+    }
+    return find(family.name, family.reference_tier, datasets, dict.fromkeys(names, pairs), frontiers)
 
 
 def write(path: Path, found: Found) -> None:
     """Put the tiers' figures into family.json."""
-    write_figures(family_file(path).parent, [row for rows in found.datasets.values() for row in rows])
+    measured = [(row, line) for lines in found.datasets.values() for row, line in lines.items()]
+    write_figures(family_file(path).parent, [(row, line.figures) for row, line in measured if row == line.tier])
 
 
 def show(found: Found, *, as_json: bool) -> None:
@@ -89,12 +90,12 @@ def show(found: Found, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document(found), indent=2))
         return
-    shown = tables(found)
+    shown = [table.rich() for table in tables(found)]
     wide = Console(width=1000)
     console = Console(width=max(Console().width, *(wide.measure(table).maximum for table in shown)))
     for table in shown:
         console.print(table)
-    files = dict.fromkeys(str(row.file) for rows in found.datasets.values() for row in rows)
+    files = dict.fromkeys(str(line.file) for lines in found.datasets.values() for line in lines.values())
     click.echo(f"Samples: {', '.join(files)}")
 
 
@@ -115,45 +116,3 @@ def _pairs(family: Family, rows: Sequence[Row], given: Sequence[tuple[str, str]]
     if given or family.reference_tier not in names:
         return list(given)
     return [(name, family.reference_tier) for name in names if name != family.reference_tier]
-
-
-def _found(
-    family: Family, measured: Sequence[Measured], pairs: Sequence[tuple[str, str]], frontiers: Mapping[str, Frontier]
-) -> Found:
-    reference, names = family.reference_tier, dict.fromkeys(one.task.name for one in measured)
-    datasets = {name: [one for one in measured if one.task.name == name] for name in names}
-    samples = {name: {one.row.name: one.samples for one in found} for name, found in datasets.items()}
-    tiers = dict.fromkeys(one.row.name for one in measured if one.row.name == one.row.tier)  # without baselines
-    return Found(
-        family.name,
-        reference,
-        datasets,
-        _compared(samples, pairs),
-        {name: _efficiency(found, reference, frontier_of(name, frontiers)) for name, found in datasets.items()},
-        {name: hypervolume({row: rows[row] for row in tiers}, reference) for name, rows in samples.items()},
-        _overall(samples, reference),
-    )
-
-
-def _efficiency(rows: Sequence[Measured], reference: str, frontier: Frontier | None) -> dict[str, Efficiency]:
-    against = next((one.samples for one in rows if one.row.name == reference), ())
-    return {one.row.name: efficiency(one.samples, against, one.plan.max_tokens, frontier) for one in rows}
-
-
-def _compared(
-    samples: Mapping[str, Mapping[str, Sequence[Sample]]], pairs: Sequence[tuple[str, str]]
-) -> dict[str, dict[tuple[str, ...], Comparison]]:
-    """The paired tests of each data set, corrected for all of them together."""
-    tests = [(name, pair) for name in samples for pair in pairs]
-    found = corrected([compare(samples[name][first], samples[name][second]) for name, (first, second) in tests])
-    by_test = dict(zip(tests, found, strict=True))
-    return {name: {pair: by_test[name, pair] for pair in pairs} for name in samples}
-
-
-def _overall(samples: Mapping[str, Mapping[str, Sequence[Sample]]], reference: str) -> dict[str, Overall]:
-    """Each row over all data sets against the reference; empty for one data set, or without the reference."""
-    rows = next(iter(samples.values()))
-    if len(samples) < 2 or reference not in rows:
-        return {}
-    by_row = {row: {name: found[row] for name, found in samples.items()} for row in rows}
-    return {row: overall(found, by_row[reference]) for row, found in by_row.items()}

@@ -123,10 +123,9 @@ def take_samples(family: Family, folder: Path, wanted: Sequence[Measured], engin
         report(Report(one.stage, plan.total(), plan.total(), "responses", finished=True))
 
 
-def write_figures(folder: Path, found: Sequence[Measured]) -> None:
-    """Put the tiers' figures into family.json; each replaces the tier's earlier ones on the same data set."""
+def write_figures(folder: Path, new: Sequence[tuple[str, Evaluation]]) -> None:
+    """Put tiers' figures into family.json; each replaces the tier's earlier ones on the same data set."""
     family = load_family(folder)
-    new = [(one.row.tier, one.figures) for one in found if one.row.name == one.row.tier]
     tiers = [_with_figures(tier, [figures for name, figures in new if name == tier.name]) for tier in family.tiers]
     save_family(family.model_copy(update={"tiers": tuple(tiers)}), folder)
 

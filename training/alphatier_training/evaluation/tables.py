@@ -1,31 +1,24 @@
-"""Measured rows as tables, for the terminal, Markdown and pages alike; and what `alphatier evaluate` found, as JSON.
+"""Measured rows as tables, for the terminal, Markdown and pages alike.
 
-What: one `Table` of text, and a function for each thing that is told of rows of one data set. Reports, choices and
-sweeps show theirs by it too. What not: no figures are computed here.
+What: one `Table` of text, and a function for each thing that is told of a data set. Choices and sweeps show theirs by
+it too. What not: no figures are computed here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich import table as rich_table
 
-from alphatier_models import Evaluation, Interval
-from alphatier_training.evaluation.averages import Overall
-from alphatier_training.evaluation.comparing import Comparison
-from alphatier_training.evaluation.efficiency import AES_CONSTANTS, Efficiency, columns
+from alphatier_models import Evaluation
+from alphatier_training.evaluation.efficiency import AES_CONSTANTS, columns
+from alphatier_training.evaluation.findings import Found, Test
 from alphatier_training.evaluation.front import Point, dominators
 from alphatier_training.evaluation.intervals import spread
 
-if TYPE_CHECKING:
-    from alphatier_training.evaluation.measuring import Measured
-
 Rows = Mapping[str, Evaluation]
 """Row to its figures on one data set."""
-
-Compared = Mapping[tuple[str, ...], Comparison]
-"""Two rows, and where they are compared on a part of the problems that part, to their comparison."""
 
 
 @dataclass(frozen=True)
@@ -55,73 +48,15 @@ class Table:
         return f"**{self.title}.** {self.caption}.\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-@dataclass(frozen=True)
-class Found:
-    """Everything that was found about one family."""
-
-    family: str
-    reference: str
-    datasets: Mapping[str, Sequence["Measured"]]
-    """Data set to its rows."""
-    comparisons: Mapping[str, Compared]
-    """Data set to paired tests."""
-    efficiency: Mapping[str, Mapping[str, Efficiency]]
-    """Data set to the figures of each row that put accuracy and tokens together."""
-    hypervolume: Mapping[str, Interval | None]
-    """Data set to what the family's tiers dominate; None where the reference was not measured."""
-    overall: Mapping[str, Overall]
-    """Row to its figures over all data sets, relative to the reference's; empty for one data set."""
-
-
-def tables(found: Found) -> list[rich_table.Table]:
-    """A table of each data set, its levels, budgets and paired tests, and one over all data sets."""
-    return [table.rich() for table in _tables(found) if table is not None]
-
-
-def _tables(found: Found) -> Iterator[Table | None]:
-    for name, measured in found.datasets.items():
-        rows = {one.row.name: one.figures for one in measured}
+def tables(found: Found) -> Iterator[Table]:
+    """Of each data set its figures, levels, budgets and paired tests, and one table over all data sets."""
+    for name, lines in found.datasets.items():
+        rows = {row: line.figures for row, line in lines.items()}
         yield figures(f"Family {found.family} on {name}", rows, found.reference)
-        yield levels(name, rows)
-        yield budgets(name, rows)
-        yield efficiency(name, found.efficiency[name], found.reference, found.hypervolume[name])
-        yield tests(name, found.comparisons[name], found.reference)
-    yield overall(found.overall, found.reference)
-
-
-def document(found: Found) -> dict[str, Any]:
-    """The same for scripts, every figure with its interval."""
-    return {
-        "family": found.family,
-        "reference": found.reference,
-        "aes_constants": AES_CONSTANTS,
-        "datasets": {
-            name: {
-                "hypervolume": plain(found.hypervolume[name]),
-                "rows": {
-                    one.row.name: _row(one) | {"efficiency": plain(found.efficiency[name][one.row.name])}
-                    for one in rows
-                },
-                "comparisons": [
-                    {"first": first, "second": second} | plain(comparison)
-                    for (first, second), comparison in found.comparisons[name].items()
-                ],
-            }
-            for name, rows in found.datasets.items()
-        },
-        "overall": {row: plain(figures) for row, figures in found.overall.items()},
-    }
-
-
-def plain(value: Any) -> Any:
-    """Records and intervals as what JSON has."""
-    if isinstance(value, Interval):
-        return value.model_dump()
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+        rest = (levels(name, rows), budgets(name, rows), efficiency(found, name), tests(found, name))
+        yield from (table for table in rest if table is not None)
+    if (table := overall(found)) is not None:
+        yield table
 
 
 def figures(title: str, rows: Rows, reference: str, alphas: Mapping[str, float | None] | None = None) -> Table:
@@ -174,8 +109,7 @@ def levels(dataset: str, rows: Rows) -> Table | None:
         row: {level.level: f"{100 * level.accuracy.mean:.1f} / {level.tokens.mean:.1f}" for level in found.levels}
         for row, found in rows.items()
     }
-    headers = (f"level {name}" if name.isdecimal() else name for name in names)
-    return _grid("By level", f"{dataset}: accuracy % / mean tokens", names, headers, cells)
+    return _grid("By level", f"{dataset}: accuracy % / mean tokens", names, map(_level, names), cells)
 
 
 def budgets(dataset: str, rows: Rows) -> Table | None:
@@ -189,51 +123,54 @@ def budgets(dataset: str, rows: Rows) -> Table | None:
     return _grid("At fixed budgets", f"{dataset}: accuracy %; a longer response is wrong", limits, headers, cells)
 
 
-def efficiency(
-    dataset: str, found: Mapping[str, Efficiency], reference: str, area: Interval | None, frontier: str = ""
-) -> Table | None:
-    """What puts accuracy and tokens together; None without samples."""
+def efficiency(found: Found, dataset: str, frontier: str = "the frontier") -> Table | None:
+    """What puts accuracy and tokens together; None without samples. `frontier` is what REG is the area below."""
+    of_rows, area = found.efficiency[dataset], found.hypervolume[dataset]
     constants = "/".join(f"{constant:g}" for constant in AES_CONSTANTS)
-    caption = f"{dataset}; AES with {constants} against {reference}; budget area: mean accuracy over all budgets"
-    caption += f"; REG: area below {frontier or 'the frontier'}" if any(one.reg for one in found.values()) else ""
+    caption = (
+        f"{dataset}; AES with {constants} against {found.reference}; budget area: mean accuracy over all budgets"
+    )
+    caption += f"; REG: area below {frontier}" if any(one.reg for one in of_rows.values()) else ""
     caption += f"; the family's hypervolume {spread(area, 100)} %" if area else ""
-    shown = columns(found.values())
-    rows = [[row, *(column.cell(one) for column in shown)] for row, one in found.items()]
+    shown = columns(of_rows.values())
+    rows = [[row, *(column.cell(one) for column in shown)] for row, one in of_rows.items()]
     headers = ["", *(column.heading for column in shown)]
     return Table("Accuracy and tokens together", caption, headers, rows) if rows else None
 
 
-def tests(dataset: str, compared: Compared, reference: str) -> Table | None:
+def tests(found: Found, dataset: str) -> Table | None:
     """Paired tests; None where there are none."""
+    compared, reference = found.comparisons[dataset], found.reference
     rows = [
         [
-            _name(key, reference),
-            spread(test.difference, 100),
-            f"{test.first_better} / {test.second_better}",
-            p_text(test.p_value),
-            spread(test.token_ratio, 100),
-            p_text(test.token_p_value),
+            _name(test, reference),
+            spread(one.difference, 100),
+            f"{one.first_better} / {one.second_better}",
+            p_text(one.p_value),
+            spread(one.token_ratio, 100),
+            p_text(one.token_p_value),
         ]
-        for key, test in compared.items()
+        for test, one in compared.items()
     ]
-    title = f"Paired tests against {reference}" if any(key[1] == reference for key in compared) else "Paired tests"
+    title = f"Paired tests against {reference}" if any(test[1] == reference for test in compared) else "Paired tests"
     caption = (
         f"{dataset}: accuracy less the other's, problems that each solves more often, tokens in % of the other's; "
-        "exact permutation tests, p by Holm's correction over all tests here"
+        "permutation tests, p by Holm's correction over all tests here"
     )
     headers = ["", "accuracy, points", "better / worse", "p", "tokens, %", "p of tokens"]
     return Table(title, caption, headers, rows) if rows else None
 
 
-def overall(found: Mapping[str, Overall], reference: str) -> Table | None:
+def overall(found: Found) -> Table | None:
     """All data sets together, both ways; None for one data set."""
     caption = (
-        f"In % of {reference}'s. normalised_sum: sum over the data sets / {reference}'s, led by the longest; "
-        "mean_of_ratios: each data set counts the same"
+        f"In % of {found.reference}'s. normalised_sum: sum over the data sets / {found.reference}'s, led by the "
+        "longest; mean_of_ratios: each data set counts the same"
     )
     pairs = [(part, how) for part in ("accuracy", "tokens") for how in ("normalised_sum", "mean_of_ratios")]
     rows = [
-        [row, *(spread(getattr(getattr(one, part), how), 100) for part, how in pairs)] for row, one in found.items()
+        [row, *(spread(getattr(getattr(one, part), how), 100) for part, how in pairs)]
+        for row, one in found.overall.items()
     ]
     headers = ["", *(f"{part}, {how}" for part, how in pairs)]
     return Table("All data sets together", caption, headers, rows) if rows else None
@@ -253,19 +190,14 @@ def _grid(
     return Table(title, caption, ["", *headers], rows) if keys else None
 
 
-def _name(key: tuple[str, ...], reference: str) -> str:
-    first, second, *part = key
-    return ", ".join([first if second == reference else f"{first} : {second}", *part])
+def _name(test: Test, reference: str) -> str:
+    first, second, *level = test
+    name = first if second == reference else f"{first} : {second}"
+    return f"{name}, {_level(level[0])}" if level else name
 
 
-def _row(one: "Measured") -> dict[str, Any]:
-    row = one.row
-    return {
-        "tier": row.tier,
-        "baseline": row.name if row.name != row.tier else None,
-        "samples": str(one.file),
-        **one.figures.model_dump(mode="json"),
-    }
+def _level(name: str) -> str:
+    return f"level {name}" if name.isdecimal() else name
 
 
 def _alpha(alpha: float | None) -> str:

@@ -5,20 +5,19 @@ What: the order of things, the words around them, and which pairs of tiers are t
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from matplotlib.figure import Figure
 
-from alphatier_models import Evaluation, Tier
+from alphatier_models import Family, Tier
 from alphatier_training.evaluation import tables
-from alphatier_training.evaluation.averages import overall
-from alphatier_training.evaluation.comparing import Comparison, compare, corrected, same_questions
-from alphatier_training.evaluation.efficiency import efficiency, frontier_of, hypervolume
-from alphatier_training.evaluation.figures import by_level, tokens_where
+from alphatier_training.evaluation.efficiency import frontier_of
+from alphatier_training.evaluation.figures import accuracy, cut_off
+from alphatier_training.evaluation.findings import Found, Lines, Test, find
 from alphatier_training.evaluation.samples import Sample
-from alphatier_training.evaluation.tables import Compared, Table
+from alphatier_training.evaluation.tables import Table
 from alphatier_training.report import curves, plots
 from alphatier_training.report.evidence import Evidence
 
@@ -48,11 +47,14 @@ class Section:
 
 def sections(evidence: Evidence) -> Iterator[Section]:
     """The report, in order."""
-    tests = compared(evidence)
-    for number, dataset in enumerate(evidence.datasets()):
+    datasets, reference = evidence.datasets(), evidence.family.reference_tier
+    lines = {dataset: evidence.lines(dataset) for dataset in datasets}
+    tests = {dataset: list(_tests(evidence.family, lines[dataset])) for dataset in datasets}
+    found = find(evidence.family.name, reference, lines, tests, evidence.frontiers)
+    for number, dataset in enumerate(datasets):
         suffix = f"-{_slug(dataset)}" if number else ""
-        yield _section(dataset, _dataset(evidence, dataset, suffix, tests.get(dataset, {})))
-    if (table := _together(evidence)) is not None:
+        yield _section(dataset, _dataset(evidence, found, dataset, suffix))
+    if (table := tables.overall(found)) is not None:
         yield Section("All data sets together", [table])
     if evidence.curves:
         yield _section("Training", _training(evidence))
@@ -86,44 +88,27 @@ def method(evidence: Evidence) -> str:
     return " ".join([*said, "A truncated response is wrong."])
 
 
-def compared(evidence: Evidence) -> dict[str, Compared]:
-    """Every paired test of the report by data set, with Holm's correction over all of them.
-
-    Each tier against the reference; the most thorough trained tier against the tersest, on all problems and on the
-    hardest level. Only tiers that were asked the same questions.
-    """
-    tests = [(dataset, *test) for dataset in evidence.datasets() for test in _tests(evidence, dataset)]
-    found = corrected([compare(one, other) for _, _, one, other in tests])
-    by_set: dict[str, dict[tuple[str, ...], Comparison]] = {}
-    for (dataset, key, *_), test in zip(tests, found, strict=True):
-        by_set.setdefault(dataset, {})[key] = test
-    return {**by_set}
-
-
-def _tests(evidence: Evidence, dataset: str) -> Iterator[tuple[tuple[str, ...], Sequence[Sample], Sequence[Sample]]]:
-    samples, reference = evidence.samples_on(dataset), evidence.family.reference_tier
-    for name, group in samples.items():
-        if name != reference and same_questions(group, samples.get(reference, ())):
-            yield (name, reference), group, samples[reference]
-    trained = [tier for tier in evidence.family.tiers if tier.alpha is not None and tier.name in samples]
-    ends = [tier.name for tier in sorted(trained, key=lambda tier: tier.alpha or 0.0)][:: max(1, len(trained) - 1)]
-    if len(ends) < 2 or not same_questions(*(samples[name] for name in ends)):
-        return
-    thorough, terse = (samples[name] for name in ends)
-    if reference not in ends:
-        yield (*ends,), thorough, terse
-    for hardest in tables.level_names(evidence.measured(dataset))[-1:]:
-        yield (*ends, f"level {hardest}"), by_level(thorough)[hardest], by_level(terse)[hardest]
+def _tests(family: Family, lines: Lines) -> Iterator[Test]:
+    """Each tier against the reference; the most thorough one against the tersest, also on the hardest level alone."""
+    reference, rows = family.reference_tier, {name: line.figures for name, line in lines.items()}
+    yield from ((name, reference) for name in rows if name != reference)
+    trained = [tier for tier in family.tiers if tier.alpha is not None and tier.name in rows]
+    by_alpha = [tier.name for tier in sorted(trained, key=lambda tier: tier.alpha or 0.0)]
+    if len(by_alpha) > 1:
+        ends = (by_alpha[0], by_alpha[-1])
+        if reference not in ends:
+            yield ends
+        yield from ((*ends, hardest) for hardest in tables.level_names(rows)[-1:])
 
 
-def _dataset(evidence: Evidence, dataset: str, suffix: str, tests: Compared) -> Iterator[Part]:
-    samples, reference = evidence.samples_on(dataset), evidence.family.reference_tier
-    rows = {name: _split(found, samples.get(name, ())) for name, found in evidence.measured(dataset).items()}
-    alphas = {tier.name: tier.alpha for tier in evidence.family.tiers}
+def _dataset(evidence: Evidence, found: Found, dataset: str, suffix: str) -> Iterator[Part]:
+    lines, alphas = found.datasets[dataset], {tier.name: tier.alpha for tier in evidence.family.tiers}
+    rows = {name: line.figures for name, line in lines.items()}
+    samples = {name: line.samples for name, line in lines.items() if line.samples}
     spots = {name: [plots.Spot(rows[name].tokens, rows[name].accuracy)] if name in rows else [] for name in alphas}
     picture = plots.accuracy_tokens(f"{dataset}: tiers with 95 % intervals", spots, staircase=True)
     yield Picture(f"accuracy-tokens{suffix}", picture, plots.described(rows))
-    yield tables.figures("Accuracy and tokens", rows, reference, alphas)
+    yield tables.figures("Accuracy and tokens", rows, found.reference, alphas)
     if (levels := plots.by_level(rows, dataset, evidence.order())) is not None:
         words = "Two panels: accuracy and mean tokens of each tier by level; the figures are in the table below."
         yield Picture(f"levels{suffix}", levels, words)
@@ -135,11 +120,14 @@ def _dataset(evidence: Evidence, dataset: str, suffix: str, tests: Compared) -> 
             "puts accuracy and tokens together."
         )
         return
-    longest = max(found.sampling.max_tokens for found in rows.values())
-    frontier = frontier_of(dataset, evidence.frontiers)
-    both = {name: efficiency(own, samples.get(reference, ()), longest, frontier) for name, own in samples.items()}
-    yield tables.efficiency(dataset, both, reference, hypervolume(samples, reference), evidence.frontier_name)
-    yield tables.tests(dataset, tests, reference)
+    longest, frontier = (
+        max(one.sampling.max_tokens for one in rows.values()),
+        frontier_of(dataset, evidence.frontiers),
+    )
+    over_budgets = plots.over_budgets(samples, longest, dataset, evidence.order(), frontier)
+    yield Picture(f"budgets{suffix}", over_budgets, _budgets_text(samples, longest))
+    yield tables.efficiency(found, dataset, evidence.frontier_name)
+    yield tables.tests(found, dataset)
     ranges = (
         f"{name} from {min(one.tokens for one in group)} to {max(one.tokens for one in group)} tokens"
         for name, group in samples.items()
@@ -148,32 +136,13 @@ def _dataset(evidence: Evidence, dataset: str, suffix: str, tests: Compared) -> 
     yield Picture(f"lengths{suffix}", plots.lengths(samples, dataset), words)
 
 
-def _split(found: Evaluation, samples: Sequence[Sample]) -> Evaluation:
-    """The figures with the tokens of right and of wrong responses, which an older family.json lacks."""
-    if found.tokens_correct or found.tokens_wrong or not samples:
-        return found
-    sides = {
-        "tokens_correct": tokens_where(samples, correct=True),
-        "tokens_wrong": tokens_where(samples, correct=False),
-    }
-    return found.model_copy(update=sides)
-
-
-def _together(evidence: Evidence) -> Table | None:
-    """Over several data sets, the tiers that were asked the same of each as the reference."""
-    datasets, reference = evidence.datasets(), evidence.family.reference_tier
-    samples = {
-        name: {dataset: evidence.samples.get((name, dataset), ()) for dataset in datasets}
-        for name in evidence.order()
-    }
-    base = samples[reference]
-    alike = {
-        name: own
-        for name, own in samples.items()
-        if all(base[dataset] and same_questions(own[dataset], base[dataset]) for dataset in datasets)
-    }
-    found = {name: overall(own, base) for name, own in alike.items()} if len(datasets) > 1 else {}
-    return tables.overall(found, reference)
+def _budgets_text(samples: Mapping[str, Sequence[Sample]], longest: int) -> str:
+    """What the picture shows, at an eighth, a quarter and a half of the longest budget."""
+    parts = []
+    for name, group in samples.items():
+        at = {part: accuracy(cut_off(group, longest // part)).mean for part in (8, 4, 2)}
+        parts.append(f"{name} {', '.join(f'{100 * share:.1f} % at {longest // part}' for part, share in at.items())}")
+    return f"Accuracy over budgets, a line a tier: {'; '.join(parts)} tokens."
 
 
 def _training(evidence: Evidence) -> Iterator[Part]:

@@ -15,6 +15,8 @@ from typing import Any
 from alphatier_models import Evaluation, Family, text_sha256
 from alphatier_training.errors import EvidenceError
 from alphatier_training.evaluation.efficiency import Frontier, frontier_of, read_frontiers
+from alphatier_training.evaluation.figures import tokens_where
+from alphatier_training.evaluation.findings import Line
 from alphatier_training.evaluation.samples import Sample, SampleFile, read_plan
 
 Curve = Sequence[Mapping[str, float]]
@@ -46,15 +48,21 @@ class Evidence:
         order = [self.family.tier(self.family.reference_tier), *self.family.tiers]
         return list(dict.fromkeys(figures.dataset for tier in order for figures in tier.evaluations))
 
-    def measured(self, dataset: str) -> dict[str, Evaluation]:
-        """Tier to figures on `dataset`, in the family's order."""
-        found = ((tier.name, tier.evaluation(dataset)) for tier in self.family.tiers)
-        return {name: figures for name, figures in found if figures is not None}
+    def lines(self, dataset: str) -> dict[str, Line]:
+        """What was measured of each tier on `dataset`, in the family's order.
 
-    def samples_on(self, dataset: str) -> dict[str, Sequence[Sample]]:
-        """Tier to samples on `dataset`, in the family's order, of the tiers that have any."""
-        keys = ((tier.name, (tier.name, dataset)) for tier in self.family.tiers)
-        return {name: self.samples[key] for name, key in keys if key in self.samples}
+        The tokens of right and of wrong responses, which an older family.json lacks, come from the samples.
+        """
+        found: dict[str, Line] = {}
+        for tier in self.family.tiers:
+            figures, samples = tier.evaluation(dataset), self.samples.get((tier.name, dataset), ())
+            if figures is None:
+                continue
+            if samples and not (figures.tokens_correct or figures.tokens_wrong):
+                right, wrong = (tokens_where(samples, correct=correct) for correct in (True, False))
+                figures = figures.model_copy(update={"tokens_correct": right, "tokens_wrong": wrong})
+            found[tier.name] = Line(tier.name, figures, samples)
+        return found
 
     def recipe_sha256(self) -> str | None:
         """The checksum of the recipe that trained the tiers, as family.json names it; None when it names none."""

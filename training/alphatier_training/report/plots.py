@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from alphatier_models import Interval
+from alphatier_training.evaluation.efficiency import Frontier
 from alphatier_training.evaluation.front import Point, dominators, front
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.evaluation.tables import Rows, level_names, places
@@ -87,6 +88,29 @@ def by_level(rows: Rows, dataset: str, order: Sequence[str]) -> Figure | None:
         panel.set(xlabel="level", ylabel=label)
     figure.suptitle(f"{dataset}: by level, 95 % intervals", fontsize=10.5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    return figure
+
+
+def over_budgets(
+    samples: Mapping[str, Sequence[Sample]],
+    longest: int,
+    dataset: str,
+    order: Sequence[str],
+    frontier: Frontier | None,
+) -> Figure:
+    """Accuracy over budgets up to `longest` tokens, where a longer response is wrong; a published one in grey."""
+    figure = Figure(figsize=(7.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    if frontier:
+        axes.plot(frontier.budgets, 100 * np.array(frontier.accuracies), color="#808080", label="published frontier")
+    for row, group in samples.items():
+        right = sorted(sample.tokens for sample in group if sample.correct)
+        shares = 100 * np.arange(len(right) + 1) / len(group)
+        look = style.line(order.index(row))
+        axes.plot([0, *right, longest], [*shares, shares[-1]], label=row, drawstyle="steps-post", **look)
+    axes.set_xlim(0, longest)
+    axes.set(xlabel="budget, tokens", ylabel="accuracy, %", title=f"{dataset}: a longer response is wrong")
+    figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 

@@ -4,6 +4,7 @@ OUT/report/report.html            everything in one file: no script, nothing fet
 OUT/report/report.md              the same text and tables beside the PNG files
 OUT/report/accuracy-tokens.png    one point a tier, 95 % intervals both ways, the Pareto front
 OUT/report/levels.png             accuracy and tokens of each tier by level, where problems have levels
+OUT/report/budgets.png            accuracy over budgets of tokens, where samples were found
 OUT/report/lengths.png            histograms of right and wrong responses, where samples were found
 OUT/report/training.png           what the RL runs logged, by step
 OUT/report/recipe.json            the recipe with every default; its sha256 is the one in family.json

@@ -15,7 +15,13 @@ from alphatier_training.errors import told
     "--out", type=click.Path(path_type=Path, file_okay=False), help="The sweep's folder. [runs/sweep-<name>]"
 )
 @click.option("--base", type=click.Path(path_type=Path, file_okay=False), help="A family to take the base from.")
-@click.option("--curve", metavar="VARIANT", help="Hold the others against this one. [the first without changes]")
+@click.option(
+    "--curve",
+    "against",
+    metavar="VARIANT",
+    multiple=True,
+    help="Hold the others against this one; may be repeated. [those that change only alphas]",
+)
 @click.option("--jobs", type=click.IntRange(min=1), help="Processes at once. [as for train]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def sweep(
@@ -23,7 +29,7 @@ def sweep(
     variants: Path,
     out: Path | None,
     base: Path | None,
-    curve: str | None,
+    against: tuple[str, ...],
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -31,8 +37,9 @@ def sweep(
 
     \b
     VARIANTS is a YAML file: alphas, seeds, and changes of the recipe's `rl` section by name. Every run is an
-    ordinary one, so the same command goes on after a stop. The alphas of one variant make a curve of accuracy
-    against tokens; each other variant is tested against it at its own number of tokens, by seed and problem.
+    ordinary one, so the same command goes on after a stop. The alphas of the variants that change nothing else
+    make a curve of accuracy against tokens; each other variant is tested against it at its own number of tokens,
+    by seed and problem.
 
     Example: alphatier sweep training/recipes/tiny.yaml training/recipes/sweeps/penalties.yaml
     """
@@ -49,7 +56,7 @@ def sweep(
     console = Console(stderr=True)
     with told():
         plan, asked = load_recipe(recipe), load_sweep(variants)
-        todo, curve = list(runs(plan, asked)), asked.held_against(curve)
+        todo, curve = list(runs(plan, asked)), asked.curve(against)
         out = out or Path("runs") / f"sweep-{plan.name}"
         machine = this_machine(plan.compute.device, jobs=jobs)
         check(plan, out, machine, [stage.name for stage in line_of(plan)])

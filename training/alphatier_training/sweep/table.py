@@ -1,6 +1,6 @@
 """What came out of a sweep: accuracy and tokens of every variant and alpha over its seeds, as a table and a picture.
 
-One variant's alphas make a curve (the one that changes nothing: the paper's, in the shipped sweeps), and every other
+The alphas of the variants that change nothing else make a curve (the paper's, in the shipped sweeps), and every other
 variant is held against it at its own number of tokens. Intervals are 95 %, over seeds and problems, both drawn at
 random (`intervals.crossed`); all runs answer the same held-out problems.
 """
@@ -15,9 +15,10 @@ import numpy as np
 
 from alphatier_models import Interval
 from alphatier_training.evaluation.comparing import holm
+from alphatier_training.evaluation.findings import plain
 from alphatier_training.evaluation.intervals import Crossed, crossed, per_problem, spread
 from alphatier_training.evaluation.samples import Sample
-from alphatier_training.evaluation.tables import Table, p_text, plain
+from alphatier_training.evaluation.tables import Table, p_text
 from alphatier_training.recipe import BASE_TIER, tier_name
 from alphatier_training.run.assembly import samples_of
 from alphatier_training.run.folder import RunFolder
@@ -75,7 +76,7 @@ class Row:
         return plain(self)  # type: ignore[no-any-return]
 
 
-def rows(finished: Sequence[Run], out: Path, curve: str | None) -> list[Row]:
+def rows(finished: Sequence[Run], out: Path, curve: Sequence[str] = ()) -> list[Row]:
     """The base, then every variant and alpha in the sweep's order, from the samples in `out`."""
     first = finished[0]
     base = samples_of(first.recipe, RunFolder(first.folder(out)), BASE_TIER)
@@ -89,10 +90,12 @@ def rows(finished: Sequence[Run], out: Path, curve: str | None) -> list[Row]:
     return rows_of(grids, seeds, curve)
 
 
-def rows_of(grids: Mapping[tuple[str, float | None], Grid], seeds: tuple[int, ...], curve: str | None) -> list[Row]:
-    """The table's rows, the base first; `curve` is the variant that the others are held against, None for none."""
-    points = [one for (variant, _), one in grids.items() if variant == curve]
-    tested = {key: against(one, points) for key, one in grids.items() if points and key[0] not in ("base", curve)}
+def rows_of(
+    grids: Mapping[tuple[str, float | None], Grid], seeds: tuple[int, ...], curve: Sequence[str] = ()
+) -> list[Row]:
+    """The table's rows, the base first; `curve` are the variants that the others are held against."""
+    points = [one for (variant, _), one in grids.items() if variant in curve]
+    tested = {key: against(one, points) for key, one in grids.items() if points and key[0] not in ("base", *curve)}
     p_values = holm([found.p_value for found in tested.values()])
     above = {key: replace(found, p_value=p) for (key, found), p in zip(tested.items(), p_values, strict=True)}
     base = next(iter(grids.values())).place()[0]
@@ -132,14 +135,14 @@ def against(variant: Grid, curve: Sequence[Grid]) -> Above:
     return _above(variant.right - slope * variant.tokens - (1 - weight) * before - weight * behind)
 
 
-def table(found: Sequence[Row], curve: str | None) -> Table:
+def table(found: Sequence[Row], curve: Sequence[str] = ()) -> Table:
     """All rows as text."""
     headers = ["variant", "alpha", "accuracy %", "tokens", "of the base's"]
     caption = "95 % intervals over seeds and problems"
     if curve:
-        headers += [f"points above {curve} at its tokens", "p"]
+        headers += ["points above the curve at its tokens", "p"]
         caption += f"; p by Holm's correction over {sum(row.above is not None for row in found)} tests"
-        caption += f"; * beyond the ends of the curve of {curve}, held against the nearer one"
+        caption += f"; * beyond the ends of the curve of {', '.join(curve)}, held against the nearer one"
     lines = []
     for row in found:
         cells = [row.variant, "–" if row.alpha is None else f"{row.alpha:g}"]
@@ -152,19 +155,19 @@ def table(found: Sequence[Row], curve: str | None) -> Table:
     return Table("Variants", caption, [*headers, "accuracy of each seed"], lines)
 
 
-def verdict(found: Sequence[Row], curve: str | None) -> str:
+def verdict(found: Sequence[Row], curve: Sequence[str]) -> str:
     """Which variants are above or below the curve beyond doubt; empty without a curve."""
-    if curve is None:
+    if not curve:
         return ""
     parts = []
     for word, sign, unfair in (("above", 1, "longer"), ("below", -1, "shorter")):
         sure = [row for row in found if row.above and row.above.p_value < DOUBT and row.above.beyond != unfair]
         names = [row.name() for row in sure if row.above and sign * row.above.difference.mean > 0]
         parts.append(f"{word} it {', '.join(names) or 'none'}")
-    return f"Beyond doubt (p < {DOUBT:g}), against the curve of {curve}: {'; '.join(parts)}."
+    return f"Beyond doubt (p < {DOUBT:g}), against the curve of {', '.join(curve)}: {'; '.join(parts)}."
 
 
-def draw(found: Sequence[Row], curve: str | None, file: Path) -> None:
+def draw(found: Sequence[Row], curve: Sequence[str], file: Path) -> None:
     """Accuracy against tokens with intervals both ways, a colour and a marker a variant, the curve as a line."""
     from alphatier_training.report.plots import Spot, accuracy_tokens
     from alphatier_training.report.style import drawing, save_png
@@ -172,10 +175,11 @@ def draw(found: Sequence[Row], curve: str | None, file: Path) -> None:
     series: dict[str, list[Spot]] = {}
     for row in sorted(found, key=lambda row: row.tokens.mean):
         note = "" if row.alpha is None else f"{row.alpha:g}"
-        series.setdefault(row.variant, []).append(Spot(row.tokens, row.accuracy, note))
-    order = {variant: series[variant] for variant in dict.fromkeys(row.variant for row in found)}
+        name = curve[0] if row.variant in curve else row.variant
+        series.setdefault(name, []).append(Spot(row.tokens, row.accuracy, note))
+    order = {row.variant: series[row.variant] for row in found if row.variant in series}
     with drawing():
-        figure = accuracy_tokens("95 % intervals over seeds and problems", order, curve=curve or "")
+        figure = accuracy_tokens("95 % intervals over seeds and problems", order, curve=next(iter(curve), ""))
         save_png(figure, file)
 
 

@@ -11,7 +11,7 @@ What: one YAML file, checked against the recipe's schema; every variant starts f
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,17 +36,18 @@ class Sweep(Section):
         min_length=1, description="name to changes of the recipe's `rl` section; `alphas` for alphas of its own"
     )
 
-    def held_against(self, variant: str | None = None) -> str | None:
-        """The variant that the others are held against: the named one, else the first that changes only alphas.
+    def curve(self, variants: Sequence[str] = ()) -> tuple[str, ...]:
+        """The variants that the others are held against: the named ones, else those that change only alphas.
 
         Raises:
             RecipeError: there is no such variant.
         """
-        if variant is None:
-            return next((name for name, changes in self.variants.items() if not changes.keys() - {"alphas"}), None)
-        if variant not in self.variants:
-            raise RecipeError(f"--curve {variant}: there is no such variant; there are {', '.join(self.variants)}.")
-        return variant
+        for variant in variants:
+            if variant not in self.variants:
+                known = ", ".join(self.variants)
+                raise RecipeError(f"--curve {variant}: there is no such variant; there are {known}.")
+        plain = (name for name, changes in self.variants.items() if not changes.keys() - {"alphas"})
+        return tuple(variants or plain)
 
 
 @dataclass(frozen=True)
