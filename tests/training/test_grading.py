@@ -18,6 +18,7 @@ from alphatier_training.grading import are_correct, is_correct, last_box, statis
         ("42.0", "42"),
         ("-7", "-7"),
         ("1,234", "1234"),
+        (r"11,\! 111,\! 100", "11111100"),
         (r"\frac{1}{2}", "0.5"),
         ("1/2", r"\frac12"),
         (r"\sqrt{2}", "2^{1/2}"),
@@ -59,6 +60,8 @@ def test_other_values_and_factors_of_a_hundred_are_wrong(given: str, answer: str
         ("0.5", "50%", False),
         (r"\frac{1}{2}", r"50\%", False),
         (r"0.5\%", r"50\%", False),
+        (r"7\pi percent", r"7\pi", True),
+        (r"50\text{ \%}", "50", True),
         ("50%", "49", False),
         ("50%", r"50\text{ cm}", False),  # another unit
         (r"\$50", "50%", False),
@@ -103,6 +106,8 @@ def test_strange_contents_are_wrong_and_do_not_raise(inside: str) -> None:
     ("given", "answer"),
     [
         (r"90^\circ", "90"),
+        ("90°", r"90^{\circ}"),
+        ("-$5", r"-\$5"),
         ("90 degrees", r"90^\circ"),
         ("15", r"15\mbox{ cm}^2"),
         ("15 square centimeters", r"15\mbox{ cm}^2"),
@@ -123,6 +128,7 @@ def test_a_unit_may_be_left_out_or_spelt_otherwise(given: str, answer: str) -> N
         (r"5.4 \text{ dollars}", r"5.4 \text{ cents}"),  # a factor of 100
         (r"\$5.4", r"5.4 \text{ cents}"),
         ("5 m", "5 km"),
+        (r"15\text{ m}^2", r"15\mbox{ cm}^2"),
         ("2 min", "2 hours"),
         (r"90 \text{ radians}", r"90^\circ"),
     ],
@@ -147,6 +153,8 @@ def test_another_unit_is_wrong(given: str, answer: str) -> None:
         (r"6.72 \times 10^{-5}", ".0000672", True),
         ("(50\\%, 1)", "(50, 1\\%)", False),
         ("1, 234", "1234", False),  # a list of two
+        ("x = 58,500", "58,500", True),
+        ("AB = 4, CD = 5", "4, 5", True),
         (r"5 \\ 6", "6", False),
         ("The answer is not 0", "0", False),
         ("5 or 6", "6", False),

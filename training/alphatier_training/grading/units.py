@@ -9,67 +9,39 @@ is a unit too: 50 % is 50 where the question says "percent", but never 0.5.
 
 import re
 
-_NAMES = {
-    "mm": "millimeter millimetre",
-    "cm": "centimeter centimetre",
-    "m": "meter metre",
-    "km": "kilometer kilometre",
-    "inch": "inches in",
-    "foot": "feet ft",
-    "yard": "yd",
-    "mile": "mi",
-    "mg": "milligram",
-    "g": "gram",
-    "kg": "kilogram",
-    "ounce": "oz",
-    "pound": "lb",
-    "ton": "tonne",
-    "ml": "milliliter millilitre",
-    "liter": "litre l",
-    "second": "sec s",
-    "minute": "min",
-    "hour": "hr h",
-    "day": "",
-    "week": "",
-    "month": "",
-    "year": "yr",
-    "cent": "",
-    "dollar": "",
-    "degree": "deg",
-    "radian": "rad",
-    "unit": "",
-}
-UNITS = {word: unit for unit, names in _NAMES.items() for word in (unit, *names.split())}
+_NAMES = """
+    mm millimeter millimetre, cm centimeter centimetre, m meter metre, km kilometer kilometre,
+    inch inches in, foot feet ft, yard yd, mile mi,
+    mg milligram, g gram, kg kilogram, ounce oz, pound lb, ton tonne, ml milliliter millilitre, liter litre l,
+    second sec s, minute min, hour hr h, day, week, month, year yr,
+    cent, dollar, degree deg, radian rad, percent, unit
+"""
+UNITS = {name: names.split()[0] for names in _NAMES.split(",") for name in names.split()}
 """Every spelling of a unit, without the plural's s, to the unit."""
 
+PERCENT = re.compile(r"%|(?<![A-Za-z])(?:per ?cent(?:age)?|pct)(?![A-Za-z])", re.IGNORECASE)
+
+_SIGNS = tuple(
+    (re.compile(pattern, re.IGNORECASE), words)
+    for pattern, words in (
+        (rf"(.*?)\s*(?:\\(?:text|mbox|mathrm)\{{\s*)?\\?(?:{PERCENT.pattern})\s*\}}?", r"\1\\text{percent}"),
+        (r"(.+?)\s*(?:\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|°)", r"\1\\text{degree}"),
+        (r"(-?)\s*\\?\$\s*(-?[\d.,]+)", r"\1\2\\text{dollar}"),
+    )
+)
 _MARKED = re.compile(
-    r"(?P<rest>.*[^\s\\])\s*\\(?:text|textrm|mathrm|mbox|textbf)\s*\{\s*(?P<words>[A-Za-z. ]+?)\s*\}"
-    r"(?:\^\{?[23]\}?)?\s*",
-    re.DOTALL,
+    r"(.*[^\s\\])\s*\\(?:text|textrm|mathrm|mbox|textbf)\s*\{\s*([A-Za-z. ]+?)\s*\}(?:\^\{?[23]\}?)?"
 )
-_PLAIN = re.compile(
-    r"(?P<rest>.*(?:[0-9](?=\s)|[})]))\s*(?P<words>(?:sq(?:uare|\.)? |cu(?:bic|\.)? )?[A-Za-z]{2,})", re.DOTALL
-)
-_LETTER = re.compile(r"(?P<rest>.*\d) (?P<letter>[mgslh])", re.DOTALL)
-_DEGREES = re.compile(r"(?P<rest>.+?)\s*(?:\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree|\u00b0)\s*", re.DOTALL)
-PERCENT = re.compile(r"\\?%|(?<![A-Za-z])(?:percent(?:age)?|per cent|pct)(?![A-Za-z])", re.IGNORECASE)
-_PERCENT_AT_END = re.compile(
-    rf"(?:{PERCENT.pattern}|\\(?:text|mbox|mathrm)\s*\{{\s*(?:{PERCENT.pattern})\s*\}})\s*$", re.IGNORECASE
-)
-_DOLLARS = re.compile(r"(?P<sign>-?)\s*(?:\\\$|\$)\s*(?P<rest>-?[\d.,]+)")
+_PLAIN = re.compile(r"(.*(?:[0-9](?=\s)|[})$]))\s*((?:sq(?:uare|\.)? |cu(?:bic|\.)? )?[A-Za-z]{2,})")
+_LETTER = re.compile(r"(.*\d) ([mgslh])")
 
 
 def without_unit(text: str) -> tuple[str, str | None]:
     """`text` without its unit, and that unit; the text itself and None where it ends in no known unit."""
-    if dollars := _DOLLARS.fullmatch(text):
-        return dollars["sign"] + dollars["rest"], "dollar"
-    if degrees := _DEGREES.fullmatch(text):
-        return degrees["rest"], "degree"
-    if percent := _PERCENT_AT_END.search(text):
-        return text[: percent.start()].strip(), "percent"
-    named = _MARKED.fullmatch(text) or _PLAIN.fullmatch(text)
-    unit = _unit(named["words"]) if named else None
-    return (named["rest"], unit) if named and unit else (text, None)
+    signed = next((pattern.sub(words, text) for pattern, words in _SIGNS if pattern.fullmatch(text)), text)
+    match = _MARKED.fullmatch(signed) or _PLAIN.fullmatch(signed)
+    unit = _unit(match[2]) if match else None
+    return (match[1], unit) if match and unit else (text, None)
 
 
 def without_units(given: str, answer: str) -> tuple[str, str] | None:
@@ -89,13 +61,9 @@ def without_units(given: str, answer: str) -> tuple[str, str] | None:
 
 def _without_letter(text: str) -> tuple[str, str | None]:
     match = _LETTER.fullmatch(text)
-    return (match["rest"], UNITS[match["letter"]]) if match else (text, None)
+    return (match[1], UNITS[match[2]]) if match else (text, None)
 
 
 def _unit(words: str) -> str | None:
-    word = words.casefold().replace(".", " ").split()
-    if word and word[0] in ("square", "sq", "cubic", "cu"):
-        word = word[1:]
-    if len(word) != 1:
-        return None
-    return UNITS.get(word[0]) or UNITS.get(word[0].removesuffix("s"))
+    word = re.sub(r"^(?:sq(?:uare)?|cu(?:bic)?)\b|[. ]", "", words.casefold())
+    return UNITS.get(word) or UNITS.get(word.removesuffix("s"))
