@@ -1,1 +1,1 @@
-"""One reinforcement-learning run an alpha, on TRL's RLOO trainer."""
+"""What surrounds the trainer of a tier: prompts, rewards in the shape that TRL calls, engine, callbacks, checkpoints."""
