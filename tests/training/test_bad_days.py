@@ -203,7 +203,7 @@ from pathlib import Path
 import requests
 from trl.generation.vllm_client import VLLMClient
 
-from alphatier_training.errors import EngineError
+from alphatier_training.errors import TrainingError
 from alphatier_training.tier import build_trainer
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
@@ -228,7 +228,7 @@ trainer.args.use_vllm, trainer.args.vllm_mode = True, "server"
 trainer._generate_single_turn = lambda prompt_ids, *rest: client.generate(prompt_ids)
 try:
     trainer.train()
-except EngineError as error:
+except TrainingError as error:
     print(client.base_url in str(error), str(error))
 """
 

@@ -13,7 +13,7 @@ from alphatier_training.choice.choosing import choose as propose
 from alphatier_training.choice.choosing import efforts_of
 from alphatier_training.choice.command import choose
 from alphatier_training.choice.proposal import Proposal, Verdict, Wish
-from alphatier_training.errors import ChoiceError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
 from alphatier_training.report.command import report
 from alphatier_training.report.evidence import gather
@@ -97,7 +97,7 @@ def test_a_floor_has_to_be_cleared_by_the_whole_interval(sweep: Callable[[Wish],
 
 
 def test_a_floor_that_no_tier_reaches_lists_them_all(sweep: Callable[[Wish], Proposal]) -> None:
-    with pytest.raises(ChoiceError, match=r"(?s)no tier of toy .*base: accuracy.*alpha-0.4: accuracy") as caught:
+    with pytest.raises(TrainingError, match=r"(?s)no tier of toy .*base: accuracy.*alpha-0.4: accuracy") as caught:
         sweep(Wish(accuracy_floor=0.999))
     assert "Ask for less" in str(caught.value)
 
@@ -110,7 +110,7 @@ def test_a_target_takes_the_tier_nearest_from_below(
 
 
 def test_a_target_that_no_tier_reaches_is_one_clear_message(sweep: Callable[[Wish], Proposal]) -> None:
-    with pytest.raises(ChoiceError, match="10% of the reference's tokens or fewer; the least that is left is 20%"):
+    with pytest.raises(TrainingError, match="10% of the reference's tokens or fewer; the least that is left is 20%"):
         sweep(Wish(target_shares=(0.1,)))
 
 
@@ -153,7 +153,7 @@ def test_a_floor_holds_on_every_data_set(tmp_path: Path) -> None:
     assert proposal.names("kept") == ["base"]
     assert verdict(proposal, "alpha-0.2").why.endswith("more than 1 below on hard")
     assert propose(evidence, Wish(within=1.0, datasets=("easy",))).names("kept") == ["alpha-0.2"]
-    with pytest.raises(ChoiceError, match="there are figures on easy, hard"):
+    with pytest.raises(TrainingError, match="there are figures on easy, hard"):
         propose(evidence, Wish(datasets=("other",)))
 
 
@@ -161,7 +161,7 @@ def test_tiers_measured_in_different_ways_are_not_compared(tmp_path: Path) -> No
     evidence = gather(
         measured_family(tmp_path, {"sums": {"base": right(9, 10, 5), "alpha-0": right(9, 11, 5)}}), tmp_path
     )
-    with pytest.raises(ChoiceError, match=r"not measured alike on sums: 10 problems, .*; 11 problems"):
+    with pytest.raises(TrainingError, match=r"not measured alike on sums: 10 problems, .*; 11 problems"):
         propose(evidence, Wish())
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.reading import read, read_problems
-from alphatier_training.errors import DataError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.problems import DataSet
 
 GSM8K = {
@@ -99,7 +99,7 @@ def test_a_compressed_file_is_read_and_a_broken_one_named(tmp_path: Path, suffix
     path.write_bytes(packed)
     assert len(read_problems(DataSet(name="set", path=str(path)))) == 50
     path.write_bytes(packed[:-9])
-    with pytest.raises(DataError, match=r"set: .*set\.jsonl.* cannot be read: .*fetch it again"):
+    with pytest.raises(TrainingError, match=r"set: .*set\.jsonl.* cannot be read: .*fetch it again"):
         read_problems(DataSet(name="set", path=str(path)))
 
 
@@ -131,7 +131,7 @@ BROKEN = {
 def test_a_broken_row_is_named_with_its_line(tmp_path: Path, line: bytes, message: str) -> None:
     path = tmp_path / "set.jsonl"
     path.write_bytes(b'{"question": "q", "answer": "1"}\n' + line + b"\n")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TrainingError) as caught:
         read_problems(DataSet(name="set", path=str(path)))
     assert message in str(caught.value)
     assert "1 of 2 rows" in str(caught.value)
@@ -150,7 +150,7 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path, line: bytes, messag
 )
 def test_a_row_that_is_not_of_its_format_is_named(tmp_path: Path, form: Any, row: Any, message: str) -> None:
     data = lines(tmp_path / "set.jsonl", row).model_copy(update={"format": form})
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TrainingError) as caught:
         read_problems(data)
     assert f"line 1: {message}" in str(caught.value)
     assert f"read as {form}" in str(caught.value)
@@ -158,7 +158,7 @@ def test_a_row_that_is_not_of_its_format_is_named(tmp_path: Path, form: Any, row
 
 def test_the_first_five_broken_rows_are_listed_and_all_are_counted(tmp_path: Path) -> None:
     data = lines(tmp_path / "set.jsonl", PLAIN, *[{"prompt": "q"}] * 7)
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TrainingError) as caught:
         read_problems(data)
     message = str(caught.value)
     assert "7 of 8 rows" in message
@@ -172,14 +172,14 @@ def test_fields_that_fit_no_format_are_said(tmp_path: Path) -> None:
     expected = (
         r"no field `question` or `prompt` or `problem`; it has `text`, `label`\nCorrect them; or give `format`, `qu"
     )
-    with pytest.raises(DataError, match=expected):
+    with pytest.raises(TrainingError, match=expected):
         read_problems(lines(tmp_path / "set.jsonl", {"text": "a", "label": 1}))
 
 
 def test_a_missing_file_and_an_empty_one_name_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no\.jsonl does not exist.*correct `path`"):
+    with pytest.raises(TrainingError, match=r"no\.jsonl does not exist.*correct `path`"):
         read_problems(DataSet(name="set", path=str(tmp_path / "no.jsonl")))
-    with pytest.raises(DataError, match=r"set\.jsonl is empty"):
+    with pytest.raises(TrainingError, match=r"set\.jsonl is empty"):
         read_problems(lines(tmp_path / "set.jsonl"))
 
 
@@ -218,10 +218,10 @@ def test_a_folder_or_table_is_read_through_datasets(folders: dict[str, Path], ki
 
 def test_an_unknown_split_and_a_folder_without_data_are_named(folders: dict[str, Path]) -> None:
     for kind, message in (("saved", "no split 'dev'; it has train, test"), ("parquet", 'Unknown split "dev"')):
-        with pytest.raises(DataError, match=message):
+        with pytest.raises(TrainingError, match=message):
             read_problems(DataSet(name="set", path=str(folders[kind]), split="dev"))
     assert len(read_problems(DataSet(name="set", path=str(folders["saved"]), split="test"))) == 1
-    with pytest.raises(DataError, match="doesn't contain any data files"):
+    with pytest.raises(TrainingError, match="doesn't contain any data files"):
         read_problems(DataSet(name="set", path=str(folders["nothing"])))
 
 
@@ -229,10 +229,10 @@ def test_a_hub_data_set_that_cannot_be_fetched_is_one_clean_error(tmp_path: Path
     """Offline, as `datasets` reads it from the environment, so in a process of its own."""
     script = (
         "from alphatier_training.data.reading import read_problems\n"
-        "from alphatier_training.errors import DataError\n"
+        "from alphatier_training.errors import TrainingError\n"
         "from alphatier_training.recipe.problems import DataSet\n"
         "try: read_problems(DataSet(name='gsm8k', hub='openai/gsm8k', config='main'))\n"
-        "except DataError as error: print(error)\n"
+        "except TrainingError as error: print(error)\n"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run(

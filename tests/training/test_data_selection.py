@@ -9,7 +9,7 @@ from alphatier_training.data.contamination import Overlap
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
 from alphatier_training.data.selection import Selection, in_epochs, pass_rates, select
-from alphatier_training.errors import DataError, RecipeError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.problems import Contamination, DataProblems, DataSet, PassRate
 
 POOL = [Problem("x" * length, str(length)) for length in range(1, 11)]
@@ -85,7 +85,7 @@ def test_the_order_is_the_seeds_and_a_longer_run_goes_on_from_it() -> None:
 def test_no_problem_left_says_which_filter_took_them(
     drop: bool, limit: int, bounds: PassRate | None, message: str
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(TrainingError) as caught:
         select(
             POOL,
             plan(drop=drop, pass_rate=bounds),
@@ -106,7 +106,7 @@ def test_a_pass_rate_is_the_share_of_right_responses() -> None:
 
 
 def test_a_problem_without_responses_has_no_rate() -> None:
-    with pytest.raises(DataError, match="2 of 3 problems have no response of the base, the first is number 0"):
+    with pytest.raises(TrainingError, match="2 of 3 problems have no response of the base, the first is number 0"):
         pass_rates([(1, True)], 3)
 
 
@@ -150,7 +150,7 @@ def test_the_papers_prompt_holds_the_question_and_single_braces() -> None:
     ],
 )
 def test_a_wrong_template_is_named_with_its_key(prompt: str, fault: str) -> None:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(TrainingError) as caught:
         message(prompt, "What?")
     assert str(caught.value).startswith(f"problems.prompt: {fault}")
     assert "Write the question's place as {question}" in str(caught.value)

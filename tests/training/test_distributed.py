@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from alphatier_models import find_problems, load_family
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.reward import leave_one_out_advantages, length_penalised_rewards
@@ -182,7 +182,7 @@ def test_rewards_and_advantages_are_those_of_whole_groups(one_process: Path) -> 
 def test_a_group_that_is_split_over_processes_stops_the_run(trained: Path, tmp_path: Path) -> None:
     done = run(trained, tmp_path / "split", 2, groups="split")
     assert done.returncode != 0
-    assert "GroupError" in done.stderr
+    assert "TrainingError" in done.stderr
     assert "should answer one prompt, but answer several" in done.stderr
 
 
@@ -204,7 +204,7 @@ def test_a_recipe_that_would_split_groups_is_refused_before_anything_runs() -> N
     """3 prompts x 4 samples are 6 responses for each of 2 processes: a group and a half."""
     recipe = shared_recipe(2)
     recipe["rl"]["prompts_per_rollout"] = 3
-    with pytest.raises(RecipeError, match="3 prompts a rollout do not divide by 2 processes"):
+    with pytest.raises(TrainingError, match="3 prompts a rollout do not divide by 2 processes"):
         parse_recipe(recipe, "test")
 
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from alphatier_training.cli import evaluate
-from alphatier_training.errors import EvidenceError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.efficiency import (
     Frontier,
     aes,
@@ -151,7 +151,7 @@ def test_a_file_of_frontiers_is_found_by_the_data_sets_name(tmp_path: Path) -> N
 def test_a_file_that_holds_no_frontiers_is_one_clear_error(tmp_path: Path, content: str) -> None:
     file = tmp_path / "other.json"
     file.write_text(content)
-    with pytest.raises(EvidenceError, match=r"other\.json is no file of frontiers"):
+    with pytest.raises(TrainingError, match=r"other\.json is no file of frontiers"):
         read_frontiers(file)
 
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alphatier_training.cli import evaluate
-from alphatier_training.errors import EngineError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.serving import RESTARTS, cause_of, serving
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
@@ -157,7 +157,7 @@ def test_each_gpu_has_an_engine_or_as_many_as_share_a_model(trained: Path, tmp_p
 
     assert gpus() == ["0", "2", "5"]
     assert gpus("--tensor-parallel-size", "2") == ["0,2"]
-    with pytest.raises(EngineError, match="3 GPUs are visible"):
+    with pytest.raises(TrainingError, match="3 GPUs are visible"):
         gpus("--tensor-parallel-size=4")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alphatier_training.errors import DataError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.figures import accuracy, evaluation, mean_tokens, tokens_where
 from alphatier_training.evaluation.intervals import difference, mean, ratio, share
 from alphatier_training.evaluation.samples import Completion, Plan, Sample, SampleFile, graded, missing, read_plan
@@ -174,7 +174,7 @@ def test_a_line_that_a_kill_cut_short_is_taken_again(tmp_path: Path, kept: float
 def test_a_file_that_holds_no_samples_is_one_clear_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text(content)
-    with pytest.raises(DataError, match=r"other\.jsonl does not begin with the plan"):
+    with pytest.raises(TrainingError, match=r"other\.jsonl does not begin with the plan"):
         read_plan(path)
 
 

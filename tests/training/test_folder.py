@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_training.errors import FolderError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder, replacing, write_text
@@ -27,7 +27,7 @@ def test_a_folder_remembers_its_recipe(tmp_path: Path, recipe: Recipe) -> None:
 def test_a_folder_of_another_recipe_is_refused_with_every_difference(tmp_path: Path, recipe: Recipe) -> None:
     RunFolder(tmp_path).claim(recipe)
     other = parse_recipe(mini_recipe() | {"seed": 1, "name": "other"}, "other")
-    with pytest.raises(FolderError) as caught:
+    with pytest.raises(TrainingError) as caught:
         RunFolder(tmp_path).claim(other)
     assert 'name: "mini" there, "other" here' in str(caught.value)
     assert "seed: 42 there, 1 here" in str(caught.value)
@@ -35,13 +35,13 @@ def test_a_folder_of_another_recipe_is_refused_with_every_difference(tmp_path: P
 
 def test_a_family_that_came_from_elsewhere_is_not_overwritten(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "family.json").write_text("{}")
-    with pytest.raises(FolderError, match="not trained here"):
+    with pytest.raises(TrainingError, match="not trained here"):
         RunFolder(tmp_path).claim(recipe)
 
 
 def test_two_runs_cannot_work_on_one_stage_but_on_two(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    taken = pytest.raises(FolderError, match="another `alphatier train` is working on alpha-0 in")
+    taken = pytest.raises(TrainingError, match="another `alphatier train` is working on alpha-0 in")
     with folder.locked(["base", "alpha-0"]), taken, folder.locked(["alpha-0"], patience=0.3):
         pass
     with folder.locked(["alpha-0"]), folder.locked(["alpha-0.4"], patience=0):

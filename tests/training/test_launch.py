@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.reading import load_recipe, parse_recipe
@@ -69,9 +69,9 @@ def test_fsdp_is_set_up_as_trl_sets_it_up() -> None:
 
 
 def test_offloading_and_sharing_that_cannot_work_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"offload_optimiser: needs strategy zero2 or zero3"):
+    with pytest.raises(TrainingError, match=r"offload_optimiser: needs strategy zero2 or zero3"):
         recipe_with(device="auto", processes=2, offload_optimiser=True)
-    with pytest.raises(RecipeError, match=r"tensor_parallel: 2 GPUs .* do not divide 3 processes"):
+    with pytest.raises(TrainingError, match=r"tensor_parallel: 2 GPUs .* do not divide 3 processes"):
         recipe_with(device="auto", processes=3, generation={"engine": "vllm_colocate", "tensor_parallel": 2})
 
 

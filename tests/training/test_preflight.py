@@ -250,6 +250,26 @@ def test_a_base_that_the_hub_does_not_give_is_told(
     assert all(said.replace("HEAD", head) in fault for fault in found if said)
 
 
+def test_a_gated_base_is_one_line_of_a_run_that_did_not_look_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_hub() as hub:
+        hub.push_folder("lab/gated", BASE)
+        hub.gated.add("lab/gated")
+        for name, value in hub.environment(tmp_path / "hub").items():
+            monkeypatch.setenv(name, value)
+        base = {"kind": "pretrained", "model": "lab/gated", "revision": hub.head("lab/gated")}
+        options = ["--skip-preflight", "--only", "base"]
+        recipe = write_recipe(tmp_path, recipe_over(base=base))
+        with start_training(recipe, tmp_path / "out", options=options) as process:
+            printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "base: lab/gated is gated: accept its terms at https://huggingface.co/lab/gated" in " ".join(
+        printed.split()
+    )
+    assert "Traceback" not in printed
+
+
 def test_a_hub_that_cannot_be_reached_is_one_line_whatever_is_there(tmp_path: Path) -> None:
     recipe = recipe_over(base={"kind": "pretrained", "model": "lab/open", "revision": COMMIT})
     recipe["problems"] = {"source": "data", "data": [{"name": "mine", "hub": "lab/data", "revision": COMMIT}]}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import tier_name
 from alphatier_training.recipe.reading import load_recipe, parse_recipe
 from support.mini_training import mini_recipe, write_recipe
@@ -59,7 +59,7 @@ def change(where: str, value: Any) -> Callable[[dict[str, Any]], None]:
 def test_a_fault_is_named_with_its_key(edit: Callable[[dict[str, Any]], None], message: str) -> None:
     recipe = mini_recipe()
     edit(recipe)
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(TrainingError) as caught:
         parse_recipe(recipe, "mini.yaml")
     assert message in str(caught.value)
 
@@ -82,13 +82,13 @@ def test_parts_that_do_not_fit_together_are_named(rl: dict[str, Any], compute: d
         data = {"name": "mine", "path": "mine.jsonl"}
         recipe |= {"base": {"kind": "pretrained", "model": "m"}, "problems": {"source": "data", "data": [data]}}
         recipe["evaluation"] |= {"data": [data]}
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(TrainingError) as caught:
         parse_recipe(recipe, "mini.yaml")
     assert message in str(caught.value)
 
 
 def test_every_fault_is_reported_at_once() -> None:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(TrainingError) as caught:
         parse_recipe({"name": "x", "a": 1, "b": 2}, "x.yaml")
     assert all(text in str(caught.value) for text in ("a: unknown key", "b: unknown key", "base: missing"))
 
@@ -97,12 +97,12 @@ def test_every_fault_is_reported_at_once() -> None:
 def test_a_file_that_is_no_recipe_says_so(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"r\.yaml"):
+    with pytest.raises(TrainingError, match=r"r\.yaml"):
         load_recipe(path)
 
 
 def test_a_missing_recipe_says_where_recipes_are(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="training/recipes"):
+    with pytest.raises(TrainingError, match="training/recipes"):
         load_recipe(tmp_path / "none.yaml")
 
 

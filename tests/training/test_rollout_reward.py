@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, TrainerState
 
-from alphatier_training.errors import GroupError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.reward import length_penalised_rewards
@@ -81,18 +81,18 @@ def test_rollouts_report_accuracy_tokens_and_truncation() -> None:
 
 def test_a_group_cut_in_two_is_an_error() -> None:
     reward = reward_at(0.1, 4)
-    with pytest.raises(GroupError, match="no whole groups of 4"):
+    with pytest.raises(TrainingError, match="no whole groups of 4"):
         rollout(reward, [("p", "4", "4", [END])] * 6)
 
 
 def test_a_group_of_mixed_prompts_is_an_error() -> None:
     reward = reward_at(0.1, 2)
-    with pytest.raises(GroupError, match="responses 0 to 1 should answer one prompt"):
+    with pytest.raises(TrainingError, match="responses 0 to 1 should answer one prompt"):
         rollout(reward, [("p", "4", "4", [END]), ("q", "4", "4", [END])])
 
 
 def test_a_batch_that_would_split_groups_is_refused_before_training() -> None:
-    with pytest.raises(GroupError, match="6 x 2 = 12 responses a rollout, which is no multiple of 8"):
+    with pytest.raises(TrainingError, match="6 x 2 = 12 responses a rollout, which is no multiple of 8"):
         check_groups_whole(6, 2, 8)
     check_groups_whole(4, 2, 8)
 

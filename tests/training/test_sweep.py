@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner
 from scipy import stats
 
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.recipe.reading import load_recipe, parse_recipe
 from alphatier_training.sweep.command import sweep
@@ -62,7 +62,7 @@ def test_a_shipped_sweep_has_three_seeds_of_every_variant(file: Path) -> None:
 )
 def test_a_faulty_sweep_is_refused_by_its_key(tmp_path: Path, document: Any, message: str) -> None:
     recipe = parse_recipe(mini_recipe(), "mini")
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(TrainingError) as caught:
         list(runs(recipe, load_sweep(write(tmp_path, document))))
     assert message in str(caught.value)
 
@@ -190,7 +190,7 @@ def test_variants_that_change_only_alphas_are_one_curve(tmp_path: Path) -> None:
     plan = load_sweep(write(tmp_path, VARIANTS | {"variants": variants}))
     assert plan.curve() == ("paper", "paper-more")
     assert plan.curve(["odd"]) == ("odd",)
-    with pytest.raises(RecipeError, match="there is no such variant; there are odd, paper, paper-more"):
+    with pytest.raises(TrainingError, match="there is no such variant; there are odd, paper, paper-more"):
         plan.curve(["none"])
     grids: dict[tuple[str, float | None], Grid] = {("base", None): LONG, ("paper", 0.4): SHORT}
     grids |= {("paper-more", 0.2): LONG, ("odd", 0.4): grid_of([[1, 1, 1, 0]] * 2, 20)}

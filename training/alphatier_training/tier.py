@@ -16,7 +16,7 @@ from peft import LoraConfig
 from transformers import AutoTokenizer, PrinterCallback
 
 from alphatier_training.checkpoints import COMPLETE, drop_half_written, newest, step_of
-from alphatier_training.errors import CollapseError
+from alphatier_training.errors import TrainingError
 from alphatier_training.grading import are_correct
 from alphatier_training.recipe import Recipe, tier_name
 from alphatier_training.recipe.rl import Lora
@@ -44,9 +44,8 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter
     A run that the alarm stops gives its best checkpoint; the curve's last entry says why.
 
     Raises:
-        CollapseError: it collapsed before there was a checkpoint.
-        DivergenceError: loss, gradient, weights or probabilities were not finite.
-        EngineError: the engine that generates the rollouts failed.
+        TrainingError: it collapsed before there was a checkpoint; loss, gradient, weights or probabilities were not
+            finite; or the engine that generates the rollouts failed.
     """
     name = tier_name(alpha)
     if device_of(recipe.compute.device) == "cpu":  # on GPUs the optimiser may be on the CPU, and needs its cores
@@ -165,7 +164,7 @@ def _kept_instead(folder: RunFolder, name: str, reason: str, curve: list[dict[st
     found = checkpoints.best(folder.checkpoints(name))
     remedy = "Lower rl.learning_rate, use another rl.penalty, or see rl.alarm"
     if found is None:
-        raise CollapseError(
+        raise TrainingError(
             f"collapsed at rollout {len(curve)}, before its first checkpoint: {reason}. {remedy}; "
             "then train into another folder (--out)."
         )

@@ -101,8 +101,7 @@ def train_family(
         The stages of the family that are not done.
 
     Raises:
-        TrainingError: options, recipe and machine contradict each other.
-        TrainingError: a stage failed.
+        TrainingError: options, recipe and machine contradict each other, or a stage failed.
     """
     folder, room = RunFolder(out), room_of(recipe, machine)
     chosen = chosen_stages(recipe, selection)

@@ -24,7 +24,7 @@ from trl import SFTConfig, SFTTrainer
 
 from alphatier_models import Family, SamplingSettings
 from alphatier_training import checkpoints
-from alphatier_training.errors import FolderError, TrainingError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.answers import Answers, Progress
 from alphatier_training.evaluation.baselines import BASELINE_FILE, Row
 from alphatier_training.evaluation.engine import Engine, sample
@@ -76,8 +76,7 @@ def make(
         report: Told how far it is.
 
     Raises:
-        TrainingError: the base solves no problem.
-        FolderError: OUT holds one with other settings.
+        TrainingError: the base solves no problem, or OUT holds one with other settings.
     """
     target, work = out / NAME, out / "work" / NAME
     row = Row(NAME, _base_tier(family), NAME)
@@ -135,7 +134,7 @@ def _the_same(target: Path, described: dict[str, Any]) -> Path:
     there = target / BASELINE_FILE
     found = json.loads(there.read_text(encoding="utf-8")) if there.is_file() else {}
     if any(found.get(key) != value for key, value in described.items()):
-        raise FolderError(f"{target} holds a baseline made with other settings; give another --out, or delete it.")
+        raise TrainingError(f"{target} holds a baseline made with other settings; give another --out, or delete it.")
     return target
 
 

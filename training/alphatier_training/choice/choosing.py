@@ -18,7 +18,7 @@ from statistics import fmean
 from alphatier_models import EFFORTS, Evaluation, Interval
 from alphatier_models.schema import Effort
 from alphatier_training.choice.proposal import Finding, Proposal, Verdict, Wish
-from alphatier_training.errors import ChoiceError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.comparing import Comparison, compare, same_questions, unpaired
 from alphatier_training.evaluation.findings import Lines
 from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
@@ -30,7 +30,7 @@ def choose(evidence: Evidence, wish: Wish) -> Proposal:
     """The tiers to offer.
 
     Raises:
-        ChoiceError: the figures do not allow a choice, or no tier is shown to meet the wish.
+        TrainingError: the figures do not allow a choice, or no tier is shown to meet the wish.
     """
     return _Choice(evidence, wish).proposal()
 
@@ -69,7 +69,7 @@ class _Choice:
         if not kept:
             listing = "\n".join(f"  - {name}: {reason}" for name, reason in reasons.items())
             name = self._evidence.family.name
-            raise ChoiceError(f"no tier of {name} is shown to meet what was asked:\n{listing}\nAsk for less.")
+            raise TrainingError(f"no tier of {name} is shown to meet what was asked:\n{listing}\nAsk for less.")
         default, default_why = self._default(kept)
         verdicts = tuple(self._verdict(name, kept, reasons) for name in self._evidence.order())
         return Proposal(self._datasets, self._against, verdicts, efforts_of(kept), default, default_why)
@@ -83,7 +83,7 @@ class _Choice:
             tokens = {name: fmean(one.tokens.mean for one in found) for name, found in figures.items()}
             return max(names, key=lambda name: (accuracy[name], -tokens[name]))
         if against not in names:
-            raise ChoiceError(f"{against!r} is no measured tier; the measured tiers are {', '.join(names)}.")
+            raise TrainingError(f"{against!r} is no measured tier; the measured tiers are {', '.join(names)}.")
         return against
 
     def _finding(self, name: str, dataset: str) -> Finding:
@@ -128,7 +128,7 @@ class _Choice:
         if below:
             return max(below, key=self._tokens)
         least = f"the least that is left is {min(map(self._tokens, best)):.0%}" if best else "no tier is left"
-        raise ChoiceError(
+        raise TrainingError(
             f"no tier that meets the rest of the wish has {target:.0%} of the reference's tokens or fewer; {least}. "
             "Give a larger --target-share or a lower floor, or train a larger alpha."
         )
@@ -173,12 +173,12 @@ def _datasets(evidence: Evidence, wish: Wish) -> tuple[str, ...]:
     known, reference = evidence.datasets(), evidence.family.reference_tier
     for dataset in wish.datasets:
         if dataset not in known:
-            raise ChoiceError(f"no tier was measured on {dataset!r}; there are figures on {', '.join(known)}.")
+            raise TrainingError(f"no tier was measured on {dataset!r}; there are figures on {', '.join(known)}.")
     measured = [tier.name for tier in evidence.family.tiers if tier.evaluations]
     common = [dataset for dataset in known if all(name in evidence.lines(dataset) for name in measured)]
     chosen = wish.datasets or tuple(common)
     if not chosen or any(reference not in evidence.lines(dataset) for dataset in chosen):
-        raise ChoiceError(
+        raise TrainingError(
             f"the tiers and the reference, {reference}, have no data set in common. Measure all on one: "
             "alphatier evaluate FAMILY --write"
         )
@@ -189,7 +189,7 @@ def _check_measured_alike(datasets: Mapping[str, Lines], names: Sequence[str]) -
     for dataset, lines in datasets.items():
         settings = {_settings(lines[name].figures) for name in names}
         if len(settings) > 1:
-            raise ChoiceError(
+            raise TrainingError(
                 f"the tiers were not measured alike on {dataset}: {'; '.join(sorted(settings))}. "
                 "Measure all of them with the same settings: alphatier evaluate FAMILY --write"
             )

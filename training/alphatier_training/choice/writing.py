@@ -12,7 +12,7 @@ from pathlib import Path
 from alphatier_models import Family, Tier, load_family, save_family
 from alphatier_models.files import base_folder, family_file
 from alphatier_training.choice.proposal import Proposal
-from alphatier_training.errors import ChoiceError
+from alphatier_training.errors import TrainingError
 from alphatier_training.report.evidence import Evidence, gather
 from alphatier_training.run.folder import replacing
 
@@ -37,7 +37,7 @@ def joined(sweeps: Sequence[Sweep]) -> Evidence:
     """The evidence of all sweeps as of one family; name, reference and efforts are the first one's.
 
     Raises:
-        ChoiceError: their bases differ, or two have a tier of the same name with other weights.
+        TrainingError: their bases differ, or two have a tier of the same name with other weights.
     """
     tiers = tuple(tier for _, tier in _owners(sweeps).values())
     samples = {key: group for _, evidence in reversed(sweeps) for key, group in evidence.samples.items()}
@@ -55,15 +55,15 @@ def write_copies(sweeps: Sequence[Sweep], family: Family, proposal: Proposal, ou
     """Copy the base and the chosen tiers of `sweeps` into the new folder `out`, with their family.json.
 
     Raises:
-        ChoiceError: `out` is there already, or two tiers lie in folders of the same name.
+        TrainingError: `out` is there already, or two tiers lie in folders of the same name.
     """
     if out.exists():
-        raise ChoiceError(f"{out} exists. Give --out a folder that does not.")
+        raise TrainingError(f"{out} exists. Give --out a folder that does not.")
     chosen, homes = _chosen(family, proposal), _owners(sweeps)
     paths = {tier.name: tier.path for tier in chosen.tiers if tier.path is not None}
     if len(set(paths.values())) < len(paths):
         listing = ", ".join(paths.values())
-        raise ChoiceError(f"two tiers lie in folders of the same name ({listing}); rename one of them.")
+        raise TrainingError(f"two tiers lie in folders of the same name ({listing}); rename one of them.")
     with replacing(out) as folder:
         local = base_folder(chosen, sweeps[0][0])
         if local is not None:
@@ -96,14 +96,14 @@ def _owners(sweeps: Sequence[Sweep]) -> dict[str, tuple[Path, Tier]]:
     tiers: dict[str, tuple[Path, Tier]] = {}
     for folder, evidence in sweeps:
         if _base(evidence.family) != _base(first.family):
-            raise ChoiceError(
+            raise TrainingError(
                 f"{first_folder} and {folder} have different bases, so their tiers are no family. "
                 "Join only sweeps over the same base (compare `base` in their family.json)."
             )
         for tier in evidence.family.tiers:
             where, present = tiers.setdefault(tier.name, (folder, tier))
             if (present.layout, present.identity) != (tier.layout, tier.identity):
-                raise ChoiceError(
+                raise TrainingError(
                     f"{where} and {folder} both have a tier {tier.name}, with other weights. "
                     "Join sweeps of different alphas, or rename one of the two tiers in its family.json."
                 )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from alphatier_training.errors import DataError, told
+from alphatier_training.errors import TrainingError, told
 
 
 @click.command()
@@ -57,7 +57,7 @@ def problems(
 
     with told():
         if out and any(path.exists() and out.exists() and path.samefile(out) for path in (*sources, *against)):
-            raise DataError(f"{out} is one of the files to read. Give --out a name of its own.")
+            raise TrainingError(f"{out} is one of the files to read. Give --out a name of its own.")
         overview = Overview(Console(stderr=True), skip_broken=skip_broken)
         for path in sources:
             overview.add(path, **reading)

@@ -18,7 +18,7 @@ from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
 from alphatier_training.data.reading import Reading, place_of, read
 from alphatier_training.data.words import words
-from alphatier_training.errors import DataError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.problems import ArithmeticProblems, DataSet
 from alphatier_training.recipe.reading import load_recipe
 from alphatier_training.run.folder import write_text
@@ -34,7 +34,7 @@ GENERATED = 1000
 
 
 class Overview:
-    """Data sets to train on and to measure on, and what is in both; DataError where one cannot be read."""
+    """Data sets to train on and to measure on, and what is in both; TrainingError where one cannot be read."""
 
     def __init__(self, console: Console, *, skip_broken: bool) -> None:
         self._console, self._skip_broken = console, skip_broken
@@ -82,7 +82,9 @@ class Overview:
         try:
             write_text(out, "".join(json.dumps(asdict(problem), ensure_ascii=False) + "\n" for problem in kept))
         except OSError as error:
-            raise DataError(f"{out} cannot be written: {error.strerror}. Give another place with --out.") from error
+            raise TrainingError(
+                f"{out} cannot be written: {error.strerror}. Give another place with --out."
+            ) from error
 
     def facts(self, examples: int) -> dict[str, Any]:
         """Every fact, as JSON can hold it, with `examples` problems of each data set."""

@@ -6,17 +6,17 @@
 
 from string import Formatter
 
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 
 
 def message(prompt: str, question: str) -> str:
     """The message that asks `question`; braces in the question stay as they are.
 
     Raises:
-        RecipeError: the template names anything but `{question}`, does not name it, or has single braces.
+        TrainingError: the template names anything but `{question}`, does not name it, or has single braces.
     """
     if fault := _fault(prompt):
-        raise RecipeError(
+        raise TrainingError(
             f"problems.prompt: {fault} in {prompt!r}. "
             "Write the question's place as {question}, and braces of the text twice: \\boxed{{}}."
         )

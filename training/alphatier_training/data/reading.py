@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from alphatier_training.data.problem import Problem
-from alphatier_training.errors import DataError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.problems import DataSet
 
 LISTED_FAULTS = 5
@@ -65,12 +65,12 @@ class Reading:
     faults: tuple[str, ...] = ()
 
     def whole(self) -> Self:
-        """This reading; DataError when rows are broken."""
+        """This reading; TrainingError when rows are broken."""
         if not self.faults:
             return self
         more = len(self.faults) - LISTED_FAULTS
         listed = [*self.faults[:LISTED_FAULTS], *([f"… and {more} more"] if more > 0 else [])]
-        raise DataError(
+        raise TrainingError(
             f"{self.data.name}: {len(self.faults)} of {len(self.faults) + len(self.problems)} rows of "
             f"{place_of(self.data)} are broken (read as {self.format}):\n"
             + "".join(f"  - {line}\n" for line in listed)
@@ -83,7 +83,7 @@ def read_problems(data: DataSet) -> list[Problem]:
     """The problems of a data set, in its order.
 
     Raises:
-        DataError: it cannot be read, holds no problems, or rows are broken; the message names the remedy.
+        TrainingError: it cannot be read, holds no problems, or rows are broken; the message names the remedy.
     """
     return list(read(data).whole().problems)
 
@@ -92,11 +92,11 @@ def read(data: DataSet) -> Reading:
     """What a data set holds, broken rows apart.
 
     Raises:
-        DataError: it cannot be read, is empty, or no row is a problem.
+        TrainingError: it cannot be read, is empty, or no row is a problem.
     """
     rows = list(islice(_rows(data), data.limit))
     if not rows:
-        raise DataError(f"{data.name}: {place_of(data)} is empty; it should hold one problem a row.")
+        raise TrainingError(f"{data.name}: {place_of(data)} is empty; it should hold one problem a row.")
     whole = [row for _, row in rows if not isinstance(row, _Fault)]
     format_ = _recognised(whole) if data.format == "auto" else data.format
     named = {"question": data.question_field, "answer": data.answer_field, "level": data.level_field}
@@ -121,7 +121,7 @@ def _rows(data: DataSet) -> Iterator[tuple[str, Row | _Fault]]:
     """Each row with its place, e.g. `line 7`."""
     path = None if data.path is None else Path(data.path)
     if path is not None and not path.exists():
-        raise DataError(
+        raise TrainingError(
             f"{data.name}: {path} does not exist. Paths are relative to where the tool runs ({Path.cwd()}); "
             "correct `path`, or give `hub` for a data set of the Hugging Face hub."
         )
@@ -132,7 +132,7 @@ def _rows(data: DataSet) -> Iterator[tuple[str, Row | _Fault]]:
         with _OPENERS.get(path.suffix, open)(path, "rb") as lines:
             yield from ((f"line {number}", _parsed(line)) for number, line in enumerate(lines, 1) if line.strip())
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(
+        raise TrainingError(
             f"{data.name}: {path} cannot be read: {error}. Check its permissions, or fetch it again."
         ) from error
 
@@ -180,11 +180,11 @@ def _through_library(data: DataSet, path: Path | None) -> list[Row]:
         texts = [str(error), str(error.__cause__ or "")]
         reason = ": ".join(text.strip().splitlines()[0].rstrip(".:") for text in texts if text.strip()) or repr(error)
         if isinstance(error, ConnectionError):
-            raise DataError(
+            raise TrainingError(
                 f"{data.name}: {data.hub} cannot be fetched from the hub: {reason}. Check the connection and the "
                 "id, or save the data set elsewhere with `save_to_disk` and give the folder as `path`."
             ) from error
-        raise DataError(
+        raise TrainingError(
             f"{data.name}: {place_of(data)} cannot be read: {reason}. "
             "Check its path or id, `config`, `split` and `revision`."
         ) from error

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from alphatier_training.data.contamination import Overlap
 from alphatier_training.data.problem import Problem
-from alphatier_training.errors import DataError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.problems import DataProblems
 
 
@@ -79,7 +79,7 @@ def select(
         rates: Gives the base's pass rates of what the other filters leave; only asked for with `plan.pass_rate`.
 
     Raises:
-        DataError: none is left.
+        TrainingError: none is left.
         ValueError: there is not one rate for each problem.
     """
     found = {overlap.training for overlap in overlaps}
@@ -99,7 +99,7 @@ def select(
         needed=needed,
     )
     if not within:
-        raise DataError(_none_left(selection))
+        raise TrainingError(_none_left(selection))
     return in_epochs(within, needed, seed), selection
 
 
@@ -111,7 +111,7 @@ def pass_rates(graded: Iterable[tuple[int, bool]], problems: int) -> list[float]
         problems: How many there are.
 
     Raises:
-        DataError: a problem has no response, so that its rate is unknown.
+        TrainingError: a problem has no response, so that its rate is unknown.
     """
     asked: Counter[int] = Counter()
     right: Counter[int] = Counter()
@@ -120,7 +120,7 @@ def pass_rates(graded: Iterable[tuple[int, bool]], problems: int) -> list[float]
         right[problem] += correct
     missing = [number for number in range(problems) if not asked[number]]
     if missing:
-        raise DataError(
+        raise TrainingError(
             f"{len(missing)} of {problems} problems have no response of the base, the first is number {missing[0]}; "
             "take the missing samples before filtering by pass rate."
         )

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alphatier_models import Interval
-from alphatier_training.errors import EvidenceError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.comparing import same_questions
 from alphatier_training.evaluation.intervals import of_means, spread
 from alphatier_training.evaluation.samples import Sample
@@ -126,7 +126,7 @@ def read_frontiers(path: Path) -> dict[str, Frontier]:
     """The published frontiers in a file, by the names that it gives its data sets.
 
     Raises:
-        EvidenceError: it cannot be read, or holds no frontiers.
+        TrainingError: it cannot be read, or holds no frontiers.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def read_frontiers(path: Path) -> dict[str, Frontier]:
             if len(budgets) != len(accuracies) or any(before >= after for before, after in pairwise(budgets)):
                 raise ValueError(f"{name}: not as many accuracies as budgets, or budgets that do not rise")
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise EvidenceError(
+        raise TrainingError(
             f"{path} is no file of frontiers ({error}). It holds budgets and accuracies by data set, "
             '{"aime24": [[0, 1024, 2048], [0.02, 0.13, 0.21]]}.'
         ) from error

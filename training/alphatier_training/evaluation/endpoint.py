@@ -16,7 +16,7 @@ from typing import Any
 from openai import APIConnectionError, APIError, AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
-from alphatier_training.errors import EndpointError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.answers import Answers
 from alphatier_training.evaluation.samples import Completion, Pair
 
@@ -44,7 +44,7 @@ class Endpoint:
     starts: int = 0
     """How often it was started, where that is done here."""
 
-    async def mend(self, error: EndpointError, starts: int) -> None:
+    async def mend(self, error: TrainingError, starts: int) -> None:
         """Return once it is worth asking again, else raise `error`, of which a request failed.
 
         `starts` is what it was when the request was sent.
@@ -62,7 +62,7 @@ def ask(asked: Sequence[tuple[Answers, str]], servers: Sequence[Endpoint]) -> No
     """Take what is missing, from any of `servers`; each plan's from the model that is named with it.
 
     Raises:
-        EndpointError: a request failed for good; the responses that came before it are kept.
+        TrainingError: a request failed for good; the responses that came before it are kept.
     """
     asyncio.run(_Asking(asked, servers).run())
 
@@ -116,7 +116,7 @@ async def _completion(server: Endpoint, client: AsyncOpenAI, answers: Answers, m
         try:
             return await _ask(client, answers, model, pair)
         except APIError as error:
-            failure = EndpointError(
+            failure = TrainingError(
                 f"{server.url} failed for model {model}: {error} The samples taken are kept, and the same command "
                 "goes on from there. Check that it runs (`alphatier serve`), that its URL ends in /v1, and that it "
                 "lists the model."
@@ -136,7 +136,7 @@ async def _ask(client: AsyncOpenAI, answers: Answers, model: str, pair: Pair) ->
         seed=(plan.seed * 1_000_003 + pair[0] * 101 + pair[1]) % 2**31,
     )
     if not isinstance(response, ChatCompletion) or response.usage is None or not response.choices:
-        raise EndpointError(
+        raise TrainingError(
             f"{client.base_url} answered without `usage` or `choices`, so tokens cannot be counted. "
             "Check that the URL ends in /v1, and that the server reports usage."
         )
@@ -160,7 +160,7 @@ async def _watch(server: Endpoint, client: AsyncOpenAI) -> None:
         except APIConnectionError as error:  # an answer with an error is one too
             if server.starts == starts and time.monotonic() - heard < server.silence:
                 continue
-            silent = EndpointError(
+            silent = TrainingError(
                 f"{server.url} has been silent for {server.silence:g} s: not even /models is answered. The samples "
                 "taken are kept, and the same command goes on from there. Check that it runs and can be reached; "
                 "--timeout is how long it may be silent."

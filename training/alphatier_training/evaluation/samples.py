@@ -15,7 +15,7 @@ from typing import Any
 
 from alphatier_training.data.problem import Problem
 from alphatier_training.data.prompting import message
-from alphatier_training.errors import DataError
+from alphatier_training.errors import TrainingError
 
 DATASET = "arithmetic-heldout"
 """The name of the built-in problems' held-out split in family.json."""
@@ -154,14 +154,14 @@ def read_plan(path: Path) -> Plan:
     """The plan in the header of a file of samples.
 
     Raises:
-        DataError: the file is none of `alphatier evaluate`'s.
+        TrainingError: the file is none of `alphatier evaluate`'s.
     """
     try:
         with path.open(encoding="utf-8") as stream:
             header = json.loads(stream.readline())["plan"]
         return Plan(**header | {"levels": tuple(header["levels"])})
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
+        raise TrainingError(
             f"{path} does not begin with the plan of its samples ({type(error).__name__}: {error}). "
             "Give a file that `alphatier evaluate` or `alphatier train` wrote, or take the samples again."
         ) from error

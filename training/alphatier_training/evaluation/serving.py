@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from alphatier_training.errors import EndpointError, EngineError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.endpoint import Endpoint
 
 START_SECONDS = 1800.0
@@ -98,15 +98,15 @@ class VllmServer(Endpoint):
         self.starts += 1
 
     def wait(self) -> None:
-        """Wait until it answers; EngineError when it ends before, or hangs."""
+        """Wait until it answers; TrainingError when it ends before, or hangs."""
         assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while not self.is_well():
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.25)
-                raise EngineError(f"vLLM cannot start: {cause_of(self.log)}. {_REMEDY.format(log=self.log)}")
+                raise TrainingError(f"vLLM cannot start: {cause_of(self.log)}. {_REMEDY.format(log=self.log)}")
             if time.monotonic() > deadline:
-                raise EngineError(f"vLLM did not start in {START_SECONDS:g} s. {_REMEDY.format(log=self.log)}")
+                raise TrainingError(f"vLLM did not start in {START_SECONDS:g} s. {_REMEDY.format(log=self.log)}")
 
     def stop(self) -> None:
         """End it and all its processes."""
@@ -128,7 +128,7 @@ class VllmServer(Endpoint):
         except OSError:
             return False
 
-    async def mend(self, error: EndpointError, starts: int) -> None:
+    async def mend(self, error: TrainingError, starts: int) -> None:
         """Start it again where it is not well; a request that failed though it is fails for good."""
         async with self._mending:
             if self.starts > starts:
@@ -146,13 +146,13 @@ class VllmServer(Endpoint):
             with urlopen(request, timeout=60) as answer:
                 ids: list[int] = json.load(answer)["tokens"]
         except OSError as error:
-            raise EngineError(f"vLLM makes no prompt: {error}. {_REMEDY.format(log=self.log)}") from error
+            raise TrainingError(f"vLLM makes no prompt: {error}. {_REMEDY.format(log=self.log)}") from error
         return ids
 
     def _restart(self) -> None:
         self.stop()
         if self.starts > RESTARTS:
-            raise EngineError(
+            raise TrainingError(
                 f"vLLM died {self.starts} times: {cause_of(self.log)}. The samples taken are kept, and the same "
                 f"command goes on from there. {_REMEDY.format(log=self.log)}"
             )
@@ -181,7 +181,7 @@ def serving(
         log: A file for each engine's output; its number is put before the suffix.
 
     Raises:
-        EngineError: one does not start.
+        TrainingError: one does not start.
     """
     together = concurrency or default_concurrency(gpus)
     command = [
@@ -239,7 +239,7 @@ def _shares(gpus: Sequence[str], arguments: Sequence[str]) -> list[str]:
     parser.add_argument("--tensor-parallel-size", "-tp", type=int, default=1)
     each = parser.parse_known_args(arguments)[0].tensor_parallel_size
     if each > len(gpus):
-        raise EngineError(
+        raise TrainingError(
             f"--tensor-parallel-size {each}: {len(gpus)} GPUs are visible. Lower it, or make more visible with "
             "CUDA_VISIBLE_DEVICES."
         )

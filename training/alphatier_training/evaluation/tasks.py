@@ -95,7 +95,7 @@ def data_task(data: DataSet, problems: int | None, samples: int, prompt: str, sy
     """The first `problems` of a data set (all when None); its own `samples_per_problem` wins over `samples`.
 
     Raises:
-        DataError: it cannot be read.
+        TrainingError: it cannot be read.
     """
     found = tuple(read_problems(data)[:problems])
     return Task(data.name, found, data.samples_per_problem or samples, prompt, system)

@@ -32,7 +32,7 @@ def is_correct(response: str, answer: str) -> bool:
     r"""Whether the last `\boxed{}` of `response` equals `answer`; False when there is none.
 
     Raises:
-        GraderError: The process that compares cannot be started.
+        TrainingError: The process that compares cannot be started.
     """
     return are_correct([response], [answer])[0]
 
@@ -42,7 +42,7 @@ def are_correct(responses: Sequence[str], answers: Sequence[str]) -> list[bool]:
 
     Raises:
         ValueError: There are not as many answers as responses.
-        GraderError: The process that compares cannot be started.
+        TrainingError: The process that compares cannot be started.
     """
     pairs = [(last_box(response), answer) for response, answer in zip(responses, answers, strict=True)]
     verdicts = _grade((box, answer) for box, answer in set(pairs) if box is not None)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 
-from alphatier_training.errors import GraderError
+from alphatier_training.errors import TrainingError
 
 REMEMBERED = 65_536
 """Comparisons whose outcome is kept, the least recently used dropped first (about 20 MB)."""
@@ -59,7 +59,7 @@ class Pool:
         """Whether math-verify finds `given` equal to `right` within the limit.
 
         Raises:
-            GraderError: The process that compares cannot be started.
+            TrainingError: The process that compares cannot be started.
         """
         return self._remembered(given, right)
 
@@ -146,7 +146,7 @@ class _Comparer:
             if not ready:
                 _kill(process)
         if not ready:
-            raise GraderError(
+            raise TrainingError(
                 "the grader's process did not start. `echo | python -m alphatier_training.grading.worker 3` "
                 "says why; is `pip install 'alphatier[training]'` complete?"
             )

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 
 
@@ -14,26 +14,26 @@ def load_recipe(path: Path) -> Recipe:
     """Read and check the recipe at `path`.
 
     Raises:
-        RecipeError: with every fault, each named by its key.
+        TrainingError: with every fault, each named by its key.
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}. Recipes are in training/recipes/.") from error
+        raise TrainingError(f"{path} cannot be read: {error.strerror}. Recipes are in training/recipes/.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
+        raise TrainingError(f"{path} is not YAML: {error}") from error
     return parse_recipe(document, str(path))
 
 
 def parse_recipe(document: Any, source: str) -> Recipe:
-    """Check a recipe that was read from `source`; raises RecipeError with every fault."""
+    """Check a recipe that was read from `source`; raises TrainingError with every fault."""
     if not isinstance(document, dict):
-        raise RecipeError(f"{source} holds no recipe: expected keys and values such as `name: tiny`")
+        raise TrainingError(f"{source} holds no recipe: expected keys and values such as `name: tiny`")
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
         faults = "\n".join(f"  - {_fault(details)}" for details in error.errors())
-        raise RecipeError(f"{source} is not a usable recipe:\n{faults}") from error
+        raise TrainingError(f"{source} is not a usable recipe:\n{faults}") from error
 
 
 _TAGS = {

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from alphatier_models import Evaluation, Family, text_sha256
-from alphatier_training.errors import EvidenceError
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.efficiency import Frontier, frontier_of, read_frontiers
 from alphatier_training.evaluation.figures import tokens_where
 from alphatier_training.evaluation.findings import Line
@@ -87,10 +87,10 @@ def gather(
         frontier: a file of published frontiers.
 
     Raises:
-        EvidenceError: no tier was measured, or a file that is there cannot be read.
+        TrainingError: no tier was measured, or a file that is there cannot be read.
     """
     if not any(tier.evaluations for tier in family.tiers):
-        raise EvidenceError(
+        raise TrainingError(
             f"no tier of {family.name} was ever measured. Measure them: alphatier evaluate {folder} --write"
         )
     files = [file for place in (folder / "work" / "samples", *samples) for file in sorted(place.glob("*.jsonl"))]
@@ -103,7 +103,7 @@ def gather(
     published = read_frontiers(frontier)
     evidence = Evidence(family, found, curves, recipe, published, frontier.stem)
     if not any(frontier_of(dataset, published) for dataset in evidence.datasets()):
-        raise EvidenceError(
+        raise TrainingError(
             f"{frontier} has frontiers on {', '.join(published)}, and {family.name} was measured on "
             f"{', '.join(evidence.datasets())}. Measure it on one of the first: alphatier evaluate --data NAME=PLACE."
         )
@@ -118,7 +118,7 @@ def _matching(family: Family, file: Path) -> dict[tuple[str, str], Sequence[Samp
         source.path = file  # its name may be of another version's digest
         taken = [] if plan.baseline else source.read()
     except (ValueError, KeyError, TypeError) as error:
-        raise EvidenceError(
+        raise TrainingError(
             f"{file} is no file of samples ({type(error).__name__}: {error}). Remove it, or evaluate again."
         ) from error
     tiers = [tier for tier in family.tiers if tier.name == plan.tier]
@@ -152,7 +152,7 @@ def _read_curve(file: Path) -> Curve:
         entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
         return [entry for entry in entries if "step" in entry]
     except (ValueError, TypeError) as error:
-        raise EvidenceError(f"{file} is no training curve: {error}. Remove it, or train the tier again.") from error
+        raise TrainingError(f"{file} is no training curve: {error}. Remove it, or train the tier again.") from error
 
 
 def _recipe(family: Family, folder: Path) -> str | None:

@@ -36,7 +36,7 @@ def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None
     """Choose the training problems of a recipe with data sets of its own.
 
     Raises:
-        DataError: a data set cannot be read, or no problem is left.
+        TrainingError: a data set cannot be read, or no problem is left.
     """
     plan = recipe.problems
     if not isinstance(plan, DataProblems):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from traceback import walk_tb
 from typing import Any
 
-from alphatier_training.errors import DivergenceError, EngineError, TrainingError
+from alphatier_training.errors import TrainingError
 
 _CLIENT = "trl.generation.vllm_client"
 
@@ -26,8 +26,7 @@ def clear_generation_errors(config: Any) -> Iterator[None]:
         config: TRL's configuration of the run.
 
     Raises:
-        EngineError: the engine at the configured address failed.
-        DivergenceError: the model's probabilities are not finite.
+        TrainingError: the engine at the configured address failed, or the model's probabilities are not finite.
     """
     try:
         yield
@@ -37,7 +36,7 @@ def clear_generation_errors(config: Any) -> Iterator[None]:
         if config.use_vllm and config.vllm_mode == "server" and _is_of_client(error):
             raise _engine_error(error, config) from error
         if isinstance(error, RuntimeError) and _NO_PROBABILITIES in str(error):
-            raise DivergenceError(
+            raise TrainingError(
                 "the model's probabilities are not finite: the run has diverged. Its earlier checkpoints in "
                 f"{config.output_dir} are intact. Lower rl.learning_rate or rl.gradient_clip and train into another "
                 "folder (--out)."
@@ -50,9 +49,9 @@ def _is_of_client(error: Exception) -> bool:
     return any(frame.f_globals.get("__name__") == _CLIENT for frame, _ in walk_tb(error.__traceback__))
 
 
-def _engine_error(error: Exception, config: Any) -> EngineError:
+def _engine_error(error: Exception, config: Any) -> TrainingError:
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return EngineError(
+    return TrainingError(
         f"the engine at {config.vllm_server_base_url}, which generates the rollouts, failed: {reason}. "
         f"The checkpoints in {config.output_dir} are intact. Its own log says why; start it again (`alphatier train "
         "--dry-run` prints its command), then run the same command again to go on from the last checkpoint."

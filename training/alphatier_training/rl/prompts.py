@@ -24,7 +24,7 @@ def heldout_prompts(recipe: Recipe, tokenizer: Any) -> Any | None:
     """The same of `rl.heldout`, and `heldout`; None where the recipe has none.
 
     Raises:
-        DataError: its data set cannot be read.
+        TrainingError: its data set cannot be read.
     """
     plan = recipe.rl.heldout
     if plan is None:

@@ -13,7 +13,7 @@ from typing import Any
 from accelerate import PartialState  # type: ignore[import-untyped]
 from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
-from alphatier_training.errors import GroupError
+from alphatier_training.errors import TrainingError
 from alphatier_training.penalties import Group, Memory
 from alphatier_training.recipe.rl import Reinforcement
 
@@ -25,14 +25,14 @@ LogExtra = Callable[[str, list[Any]], None]
 
 
 def check_groups_whole(local_batch: int, steps_per_generation: int, samples_per_prompt: int) -> None:
-    """Raise GroupError unless one process's share of a rollout is made of whole groups.
+    """Raise TrainingError unless one process's share of a rollout is made of whole groups.
 
     TRL calls a reward with the rollouts of one process only, so a group that is split over two
     would be standardised by two different means.
     """
     share = local_batch * steps_per_generation
     if share % samples_per_prompt:
-        raise GroupError(
+        raise TrainingError(
             f"each process would sample {local_batch} x {steps_per_generation} = {share} responses a rollout, "
             f"which is no multiple of {samples_per_prompt} samples a prompt: a group would be split over processes. "
             "Change rl.prompts_per_rollout, rl.micro_batch or the number of processes."
@@ -121,14 +121,14 @@ class LengthPenalisedReward:
     def _groups(self, prompts: Sequence[Any]) -> Iterator[slice]:
         size = self.method.samples_per_prompt
         if len(prompts) % size:
-            raise GroupError(
+            raise TrainingError(
                 f"{len(prompts)} responses are no whole groups of {size}: "
                 "a group was split over processes. Change rl.micro_batch or the number of processes."
             )
         for start in range(0, len(prompts), size):
             group = slice(start, start + size)
             if any(prompt != prompts[start] for prompt in prompts[group]):
-                raise GroupError(
+                raise TrainingError(
                     f"responses {start} to {group.stop - 1} should answer one prompt, but answer several: "
                     "the trainer's batch is not made of whole groups. Check num_generations and the data sampler."
                 )

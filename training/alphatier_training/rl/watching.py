@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from alphatier_training.errors import DivergenceError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.rl import checkpoints
 from alphatier_training.rl.collapse import find_collapse
@@ -56,7 +56,7 @@ class StopsWhenDiverged(TrainerCallback):  # type: ignore[misc]
         """Look at the weights that are about to be kept, as a step can be too large with a finite loss.
 
         Raises:
-            DivergenceError: one of them is not finite.
+            TrainingError: one of them is not finite.
         """
         if control.should_save or state.global_step >= state.max_steps:
             trained = (part for part in model.parameters() if part.requires_grad)
@@ -67,7 +67,7 @@ class StopsWhenDiverged(TrainerCallback):  # type: ignore[misc]
         """Look at every logged loss and gradient.
 
         Raises:
-            DivergenceError: one of them is not finite.
+            TrainingError: one of them is not finite.
         """
         for field in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(field, 0.0)):
@@ -119,8 +119,8 @@ def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry | heldout.get(entry["step"], {}) for entry in history if "tokens" in entry]
 
 
-def _diverged(what: str, args: Any, state: Any) -> DivergenceError:
-    return DivergenceError(
+def _diverged(what: str, args: Any, state: Any) -> TrainingError:
+    return TrainingError(
         f"{what} at step {state.global_step}: the run has diverged. Its earlier checkpoints in {args.output_dir} are "
         "intact. Lower rl.learning_rate or rl.gradient_clip and train into another folder (--out)."
     )

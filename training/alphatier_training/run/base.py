@@ -14,7 +14,7 @@ from pathlib import Path
 from alphatier_models import Base, directory_sha256, text_sha256
 from alphatier_models.hub import fetched
 from alphatier_models.weights import WANTED
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.run.folder import RunFolder, replacing, write_text
@@ -51,14 +51,14 @@ def fetch_base(plan: PretrainedBase, folder: RunFolder) -> None:
     """Put the base into the family's folder, or into the hub's cache with its commit remembered.
 
     Raises:
-        RecipeError: there is no such folder, or it holds no model.
+        TrainingError: there is no such folder, or it holds no model.
         HubError: the hub cannot give it.
     """
     local = Path(plan.model).expanduser()
     if local.is_dir():
         _adopt(local, folder)
     elif not plan.is_on_hub():
-        raise RecipeError(f"base.model: there is no folder {plan.model}; give a folder that exists, or a hub id")
+        raise TrainingError(f"base.model: there is no folder {plan.model}; give a folder that exists, or a hub id")
     else:
         path = fetched(plan.model, plan.revision)
         save_reference(folder, BaseReference(plan.model, path.name, str(path)))  # it is called by its commit
@@ -88,7 +88,7 @@ def _adopt(local: Path, folder: RunFolder) -> None:
     files = sorted({file for pattern in WANTED for file in local.glob(pattern)})
     for wanted in ("config.json", "tokenizer_config.json", "*.safetensors"):
         if not any(file.match(wanted) for file in files):
-            raise RecipeError(f"base.model: {local} has no {wanted}; give a folder that `save_pretrained` wrote")
+            raise TrainingError(f"base.model: {local} has no {wanted}; give a folder that `save_pretrained` wrote")
     with replacing(folder.base) as new:
         for file in files:
             _link(file.resolve(), new / file.name)

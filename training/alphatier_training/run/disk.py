@@ -28,19 +28,17 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class DiskPlan:
-    """Bytes that a run writes, at most at once."""
+    """What a run writes, at most at once: numbers of tiers and of checkpoints kept, bytes of one of each.
+
+    `there` are the bytes of checkpoints that an earlier run has left, and that this one replaces.
+    """
 
     tiers: int
-    """That are not trained yet."""
     at_once: int
     kept: int
-    """Checkpoints of a tier, with the one that is being written."""
     checkpoint: int
-    """Bytes of one."""
     tier: int
-    """Bytes of one."""
     there: int
-    """Bytes of checkpoints that an earlier run has left, and that this one replaces."""
 
     @property
     def wanted(self) -> int:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alphatier_models import FAMILY_FILE
-from alphatier_training.errors import FolderError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 
@@ -83,7 +83,7 @@ class RunFolder:
         return parse_recipe(json.loads(self.recipe_file.read_text(encoding="utf-8")), str(self.recipe_file))
 
     def claim(self, recipe: Recipe) -> None:
-        """Make the folder this recipe's; FolderError when it is another's."""
+        """Make the folder this recipe's; TrainingError when it is another's."""
         self.check(recipe)
         with self.locked(["recipe"]):
             if not self.recipe_file.is_file():
@@ -91,17 +91,17 @@ class RunFolder:
                 write_text(self.recipe_file, recipe.canonical_json())
 
     def check(self, recipe: Recipe) -> None:
-        """FolderError when the folder is another recipe's; nothing is written."""
+        """TrainingError when the folder is another recipe's; nothing is written."""
         if self.recipe_file.is_file():
             changes = list(_changes(json.loads(self.recipe_file.read_text()), json.loads(recipe.canonical_json())))
             if changes:
                 listing = "\n".join(f"  - {change}" for change in changes)
-                raise FolderError(
+                raise TrainingError(
                     f"{self.root} was begun with another recipe:\n{listing}\n"
                     f"Give this recipe a folder of its own with --out, or delete {self.root} to begin anew."
                 )
         elif (self.root / FAMILY_FILE).exists() or self.base.exists():
-            raise FolderError(
+            raise TrainingError(
                 f"{self.root} holds a family that was not trained here (it has no work/recipe.json). "
                 "Give another folder with --out, or delete this one."
             )
@@ -116,7 +116,7 @@ class RunFolder:
         `patience` seconds; `waiting` is told which stage another run holds.
 
         Raises:
-            FolderError: another run holds one of them for longer than `patience`, seconds.
+            TrainingError: another run holds one of them for longer than `patience`, seconds.
         """
         with ExitStack() as held:
             yield [held.enter_context(self._lock(stage, patience, waiting)).fileno() for stage in stages]
@@ -131,7 +131,7 @@ class RunFolder:
                 waiting(stage)
             if time.monotonic() > deadline:
                 stream.close()
-                raise FolderError(
+                raise TrainingError(
                     f"another `alphatier train` is working on {stage} in {self.root}. Wait for it, or stop it first."
                 )
             waiting = None  # told once

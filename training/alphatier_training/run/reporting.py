@@ -17,7 +17,7 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 
 LINE_SECONDS = 20.0
 """Without a terminal, a stage says how far it is at most this often."""
@@ -137,10 +137,10 @@ def log_to_wandb() -> None:
     """Have the runs started from here log to Weights & Biases; WANDB_PROJECT, WANDB_API_KEY and so on say where.
 
     Raises:
-        RecipeError: it is not installed.
+        TrainingError: it is not installed.
     """
     if find_spec("wandb") is None:
-        raise RecipeError(
+        raise TrainingError(
             "--wandb: Weights & Biases is not installed. Run `pip install wandb`, or leave --wandb out."
         )
     os.environ[_WANDB] = "1"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from alphatier_training.errors import FolderError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.run.folder import RunFolder, replacing
 from alphatier_training.run.scheduling import Machine
@@ -46,7 +46,7 @@ def run_sweep(
     if base is None:
         train_family(recipe, source.root, machine, console, Selection(tier=BASE_TIER))
     elif not source.base.is_dir():
-        raise FolderError(f"{base} holds no base/. Give a family, or a run of `alphatier train`, with --base.")
+        raise TrainingError(f"{base} holds no base/. Give a family, or a run of `alphatier train`, with --base.")
     for number, run in enumerate(todo, start=1):
         console.print(f"[{number}/{len(todo)}] {run.variant}, seed {run.seed}", highlight=False)
         folder = RunFolder(run.folder(out))

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from alphatier_models import EFFORTS
 from alphatier_models.schema import Name
-from alphatier_training.errors import RecipeError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.recipe.sections import Alpha, Section
@@ -40,12 +40,12 @@ class Sweep(Section):
         """The variants that the others are held against: the named ones, else those that change only alphas.
 
         Raises:
-            RecipeError: there is no such variant.
+            TrainingError: there is no such variant.
         """
         for variant in variants:
             if variant not in self.variants:
                 known = ", ".join(self.variants)
-                raise RecipeError(f"--curve {variant}: there is no such variant; there are {known}.")
+                raise TrainingError(f"--curve {variant}: there is no such variant; there are {known}.")
         plain = (name for name, changes in self.variants.items() if not changes.keys() - {"alphas"})
         return tuple(variants or plain)
 
@@ -64,24 +64,24 @@ class Run:
 
 
 def load_sweep(path: Path) -> Sweep:
-    """Read the variants in the YAML file at `path`; RecipeError with every fault."""
+    """Read the variants in the YAML file at `path`; TrainingError with every fault."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         return Sweep.model_validate(document)
     except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}.") from error
+        raise TrainingError(f"{path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not YAML: {error}") from error
+        raise TrainingError(f"{path} is not YAML: {error}") from error
     except ValidationError as error:
         faults = "\n".join(f"  - {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise RecipeError(f"{path} is no usable sweep (expected alphas, seeds, variants):\n{faults}") from error
+        raise TrainingError(f"{path} is no usable sweep (expected alphas, seeds, variants):\n{faults}") from error
 
 
 def runs(recipe: Recipe, sweep: Sweep) -> Iterator[Run]:
     """Every run of the sweep, seeds first, so that a sweep cut short has some of everything.
 
     Raises:
-        RecipeError: a variant is no usable recipe.
+        TrainingError: a variant is no usable recipe.
     """
     for seed in sweep.seeds:
         for name, changes in sweep.variants.items():

@@ -23,7 +23,7 @@ from torch.multiprocessing.spawn import spawn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from alphatier_training import checkpoints
-from alphatier_training.errors import DivergenceError
+from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.base import Architecture, SupervisedBase
 from alphatier_training.recipe.tiers import EvaluationPlan
@@ -41,7 +41,7 @@ def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
     """Train the base, or go on from its checkpoint, and put it into the family.
 
     Raises:
-        DivergenceError: loss, gradient or weights were not finite.
+        TrainingError: loss, gradient or weights were not finite.
     """
     work, steps = folder.checkpoints(BASE_TIER), recipe.supervised().steps
     work.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def _check_finite(folder: RunFolder, step: int, loss: float, norm: float, model:
     elif model is not None and not all(bool(part.isfinite().all()) for part in model.parameters()):
         wrong = "the weights are not finite"
     if wrong:
-        raise DivergenceError(
+        raise TrainingError(
             f"{wrong} at step {step}: the training has diverged. Earlier checkpoints in "
             f"{folder.checkpoints(BASE_TIER)} are intact. Lower base.learning_rate or base.gradient_clip and train "
             "into another folder (--out)."
