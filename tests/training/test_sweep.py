@@ -105,9 +105,9 @@ def test_a_variant_is_held_against_the_curve_at_its_own_tokens() -> None:
     assert (found.difference.mean, found.beyond) == (0.25, "")
     # Cell by cell: right - .025 tokens, less 3/4 and 1/4 of the neighbours': the problems' means are 0, 0, .75, .25,
     # the seeds' .375 and .125; see `crossed`; and 1 / 4^2 for what nothing tells.
-    problems, seeds = 0.125 / 4, 0.03125 / 2
-    error = math.sqrt(problems + seeds + 1 / 16)
-    freedom = (problems + seeds) ** 2 / (problems**2 / 3 + seeds**2)
+    problems, seeds, rest = 0.125 / 4, 0.03125 / 2, 0.125 / 8
+    variance = problems + seeds - rest
+    error, freedom = math.sqrt(variance + 1 / 16), variance**2 / (problems**2 / 3 + seeds**2 + rest**2 / 3)
     assert found.difference.high == pytest.approx(0.25 + stats.t.ppf(0.975, freedom) * error, abs=1e-5)
     assert found.p_value == pytest.approx(2 * stats.t.sf(0.25 / error, freedom))
 
