@@ -174,17 +174,23 @@ class Crossed(NamedTuple):
 def crossed(grid: Any) -> Crossed:
     """The mean of a grid [seeds, problems] with its error.
 
-    The variances of the seeds' means and of the problems' means, added: what is neither counts twice, so the error is
-    rather too large (Cameron, Gelbach and Miller, J. Business and Economic Statistics 29, 2011, without their third
-    term). Degrees of freedom by Satterthwaite. A single seed adds nothing.
+    Seeds and problems are crossed random effects: the variances of their means are added, less that of what is
+    neither, which is in both (Cameron, Gelbach and Miller, J. Business and Economic Statistics 29, 2011), but never
+    below either. Degrees of freedom by Satterthwaite. A single seed adds nothing.
 
-    >>> crossed([[0.0, 1.0], [1.0, 2.0]])  # both halves are .5 / 2: the root of .5, with 1 / (.25² + .25²) x .5² = 2
+    >>> crossed([[0.0, 1.0], [1.0, 2.0]])  # .5 / 2 each and no rest: the root of .5, with .5² / (.25² + .25²) = 2
     Crossed(mean=1.0, error=0.7071067811865476, freedom=2.0)
     """
-    means = (np.mean(grid, axis=axis) for axis in (1, 0))
-    parts = [(float(np.var(one, ddof=1)) / len(one), len(one) - 1) for one in means if len(one) > 1]
-    variance, square = sum(part for part, _ in parts), sum(part**2 / freedom for part, freedom in parts)
-    return Crossed(float(np.mean(grid)), sqrt(variance), variance**2 / square if square else inf)
+    cells = np.asarray(grid, dtype=float)
+    means = [cells.mean(axis=axis, keepdims=True) for axis in (1, 0)]
+    free = [one.size - 1 for one in means]
+    parts = [float(one.var(ddof=1)) / one.size if one.size > 1 else 0.0 for one in means]
+    rest, between = cells - means[0] - means[1] + cells.mean(), free[0] * free[1]
+    neither = float((rest**2).sum()) / between / cells.size if between else 0.0
+    variance = max(sum(parts) - neither, *parts)
+    terms = zip((*parts, neither), (*free, between), strict=True)
+    square = sum(part**2 / freedom for part, freedom in terms if freedom)
+    return Crossed(float(cells.mean()), sqrt(variance), variance**2 / square if variance else inf)
 
 
 def interval(value: float, low: float, high: float) -> Interval:

@@ -56,14 +56,14 @@ def sweep(
     console = Console(stderr=True)
     with told():
         plan, asked = load_recipe(recipe), load_sweep(variants)
-        todo, curve = list(runs(plan, asked)), asked.curve(against)
+        todo, curves = list(runs(plan, asked)), asked.curve(against)
         out = out or Path("runs") / f"sweep-{plan.name}"
         machine = this_machine(plan.compute.device, jobs=jobs)
         check(plan, out, machine, [stage.name for stage in line_of(plan)])
         run_sweep(plan, todo, out, machine, console, base=base)
     from alphatier_training.sweep.table import draw, rows, table, verdict
 
-    found = rows(todo, out, curve)
+    found, curve = rows(todo, out, curves), next(iter(curves), None)
     text = "\n\n".join(filter(None, [table(found, curve).markdown(), verdict(found, curve)]))
     document = json.dumps([row.as_json() for row in found], indent=1)
     write_text(out / "sweep.md", text + "\n")

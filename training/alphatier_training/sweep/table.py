@@ -77,7 +77,10 @@ class Row:
 
 
 def rows(finished: Sequence[Run], out: Path, curve: Sequence[str] = ()) -> list[Row]:
-    """The base, then every variant and alpha in the sweep's order, from the samples in `out`."""
+    """The base, then every variant and alpha in the sweep's order, from the samples in `out`.
+
+    The variants in `curve`, which the others are held against, have the name of the first.
+    """
     first = finished[0]
     base = samples_of(first.recipe, RunFolder(first.folder(out)), BASE_TIER)
     grids: dict[tuple[str, float | None], Grid] = {("base", None): grid([base])}
@@ -85,17 +88,17 @@ def rows(finished: Sequence[Run], out: Path, curve: Sequence[str] = ()) -> list[
         same = [run for run in finished if run.variant == variant]
         for alpha in same[0].recipe.tiers.alphas:
             samples = [samples_of(run.recipe, RunFolder(run.folder(out)), tier_name(alpha)) for run in same]
-            grids[variant, alpha] = grid(samples)
+            grids[curve[0] if variant in curve else variant, alpha] = grid(samples)
     seeds = tuple(dict.fromkeys(run.seed for run in finished))
-    return rows_of(grids, seeds, curve)
+    return rows_of(grids, seeds, next(iter(curve), None))
 
 
 def rows_of(
-    grids: Mapping[tuple[str, float | None], Grid], seeds: tuple[int, ...], curve: Sequence[str] = ()
+    grids: Mapping[tuple[str, float | None], Grid], seeds: tuple[int, ...], curve: str | None = None
 ) -> list[Row]:
-    """The table's rows, the base first; `curve` are the variants that the others are held against."""
-    points = [one for (variant, _), one in grids.items() if variant in curve]
-    tested = {key: against(one, points) for key, one in grids.items() if points and key[0] not in ("base", *curve)}
+    """The table's rows, the base first; `curve` is the variant that the others are held against, None for none."""
+    points = [one for (variant, _), one in grids.items() if variant == curve]
+    tested = {key: against(one, points) for key, one in grids.items() if points and key[0] not in ("base", curve)}
     p_values = holm([found.p_value for found in tested.values()])
     above = {key: replace(found, p_value=p) for (key, found), p in zip(tested.items(), p_values, strict=True)}
     base = next(iter(grids.values())).place()[0]
@@ -135,14 +138,14 @@ def against(variant: Grid, curve: Sequence[Grid]) -> Above:
     return _above(variant.right - slope * variant.tokens - (1 - weight) * before - weight * behind)
 
 
-def table(found: Sequence[Row], curve: Sequence[str] = ()) -> Table:
+def table(found: Sequence[Row], curve: str | None = None) -> Table:
     """All rows as text."""
     headers = ["variant", "alpha", "accuracy %", "tokens", "of the base's"]
     caption = "95 % intervals over seeds and problems"
     if curve:
         headers += ["points above the curve at its tokens", "p"]
         caption += f"; p by Holm's correction over {sum(row.above is not None for row in found)} tests"
-        caption += f"; * beyond the ends of the curve of {', '.join(curve)}, held against the nearer one"
+        caption += f"; * beyond the ends of the curve of {curve}, held against the nearer one"
     lines = []
     for row in found:
         cells = [row.variant, "–" if row.alpha is None else f"{row.alpha:g}"]
@@ -155,7 +158,7 @@ def table(found: Sequence[Row], curve: Sequence[str] = ()) -> Table:
     return Table("Variants", caption, [*headers, "accuracy of each seed"], lines)
 
 
-def verdict(found: Sequence[Row], curve: Sequence[str]) -> str:
+def verdict(found: Sequence[Row], curve: str | None) -> str:
     """Which variants are above or below the curve beyond doubt; empty without a curve."""
     if not curve:
         return ""
@@ -164,10 +167,10 @@ def verdict(found: Sequence[Row], curve: Sequence[str]) -> str:
         sure = [row for row in found if row.above and row.above.p_value < DOUBT and row.above.beyond != unfair]
         names = [row.name() for row in sure if row.above and sign * row.above.difference.mean > 0]
         parts.append(f"{word} it {', '.join(names) or 'none'}")
-    return f"Beyond doubt (p < {DOUBT:g}), against the curve of {', '.join(curve)}: {'; '.join(parts)}."
+    return f"Beyond doubt (p < {DOUBT:g}), against the curve of {curve}: {'; '.join(parts)}."
 
 
-def draw(found: Sequence[Row], curve: Sequence[str], file: Path) -> None:
+def draw(found: Sequence[Row], curve: str | None, file: Path) -> None:
     """Accuracy against tokens with intervals both ways, a colour and a marker a variant, the curve as a line."""
     from alphatier_training.report.plots import Spot, accuracy_tokens
     from alphatier_training.report.style import drawing, save_png
@@ -175,11 +178,10 @@ def draw(found: Sequence[Row], curve: Sequence[str], file: Path) -> None:
     series: dict[str, list[Spot]] = {}
     for row in sorted(found, key=lambda row: row.tokens.mean):
         note = "" if row.alpha is None else f"{row.alpha:g}"
-        name = curve[0] if row.variant in curve else row.variant
-        series.setdefault(name, []).append(Spot(row.tokens, row.accuracy, note))
-    order = {row.variant: series[row.variant] for row in found if row.variant in series}
+        series.setdefault(row.variant, []).append(Spot(row.tokens, row.accuracy, note))
+    order = {row.variant: series[row.variant] for row in found}
     with drawing():
-        figure = accuracy_tokens("95 % intervals over seeds and problems", order, curve=next(iter(curve), ""))
+        figure = accuracy_tokens("95 % intervals over seeds and problems", order, curve=curve or "")
         save_png(figure, file)
 
 
