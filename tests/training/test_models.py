@@ -1,6 +1,7 @@
 """The fast paths of a tiny Llama against transformers' own, and what is saved against what was trained."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from alphatier_training.evaluation.samples import Plan
 from alphatier_training.evaluation.sampling import complete
 from alphatier_training.rl.policy import load_policy
 from alphatier_training.tiny.llama import FastLlama
-from alphatier_training.tiny.sampler import sample
 
 PAD, END = 0, 1
 
@@ -50,27 +50,40 @@ def with_adapter(model: LlamaForCausalLM) -> LlamaForCausalLM:
     return wrapped.eval()
 
 
+def generated(model: LlamaForCausalLM, ids: torch.Tensor, mask: torch.Tensor, **settings: Any) -> list[list[int]]:
+    config = GenerationConfig(**{"max_new_tokens": 40, "eos_token_id": END, "pad_token_id": PAD} | settings)
+    rows: list[list[int]] = model.generate(input_ids=ids, attention_mask=mask, generation_config=config).tolist()
+    return rows
+
+
 @pytest.mark.parametrize("kv_heads", [2, 1])
 @pytest.mark.parametrize("adapter", [False, True])
-def test_greedy_sampling_equals_transformers_token_for_token(kv_heads: int, adapter: bool) -> None:
-    model = random_model(LlamaForCausalLM, kv_heads=kv_heads)
-    model = with_adapter(model) if adapter else model
+@pytest.mark.parametrize("many", [3, 6])
+def test_greedy_sampling_equals_transformers_token_for_token(kv_heads: int, adapter: bool, many: int) -> None:
+    models = [random_model(kind, kv_heads=kv_heads) for kind in (LlamaForCausalLM, FastLlama)]
+    stock, fast = [with_adapter(model) for model in models] if adapter else models
+    fast.load_state_dict(stock.state_dict())
     ids, mask = left_padded()
-    settings = GenerationConfig(do_sample=False, max_new_tokens=40, eos_token_id=END, pad_token_id=PAD)
-    theirs = model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-    ours = sample(model, ids, mask, max_new_tokens=40, temperature=0, top_p=1.0, eos_token_id=END, pad_token_id=PAD)
-    assert ours.tolist() == theirs.tolist()
+    endless = generated(stock, ids, mask, do_sample=False)
+    ends = [row[ids.shape[1] + 3 * number + 2] for number, row in enumerate(endless[:many])]
+    rows = generated(fast, ids, mask, do_sample=False, eos_token_id=ends)
+    assert rows == generated(stock, ids, mask, do_sample=False, eos_token_id=ends)
+    ended = [row[ids.shape[1] :].index(PAD) for row in rows if PAD in row[ids.shape[1] :]]
+    assert len(set(ended)) > 1  # one after the other, so that the batch shrinks
 
 
-def test_sampling_draws_from_the_models_distribution() -> None:
-    model = random_model(LlamaForCausalLM)
+@pytest.mark.parametrize("top_p", [1.0, 0.6])
+def test_sampling_draws_from_the_models_distribution(top_p: float) -> None:
+    model = random_model(FastLlama)
     ids, mask = torch.tensor([[5, 6, 7]]).repeat(20_000, 1), torch.ones(20_000, 3, dtype=torch.long)
-    drawn = sample(
-        model, ids, mask, max_new_tokens=1, temperature=0.7, top_p=1.0, eos_token_id=END, pad_token_id=PAD
-    )[:, -1]
-    expected = (model(input_ids=ids[:1]).logits[0, -1] / 0.7).softmax(-1)
+    drawn = generated(model, ids, mask, max_new_tokens=1, do_sample=True, temperature=0.7, top_p=top_p)
+    probabilities = (model(input_ids=ids[:1]).logits[0, -1] / 0.7).softmax(-1)
+    likeliest, order = probabilities.sort(descending=True)
+    nucleus = int((likeliest.cumsum(0) < top_p).sum()) + 1
+    expected = torch.zeros(48).index_copy(0, order[:nucleus], likeliest[:nucleus] / likeliest[:nucleus].sum())
     # Half the summed differences of 48 shares from 20,000 draws is about sqrt(48 / 20,000) / 2.5 = 0.02.
-    assert (torch.bincount(drawn, minlength=48) / 20_000 - expected).abs().sum() / 2 < 0.04
+    shares = torch.bincount(torch.tensor([row[-1] for row in drawn]), minlength=48) / 20_000
+    assert (shares - expected).abs().sum() / 2 < 0.04
 
 
 def test_leaving_padding_out_changes_no_hidden_state_and_no_gradient() -> None:
@@ -109,22 +122,3 @@ def test_a_response_ends_at_the_models_token_and_at_the_tokenizers(models_own: s
     (completion,) = complete(model, tokenizer, [question], plan)
     assert not completion.truncated
     assert completion.text.endswith(ending)
-
-
-def test_a_fast_llama_ends_where_a_stock_one_ends() -> None:
-    stock, fast = random_model(LlamaForCausalLM), random_model(FastLlama)
-    fast.load_state_dict(stock.state_dict())
-    ids, mask = left_padded()
-
-    def greedy(model: LlamaForCausalLM, ends: int | list[int]) -> list[list[int]]:
-        settings = GenerationConfig(do_sample=False, max_new_tokens=40, eos_token_id=ends, pad_token_id=PAD)
-        rows: list[list[int]] = model.generate(
-            input_ids=ids, attention_mask=mask, generation_config=settings
-        ).tolist()
-        return rows
-
-    one = greedy(stock, END)
-    drawn = one[0][ids.shape[1] + 1]
-    two = greedy(stock, [END, drawn])
-    assert one != two
-    assert [greedy(fast, END), greedy(fast, [END, drawn])] == [one, two]
