@@ -1,1 +1,1 @@
-"""What surrounds the trainer of a tier: prompts, rewards in the shape that TRL calls, engine, callbacks, checkpoints."""
+"""What surrounds a tier's trainer: prompts, rewards in the shape that TRL calls, engine, callbacks, checkpoints."""
