@@ -174,9 +174,10 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _answer(process: "subprocess.Popen[bytes]", question: bytes = b"") -> bytes:
-    """The next line of a process, empty when it has ended."""
+    """The next line of a process, empty when it ends before it is whole."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
         process.stdin.write(question)
-    return process.stdout.readline()
+    line = process.stdout.readline()
+    return line if line.endswith(b"\n") else b""
