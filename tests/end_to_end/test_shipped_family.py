@@ -45,6 +45,21 @@ def test_a_tier_is_chosen_by_header_field_or_model(served: Served, options: dict
     assert raw.headers["x-alphatier-alpha"] == "0.4"
 
 
+async def test_many_seeds_and_long_prompts_at_once_do_not_end_the_engine(served: Served) -> None:
+    # together more tokens than the engine takes in one step, none of them known to it
+    sums = [" + ".join(str((first * 7919 + n * n) % 97) for n in range(150)) for first in range(64)]
+    async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as sdk:
+        answers = await asyncio.gather(
+            *(
+                sdk.chat.completions.create(
+                    model="tiny:base", messages=[{"role": "user", "content": one}], seed=number, max_tokens=4
+                )
+                for number, one in enumerate(sums)
+            )
+        )
+    assert all(answer.usage and answer.usage.completion_tokens == 4 for answer in answers)
+
+
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_every_effort_of_openais_is_mapped(served: Served, effort: Any) -> None:
     raw = served.sdk().chat.completions.with_raw_response.create(

