@@ -79,9 +79,8 @@ def test_a_pretrained_model_and_its_adapters_are_measured_by_one_engine(tmp_path
     options = ["--data", str(data), "--max-tokens", "24"]
     result = CliRunner().invoke(evaluate, command(family, tmp_path / "out", *options))
     assert result.exit_code == 0, result.output
-    (log,) = (tmp_path / "out").glob("vllm-*.log")
+    assert len(list((tmp_path / "out").glob("vllm-*.log"))) == 1
     found = rows(result.stdout)
     said = {tier: [one.response for one in samples(row)] for tier, row in found.items()}
     assert list(said) == ["base", "first", "second"]
     assert len({tuple(responses) for responses in said.values()}) == 3
-    assert "adapter-1" in log.read_text()

@@ -71,12 +71,11 @@ _ENDED = re.compile(r"^ended with status (\d+)$", re.MULTILINE)
 class VllmServer(Endpoint):
     """One running vLLM, and its processes."""
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], concurrency: int) -> None:
+    def __init__(
+        self, command: Sequence[str], port: int, log: Path, environment: Mapping[str, str], concurrency: int
+    ) -> None:
         """`command` is all but address and port."""
         key = secrets.token_urlsafe(32)  # its port is open to everybody on the machine
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         super().__init__(url=f"http://127.0.0.1:{port}/v1", concurrency=concurrency, retries=1, key=key)
         self.log, self._command = log, [*command, "--host", "127.0.0.1", "--port", str(port)]
         self._environment = os.environ | environment | {"VLLM_API_KEY": key}
@@ -198,13 +197,25 @@ def serving(
         servers = []
         for number, environment in enumerate(environments):
             place = log.with_name(f"{log.stem}-{number}{log.suffix}")
+            port = running.enter_context(_held_port()).getsockname()[1]
             # a few more than it computes, so that it never waits for us
-            servers.append(VllmServer(command, place, _QUIET | environment, together + together // 8))
+            servers.append(VllmServer(command, port, place, _QUIET | environment, together + together // 8))
             running.callback(servers[-1].stop)
             servers[-1].start()
         for server in servers:
             server.wait()
         yield servers
+
+
+def _held_port() -> socket.socket:
+    """A socket on a free port, which nobody else is given while it is open.
+
+    It does not listen, so on Linux an engine can bind the port beside it, as both set SO_REUSEADDR.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
 
 
 def default_concurrency(gpus: Sequence[str]) -> int:
