@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from alphatier_models import Family, Tier, directory_sha256
+from alphatier_models.vllm import gpus_per_engine
 from alphatier_server.engines.adapters import Adapter, AdapterStore
-from alphatier_server.engines.devices import Devices, engines_per_gpu, gpus_per_engine
+from alphatier_server.engines.devices import Devices, engines_per_gpu
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.remote import served_tiers
 from alphatier_server.errors import EngineError

@@ -157,9 +157,9 @@ async def test_nobody_else_gets_the_port_of_an_engine_that_is_about_to_bind_it(t
 def test_an_engine_dies_with_a_gateway_that_was_killed(tmp_path: Path) -> None:
     parent_program = textwrap.dedent(f"""
         import subprocess, sys, time
-        guard = [sys.executable, "-m", "alphatier_server.engines.guard"]
+        from alphatier_models.guard import GUARD
         engine = [sys.executable, "-c", {ENGINE!r}, "0"]
-        subprocess.Popen([*guard, *engine], stdin=subprocess.PIPE, start_new_session=True)
+        subprocess.Popen([*GUARD, *engine], stdin=subprocess.PIPE, start_new_session=True)
         time.sleep(600)
     """)
     parent = subprocess.Popen([sys.executable, "-c", parent_program])

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from alphatier_training.cli import evaluate
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.serving import RESTARTS, cause_of, serving
+from alphatier_training.evaluation.serving import RESTARTS, serving
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
@@ -161,24 +161,15 @@ def test_each_gpu_has_an_engine_or_as_many_as_share_a_model(trained: Path, tmp_p
         gpus("--tensor-parallel-size=4")
 
 
-@pytest.mark.parametrize(
-    ("log", "cause"),
-    [
-        (
-            "(APIServer pid=1) pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
-            "(APIServer pid=1)   Value error, max_model_len (9) is too large [type=value_error]\n",
-            "max_model_len (9) is too large",
-        ),
-        (
-            "(EngineCore pid=2) ERROR 11-28 14:26:26 [core.py:1510] ValueError: No memory\n"
-            "(APIServer pid=1) RuntimeError: Engine core initialization failed. See root cause above.\n",
-            "ValueError: No memory",
-        ),
-        ("api_server.py: error: unrecognized arguments: --x\nended with status 2\n", "unrecognized arguments: --x"),
-        ("loading\nended with status 137\n", "it was ended by SIGKILL, most likely for want of memory"),
-        ("", "it said nothing"),
-    ],
-)
-def test_the_cause_of_an_end_is_read_from_the_log(tmp_path: Path, log: str, cause: str) -> None:
-    (tmp_path / "log").write_text(log)
-    assert cause in cause_of(tmp_path / "log")
+@pytest.mark.parametrize("engine", ["vllm", "transformers"])
+def test_a_model_without_a_chat_template_is_one_line(trained: Path, tmp_path: Path, vllm: Path, engine: str) -> None:
+    family = shutil.copytree(trained, tmp_path / "family")
+    (family / "base" / "chat_template.jinja").unlink()
+    document = json.loads((family / "family.json").read_text())
+    del document["base"]["sha256"], document["base"]["chat_template_sha256"]
+    (family / "family.json").write_text(json.dumps(document))
+    result = run(family, tmp_path / "out", "--tier", "base", "--engine", engine)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "base has no chat template, so that no prompt can be made of a problem. Put " in result.output
+    assert not starts(vllm)

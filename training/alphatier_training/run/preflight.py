@@ -18,6 +18,7 @@ from urllib.request import urlopen
 
 from alphatier_models import HubError
 from alphatier_models.hub import fetched
+from alphatier_models.vllm import is_for_cpus
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
@@ -217,8 +218,6 @@ def _missing_flags(recipe: Recipe, server: str) -> Iterator[str]:
 
 def _evaluation_faults(recipe: Recipe, machine: Machine) -> Iterator[str]:
     """A vLLM for the samples that is not installed, or not for this machine."""
-    from alphatier_training.evaluation.serving import is_for_cpus
-
     if recipe.evaluation.engine != "vllm":
         return
     if find_spec("vllm") is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_server.engines.root_cause import LONGEST, root_cause
+from alphatier_models.root_cause import LONGEST, root_cause
 
 LOGS = Path(__file__).parent / "data" / "engine-logs"
 GATED = """\

@@ -1,10 +1,11 @@
-"""Runs one engine and outlives nothing: when the gateway dies, however it dies, the engine dies too.
+"""Runs one engine and outlives nothing: when the program that wants it dies, however it dies, the engine dies too.
 
-    python -m alphatier_server.engines.guard COMMAND [ARG ...]
+    python guard.py COMMAND [ARG ...]
 
-The gateway holds the other end of this process's standard input and never writes to it. End of file
-there means that the gateway is gone, even by SIGKILL. Then, on SIGTERM, or once the engine's main process has
-ended, every process that the engine started is ended as well. Exits with the engine's status.
+That program (the gateway, an evaluation, the demo) holds the other end of this process's standard input and never
+writes to it. End of file there means that it is gone, even by SIGKILL. Then, on SIGTERM, or once the engine's main
+process has ended, every process that the engine started is ended as well. Exits with the engine's status, which is
+128 and the signal's number where a signal has ended it.
 """
 
 import contextlib
@@ -16,6 +17,9 @@ import sys
 import threading
 
 import psutil
+
+GUARD = (sys.executable, "-P", __file__)
+"""What to put before a command. Run as a file, it imports nothing of this package, and stays small."""
 
 GRACE_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
@@ -29,7 +33,7 @@ def main() -> int:
         sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_begin_engine
     )
     signal.signal(signal.SIGTERM, lambda _signal, _frame: _ask_to_end(engine))
-    threading.Thread(target=_end_with_gateway, args=(engine,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(engine,), daemon=True).start()
     status = engine.wait()
     _end_all(psutil.Process().children(recursive=True))
     return status if status >= 0 else 128 - status
@@ -42,7 +46,7 @@ def _ask_to_end(engine: subprocess.Popen[bytes]) -> None:
     timer.start()
 
 
-def _end_with_gateway(engine: subprocess.Popen[bytes]) -> None:
+def _end_with_parent(engine: subprocess.Popen[bytes]) -> None:
     while os.read(0, 4096):
         pass
     _ask_to_end(engine)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_server.engines.vllm import cpu_environment
+from alphatier_models.vllm import cpu_environment
 
 needs_headers = pytest.mark.skipif(
     not Path(sysconfig.get_path("include"), "Python.h").is_file(), reason="this Python came without its C headers"
@@ -19,28 +19,28 @@ def _with_compiler(folder: Path, name: str = "g++") -> dict[str, str]:
 
 
 def test_without_a_compiler_torch_does_not_compile(tmp_path: Path) -> None:
-    assert cpu_environment(1, {"PATH": str(tmp_path)}, tmp_path)["TORCH_COMPILE_DISABLE"] == "1"
+    assert cpu_environment({"PATH": str(tmp_path)}, tmp_path, alone=True)["TORCH_COMPILE_DISABLE"] == "1"
 
 
 @needs_headers
 def test_with_one_it_does(tmp_path: Path) -> None:
-    assert cpu_environment(1, _with_compiler(tmp_path), tmp_path) == {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    assert cpu_environment(_with_compiler(tmp_path), tmp_path, alone=True) == {"VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
 @needs_headers
 def test_the_compiler_may_have_another_name(tmp_path: Path) -> None:
     variables = _with_compiler(tmp_path, "clang++")
-    assert "TORCH_COMPILE_DISABLE" in cpu_environment(1, variables, tmp_path)
-    assert "TORCH_COMPILE_DISABLE" not in cpu_environment(1, {**variables, "CXX": "clang++"}, tmp_path)
+    assert "TORCH_COMPILE_DISABLE" in cpu_environment(variables, tmp_path, alone=True)
+    assert "TORCH_COMPILE_DISABLE" not in cpu_environment({**variables, "CXX": "clang++"}, tmp_path, alone=True)
 
 
 def test_libraries_that_the_set_up_brought_come_after_the_operators(tmp_path: Path) -> None:
     own = tmp_path / "lib" / "alphatier-engine"
-    assert "LD_LIBRARY_PATH" not in cpu_environment(1, {"PATH": ""}, tmp_path)
+    assert "LD_LIBRARY_PATH" not in cpu_environment({"PATH": ""}, tmp_path, alone=True)
     own.mkdir(parents=True)
-    assert cpu_environment(1, {"PATH": ""}, tmp_path)["LD_LIBRARY_PATH"] == str(own)
+    assert cpu_environment({"PATH": ""}, tmp_path, alone=True)["LD_LIBRARY_PATH"] == str(own)
     asked = {"PATH": "", "LD_LIBRARY_PATH": "/opt/lib"}
-    assert cpu_environment(1, asked, tmp_path)["LD_LIBRARY_PATH"] == f"/opt/lib:{own}"
+    assert cpu_environment(asked, tmp_path, alone=True)["LD_LIBRARY_PATH"] == f"/opt/lib:{own}"
 
 
 def test_what_the_operator_has_set_stays(tmp_path: Path) -> None:
@@ -50,5 +50,5 @@ def test_what_the_operator_has_set_stays(tmp_path: Path) -> None:
         "VLLM_CPU_OMP_THREADS_BIND": "0-3",
         "TORCH_COMPILE_DISABLE": "",
     }
-    assert cpu_environment(2, variables, tmp_path) == {}
-    assert cpu_environment(2, {"PATH": ""}, tmp_path)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert cpu_environment(variables, tmp_path, alone=False) == {}
+    assert cpu_environment({"PATH": ""}, tmp_path, alone=False)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
