@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alphatier_training.run.folder import sync, write_text
@@ -23,7 +22,7 @@ def mark_whole(checkpoint: Path) -> None:
     files = _files(checkpoint)
     for file in files.values():
         sync(file)
-    contents = {name: asdict(_content(file)) for name, file in files.items()}
+    contents = {name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for name, file in files.items()}
     write_text(checkpoint / COMPLETE, json.dumps(contents, indent=1) + "\n")
 
 
@@ -58,36 +57,28 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.partition("-")[2])
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What a file holds."""
-
-    bytes: int
-    sha256: str
-
-
 def _files(folder: Path) -> dict[str, Path]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != COMPLETE)
     return {str(path.relative_to(folder)): path for path in sorted(files)}
 
 
-def _content(file: Path) -> _Content:
+def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
-        return _Content(file.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint that was whole once."""
-    try:
-        listing = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
-        expected = {name: _Content(**content) for name, content in listing.items()}
-    except (ValueError, TypeError, AttributeError):
-        return f"{COMPLETE} cannot be read"
     found = _files(checkpoint)
-    for name, content in expected.items():
-        size = found[name].stat().st_size if name in found else 0
-        if size != content.bytes:
-            return f"{name} has {size} bytes, not {content.bytes}"
-        if _content(found[name]) != content:
-            return f"{name} is not what was written"
+    try:
+        contents = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        for name, content in contents.items():
+            if name not in found:
+                return f"{name} is not there"
+            if (size := found[name].stat().st_size) != content["bytes"]:
+                return f"{name} has {size} bytes, not {content['bytes']}"
+            if _sha256(found[name]) != content["sha256"]:
+                return f"{name} is not what was written"
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return f"{COMPLETE} cannot be read"
     return None

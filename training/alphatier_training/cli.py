@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,9 @@ from alphatier_training.errors import TrainingError, told
 from alphatier_training.evaluation.cli import evaluate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from rich.console import Console
-
-    from alphatier_training.recipe import Recipe
-    from alphatier_training.run.scheduling import Machine, Stage
-    from alphatier_training.train import Selection
 
 __all__ = ["evaluate", "train"]
 
@@ -69,8 +64,10 @@ def train(
     from rich.console import Console
 
     from alphatier_training.recipe.reading import load_recipe
+    from alphatier_training.run.folder import RunFolder
+    from alphatier_training.run.reporting import log_to_wandb
     from alphatier_training.run.scheduling import this_machine
-    from alphatier_training.train import Selection, chosen_stages
+    from alphatier_training.train import Selection, chosen_stages, train_family
 
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as Ctrl-C does
@@ -79,72 +76,36 @@ def train(
         out, machine = out or Path("runs") / plan.name, this_machine(plan.compute.device, jobs=jobs)
         selection = Selection(only, start, tier, not skip_evaluation)
         chosen = chosen_stages(plan, selection)
-        if list_stages:
-            from alphatier_training.run.dry_run import show_stages, stage_list
+        if list_stages or dry_run or smoke:
+            from alphatier_training.run import trial
 
-            _print(stage_list(plan, out, chosen), show_stages, as_json=as_json)
-        elif dry_run:
-            from alphatier_training.run.dry_run import found_before, show
-
-            found = found_before(plan, out, machine, chosen)
-            _print(found, show, as_json=as_json)
-            sys.exit(1 if found["faults"] else 0)
-        elif smoke:
-            from alphatier_training.run.smoke import show_pace
-            from alphatier_training.run.smoke import smoke as pace_of
-
-            if only or start or tier:
+            if list_stages:
+                _print(trial.stage_list(plan, out, chosen), trial.show_stages, as_json=as_json)
+            elif dry_run:
+                found = trial.dry_run(plan, out, machine, chosen)
+                _print(found, trial.show_dry_run, as_json=as_json)
+                sys.exit(1 if found["faults"] else 0)
+            elif only or start or tier:
                 raise TrainingError("--smoke chooses its stages itself; leave out --only, --from and --tier")
-            _check(plan, out, machine, chosen, console)
-            _print(pace_of(plan, out, machine, console), show_pace, as_json=as_json)
-        else:
-            _train(plan, out, machine, selection, console, wandb=wandb, checked=not skip_preflight)
-
-
-def _train(
-    plan: "Recipe",
-    out: Path,
-    machine: "Machine",
-    selection: "Selection",
-    console: "Console",
-    *,
-    wandb: bool,
-    checked: bool,
-) -> None:
-    """Check, train, and say what there is now."""
-    from alphatier_training.run.folder import RunFolder
-    from alphatier_training.run.reporting import log_to_wandb
-    from alphatier_training.train import check_needs, chosen_stages, train_family
-
-    if wandb:
-        log_to_wandb()
-    folder, chosen = RunFolder(out), chosen_stages(plan, selection)
-    folder.check(plan)
-    check_needs(chosen, folder)
-    left = [stage for stage in chosen if not folder.is_done(stage.name)]
-    if left and checked:
-        _check(plan, out, machine, left, console)
-    missing = train_family(plan, out, machine, console, selection)
+            else:
+                _print(trial.smoke(plan, out, machine, console), trial.show_pace, as_json=as_json)
+            return
+        if wandb:
+            log_to_wandb()
+        missing = train_family(plan, out, machine, console, selection, looked=skip_preflight)
     if missing:
         click.echo(f"In {out}. Not done yet, for a family: {', '.join(missing)}.")
-    elif selection.evaluate:
+    elif skip_evaluation:
+        click.echo(f"The family is in {out}, not measured yet.\n  alphatier evaluate {out} --write")
+    else:
         click.echo(
-            f"The family is in {out}, its report in {folder.report / 'report.html'}.\n"
+            f"The family is in {out}, its report in {RunFolder(out).report / 'report.html'}.\n"
             f"  alphatier family show {out}\n"
             f"  alphatier serve --family {out}"
         )
-    else:
-        click.echo(f"The family is in {out}, not measured yet.\n  alphatier evaluate {out} --write")
-
-
-def _check(plan: "Recipe", out: Path, machine: "Machine", stages: "Sequence[Stage]", console: "Console") -> None:
-    from alphatier_training.run.preflight import check
-
-    with console.status("Looking at what is in the way …"):
-        check(plan, out, machine, [stage.name for stage in stages])
 
 
 def _print(found: Any, show: "Callable[[Any, Console], None]", *, as_json: bool) -> None:
     from rich.console import Console
 
-    click.echo(json.dumps(found, indent=1, default=asdict)) if as_json else show(found, Console())
+    click.echo(json.dumps(found, indent=1)) if as_json else show(found, Console())

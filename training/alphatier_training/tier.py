@@ -19,7 +19,6 @@ from alphatier_training.checkpoints import COMPLETE, drop_half_written, newest, 
 from alphatier_training.errors import TrainingError
 from alphatier_training.grading import are_correct
 from alphatier_training.recipe import Recipe, tier_name
-from alphatier_training.recipe.rl import Lora
 from alphatier_training.rl import checkpoints
 from alphatier_training.rl.config import dtype_of, trainer_config
 from alphatier_training.rl.failures import clear_generation_errors
@@ -88,6 +87,13 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
     check_groups_whole(config.per_device_train_batch_size, config.steps_per_generation, config.num_generations)
     dtype = dtype_of(recipe.compute, on_cpu=on_cpu, adapter=method.lora is not None)
     model = load_policy(base.path, device, dtype=dtype, place=False)
+    lora = method.lora and LoraConfig(
+        r=method.lora.rank,
+        lora_alpha=method.lora.scale,
+        lora_dropout=method.lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
 
     def keep_step(checkpoint: Path) -> None:
         target = folder.work / "steps" / name / f"step-{step_of(checkpoint)}"
@@ -103,7 +109,7 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
             train_dataset=prompts(recipe, folder, tokenizer),
             eval_dataset=heldout_prompts(recipe, tokenizer),
             processing_class=tokenizer,
-            peft_config=_lora(method.lora) if method.lora else None,
+            peft_config=lora,
             callbacks=[
                 Reports(name, method, report),
                 StopsWhenDiverged(),
@@ -118,16 +124,10 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
 def save_tier(
     trainer: EfficiencyTrainer, recipe: Recipe, base: BaseReference, target: Path, kept: Path | None
 ) -> None:
-    """Write a stock PEFT adapter, or a stock checkpoint with its tokenizer, as the tier's folder.
+    """Write a stock PEFT adapter over `base`, or a stock checkpoint with its tokenizer, as the tier's folder.
 
-    All processes take part in gathering sharded weights; the first one writes.
-
-    Args:
-        trainer: The finished run.
-        recipe: Says whether a tier is an adapter.
-        base: What an adapter names as its base.
-        target: The tier's folder.
-        kept: The trainer's checkpoint to use in place of its last weights.
+    It holds the trainer's last weights, or those of its checkpoint `kept`. All processes take part in gathering
+    sharded weights; the first one writes.
     """
     new = target.with_name(f".{target.name}.saved")
     try:
@@ -142,13 +142,27 @@ def save_tier(
 
 
 def _write_tier(source: Path, recipe: Recipe, base: BaseReference, target: Path) -> None:
+    """The model's, or adapter's, files of `source`, and of the base what the trainer wrote none of."""
     with replacing(target) as finished:
         for file in _model_files(source):
             shutil.copyfile(file, finished / file.name)
         if recipe.rl.lora:
-            _name_base(finished / "adapter_config.json", base.seen_from_an_adapter)
-        else:
-            _add_missing(Path(base.path), finished)
+            config = finished / "adapter_config.json"
+            settings = json.loads(config.read_text(encoding="utf-8"))
+            settings["base_model_name_or_path"] = base.seen_from_an_adapter
+            write_text(config, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+            return
+        for file in (file for pattern in _TOKENIZER_FILES for file in Path(base.path).glob(pattern)):
+            if not (finished / file.name).exists():
+                shutil.copyfile(file, finished / file.name)
+
+
+def _model_files(folder: Path) -> list[Path]:
+    """The files of a model or an adapter, without the trainer's own and PEFT's model card."""
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in _MODEL_SUFFIXES]
+    if (folder / "adapter_config.json").is_file():
+        return [file for file in files if file.name.startswith("adapter_")]
+    return [file for file in files if file.name not in _NOT_THE_MODELS]
 
 
 def _rollouts(recipe: Recipe, folder: RunFolder, name: str) -> RolloutFile:
@@ -170,35 +184,3 @@ def _kept_instead(folder: RunFolder, name: str, reason: str, curve: list[dict[st
         )
     curve[-1]["stopped"] = f"stopped by the alarm: {reason}. The tier is {found.name}. {remedy}"
     return found
-
-
-def _model_files(folder: Path) -> list[Path]:
-    """The files of a model or an adapter, without the trainer's own and PEFT's model card."""
-    files = (file for file in sorted(folder.iterdir()) if file.suffix in _MODEL_SUFFIXES)
-    kept = [file for file in files if file.name not in _NOT_THE_MODELS]
-    if (folder / "adapter_config.json").is_file():
-        return [file for file in kept if file.name.startswith("adapter_")]
-    return kept
-
-
-def _name_base(config: Path, base: str) -> None:
-    settings = json.loads(config.read_text(encoding="utf-8"))
-    write_text(config, json.dumps(settings | {"base_model_name_or_path": base}, indent=2, sort_keys=True) + "\n")
-
-
-def _add_missing(base: Path, target: Path) -> None:
-    """Tokenizer, chat template and generation settings of the base where the trainer wrote none."""
-    for pattern in _TOKENIZER_FILES:
-        for file in base.glob(pattern):
-            if not (target / file.name).exists():
-                shutil.copyfile(file, target / file.name)
-
-
-def _lora(lora: Lora) -> Any:
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.scale,
-        lora_dropout=lora.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )

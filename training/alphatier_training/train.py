@@ -84,29 +84,26 @@ def train_family(
     machine: Machine,
     console: Console,
     selection: Selection = EVERYTHING,
+    *,
+    looked: bool = True,
 ) -> list[str]:
-    """Run the chosen stages of `recipe` in `out`, going on from what is there.
+    """Run the chosen stages of `recipe` in the folder `out`, going on from what is there; gives what is left to do.
 
     A run of one tier shares the folder with those of others: it waits for the base where another run makes it, and
-    the last one to end writes family and report.
-
-    Args:
-        recipe: What to make.
-        out: The run's folder.
-        machine: The GPUs, or cores, that there are, and the processes at once.
-        console: For progress.
-        selection: Which stages.
-
-    Returns:
-        The stages of the family that are not done.
+    the last one to end writes family and report. `looked` says that what is in the way (`run.preflight`) is known.
 
     Raises:
         TrainingError: options, recipe and machine contradict each other, or a stage failed.
     """
-    folder, room = RunFolder(out), room_of(recipe, machine)
-    chosen = chosen_stages(recipe, selection)
+    folder, chosen = RunFolder(out), chosen_stages(recipe, selection)
+    folder.check(recipe)
     check_needs(chosen, folder)
-    waited_for = shared_stages(recipe) if selection.tier else []
+    todo = [stage.name for stage in chosen if not folder.is_done(stage.name)]
+    if todo and not looked:
+        from alphatier_training.run.preflight import check
+
+        check(recipe, out, machine, todo)
+    room, waited_for = room_of(recipe, machine), shared_stages(recipe) if selection.tier else []
     others = [stage for stage in chosen if stage.name not in _names(waited_for)]
     with clear_storage_errors(out):
         folder.claim(recipe)
@@ -127,18 +124,17 @@ def _run(folder: RunFolder, stages: Sequence[Stage], room: Room, display: Displa
     def left() -> list[Stage]:
         return [stage for stage in stages if stage.name != FINAL and not folder.is_done(stage.name)]
 
-    def waiting(stage: str) -> None:
+    def held(stage: str) -> None:
         display(Report(stage, 0, 0, note="another run works on it: waiting"))
 
-    with folder.locked(_names(left()), patience, waiting) as locks:
+    with folder.locked(_names(left()), patience, held) as locks:
         asyncio.run(run_stages(folder, left(), room, display, locks))
 
 
 def _finish(recipe: Recipe, folder: RunFolder, display: Display, *, measured: bool) -> None:
-    """Write family.json and the report, once: tiers may be chosen and measured again afterwards.
+    """Write family.json and the report, once, as tiers may be chosen and measured again afterwards.
 
-    Nothing while other runs are still at it. A family that is not measured yet has no report, and gets its figures
-    when it is.
+    Nothing while other runs are still at it; of a family that is not measured yet no report.
     """
     from alphatier_training.report.writing import write_report
     from alphatier_training.run.assembly import write_family
@@ -169,21 +165,20 @@ def chosen_stages(recipe: Recipe, selection: Selection) -> list[Stage]:
     Raises:
         TrainingError: the recipe has no such stage or tier, or two options exclude each other.
     """
-    line = line_of(recipe)
+    line, shared = line_of(recipe), _names(shared_stages(recipe))
     names, tiers = _names(line), [BASE_TIER, *map(tier_name, recipe.tiers.alphas)]
-    if sum(map(bool, (selection.only, selection.start, selection.tier))) > 1:
+    only, start, tier = selection.only, selection.start, selection.tier
+    if sum(map(bool, (only, start, tier))) > 1:
         raise TrainingError("--only, --from and --tier exclude each other; give one of them")
-    wanted: Iterable[str] = names
-    if selection.tier is not None:
-        _known("--tier", selection.tier, tiers)
-        wanted = (*_names(shared_stages(recipe)), selection.tier, SAMPLES + selection.tier)
-    elif selection.start is not None:
-        _known("--from", selection.start, names)
-        wanted = names[names.index(selection.start) :]
-    elif selection.only:
-        for name in selection.only:
-            _known("--only", name, names)
-        wanted = selection.only
+    for option, given, known in (("--only", only, names), ("--from", [start], names), ("--tier", [tier], tiers)):
+        for name in filter(None, given):
+            if name not in known:
+                raise TrainingError(f"{option} {name}: the recipe has no such one; it has {', '.join(known)}")
+    wanted: Iterable[str] = only or names
+    if start:
+        wanted = names[names.index(start) :]
+    elif tier:
+        wanted = (*shared, tier, SAMPLES + tier)
     dropped = () if selection.evaluate else [SAMPLES + tier for tier in tiers]
     return [stage for stage in line if stage.name in wanted and stage.name not in dropped]
 
@@ -200,11 +195,6 @@ def check_needs(chosen: Sequence[Stage], folder: RunFolder) -> None:
                 f"{stage.name} needs {', '.join(missing)}, which is not done. Run it first (--only {missing[0]}), or "
                 "leave out --only and --from"
             )
-
-
-def _known(option: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        raise TrainingError(f"{option} {name}: the recipe has no such one; it has {', '.join(names)}")
 
 
 def _names(stages: Iterable[Stage]) -> tuple[str, ...]:

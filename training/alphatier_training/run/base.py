@@ -85,18 +85,14 @@ def weights_of(recipe: Recipe, folder: RunFolder, tier: str) -> tuple[Path, Path
 
 
 def _adopt(local: Path, folder: RunFolder) -> None:
+    """Link a folder's files into the family, which costs no space, or copy them where the disks are different."""
     files = sorted({file for pattern in WANTED for file in local.glob(pattern)})
     for wanted in ("config.json", "tokenizer_config.json", "*.safetensors"):
         if not any(file.match(wanted) for file in files):
             raise TrainingError(f"base.model: {local} has no {wanted}; give a folder that `save_pretrained` wrote")
     with replacing(folder.base) as new:
         for file in files:
-            _link(file.resolve(), new / file.name)
-
-
-def _link(source: Path, target: Path) -> None:
-    """A hard link, which costs no space, or a copy where the two are on different disks."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+            try:
+                os.link(file.resolve(), new / file.name)
+            except OSError:
+                shutil.copyfile(file, new / file.name)

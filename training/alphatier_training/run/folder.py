@@ -21,7 +21,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,7 +52,7 @@ class RunFolder:
         return self.root / name
 
     def checkpoints(self, stage: str) -> Path:
-        """Where `stage` keeps what it goes on from."""
+        """What an unfinished stage goes on from."""
         return self.work / "checkpoints" / stage
 
     def log(self, process: str) -> Path:
@@ -126,7 +126,10 @@ class RunFolder:
         file, deadline = self.work / "locks" / stage, time.monotonic() + patience
         file.parent.mkdir(parents=True, exist_ok=True)
         stream = file.open("w")
-        while not _try_lock(stream.fileno()):
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return stream
             if waiting:
                 waiting(stage)
             if time.monotonic() > deadline:
@@ -136,7 +139,6 @@ class RunFolder:
                 )
             waiting = None  # told once
             time.sleep(0.2)
-        return stream
 
     def _marker(self, stage: str) -> Path:
         return self.work / "done" / f"{stage}.json"
@@ -183,12 +185,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def size_of(folder: Path) -> int:
+    """The bytes of all files below a folder, which need not be there."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _changes(old: Any, new: Any, field: str = "") -> Iterator[str]:

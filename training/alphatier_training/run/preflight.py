@@ -1,32 +1,39 @@
 """What can be known before a run to be wrong with it: every fault at once, a line each with its remedy.
 
-What: GPUs, packages, disk, the base on the hub, data sets and their columns, the engine of the rollouts.
+What: GPUs, packages by their own metadata, disk, the base on the hub, data sets and their columns, the engines.
 What not: nothing is written but the hub's own cache, and what is done is not looked at again.
 """
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
+from typing import Any, NamedTuple
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from alphatier_models import HubError
-from alphatier_models.hub import fetched
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from rich.console import Console
+
+from alphatier_models import EditError, HubError
+from alphatier_models.hub import commit_of, fetched, look_at
 from alphatier_models.vllm import is_for_cpus
+from alphatier_models.weights import read_weights
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems, DataSet
-from alphatier_training.run.disk import DiskPlan, disk_faults, disk_plan, shapes_of
-from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.launch import server_command
-from alphatier_training.run.packages import TRL_VLLM, package_faults
+from alphatier_training.run.base import load_reference
+from alphatier_training.run.folder import RunFolder, size_of
+from alphatier_training.run.processes import server_command
 from alphatier_training.run.scheduling import Machine, Room, room_of
 
 SECONDS = 10.0
@@ -35,13 +42,15 @@ SECONDS = 10.0
 USED = 0.25
 """The share of a GPU's memory that may be in use already."""
 
-ON_ANYTHING = ("in_process", "replicate")
-"""Rollouts and strategy that a CPU does too."""
+TRL_VLLM = Requirement("vllm>=0.22,<0.32")
+"""What TRL 1.16 supports (`trl.import_utils.is_vllm_available`)."""
 
 NO_HUB = (
     "hub: it cannot be reached: check the connection, or set HF_HUB_OFFLINE=1 to take what its cache holds, or give "
     "folders in base.model and `path`"
 )
+
+_TRAINERS = ("accelerate", "peft", "torch", "transformers", "trl")
 
 _PROBE = (
     "import json, torch\n"
@@ -50,48 +59,67 @@ _PROBE = (
 )
 
 
-@dataclass(frozen=True)
-class Findings:
+class Disk(NamedTuple):
+    """What a run is still to write: bytes, and how they come about."""
+
+    wanted: int
+    formula: str
+
+
+class Findings(NamedTuple):
     """What was found."""
 
-    faults: tuple[str, ...]
-    room: Room | None = None
+    faults: Sequence[str]
+    room: Room | None
     """Where processes run; None where the recipe needs more than there is."""
-    disk: DiskPlan | None = None
-    """What the checkpoints take; None where the base's weights are not known."""
+    disk: Disk | None
+    """None where the shapes of the base's weights are not known, or nothing is to be trained."""
 
 
 def check(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str]) -> None:
     """TrainingError with every fault, where there is one."""
-    if faults := preflight(recipe, out, machine, stages).faults:
+    with Console(stderr=True).status("Looking at what is in the way …"):
+        faults = preflight(recipe, out, machine, stages).faults
+    if faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise TrainingError(f"{recipe.name} cannot run here, and nothing was begun:\n{listing}")
 
 
 def preflight(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str]) -> Findings:
     """Look at everything that `stages`, those that are not done, need; and go on after a fault."""
-    folder = RunFolder(out)
+    folder, plan, sets = RunFolder(out), recipe.base, _data_sets(recipe)
     tiers = [tier for tier in map(tier_name, recipe.tiers.alphas) if tier in stages]
-    base, sets = None if folder.is_done(BASE_TIER) else _base_on_hub(recipe), _data_sets(recipe)
+    base = plan if isinstance(plan, PretrainedBase) and plan.is_on_hub() and not folder.is_done(BASE_TIER) else None
     away = bool(base or any(data.hub for data in sets)) and not _hub_answers()
-    shapes = shapes_of(recipe, folder) if tiers and not away else None
+    shapes = _shapes(recipe, folder) if tiers and not away else None
     room, faults = _room(recipe, machine)
-    disk = disk_plan(recipe, folder, shapes, tiers, room.tiers_at_once(recipe) if room else 1) if shapes else None
-    faults += [*(_torch_faults(room.places) if room and room.on_gpus() else []), *package_faults(recipe)]
-    faults += [*([NO_HUB] if away else []), *(_base_faults(base, away=away) if base else [])]
-    faults += [fault for data in sets for fault in _data_faults(data, away=away)]
-    faults += [*(_engine_faults(recipe, out) if tiers else []), *(disk_faults(disk, out) if disk else [])]
-    faults += _evaluation_faults(recipe, machine) if any(stage.startswith("samples-") for stage in stages) else []
-    return Findings(tuple(faults), room, disk)
+    disk = disk_wanted(recipe, folder, shapes, tiers, room.tiers_at_once(recipe) if room else 1) if shapes else None
+    if room and room.on_gpus:
+        faults += _torch_faults(room.places)
+    faults += _package_faults(recipe)
+    faults += [NO_HUB] * away
+    if base:
+        faults += _base_faults(base, away=away)
+    for data in sets:
+        faults += _data_faults(data, away=away)
+    if tiers:
+        faults += _rollout_engine_faults(recipe, out)
+    if disk:
+        faults += _disk_faults(disk, out)
+    if any(stage.startswith("samples-") for stage in stages):
+        faults += _sample_engine_faults(recipe, machine)
+    return Findings(faults, room, disk)
 
 
 def _room(recipe: Recipe, machine: Machine) -> tuple[Room | None, list[str]]:
     """Where processes run; a line where the recipe needs more."""
     compute = recipe.compute
-    if compute.device == "auto" and not machine.gpus and (compute.generation.engine, compute.strategy) != ON_ANYTHING:
-        wanted = f"strategy {compute.strategy}, rollouts {compute.generation.engine}"
-        fault = f"compute.device: no GPU is visible, and the recipe needs one ({wanted}): see `nvidia-smi`, and "
-        return None, [f"{fault}CUDA_VISIBLE_DEVICES"]
+    engine, strategy = compute.generation.engine, compute.strategy
+    if compute.device == "auto" and not machine.gpus and (engine, strategy) != ("in_process", "replicate"):
+        return None, [
+            "compute.device: no GPU is visible, and the recipe needs one "
+            f"(strategy {strategy}, rollouts {engine}): see `nvidia-smi`, and CUDA_VISIBLE_DEVICES"
+        ]
     try:
         return room_of(recipe, machine), []
     except TrainingError as error:
@@ -107,10 +135,10 @@ def _torch_faults(places: Sequence[str]) -> Iterator[str]:
     if done.returncode:
         yield f"compute.device: torch cannot use the GPUs: {done.stderr.strip().splitlines()[-1:]}. See `nvidia-smi`"
         return
-    version, memory = json.loads(done.stdout.splitlines()[-1])
+    torch, memory = json.loads(done.stdout.splitlines()[-1])
     if len(memory) < len(places):
         yield (
-            f"compute.device: torch {version} sees {len(memory)} of the {len(places)} GPUs {','.join(places)}: "
+            f"compute.device: torch {torch} sees {len(memory)} of the {len(places)} GPUs {','.join(places)}: "
             "install a build of torch for their driver (https://pytorch.org), or correct CUDA_VISIBLE_DEVICES"
         )
     for place, (free, size) in zip(places, memory, strict=False):
@@ -121,9 +149,41 @@ def _torch_faults(places: Sequence[str]) -> Iterator[str]:
             )
 
 
-def _base_on_hub(recipe: Recipe) -> PretrainedBase | None:
-    base = recipe.base
-    return base if isinstance(base, PretrainedBase) and base.is_on_hub() else None
+def _package_faults(recipe: Recipe) -> Iterator[str]:
+    """What is not installed, or does not fit this package, TRL or another, as their metadata says."""
+    colocated = recipe.compute.generation.engine == "vllm_colocate"
+    deepspeed = ["deepspeed"] if recipe.compute.strategy.startswith("zero") else []
+    wanted = sorted([*_TRAINERS, *deepspeed, *(["vllm"] if colocated else [])])
+    there = {name: found for name in ("alphatier", *wanted) if (found := _installed(name))}
+    for name in wanted:
+        if name not in there:
+            yield f"packages: {name} is not installed: pip install '{TRL_VLLM if name == 'vllm' else name}'"
+    asked = [("TRL 1.16", TRL_VLLM)] if colocated else []
+    for name, number in there.items():
+        asked += [(f"{name} {number}", one) for one in map(Requirement, requires(name) or []) if _applies(one, name)]
+    for by, one in asked:
+        found = there.get(canonicalize_name(one.name))
+        if found and not one.specifier.contains(found, prereleases=True):
+            fit = f"{one.name}{one.specifier}"
+            yield f"packages: {one.name} {found} does not fit {by}, which wants {fit}: pip install '{fit}'"
+    if recipe.compute.offload_optimiser and not (shutil.which("nvcc") or "CUDA_HOME" in os.environ):
+        yield (
+            "packages: DeepSpeed compiles its optimiser for main memory with nvcc, which is not on PATH: install the "
+            "CUDA toolkit or set CUDA_HOME, or set compute.offload_optimiser to false"
+        )
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _applies(requirement: Requirement, by: str) -> bool:
+    """Whether it holds here; of this package's extras those of training."""
+    extra = {"extra": "training" if by == "alphatier" else ""}
+    return requirement.marker is None or requirement.marker.evaluate(extra)
 
 
 def _data_sets(recipe: Recipe) -> list[DataSet]:
@@ -141,7 +201,7 @@ def _hub_answers() -> bool:
         constants.HF_HUB_OFFLINE or urlopen(constants.ENDPOINT, timeout=SECONDS).close()
     except HTTPError:
         return True
-    except (URLError, OSError):
+    except OSError:
         return False
     return True
 
@@ -175,20 +235,20 @@ def _data_faults(data: DataSet, *, away: bool) -> Iterator[str]:
         yield str(error)
 
 
-def _engine_faults(recipe: Recipe, out: Path) -> Iterator[str]:
+def _rollout_engine_faults(recipe: Recipe, out: Path) -> Iterator[str]:
     """A `vllm serve` that is not there, of another version, with another model, or without what TRL needs of it."""
     server = recipe.compute.generation.server
     if recipe.compute.generation.engine != "vllm_server":
         return
     start = f"start it with\n      {server_command(recipe, out)}"
     try:
-        version = _get(server, "version")["version"]
+        number = _get(server, "version")["version"]
         models = [model["id"] for model in _get(server, "v1/models")["data"]]
-    except (URLError, OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         yield f"generation.server: no vLLM answers at {server} ({getattr(error, 'reason', error)}): {start}"
         return
-    if not TRL_VLLM.specifier.contains(version.partition("+")[0], prereleases=True):
-        wrong = f"vLLM {version} is at {server}, but TRL 1.16 wants {TRL_VLLM}"
+    if not TRL_VLLM.specifier.contains(number.partition("+")[0], prereleases=True):
+        wrong = f"vLLM {number} is at {server}, but TRL 1.16 wants {TRL_VLLM}"
         yield f"generation.server: {wrong}: install it there, and {start}"
     if isinstance(recipe.base, PretrainedBase) and recipe.base.model not in models:
         yield f"generation.server: {server} serves {', '.join(models)}, not {recipe.base.model}: {start}"
@@ -197,14 +257,11 @@ def _engine_faults(recipe: Recipe, out: Path) -> Iterator[str]:
 
 
 def _missing_flags(recipe: Recipe, server: str) -> Iterator[str]:
-    """What `server_command` sets and the server says that it does not have.
-
-    Its development endpoints tell (`/server_info`, vLLM's VllmConfig as JSON); TRL needs these themselves.
-    """
+    """What TRL needs, `server_command` sets, and the server's development endpoint (`/server_info`) does not have."""
     try:
         found = _get(server, "server_info?config_format=json")["vllm_config"]
         model = found["model_config"]
-    except (URLError, OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         yield "VLLM_SERVER_DEV_MODE=1"
         return
     longest = recipe.rl.max_prompt_tokens + recipe.rl.max_new_tokens
@@ -216,7 +273,12 @@ def _missing_flags(recipe: Recipe, server: str) -> Iterator[str]:
         yield f"--max-model-len {longest} (it has {model['max_model_len']})"
 
 
-def _evaluation_faults(recipe: Recipe, machine: Machine) -> Iterator[str]:
+def _get(server: str, path: str) -> Any:
+    with urlopen(f"{server.rstrip('/')}/{path}", timeout=SECONDS) as answer:
+        return json.load(answer)
+
+
+def _sample_engine_faults(recipe: Recipe, machine: Machine) -> Iterator[str]:
     """A vLLM for the samples that is not installed, or not for this machine."""
     if recipe.evaluation.engine != "vllm":
         return
@@ -227,6 +289,59 @@ def _evaluation_faults(recipe: Recipe, machine: Machine) -> Iterator[str]:
         yield "evaluation.engine: the vLLM that is installed is for GPUs, and none is used: set it to transformers"
 
 
-def _get(server: str, path: str) -> Any:
-    with urlopen(f"{server.rstrip('/')}/{path}", timeout=SECONDS) as answer:
-        return json.load(answer)
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def disk_wanted(recipe: Recipe, folder: RunFolder, shapes: Shapes, tiers: Sequence[str], at_once: int) -> Disk:
+    """What is still to be written for `tiers`, which are to be trained over a base of these shapes.
+
+        checkpoints    tiers at once x (rl.checkpoints_kept + the one that is being written) x a checkpoint
+        tiers          every tier, its weights
+
+    A checkpoint holds 12 bytes for each weight that is trained: itself and Adam's two averages in float32;
+    DeepSpeed's 14, with a bfloat16 copy. Of an adapter only its own weights are trained. Checkpoints of an earlier
+    run are replaced, so that their bytes count against it.
+    """
+    lora, at_once = recipe.rl.lora, min(at_once, len(tiers))
+    trained = _adapter_weights(shapes, lora.rank) if lora else sum(map(prod, shapes.values()))
+    sharded = recipe.compute.strategy.startswith("zero") and not lora
+    checkpoint, tier = trained * (14 if sharded else 12), trained * (2 if sharded else 4)
+    kept, there = recipe.rl.checkpoints_kept + 1, sum(size_of(folder.checkpoints(name)) for name in tiers)
+    return Disk(
+        max(0, at_once * kept * checkpoint + len(tiers) * tier - there),
+        f"{at_once} tiers at once x {kept} checkpoints x {_gb(checkpoint)}, {len(tiers)} tiers x {_gb(tier)}",
+    )
+
+
+def _disk_faults(disk: Disk, out: Path) -> Iterator[str]:
+    free = shutil.disk_usage(next(place for place in (out, *out.absolute().parents) if place.is_dir())).free
+    if disk.wanted > free:
+        yield (
+            f"disk: {_gb(disk.wanted)} are to be written below {out} ({disk.formula}), but {_gb(free)} are free: "
+            "make room, give another --out, or lower rl.checkpoints_kept or --jobs"
+        )
+
+
+def _shapes(recipe: Recipe, folder: RunFolder) -> Shapes | None:
+    """Of the base's weights, from the headers of their files; None of one that is made here, or that is not sound."""
+    base = recipe.base
+    try:
+        if folder.is_done(BASE_TIER):
+            return read_weights(Path(load_reference(folder).path)).shapes
+        if not isinstance(base, PretrainedBase):
+            return None
+        if base.is_on_hub():
+            return look_at(base.model, base.revision or commit_of(base.model, None)).shapes
+        return read_weights(Path(base.model).expanduser()).shapes
+    except EditError:
+        return None
+
+
+def _adapter_weights(shapes: Shapes, rank: int) -> int:
+    """Of an adapter on all linear layers but the head: rank x (inputs + outputs) each."""
+    outside = re.compile("embed|lm_head|wte|wpe")
+    return sum(rank * sum(shape) for name, shape in shapes.items() if len(shape) == 2 and not outside.search(name))
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"

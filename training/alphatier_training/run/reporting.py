@@ -7,12 +7,10 @@ where there is no terminal. TensorBoard gets the trainer's own figures where it 
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -42,11 +40,8 @@ class Report:
     """Whether the stage has failed, and the note says why in words for a person."""
 
 
-class Reporter(Protocol):
-    """Takes reports."""
-
-    def __call__(self, report: Report) -> None:
-        """Take one report."""
+Reporter = Callable[[Report], None]
+"""Takes reports."""
 
 
 def silent(report: Report) -> None:
@@ -70,67 +65,55 @@ def parse_report(line: bytes) -> Report | None:
         return None
 
 
-class Display:
-    """Takes reports and shows them; a context manager."""
+class Display(Progress):
+    """Takes reports and shows them; a context manager, in which bars are drawn where there is a terminal."""
 
     def __init__(self, stages: Sequence[str], console: Console) -> None:
-        self._console = console
-        self._bars = _bars(console)
-        self._tasks = {stage: self._bars.add_task(stage, total=None, start=False, note="") for stage in stages}
+        """A bar a stage, which starts with its first report."""
+        super().__init__(
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._bars = {stage: self.add_task(stage, total=None, start=False, note="") for stage in stages}
         self._said: dict[str, float] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def __call__(self, report: Report) -> None:
         """Show one report."""
         if report.warning:
-            self._console.print(f"{report.stage}: {report.note}", style="yellow", highlight=False)
-        if self._console.is_terminal:
-            self._advance(report)
+            self.console.print(f"{report.stage}: {report.note}", style="yellow", highlight=False)
+        if self.console.is_terminal:
+            self._draw(report)
         elif not report.warning:
             self._say(report)
 
-    def _advance(self, report: Report) -> None:
-        bars, task = self._bars, self._tasks[report.stage]
-        if not bars.tasks[task].started:
-            bars.start_task(task)
+    def _draw(self, report: Report) -> None:
+        bar = self._bars[report.stage]
+        task = self.tasks[bar]
+        if not task.started:
+            self.start_task(bar)
         if report.finished:
-            total = bars.tasks[task].total or 1
-            bars.update(task, total=total, completed=total, note=report.note or bars.tasks[task].fields["note"])
-            bars.stop_task(task)
+            total = task.total or 1
+            self.update(bar, total=total, completed=total, note=report.note or task.fields["note"])
+            self.stop_task(bar)
         else:
-            bars.update(task, total=report.total or None, completed=report.done, note=report.note)
+            self.update(bar, total=report.total or None, completed=report.done, note=report.note)
 
     def _say(self, report: Report) -> None:
         now = time.monotonic()
         if report.finished:
-            self._console.print(f"{report.stage}: {report.note or 'done'}")
+            self.console.print(f"{report.stage}: {report.note or 'done'}")
         elif now - self._said.get(report.stage, -LINE_SECONDS) >= LINE_SECONDS:
             if report.total:
                 self._said[report.stage] = now
             steps = f"{report.done} of {report.total} {report.unit}, " if report.unit else ""
-            self._console.print(f"{report.stage}: {steps}{report.note}")
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<20}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
+            self.console.print(f"{report.stage}: {steps}{report.note}")
 
 
 def log_to_wandb() -> None:
@@ -148,8 +131,7 @@ def log_to_wandb() -> None:
 
 def watchers() -> list[str]:
     """The names of the trainer's own loggers."""
-    found = ["tensorboard"] if find_spec("tensorboard") else []
-    return [*found, "wandb"] if os.environ.get(_WANDB) else found
+    return ["tensorboard"] * bool(find_spec("tensorboard")) + ["wandb"] * bool(os.environ.get(_WANDB))
 
 
 def forget_after(folder: Path, step: int) -> None:

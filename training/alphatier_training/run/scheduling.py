@@ -10,6 +10,7 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
@@ -56,25 +57,20 @@ def this_machine(device: str, environment: Mapping[str, str] = os.environ, *, jo
 def _visible(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The devices that are set, up to the first that is none, as CUDA reads them; else all that the driver lists."""
     chosen = environment.get("CUDA_VISIBLE_DEVICES")
-    if chosen is None:
-        return tuple(map(str, range(_installed())))
-    names = [name.strip() for name in chosen.split(",")]
-    stop = next((at for at, name in enumerate(names) if name in ("", "-1", "NoDevFiles")), len(names))
-    return tuple(names[:stop])
-
-
-def _installed() -> int:
+    if chosen is not None:
+        names = (name.strip() for name in chosen.split(","))
+        return tuple(takewhile(lambda name: name not in ("", "-1", "NoDevFiles"), names))
     command = ("nvidia-smi", "--list-gpus")
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in listed.splitlines())
+        return ()
+    return tuple(map(str, range(sum(line.startswith("GPU ") for line in listed.splitlines()))))
 
 
 @dataclass(frozen=True)
 class Room:
-    """Where processes run."""
+    """Where the processes of a recipe run."""
 
     places: tuple[str, ...]
     """GPUs by their names, or as many nameless places on a CPU."""
@@ -83,6 +79,7 @@ class Room:
     threads: int = 1
     """Of each process: a GPU's share of the cores, as DeepSpeed updates offloaded weights there; 1 on a CPU."""
 
+    @property
     def on_gpus(self) -> bool:
         """Whether places are GPUs."""
         return self.places[0] != ""
@@ -120,7 +117,7 @@ Unit = tuple[Stage, ...]
 
 def units_of(stages: Sequence[Stage], room: Room) -> list[Unit]:
     """The stages as processes, in the order in which they are wanted."""
-    alone = room.on_gpus() or any(stage.processes > 1 for stage in stages)
+    alone = room.on_gpus or any(stage.processes > 1 for stage in stages)
     units: dict[str, Unit] = {}
     for stage in stages:
         taker = stage.name if alone else stage.within or stage.name if len(room.places) > 1 else ""
@@ -131,14 +128,9 @@ def units_of(stages: Sequence[Stage], room: Room) -> list[Unit]:
 async def run_stages(
     folder: RunFolder, stages: Sequence[Stage], room: Room, report: Reporter, locks: Sequence[int] = ()
 ) -> None:
-    """Run all stages; whatever happens, no process is left at the end.
+    """Run all stages, which hold with what is done all that each needs; no process is left at the end.
 
-    Args:
-        folder: The run's folder.
-        stages: They hold, together with what is done, all that each of them needs.
-        room: Where.
-        report: Told how far the stages are.
-        locks: The locks of the stages, which the processes hold too.
+    The processes hold the `locks`, descriptors of the stages' locks, too.
 
     Raises:
         TrainingError: one of them failed; those beside it have ended, and no other was started.
@@ -147,22 +139,24 @@ async def run_stages(
     running: dict[asyncio.Task[None], list[str]] = {}
     failures: list[BaseException] = []
 
+    def taken_by(unit: Unit) -> int:
+        return min(unit[0].processes, len(room.places))
+
     def startable(unit: Unit) -> bool:
-        fits = _places(unit, room) <= len(free) and len(running) != room.jobs
         needs = {need for stage in unit for need in stage.needs} - {stage.name for stage in unit}
-        return fits and all(map(folder.is_done, needs))
+        return taken_by(unit) <= len(free) and len(running) != room.jobs and all(map(folder.is_done, needs))
 
     try:
         while waiting or running:
             while unit := next(filter(startable, waiting), None):
                 waiting.remove(unit)
-                taken, free = free[: _places(unit, room)], free[_places(unit, room) :]
+                taken, free = free[: taken_by(unit)], free[taken_by(unit) :]
                 process = run_process(
                     folder,
                     [stage.name for stage in unit],
                     report,
                     processes=unit[0].processes,
-                    gpus=taken if room.on_gpus() else (),
+                    gpus=taken if room.on_gpus else (),
                     threads=room.threads,
                     locks=locks,
                 )
@@ -184,8 +178,3 @@ async def run_stages(
         await asyncio.gather(*running, return_exceptions=True)
     if failures:
         raise failures[0]
-
-
-def _places(unit: Unit, room: Room) -> int:
-    """GPUs that it takes, or processes at once on a CPU."""
-    return min(unit[0].processes, len(room.places))

@@ -3,9 +3,9 @@
     python -m alphatier_training.run.worker OUT base samples-base
 
 What: runs the stages in order, and prints its reports, JSON lines; what libraries print goes to the log, its errors.
-Of the processes that share a tier (`ranks`) the main one reports and marks the
-stage done. An error with a message for people is the last report, of whichever process; its traceback goes to the
-log. What not: it is no command for people; it expects OUT to be claimed and locked.
+Of the processes that share a tier (`ranks`) the main one reports and marks the stage done. An error with a message
+for people is the last report, of whichever process; its traceback goes to the log.
+What not: it is no command for people; it expects OUT to be claimed and locked.
 """
 
 import os
