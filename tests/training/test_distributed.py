@@ -19,7 +19,7 @@ from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.reward import leave_one_out_advantages, length_penalised_rewards
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.processes import WORKER, worker_command
+from alphatier_training.run.scheduling import WORKER, worker_command
 from support.mini_training import EFFORTS, mini_recipe, train, write_recipe
 
 ALPHA, SAMPLES, PROMPTS, ROLLOUTS = 0.4, 4, 4, 3

@@ -12,7 +12,7 @@ from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.reading import load_recipe, parse_recipe
-from alphatier_training.run.processes import server_command, worker_command
+from alphatier_training.run.scheduling import server_command, worker_command
 from support.mini_training import mini_recipe
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"

@@ -163,12 +163,12 @@ def test_the_disk_is_counted_from_the_weights(
 ) -> None:
     recipe = parse_recipe(recipe_over(rl=mini_recipe()["rl"] | rl, compute=compute), "test")
     folder = RunFolder(tmp_path)
-    found = disk_wanted(recipe, folder, SHAPES, ["alpha-0", "alpha-0.4"], at_once=4)
-    assert found.wanted == 2 * 3 * checkpoint + 2 * tier  # two kept and one being written, of each of two tiers
-    assert found.formula.startswith("2 tiers at once x 3 checkpoints x ")
+    wanted, formula = disk_wanted(recipe, folder, SHAPES, ["alpha-0", "alpha-0.4"], at_once=4)
+    assert wanted == 2 * 3 * checkpoint + 2 * tier  # two kept and one being written, of each of two tiers
+    assert formula.startswith("2 tiers at once x 3 checkpoints x ")
     folder.checkpoints("alpha-0").mkdir(parents=True)
     (folder.checkpoints("alpha-0") / "weights").write_bytes(bytes(500))
-    assert disk_wanted(recipe, folder, SHAPES, ["alpha-0"], 1).wanted == 3 * checkpoint + tier - 500
+    assert disk_wanted(recipe, folder, SHAPES, ["alpha-0"], 1)[0] == 3 * checkpoint + tier - 500
 
 
 def test_a_disk_that_is_too_small_is_told_with_the_sum(tmp_path: Path) -> None:

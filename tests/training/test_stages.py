@@ -14,7 +14,7 @@ from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.scheduling import Machine, Room, room_of, this_machine, units_of
+from alphatier_training.run.scheduling import Machine, narrowed, this_machine, units_of
 from alphatier_training.train import Selection, check_needs, chosen_stages, line_of
 from support.mini_training import mini_recipe, write_recipe
 
@@ -32,9 +32,9 @@ def chosen(recipe: Recipe, **options: Any) -> list[str]:
     return [stage.name for stage in chosen_stages(recipe, Selection(**options))]
 
 
-def units(recipe: Recipe, room: Room) -> list[list[str]]:
+def units(recipe: Recipe, machine: Machine) -> list[list[str]]:
     """What each process of a whole run takes."""
-    return [[stage.name for stage in unit] for unit in units_of(line_of(recipe)[:-1], room)]
+    return [[stage.name for stage in unit] for unit in units_of(line_of(recipe)[:-1], machine)]
 
 
 @pytest.fixture
@@ -161,31 +161,31 @@ def test_the_gpus_are_those_of_the_driver_where_none_are_chosen(
 
 
 def test_a_tier_takes_as_many_gpus_as_it_has_processes_and_everything_else_one() -> None:
-    recipe, machine = recipe_with(device="auto", processes=2), Machine(("0", "1", "2", "3"), 8)
-    room = room_of(recipe, machine)
-    assert (room.places, room.threads, room.tiers_at_once(recipe)) == (("0", "1", "2", "3"), 2, 2)
-    assert units(recipe, room) == [[stage] for stage in EVERY[:-1]]
+    recipe = recipe_with(device="auto", processes=2)
+    machine = narrowed(Machine(("0", "1", "2", "3"), 8), recipe)
+    assert (machine.places, machine.threads, machine.tiers_at_once(recipe)) == (("0", "1", "2", "3"), 2, 2)
+    assert units(recipe, machine) == [[stage] for stage in EVERY[:-1]]
     assert [stage.processes for stage in line_of(recipe)] == [1, 2, 2, 1, 1, 1, 1]
 
 
 def test_more_processes_than_gpus_are_refused() -> None:
     with pytest.raises(TrainingError, match=r"a tier wants 4 GPUs, but 2 are visible \(0,1\)"):
-        room_of(recipe_with(device="auto", processes=4), Machine(("0", "1"), 8))
+        narrowed(Machine(("0", "1"), 8), recipe_with(device="auto", processes=4))
 
 
 def test_a_server_has_one_trainer_at_a_time_and_its_gpus_to_itself() -> None:
     recipe = recipe_with(device="auto", processes=2, generation={"engine": "vllm_server"})
-    assert room_of(recipe, Machine(("0", "1", "2", "3"), 8)).places == ("0", "1")
+    assert narrowed(Machine(("0", "1", "2", "3"), 8), recipe).places == ("0", "1")
 
 
 def test_on_a_cpu_a_process_takes_a_tier_and_its_samples(recipe: Recipe) -> None:
     machine = Machine((), 2)
-    assert room_of(recipe, machine) == Room(("", ""))
-    assert units(recipe, Room(("", ""))) == [
+    assert narrowed(machine, recipe).places == ("", "")
+    assert units(recipe, narrowed(machine, recipe)) == [
         ["base"],
         ["alpha-0", "samples-alpha-0"],
         ["alpha-0.4", "samples-alpha-0.4"],
         ["samples-base"],
     ]
-    assert units(recipe, room_of(recipe, Machine((), 2, jobs=1))) == [EVERY[:-1]]
-    assert room_of(recipe_with(device="auto"), machine).places == ("",)  # a real model is as large as it likes
+    assert units(recipe, narrowed(Machine((), 2, jobs=1), recipe)) == [EVERY[:-1]]
+    assert narrowed(machine, recipe_with(device="auto")).places == ("",)  # a real model is as large as it likes

@@ -26,7 +26,7 @@ from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Display, Report, Reporter
-from alphatier_training.run.scheduling import Machine, Room, Stage, room_of, run_stages
+from alphatier_training.run.scheduling import Machine, Stage, narrowed, run_stages
 
 SAMPLES = "samples-"
 
@@ -103,7 +103,8 @@ def train_family(
         from alphatier_training.run.preflight import check
 
         check(recipe, out, machine, todo)
-    room, waited_for = room_of(recipe, machine), shared_stages(recipe) if selection.tier else []
+    machine = narrowed(machine, recipe)
+    waited_for = shared_stages(recipe) if selection.tier else []
     others = [stage for stage in chosen if stage.name not in _names(waited_for)]
     with clear_storage_errors(out):
         folder.claim(recipe)
@@ -111,14 +112,14 @@ def train_family(
             for stage in chosen:
                 if folder.is_done(stage.name):
                     display(Report(stage.name, 1, 1, note="done before", finished=True))
-            _run(folder, waited_for, room, display, FOREVER)
-            _run(folder, others, room, display, PATIENCE)
+            _run(folder, waited_for, machine, display, FOREVER)
+            _run(folder, others, machine, display, PATIENCE)
             if FINAL in _names(chosen) or selection.tier:
                 _finish(recipe, folder, display, measured=selection.evaluate)
     return _left(recipe, folder, measured=selection.evaluate)
 
 
-def _run(folder: RunFolder, stages: Sequence[Stage], room: Room, display: Display, patience: float) -> None:
+def _run(folder: RunFolder, stages: Sequence[Stage], machine: Machine, display: Display, patience: float) -> None:
     """Run the stages that are not done, but for the last, and hold their locks meanwhile."""
 
     def left() -> list[Stage]:
@@ -128,7 +129,7 @@ def _run(folder: RunFolder, stages: Sequence[Stage], room: Room, display: Displa
         display(Report(stage, 0, 0, note="another run works on it: waiting"))
 
     with folder.locked(_names(left()), patience, held) as locks:
-        asyncio.run(run_stages(folder, left(), room, display, locks))
+        asyncio.run(run_stages(folder, left(), machine, display, locks))
 
 
 def _finish(recipe: Recipe, folder: RunFolder, display: Display, *, measured: bool) -> None:

@@ -6,16 +6,7 @@ through its one writer. What not: no other file format, no torch.
 
 from collections.abc import Sequence
 
-from alphatier_models import (
-    FAMILY_FILE,
-    Base,
-    Family,
-    Reasoning,
-    Tier,
-    directory_sha256,
-    load_family,
-    save_family,
-)
+from alphatier_models import FAMILY_FILE, Base, Family, Reasoning, Tier, directory_sha256, load_family, save_family
 from alphatier_training.evaluation.figures import evaluation
 from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
 from alphatier_training.evaluation.tasks import Task, recipe_sampling, recipe_tasks
@@ -40,12 +31,9 @@ def samples_of(recipe: Recipe, folder: RunFolder, tier: str) -> list[Sample]:
 
 
 def write_family(recipe: Recipe, folder: RunFolder, *, measured: bool = True) -> Family:
-    """Write family.json of the finished run.
+    """Write family.json of the finished run; not `measured`, tiers have no figures.
 
-    Args:
-        recipe: The recipe.
-        folder: The run's folder; of a family.json that it holds, all but the figures is kept.
-        measured: Whether there are samples; without any, tiers have no figures.
+    Of a family.json that is there all but the figures is kept.
     """
     base = load_reference(folder).as_base()
     tasks = recipe_tasks(recipe) if measured else []

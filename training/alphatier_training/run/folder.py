@@ -84,8 +84,8 @@ class RunFolder:
 
     def claim(self, recipe: Recipe) -> None:
         """Make the folder this recipe's; TrainingError when it is another's."""
-        self.check(recipe)
         with self.locked(["recipe"]):
+            self.check(recipe)
             if not self.recipe_file.is_file():
                 write_text(self.work / ".gitignore", "*\n")
                 write_text(self.recipe_file, recipe.canonical_json())

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -33,8 +33,7 @@ from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems, DataSet
 from alphatier_training.run.base import load_reference
 from alphatier_training.run.folder import RunFolder, size_of
-from alphatier_training.run.processes import server_command
-from alphatier_training.run.scheduling import Machine, Room, room_of
+from alphatier_training.run.scheduling import Machine, narrowed, server_command
 
 SECONDS = 10.0
 """How long the hub or an engine may take for an answer."""
@@ -59,59 +58,48 @@ _PROBE = (
 )
 
 
-class Disk(NamedTuple):
-    """What a run is still to write: bytes, and how they come about."""
-
-    wanted: int
-    formula: str
-
-
-class Findings(NamedTuple):
-    """What was found."""
-
-    faults: Sequence[str]
-    room: Room | None
-    """Where processes run; None where the recipe needs more than there is."""
-    disk: Disk | None
-    """None where the shapes of the base's weights are not known, or nothing is to be trained."""
-
-
 def check(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str]) -> None:
     """TrainingError with every fault, where there is one."""
     with Console(stderr=True).status("Looking at what is in the way …"):
-        faults = preflight(recipe, out, machine, stages).faults
+        faults = preflight(recipe, out, machine, stages)["faults"]
     if faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise TrainingError(f"{recipe.name} cannot run here, and nothing was begun:\n{listing}")
 
 
-def preflight(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str]) -> Findings:
-    """Look at everything that `stages`, those that are not done, need; and go on after a fault."""
+def preflight(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str]) -> dict[str, Any]:
+    """Look at everything that `stages`, those that are not done, need; and go on after a fault.
+
+    Gives `faults`, the `places` where processes run (nameless on a CPU), and the `disk_bytes` that the training is
+    still to write with the sum that they come from, `disk`; None where the shapes of the base's weights are unknown.
+    """
     folder, plan, sets = RunFolder(out), recipe.base, _data_sets(recipe)
     tiers = [tier for tier in map(tier_name, recipe.tiers.alphas) if tier in stages]
     base = plan if isinstance(plan, PretrainedBase) and plan.is_on_hub() and not folder.is_done(BASE_TIER) else None
     away = bool(base or any(data.hub for data in sets)) and not _hub_answers()
-    shapes = _shapes(recipe, folder) if tiers and not away else None
     room, faults = _room(recipe, machine)
-    disk = disk_wanted(recipe, folder, shapes, tiers, room.tiers_at_once(recipe) if room else 1) if shapes else None
-    if room and room.on_gpus:
-        faults += _torch_faults(room.places)
+    if room and room.gpus:
+        faults += _torch_faults(room.gpus)
     faults += _package_faults(recipe)
     faults += [NO_HUB] * away
     if base:
         faults += _base_faults(base, away=away)
     for data in sets:
         faults += _data_faults(data, away=away)
+    wanted = formula = None
     if tiers:
         faults += _rollout_engine_faults(recipe, out)
-    if disk:
-        faults += _disk_faults(disk, out)
+        if not away and (shapes := _shapes(recipe, folder)):
+            at_once = room.tiers_at_once(recipe) if room else 1
+            wanted, formula = disk_wanted(recipe, folder, shapes, tiers, at_once)
+            faults += _disk_faults(wanted, formula, out)
     if any(stage.startswith("samples-") for stage in stages):
         faults += _sample_engine_faults(recipe, machine)
-    return Findings(faults, room, disk)
+    places = room.places if room else machine.gpus
+    return {"places": list(places), "disk_bytes": wanted, "disk": formula, "faults": faults}
 
 
-def _room(recipe: Recipe, machine: Machine) -> tuple[Room | None, list[str]]:
+def _room(recipe: Recipe, machine: Machine) -> tuple[Machine | None, list[str]]:
     """Where processes run; a line where the recipe needs more."""
     compute = recipe.compute
     engine, strategy = compute.generation.engine, compute.strategy
@@ -121,7 +109,7 @@ def _room(recipe: Recipe, machine: Machine) -> tuple[Room | None, list[str]]:
             f"(strategy {strategy}, rollouts {engine}): see `nvidia-smi`, and CUDA_VISIBLE_DEVICES"
         ]
     try:
-        return room_of(recipe, machine), []
+        return narrowed(machine, recipe), []
     except TrainingError as error:
         return None, [str(error)]
 
@@ -292,8 +280,10 @@ def _sample_engine_faults(recipe: Recipe, machine: Machine) -> Iterator[str]:
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def disk_wanted(recipe: Recipe, folder: RunFolder, shapes: Shapes, tiers: Sequence[str], at_once: int) -> Disk:
-    """What is still to be written for `tiers`, which are to be trained over a base of these shapes.
+def disk_wanted(
+    recipe: Recipe, folder: RunFolder, shapes: Shapes, tiers: Sequence[str], at_once: int
+) -> tuple[int, str]:
+    """Bytes still to be written for `tiers`, to be trained over a base of these shapes; and the sum, to be read.
 
         checkpoints    tiers at once x (rl.checkpoints_kept + the one that is being written) x a checkpoint
         tiers          every tier, its weights
@@ -307,17 +297,15 @@ def disk_wanted(recipe: Recipe, folder: RunFolder, shapes: Shapes, tiers: Sequen
     sharded = recipe.compute.strategy.startswith("zero") and not lora
     checkpoint, tier = trained * (14 if sharded else 12), trained * (2 if sharded else 4)
     kept, there = recipe.rl.checkpoints_kept + 1, sum(size_of(folder.checkpoints(name)) for name in tiers)
-    return Disk(
-        max(0, at_once * kept * checkpoint + len(tiers) * tier - there),
-        f"{at_once} tiers at once x {kept} checkpoints x {_gb(checkpoint)}, {len(tiers)} tiers x {_gb(tier)}",
-    )
+    formula = f"{at_once} tiers at once x {kept} checkpoints x {_gb(checkpoint)}, {len(tiers)} tiers x {_gb(tier)}"
+    return max(0, at_once * kept * checkpoint + len(tiers) * tier - there), formula
 
 
-def _disk_faults(disk: Disk, out: Path) -> Iterator[str]:
+def _disk_faults(wanted: int, formula: str, out: Path) -> Iterator[str]:
     free = shutil.disk_usage(next(place for place in (out, *out.absolute().parents) if place.is_dir())).free
-    if disk.wanted > free:
+    if wanted > free:
         yield (
-            f"disk: {_gb(disk.wanted)} are to be written below {out} ({disk.formula}), but {_gb(free)} are free: "
+            f"disk: {_gb(wanted)} are to be written below {out} ({formula}), but {_gb(free)} are free: "
             "make room, give another --out, or lower rl.checkpoints_kept or --jobs"
         )
 

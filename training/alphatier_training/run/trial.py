@@ -19,7 +19,6 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from alphatier_training.checkpoints import COMPLETE
@@ -27,9 +26,8 @@ from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder, size_of
 from alphatier_training.run.preflight import check, preflight
-from alphatier_training.run.processes import server_command, worker_command
 from alphatier_training.run.reporting import Display
-from alphatier_training.run.scheduling import Machine, Stage, room_of, run_stages
+from alphatier_training.run.scheduling import Machine, Stage, narrowed, run_stages, server_command, worker_command
 from alphatier_training.train import FINAL, SAMPLES, Selection, line_of, shared_stages, train_family
 
 Document = dict[str, Any]
@@ -57,45 +55,32 @@ def show_stages(stages: Sequence[Document], console: Console) -> None:
 def dry_run(recipe: Recipe, out: Path, machine: Machine, chosen: Sequence[Stage]) -> Document:
     """All that is known of a run before it is started: what is to be run where, and what is in its way."""
     left = [stage for stage in chosen if not RunFolder(out).is_done(stage.name)]
-    found = preflight(recipe, out, machine, [stage.name for stage in left])
     started = [worker_command(recipe, out, [stage.name], stage.processes) for stage in left if stage.name != FINAL]
+    typed = [shlex.join(["python", *command[1:]]) for command in started]
     served = recipe.compute.generation.engine == "vllm_server"
     return {
         "recipe": recipe.model_dump(mode="json"),
         "recipe_sha256": recipe.sha256(),
         "stages": stage_list(recipe, out, chosen),
-        "places": list(found.room.places if found.room else machine.gpus),
-        "disk_bytes": found.disk.wanted if found.disk else None,
-        "disk": found.disk.formula if found.disk else None,
-        "server": server_command(recipe, out) if served else None,
-        "commands": list(map(_readable, started)),
-        "faults": list(found.faults),
+        "server": server_command(recipe, out) if served else None,  # which a person starts first
+        "commands": [line.replace("python -m accelerate.commands.launch", "accelerate launch", 1) for line in typed],
+        **preflight(recipe, out, machine, [stage.name for stage in left]),
     }
-
-
-def _readable(command: Sequence[str]) -> str:
-    """With `python` and `accelerate launch` as a person would type them."""
-    text = shlex.join(["python", *command[1:]])
-    return text.replace("python -m accelerate.commands.launch", "accelerate launch", 1)
 
 
 def show_dry_run(found: Document, console: Console) -> None:
     """A dry run for people."""
-
-    def say(*lines: str) -> None:
-        console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
-
-    console.rule("recipe, every default filled in")
-    console.print(escape(yaml.safe_dump(found["recipe"], sort_keys=False, width=100)), highlight=False)
-    console.rule("stages")
-    show_stages(found["stages"], console)
-    console.rule("what is started")
     where = f"GPUs {', '.join(found['places'])}" if "" not in found["places"] else f"{len(found['places'])} at once"
-    say(f"# {where}", *(["# first, by you", found["server"]] if found["server"] else []), *found["commands"])
-    if found["disk"]:
-        say(f"disk: {found['disk_bytes'] / 1e9:,.3g} GB: {found['disk']}")
-    console.rule("what is in the way")
-    say(*(found["faults"] or ["nothing was found"]))
+    server = ["# first, by you", found["server"]] if found["server"] else []
+    disk = [f"# disk: {found['disk_bytes'] / 1e9:,.3g} GB: {found['disk']}"] if found["disk"] else []
+    show_stages(found["stages"], console)
+    for title, lines in (
+        ("recipe, every default filled in", [yaml.safe_dump(found["recipe"], sort_keys=False, width=100)]),
+        ("what is started", [f"# {where}", *server, *found["commands"], *disk]),
+        ("what is in the way", found["faults"] or ["nothing was found"]),
+    ):
+        console.rule(title)
+        console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Document:
@@ -114,7 +99,7 @@ def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Docu
     train_family(small, place, machine, console, Selection(tier=tier))
     last: Document = json.loads(folder.curve(tier).read_text(encoding="utf-8"))[-1]
     seconds = last["step_time"] * recipe.rl.updates_per_rollout
-    hours, at_once = recipe.rl.steps * seconds / 3600, room_of(recipe, machine).tiers_at_once(recipe)
+    hours, at_once = recipe.rl.steps * seconds / 3600, narrowed(machine, recipe).tiers_at_once(recipe)
     pace = {
         "tier": tier,
         "rollouts": recipe.rl.steps,  # of a tier's whole run
@@ -152,7 +137,7 @@ async def _until_checkpoint(recipe: Recipe, folder: RunFolder, tier: str, machin
     """Train the tier and stop it once there is a whole checkpoint, whose bytes are given; 0 where it ended before."""
     stages = [stage for stage in line_of(recipe) if stage.name == tier]
     with folder.locked([tier]) as locks, Display([tier], console) as display:
-        training = asyncio.create_task(run_stages(folder, stages, room_of(recipe, machine), display, locks))
+        training = asyncio.create_task(run_stages(folder, stages, narrowed(machine, recipe), display, locks))
         while not (whole := sorted(folder.checkpoints(tier).glob(f"*/{COMPLETE}"))) and not training.done():
             await asyncio.wait([training], timeout=0.1)
         size = size_of(whole[0].parent) if whole else 0
