@@ -12,13 +12,13 @@ from click import Option
 from click.testing import CliRunner
 
 from alphatier_models import load_family
-from alphatier_training.baselines.command import baseline
-from alphatier_training.baselines.shortest_sft import Settings, counts, make, shortest_correct
 from alphatier_training.cli import evaluate
+from alphatier_training.commands import baseline
 from alphatier_training.evaluation.baselines import INSTRUCTIONS, baseline_row
 from alphatier_training.evaluation.samples import Sample, read_plan
 from alphatier_training.evaluation.tasks import heldout_task, sampling_of, training_task
 from alphatier_training.run.reporting import Report
+from alphatier_training.shortest_sft import Settings, counts, make, shortest_correct
 
 
 def sample(problem: int, number: int, tokens: int, correct: bool = True) -> Sample:

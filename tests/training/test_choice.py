@@ -9,13 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alphatier_models import EFFORTS, find_problems, load_family
-from alphatier_training.choice.choosing import choose as propose
-from alphatier_training.choice.choosing import efforts_of
-from alphatier_training.choice.command import choose
-from alphatier_training.choice.proposal import Proposal, Verdict, Wish
+from alphatier_training.commands import choose, report
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
-from alphatier_training.report.command import report
+from alphatier_training.report.choosing import Proposal, Verdict, Wish, efforts_of
+from alphatier_training.report.choosing import choose as propose
 from alphatier_training.report.evidence import gather
 from support.measured_family import Outcomes, measured_family, right
 

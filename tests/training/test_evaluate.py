@@ -169,7 +169,7 @@ def test_a_folder_without_a_family_is_one_clear_message(tmp_path: Path) -> None:
 
 def test_commands_explain_themselves_without_torch() -> None:
     script = (
-        "import sys, alphatier_training.cli, alphatier_training.baselines.command; "
+        "import sys, alphatier_training.cli, alphatier_training.commands; "
         "print({'torch', 'trl', 'transformers', 'scipy', 'datasets'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

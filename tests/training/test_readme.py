@@ -4,12 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from alphatier_training.baselines.command import baseline
-from alphatier_training.choice.command import choose
 from alphatier_training.cli import evaluate, train
+from alphatier_training.commands import baseline, choose, report, sweep
 from alphatier_training.data.command import problems
-from alphatier_training.report.command import report
-from alphatier_training.sweep.command import sweep
 from support.recipe_docs import rows
 
 TRAINING = Path(__file__).parents[2] / "training"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from alphatier_training.report.command import report
+from alphatier_training.commands import report
 from support.measured_family import measured_family, right
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"
@@ -340,7 +340,7 @@ def test_a_broken_file_is_one_clear_message(tmp_path: Path, place: str) -> None:
 
 def test_help_loads_neither_torch_nor_matplotlib() -> None:
     script = (
-        "import sys, alphatier_training.report.command, alphatier_training.choice.command;"
+        "import sys, alphatier_training.commands;"
         "print({'torch', 'matplotlib', 'scipy', 'numpy', 'jinja2'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -11,12 +11,11 @@ import yaml
 from click.testing import CliRunner
 from scipy import stats
 
+from alphatier_training.commands import sweep
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.recipe.reading import load_recipe, parse_recipe
-from alphatier_training.sweep.command import sweep
-from alphatier_training.sweep.table import Grid, against, grid, rows_of, table, verdict
-from alphatier_training.sweep.variants import load_sweep, runs
+from alphatier_training.sweep import Grid, against, grid, load_sweep, rows_of, runs, table, verdict
 from support.mini_training import mini_recipe, write_recipe
 
 VARIANTS: dict[str, Any] = {

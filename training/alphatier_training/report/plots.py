@@ -1,84 +1,184 @@
-"""Pictures of measured rows: accuracy against tokens with the Pareto front, both by level, lengths of responses.
+"""Pictures of measured rows, alike in colours, markers and lines, and how they become PNG files and SVG in a page.
 
-Each row has one look in all pictures of a family. What not: training curves are in `curves`.
+Colours are Okabe and Ito's (Color Universal Design, 2008) without yellow, which vanishes on white. Nothing is told by
+colour alone: each row has a marker and a line style too, the same in all pictures of a family. In a page, lines and
+text of the colour INK take the page's text colour, so that a picture is readable on light and on dark.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil
-from typing import Any
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from math import ceil, isfinite, nan
+from pathlib import Path
+from typing import Any, Protocol
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from PIL import Image
 
 from alphatier_models import Interval
 from alphatier_training.evaluation.efficiency import Frontier
+from alphatier_training.evaluation.findings import Line, Lines
 from alphatier_training.evaluation.front import Point, dominators, front
-from alphatier_training.evaluation.samples import Sample
-from alphatier_training.evaluation.tables import Rows, level_names, places
-from alphatier_training.report import style
+from alphatier_training.evaluation.tables import level_names
+from alphatier_training.report.evidence import Curve
+
+INK, GREY = "#101214", "#808080"
+COLOURS = (INK, "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKERS = "osD^vPX*<>"
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+RIGHT, WRONG = "#0072B2", "#D55E00"
+"""Of right and of wrong responses; the wrong ones are hatched too."""
+
+WIDTH_REM = 6.1
+"""How wide an inch of a picture is in a page, so that text is as large in all of them."""
 
 LOG_FROM = 5.0
 """Tokens get a logarithmic axis when the largest is more than this many times the smallest (or the median)."""
 
 BINS = 32
 
+MOST_POINTS = 200
+"""Longer training curves are drawn as the means of equal stretches."""
 
-@dataclass(frozen=True)
-class Spot:
-    """A point of the plane, with its intervals."""
+WINDOW_SHARE = 0.1
+"""The bold line is a running mean over this share of the steps; the faint one is each step."""
 
-    tokens: Interval
-    accuracy: Interval
-    """A share."""
-    note: str = ""
-    """What stands beside it."""
+QUANTITIES = {
+    "accuracy": "accuracy of the rollouts, %",
+    "heldout_accuracy": "held-out accuracy, %",
+    "tokens": "mean tokens a rollout",
+    "truncated": "truncated, %",
+    "reward": "reward",
+    "kl": "KL to the base a token",
+    "kl_cost": "cost of the KL a response",
+    "entropy": "entropy a token",
+    "grad_norm": "norm of the gradient",
+    "clipped": "clipped ratios, %",
+    "tokens_per_second": "tokens a second",
+}
+"""What is logged by step, and its panel; shares are drawn in percent."""
+
+_SETTINGS = {
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    "grid.color": GREY,
+    "grid.alpha": 0.35,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "alphatier",
+}
+
+
+class Measured(Protocol):
+    """A point of the plane with its intervals: a tier's figures, or a row of a sweep."""
+
+    @property
+    def accuracy(self) -> Interval:
+        """A share."""
+        ...
+
+    @property
+    def tokens(self) -> Interval:
+        """A response's."""
+        ...
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Pictures made in this block look alike, whatever the user's own matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def save_png(figure: Figure, file: Path) -> None:
+    """Write the picture in a palette of 128 colours, a third of the size; readers see the old one or the new one."""
+    FigureCanvasAgg(figure)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=130, metadata={"Software": None})
+    temporary = file.with_suffix(".tmp")
+    Image.open(stream).convert("RGB").quantize(128).save(temporary, format="png", optimize=True)
+    temporary.replace(file)
+
+
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """The picture as an SVG element for a page, with `description` read aloud in its place.
+
+    `name` is put before its ids, which must be unique in the page.
+    """
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\1{name}-", text)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", text)
+    text = re.sub(r"(\d\.\d{3})\d+", r"\1", text)  # thousandths of a point are enough
+    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+    size = f"max-width: {WIDTH_REM * figure.get_figwidth():.1f}rem"
+    head = f'<svg role="img" aria-label="{escape(description)}" class="figure" style="{size}"'
+    return head + text.removeprefix("<svg")
 
 
 def accuracy_tokens(
-    title: str, series: Mapping[str, Sequence[Spot]], *, curve: str = "", staircase: bool = False
+    title: str, series: Mapping[str, Mapping[str, Measured]], *, curve: str = "", staircase: bool = False
 ) -> Figure:
     """Accuracy against mean tokens with 95 % intervals both ways.
 
     Args:
         title: Of the picture.
-        series: By name, each with one colour and marker.
-        curve: The series whose spots are joined by a line.
-        staircase: Draw the Pareto front of all spots, and those that are not on it hollow.
+        series: By name, each with one colour and marker: what stands beside a point to the point.
+        curve: The series whose points are joined by a line.
+        staircase: Draw the Pareto front of series of one point each, and those that are not on it hollow.
     """
-    spots = {(name, place): spot for name, group in series.items() for place, spot in enumerate(group)}
-    points = {f"{name} {place}": _point(spot) for (name, place), spot in spots.items()}
+    figure, axes = _single(4.6)
+    flat = {name: one for name, group in series.items() for one in group.values()}
+    points = {name: Point(one.accuracy.mean, one.tokens.mean) for name, one in flat.items()}
     beaten = dominators(points) if staircase else {}
-    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
-    axes = figure.add_subplot()
     if staircase:
         _staircase(axes, [points[name] for name in front(points)])
     for index, (name, group) in enumerate(series.items()):
-        look, label = style.series(index), name
-        if group and all(f"{name} {place}" in beaten for place in range(len(group))):
+        look, label = _marker(index), name
+        if name in beaten:
             look |= {"markerfacecolor": "none", "markeredgewidth": 1.5, "markeredgecolor": look["color"]}
             label = f"{name} (dominated)"
         if group:
-            _spots(axes, label, group, "-" if name == curve else "none", look)
-    _token_axis(axes, [spot.tokens.mean for spot in spots.values()])
+            _points(axes, label, group, look | {"linestyle": "-" if name == curve else "none"})
+    tokens = [one.tokens.mean for group in series.values() for one in group.values()]
+    if min(tokens) > 0 and max(tokens) / min(tokens) > LOG_FROM:
+        _log_axis(axes)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
     axes.set(xlabel="mean tokens a response", ylabel="accuracy, %", title=title)
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 
-def by_level(rows: Rows, dataset: str, order: Sequence[str]) -> Figure | None:
+def by_level(lines: Lines, dataset: str, order: Sequence[str]) -> Figure | None:
     """Accuracy and tokens of each row at each level; None where the data set has no levels."""
-    names = level_names(rows)
+    names = level_names({row: line.figures for row, line in lines.items()})
     if not names:
         return None
     figure = Figure(figsize=(10.2, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, gridspec_kw={"wspace": 0.04})
-    for place, (row, found) in enumerate(rows.items()):
-        results = {level.level: level for level in found.levels}
+    for place, (row, line) in enumerate(lines.items()):
+        results = {level.level: level for level in line.figures.levels}
         there = [position for position, name in enumerate(names) if name in results]
-        shifted = [position + 0.07 * (place - (len(rows) - 1) / 2) for position in there]
-        look = style.series(order.index(row)) | style.line(order.index(row)) | {"markersize": 5}
+        shifted = [position + 0.07 * (place - (len(lines) - 1) / 2) for position in there]
+        look = _marker(order.index(row)) | _line(order.index(row)) | {"markersize": 5}
         for panel, field, scale in zip(panels, ("accuracy", "tokens"), (100, 1), strict=True):
             values = [getattr(results[names[position]], field) for position in there]
             means, arms = [scale * value.mean for value in values], _arms(values, scale)
@@ -91,42 +191,32 @@ def by_level(rows: Rows, dataset: str, order: Sequence[str]) -> Figure | None:
     return figure
 
 
-def over_budgets(
-    samples: Mapping[str, Sequence[Sample]],
-    longest: int,
-    dataset: str,
-    order: Sequence[str],
-    frontier: Frontier | None,
-) -> Figure:
-    """Accuracy over budgets up to `longest` tokens, where a longer response is wrong; a published one in grey."""
-    figure = Figure(figsize=(7.6, 4.2), layout="constrained")
-    axes = figure.add_subplot()
+def over_budgets(lines: Lines, dataset: str, order: Sequence[str], frontier: Frontier | None) -> Figure:
+    """Accuracy of rows with samples over budgets, where a longer response is wrong; a published one in grey."""
+    figure, axes = _single(4.2)
+    longest = max(line.figures.sampling.max_tokens for line in lines.values())
     if frontier:
-        axes.plot(frontier.budgets, 100 * np.array(frontier.accuracies), color="#808080", label="published frontier")
-    for row, group in samples.items():
-        right = sorted(sample.tokens for sample in group if sample.correct)
-        shares = 100 * np.arange(len(right) + 1) / len(group)
-        look = style.line(order.index(row))
-        axes.plot([0, *right, longest], [*shares, shares[-1]], label=row, drawstyle="steps-post", **look)
+        axes.plot(frontier.budgets, 100 * np.array(frontier.accuracies), color=GREY, label="published frontier")
+    for row, line in lines.items():
+        right = sorted(sample.tokens for sample in line.samples if sample.correct)
+        shares = 100 * np.arange(len(right) + 1) / len(line.samples)
+        look = _line(order.index(row)) | {"drawstyle": "steps-post"}
+        axes.plot([0, *right, longest], [*shares, shares[-1]], label=row, **look)
     axes.set_xlim(0, longest)
     axes.set(xlabel="budget, tokens", ylabel="accuracy, %", title=f"{dataset}: a longer response is wrong")
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 
-def lengths(samples: Mapping[str, Sequence[Sample]], dataset: str) -> Figure:
+def lengths(lines: Lines, dataset: str) -> Figure:
     """Histograms of response lengths, a panel a row with the same axes; right and wrong ones are stacked."""
-    everything = [sample.tokens for group in samples.values() for sample in group]
+    everything = [sample.tokens for line in lines.values() for sample in line.samples]
     log = max(everything) > LOG_FROM * max(1.0, float(np.median(everything)))
     edges = _edges(min(everything), max(everything), log=log)
-    columns = min(3, len(samples))
-    figure = Figure(figsize=(3.3 * columns + 0.6, 2.1 * ceil(len(samples) / columns) + 0.7), layout="constrained")
-    panels = figure.subplots(-(-len(samples) // columns), columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for place, panel in enumerate(panels):
-        panel.set_visible(place < len(samples))
-        panel.tick_params(labelbottom=place + columns >= len(samples))
-    for panel, (row, group) in zip(panels, samples.items(), strict=False):
-        _histogram(panel, row, group, edges)
+    figure, panels = _panels(len(lines), sharex=True, sharey=True)
+    for place, (panel, (row, line)) in enumerate(zip(panels, lines.items(), strict=False)):
+        panel.tick_params(labelbottom=place + 3 >= len(lines))
+        _histogram(panel, row, line, edges)
         if log:
             _log_axis(panel)
     figure.supxlabel("tokens of a response", fontsize=9.5)
@@ -136,60 +226,78 @@ def lengths(samples: Mapping[str, Sequence[Sample]], dataset: str) -> Figure:
     return figure
 
 
-def described(rows: Rows) -> str:
-    """What `accuracy_tokens` shows of rows, in words."""
-    points = places(rows)
-    spots = "; ".join(f"{name} {100 * at.accuracy:.1f} % at {at.tokens:.1f} tokens" for name, at in points.items())
-    return f"Accuracy against mean tokens: {spots}. On the Pareto front: {', '.join(front(points))}."
+def training_curves(curves: Mapping[str, Curve], order: Sequence[str]) -> tuple[Figure, list[str]]:
+    """What was logged by step, a panel a quantity; and the labels of those left out, as they were 0 at every step.
+
+    `order` is all tiers of the family, so that a tier looks the same in every picture.
+    """
+    logged = {key: {tier: _logged(curve, key) for tier, curve in curves.items()} for key in QUANTITIES}
+    known = {key: lines for key, lines in logged.items() if any(len(values) for _, values in lines.values())}
+    drawn = {key: lines for key, lines in known.items() if any(np.any(values) for _, values in lines.values())}
+    figure, panels = _panels(len(drawn))
+    for panel, (key, lines) in zip(panels, drawn.items(), strict=False):
+        for tier, (steps, values) in lines.items():
+            _running(panel, steps, values, {"label": tier} | _line(order.index(tier)))
+        panel.set_title(QUANTITIES[key], fontsize=9.5)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    figure.supxlabel("step", fontsize=9.5)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    return figure, [QUANTITIES[key].removesuffix(", %") for key in known if key not in drawn]
 
 
-def _point(spot: Spot) -> Point:
-    return Point(spot.accuracy.mean, spot.tokens.mean)
+def _marker(index: int) -> dict[str, Any]:
+    """Colour and marker of the row at `index`; the outline keeps pale colours visible."""
+    look = {"markersize": 6.5, "markeredgecolor": INK, "markeredgewidth": 0.7}
+    return look | {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def _spots(axes: Any, name: str, group: Sequence[Spot], line: str, look: Mapping[str, Any]) -> None:
-    tokens, accuracy = [spot.tokens for spot in group], [spot.accuracy for spot in group]
-    axes.errorbar(
-        [value.mean for value in tokens],
-        [100 * value.mean for value in accuracy],
-        xerr=_arms(tokens, 1),
-        yerr=_arms(accuracy, 100),
-        label=name,
-        capsize=3,
-        linestyle=line,
-        linewidth=1,
-        elinewidth=1,
-        **look,
-    )
-    for spot in group:
-        at = (spot.tokens.mean, 100 * spot.accuracy.mean)
-        axes.annotate(spot.note, at, (4, 4), textcoords="offset points", fontsize=7)
+def _line(index: int) -> dict[str, Any]:
+    """Colour and line style of the row at `index`."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINES[index % len(LINES)]}
+
+
+def _single(height: float) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(7.6, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _panels(number: int, **shared: Any) -> tuple[Figure, Any]:
+    """At most three panels side by side, with room for a legend."""
+    columns = min(3, number)
+    rows = ceil(number / columns)
+    figure = Figure(figsize=(3.3 * columns + 0.9, 2.2 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    for panel in panels[number:]:
+        panel.set_visible(False)
+    return figure, panels
+
+
+def _points(axes: Any, label: str, group: Mapping[str, Measured], look: Mapping[str, Any]) -> None:
+    tokens, accuracy = [one.tokens for one in group.values()], [one.accuracy for one in group.values()]
+    at = [value.mean for value in tokens], [100 * value.mean for value in accuracy]
+    arms = {"xerr": _arms(tokens, 1), "yerr": _arms(accuracy, 100)}
+    axes.errorbar(*at, label=label, capsize=3, linewidth=1, elinewidth=1, **arms, **look)
+    for note, *place in zip(group, *at, strict=True):
+        axes.annotate(note, place, (4, 4), textcoords="offset points", fontsize=7)
 
 
 def _staircase(axes: Any, corners: Sequence[Point]) -> None:
     """The best accuracy that any number of tokens buys; drawn only where there are two corners."""
     if len(corners) > 1:
         tokens, accuracy = [corner.tokens for corner in corners], [100 * corner.accuracy for corner in corners]
-        look = {"color": "#808080", "linewidth": 1.2, "linestyle": "--", "drawstyle": "steps-post"}
+        look = {"color": GREY, "linewidth": 1.2, "linestyle": "--", "drawstyle": "steps-post"}
         axes.plot(tokens, accuracy, label="Pareto front", **look)
 
 
-def _histogram(axes: Any, row: str, samples: Sequence[Sample], edges: Any) -> None:
-    groups = [[sample.tokens for sample in samples if sample.correct == correct] for correct in (True, False)]
-    _, _, bars = axes.hist(
-        groups,
-        bins=edges,
-        weights=[np.full(len(group), 100 / len(samples)) for group in groups],
-        stacked=True,
-        color=[style.RIGHT, style.WRONG],
-        label=["right", "wrong"],
-        edgecolor=style.INK,
-        linewidth=0.3,
-    )
+def _histogram(axes: Any, row: str, line: Line, edges: Any) -> None:
+    groups = [[sample.tokens for sample in line.samples if sample.correct == correct] for correct in (True, False)]
+    weights = [np.full(len(group), 100 / len(line.samples)) for group in groups]
+    look = {"color": [RIGHT, WRONG], "label": ["right", "wrong"], "edgecolor": INK, "linewidth": 0.3}
+    _, _, bars = axes.hist(groups, bins=edges, weights=weights, stacked=True, **look)
     for bar in bars[1]:
         bar.set_hatch("////")
     axes.axvline(
-        float(np.median([sample.tokens for sample in samples])), color=style.INK, linestyle=":", linewidth=1.3
+        float(np.median([sample.tokens for sample in line.samples])), color=INK, linestyle=":", linewidth=1.3
     )
     axes.set_title(f"{row}: {len(groups[0])} right, {len(groups[1])} wrong", fontsize=9.5)
 
@@ -200,13 +308,6 @@ def _edges(shortest: int, longest: int, *, log: bool) -> Any:
         return np.unique(np.round(np.geomspace(max(1, shortest), longest + 1, BINS + 1))) - 0.5
     width = max(1, ceil((longest + 1 - shortest) / BINS))
     return np.arange(shortest, longest + 1 + width, width) - 0.5
-
-
-def _token_axis(axes: Any, tokens: Sequence[float]) -> None:
-    if min(tokens) > 0 and max(tokens) / min(tokens) > LOG_FROM:
-        _log_axis(axes)
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
 
 
 def _log_axis(axes: Any) -> None:
@@ -220,3 +321,24 @@ def _arms(values: Sequence[Interval], scale: float) -> list[list[float]]:
     """Lengths of the bars below and above the means, as matplotlib wants them."""
     below = [scale * (value.mean - value.low) for value in values]
     return [below, [scale * (value.high - value.mean) for value in values]]
+
+
+def _logged(curve: Curve, key: str) -> tuple[Any, Any]:
+    """Steps and values of the entries that have the quantity."""
+    scale = 100 if QUANTITIES[key].endswith("%") else 1
+    there = [entry for entry in curve if isfinite(float(entry.get(key, nan)))]
+    return np.array([entry["step"] for entry in there]), scale * np.array([float(entry[key]) for entry in there])
+
+
+def _running(axes: Any, steps: Any, values: Any, look: Mapping[str, Any]) -> None:
+    """Each step, faint, and the means of what lies within half a window on either side."""
+    half = round(WINDOW_SHARE * len(values)) // 2
+    means = [np.mean(values[max(0, at - half) : at + half + 1]) for at in range(len(values))]
+    axes.plot(_thinned(steps), _thinned(values), color=look["color"], alpha=0.25, linewidth=0.8)
+    axes.plot(_thinned(steps), _thinned(means), linewidth=1.5, **look)
+
+
+def _thinned(numbers: Any) -> list[float]:
+    return [
+        float(np.mean(part)) for part in np.array_split(numbers, min(MOST_POINTS, len(numbers) or 1)) if len(part)
+    ]

@@ -43,9 +43,6 @@ SAMPLING, TUNING = "samples", "fine-tuning"
 IGNORED = -100
 """The label of a position without loss (torch's cross-entropy)."""
 
-_CHECKPOINTS = 10
-"""Checkpoints in a run."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,7 +81,11 @@ def make(
     values = {"plan": plan.header(), **asdict(settings), "sampling": settings.sampling.model_dump()}
     described = json.loads(json.dumps({"method": NAME, "base": family.base.identity, "settings": values}))
     if target.exists():
-        return _the_same(target, described)
+        there = target / BASELINE_FILE
+        found = json.loads(there.read_text(encoding="utf-8")) if there.is_file() else {}
+        if described.items() <= found.items():
+            return target
+        raise TrainingError(f"{target} holds a baseline made with other settings; give another --out, or delete it.")
     model, _ = weights_of(family, folder, row)
     file, progress = SampleFile(plan, work / "samples"), Progress(SAMPLING, plan.total(), report)
     sample([(Answers(plan, task.problems, file, progress), None)], model, Engine(device=device))
@@ -100,7 +101,12 @@ def make(
         work / "checkpoints", lambda text: report(Report(TUNING, 0, 0, note=text, warning=True))
     )
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    _save(trainer, target, model, family, described | counts(samples, kept))
+    base = os.path.relpath(model, target) if family.base.sha256 else family.base.model
+    trainer.model.peft_config["default"].base_model_name_or_path = base
+    with replacing(target) as new:
+        trainer.model.save_pretrained(new, save_embedding_layers=False)
+        (new / "README.md").unlink(missing_ok=True)
+        write_text(new / BASELINE_FILE, json.dumps(described | counts(samples, kept), indent=1) + "\n")
     shutil.rmtree(work / "checkpoints", ignore_errors=True)
     report(Report(TUNING, 1, 1, finished=True))
     return target
@@ -114,11 +120,8 @@ def shortest_correct(samples: Sequence[Sample]) -> list[Sample]:
 
 def counts(samples: Sequence[Sample], kept: Sequence[Sample]) -> dict[str, float]:
     """What the selection did."""
-    return {
-        "kept": len(kept),
-        "tokens_sampled": round(fmean(one.tokens for one in samples), 3),
-        "tokens_kept": round(fmean(one.tokens for one in kept), 3),
-    }
+    means = (round(fmean(one.tokens for one in group), 3) for group in (samples, kept))
+    return {"kept": len(kept)} | dict(zip(("tokens_sampled", "tokens_kept"), means, strict=True))
 
 
 def _base_tier(family: Family) -> str:
@@ -130,39 +133,24 @@ def _base_tier(family: Family) -> str:
     )
 
 
-def _the_same(target: Path, described: dict[str, Any]) -> Path:
-    there = target / BASELINE_FILE
-    found = json.loads(there.read_text(encoding="utf-8")) if there.is_file() else {}
-    if any(found.get(key) != value for key, value in described.items()):
-        raise TrainingError(f"{target} holds a baseline made with other settings; give another --out, or delete it.")
-    return target
-
-
 def _examples(model: Path, task: Task, plan: Plan, kept: Sequence[Sample]) -> Any:
     """Token ids of prompt, response and end token, and labels for the response alone."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     conversations = [plan.messages(task.problems[one.problem]) for one in kept]
     prompts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, return_dict=True)["input_ids"]
     responses = tokenizer([one.response for one in kept], add_special_tokens=False)["input_ids"]
-    learnt = [[*response, tokenizer.eos_token_id] for response in responses]
-    return Dataset.from_dict(
-        {
-            "input_ids": [prompt + ids for prompt, ids in zip(prompts, learnt, strict=True)],
-            "labels": [[IGNORED] * len(prompt) + ids for prompt, ids in zip(prompts, learnt, strict=True)],
-        }
-    )
+    pairs = [(prompt, [*ids, tokenizer.eos_token_id]) for prompt, ids in zip(prompts, responses, strict=True)]
+    labels = [[IGNORED] * len(prompt) + ids for prompt, ids in pairs]
+    return Dataset.from_dict({"input_ids": [prompt + ids for prompt, ids in pairs], "labels": labels})
 
 
 def _trainer(model: Path, device: str, examples: Any, settings: Settings, work: Path, report: Reporter) -> Any:
+    """TRL's, which takes the whole batch at once on a CPU and adds up single responses on a GPU."""
     on_cpu = device == "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    steps = settings.epochs * -(-len(examples) // settings.batch_size)
     config = SFTConfig(
         output_dir=str(work / "checkpoints"),
         seed=settings.sampling.seed,
-        max_steps=steps,
+        num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size if on_cpu else 1,
         gradient_accumulation_steps=1 if on_cpu else settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -172,7 +160,7 @@ def _trainer(model: Path, device: str, examples: Any, settings: Settings, work: 
         bf16=not on_cpu,
         gradient_checkpointing=not on_cpu,
         dataloader_pin_memory=not on_cpu,
-        save_steps=max(1, steps // _CHECKPOINTS),
+        save_steps=0.1,
         save_total_limit=2,
         logging_steps=1,
         report_to="none",
@@ -182,11 +170,11 @@ def _trainer(model: Path, device: str, examples: Any, settings: Settings, work: 
         model=load_policy(model, device, dtype=torch.float32 if on_cpu else torch.bfloat16, place=False),
         args=config,
         train_dataset=examples,
-        processing_class=tokenizer,
+        processing_class=AutoTokenizer.from_pretrained(model),
         peft_config=LoraConfig(
             r=settings.rank, lora_alpha=settings.scale, target_modules="all-linear", task_type="CAUSAL_LM"
         ),
-        callbacks=[_Watches(steps, report)],
+        callbacks=[_Watches(report)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -195,24 +183,15 @@ def _trainer(model: Path, device: str, examples: Any, settings: Settings, work: 
 class _Watches(TrainerCallback):  # type: ignore[misc]  # transformers has no types for mypy
     """Tells how far the run is, and marks a checkpoint once all of it is written."""
 
-    def __init__(self, steps: int, report: Reporter) -> None:
-        self._steps, self._report = steps, report
+    def __init__(self, report: Reporter) -> None:
+        self._report = report
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_unused: Any) -> None:
         """Report after each step."""
         if "loss" in logs:
-            self._report(Report(TUNING, state.global_step, self._steps, "steps", f"loss {float(logs['loss']):.3f}"))
+            note = f"loss {float(logs['loss']):.3f}"
+            self._report(Report(TUNING, state.global_step, state.max_steps, "steps", note))
 
     def on_save(self, args: Any, state: Any, control: Any, **_unused: Any) -> None:
         """Called by the trainer after the last file."""
         checkpoints.mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-def _save(trainer: Any, target: Path, model: Path, family: Family, described: dict[str, Any]) -> None:
-    """A stock PEFT adapter and what it is, in place at once."""
-    base = os.path.relpath(model, target) if family.base.sha256 else family.base.model
-    trainer.model.peft_config["default"].base_model_name_or_path = base
-    with replacing(target) as new:
-        trainer.model.save_pretrained(new, save_embedding_layers=False)
-        (new / "README.md").unlink(missing_ok=True)
-        write_text(new / BASELINE_FILE, json.dumps(described, indent=1) + "\n")

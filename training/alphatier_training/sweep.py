@@ -1,31 +1,90 @@
-"""What came out of a sweep: accuracy and tokens of every variant and alpha over its seeds, as a table and a picture.
+"""Many runs over one base: variants of a recipe's `rl` section and alphas, with several seeds each, in one table.
+
+    alphas: [0.2, 0.4]
+    seeds: [42, 43, 44]
+    variants:
+      sigmoid: {}
+      kimi: {penalty: {kind: min_max}}
+      whitened: {advantage: whiten, alphas: [0.2]}
+
+    OUT/base-run/              the recipe's base, and its samples
+    OUT/kimi/seed-42/          a run, resumable like any
+    OUT/sweep.md, sweep.json, sweep.png   the table
 
 The alphas of the variants that change nothing else make a curve (the paper's, in the shipped sweeps), and every other
 variant is held against it at its own number of tokens. Intervals are 95 %, over seeds and problems, both drawn at
-random (`intervals.crossed`); all runs answer the same held-out problems.
+random (`intervals.crossed`); all runs answer the same held-out problems. What not: no training of its own (`train`).
 """
 
-from collections.abc import Mapping, Sequence
+import copy
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import yaml
+from pydantic import Field, ValidationError
+from rich.console import Console
 
-from alphatier_models import Interval
+from alphatier_models import EFFORTS, FAMILY_FILE, Interval
+from alphatier_models.schema import Name
+from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.comparing import holm
 from alphatier_training.evaluation.findings import plain
 from alphatier_training.evaluation.intervals import Crossed, crossed, per_problem, spread
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.evaluation.tables import Table, p_text
-from alphatier_training.recipe import BASE_TIER, tier_name
+from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
+from alphatier_training.recipe.reading import parse_recipe
+from alphatier_training.recipe.sections import Alpha, Section
+from alphatier_training.report import plots
 from alphatier_training.run.assembly import samples_of
-from alphatier_training.run.folder import RunFolder
-from alphatier_training.sweep.variants import Run
+from alphatier_training.run.folder import RunFolder, replacing, write_text
+from alphatier_training.run.scheduling import Machine
+from alphatier_training.train import SAMPLES, Selection, train_family
 
 DOUBT = 0.05
 """A difference from the curve with a smaller p-value, corrected for all of them, is beyond doubt."""
+
+
+class Sweep(Section):
+    """The variants of a recipe."""
+
+    alphas: tuple[Alpha, ...] = Field(min_length=1, description="a tier each, in every variant that names none")
+    seeds: tuple[int, ...] = Field((42, 43, 44), min_length=1, description="of prompts and rollouts")
+    variants: dict[Name, dict[str, Any]] = Field(
+        min_length=1, description="name to changes of the recipe's `rl` section; `alphas` for alphas of its own"
+    )
+
+    def curve(self, variants: Sequence[str] = ()) -> tuple[str, ...]:
+        """The variants that the others are held against: the named ones, else those that change only alphas.
+
+        Raises:
+            TrainingError: there is no such variant.
+        """
+        for variant in variants:
+            if variant not in self.variants:
+                known = ", ".join(self.variants)
+                raise TrainingError(f"--curve {variant}: there is no such variant; there are {known}.")
+        unchanged = (name for name, changes in self.variants.items() if not changes.keys() - {"alphas"})
+        return tuple(variants or unchanged)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant with one seed."""
+
+    variant: str
+    seed: int
+    recipe: Recipe
+
+    def folder(self, out: Path) -> Path:
+        """Where the run goes."""
+        return out / self.variant / f"seed-{self.seed}"
 
 
 class Grid(NamedTuple):
@@ -52,7 +111,7 @@ class Above:
 
 @dataclass(frozen=True)
 class Row:
-    """One variant at one alpha."""
+    """One variant at one alpha; `sweep.json` has the fields by their names."""
 
     variant: str
     alpha: float | None
@@ -71,9 +130,97 @@ class Row:
         """Variant and alpha."""
         return self.variant if self.alpha is None else f"{self.variant} at {self.alpha:g}"
 
-    def as_json(self) -> dict[str, Any]:
-        """For scripts."""
-        return plain(self)  # type: ignore[no-any-return]
+
+def load_sweep(path: Path) -> Sweep:
+    """Read the variants in the YAML file at `path`; TrainingError with every fault."""
+    try:
+        return Sweep.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path} is not YAML: {error}") from error
+    except ValidationError as error:
+        faults = "\n".join(f"  - {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise TrainingError(f"{path} is no usable sweep (expected alphas, seeds, variants):\n{faults}") from error
+
+
+def runs(recipe: Recipe, sweep: Sweep) -> Iterator[Run]:
+    """Every run of the sweep, seeds first, so that a sweep cut short has some of everything.
+
+    Raises:
+        TrainingError: a variant is no usable recipe.
+    """
+    for seed in sweep.seeds:
+        for name, own in sweep.variants.items():
+            document, changes = recipe.model_dump(mode="json"), copy.deepcopy(own)
+            alphas = changes.pop("alphas", list(sweep.alphas))
+            document["rl"] = document["rl"] | changes | {"seed": seed}
+            document["tiers"] = {"alphas": alphas, "default": BASE_TIER, "efforts": dict.fromkeys(EFFORTS, BASE_TIER)}
+            yield Run(name, seed, parse_recipe(document, f"variant {name!r} of {recipe.name}"))
+
+
+def run_sweep(
+    recipe: Recipe, todo: Sequence[Run], out: Path, machine: Machine, console: Console, *, base: Path | None = None
+) -> None:
+    """Train and measure every run of the sweep that is not finished.
+
+    Args:
+        recipe: Whose base is trained, when `base` is not given.
+        todo: The runs.
+        out: The sweep's folder.
+        machine: The GPUs, or cores, that there are, and the processes at once.
+        console: For progress.
+        base: A family or a run with the same base, instead of training it here.
+    """
+    source = RunFolder(base or out / "base-run")
+    if base is None:
+        train_family(recipe, source.root, machine, console, Selection(tier=BASE_TIER))
+    elif not source.base.is_dir():
+        raise TrainingError(f"{base} holds no base/. Give a family, or a run of `alphatier train`, with --base.")
+    for number, run in enumerate(todo, start=1):
+        console.print(f"[{number}/{len(todo)}] {run.variant}, seed {run.seed}", highlight=False)
+        folder = RunFolder(run.folder(out))
+        if not (folder.root / FAMILY_FILE).is_file():
+            _adopt_base(run.recipe, source, folder)
+        train_family(run.recipe, folder.root, machine, console)
+
+
+def _adopt_base(recipe: Recipe, source: RunFolder, folder: RunFolder) -> None:
+    """Give a run its base, and what was measured of it, as if its own stage had made them."""
+    folder.claim(recipe)
+    if folder.is_done(BASE_TIER):
+        return
+    if source.base.is_dir():
+        with replacing(folder.base) as new:
+            shutil.copytree(source.base, new, dirs_exist_ok=True)
+    if source.base_file.is_file():
+        shutil.copyfile(source.base_file, folder.base_file)
+    if source.samples.is_dir():
+        others = shutil.ignore_patterns("alpha-*")
+        shutil.copytree(source.samples, folder.samples, dirs_exist_ok=True, ignore=others)
+    for stage in (BASE_TIER, SAMPLES + BASE_TIER):
+        if stage == BASE_TIER or source.is_done(stage):
+            folder.mark_done(stage, 0.0)
+
+
+def write_table(finished: Sequence[Run], out: Path, curve: Sequence[str]) -> tuple[str, str]:
+    """Compare the runs in `out`, whose variants in `curve` the others are held against, and write it there.
+
+    Returns:
+        The table in Markdown with the verdict, and the rows as JSON.
+    """
+    found, against_it = rows(finished, out, curve), next(iter(curve), None)
+    text = "\n\n".join(filter(None, [table(found, against_it).markdown(), verdict(found, against_it)]))
+    document = json.dumps(plain(found), indent=1)
+    write_text(out / "sweep.md", text + "\n")
+    write_text(out / "sweep.json", document + "\n")
+    series: dict[str, dict[str, Row]] = {row.variant: {} for row in found}
+    for row in sorted(found, key=lambda row: row.tokens.mean):
+        series[row.variant]["" if row.alpha is None else f"{row.alpha:g}"] = row
+    with plots.drawing():
+        figure = plots.accuracy_tokens("95 % intervals over seeds and problems", series, curve=against_it or "")
+        plots.save_png(figure, out / "sweep.png")
+    return text, document
 
 
 def rows(finished: Sequence[Run], out: Path, curve: Sequence[str] = ()) -> list[Row]:
@@ -168,21 +315,6 @@ def verdict(found: Sequence[Row], curve: str | None) -> str:
         names = [row.name() for row in sure if row.above and sign * row.above.difference.mean > 0]
         parts.append(f"{word} it {', '.join(names) or 'none'}")
     return f"Beyond doubt (p < {DOUBT:g}), against the curve of {curve}: {'; '.join(parts)}."
-
-
-def draw(found: Sequence[Row], curve: str | None, file: Path) -> None:
-    """Accuracy against tokens with intervals both ways, a colour and a marker a variant, the curve as a line."""
-    from alphatier_training.report.plots import Spot, accuracy_tokens
-    from alphatier_training.report.style import drawing, save_png
-
-    series: dict[str, list[Spot]] = {}
-    for row in sorted(found, key=lambda row: row.tokens.mean):
-        note = "" if row.alpha is None else f"{row.alpha:g}"
-        series.setdefault(row.variant, []).append(Spot(row.tokens, row.accuracy, note))
-    order = {row.variant: series[row.variant] for row in found}
-    with drawing():
-        figure = accuracy_tokens("95 % intervals over seeds and problems", order, curve=curve or "")
-        save_png(figure, file)
 
 
 def _row(

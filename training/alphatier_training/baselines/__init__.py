@@ -1,1 +1,0 @@
-"""Baselines that are trained: what RL with a length penalty has to beat."""

@@ -1,1 +1,0 @@
-"""From measured tiers to the ones that a family offers."""

@@ -1,0 +1,444 @@
+"""From measured tiers to the ones worth offering: what is wished for, held against intervals rather than means.
+
+1. A tier whose accuracy is not *shown* to be enough is left out: the lower end of its interval must reach the floor,
+   and the lower end of its paired difference to the best tier -`within`. "Not shown" is said apart from "shown not to
+   be": more problems can mend the first.
+2. Of the others, a tier is left out when another is at least as accurate with no more tokens (the Pareto front).
+3. For each target share the tier nearest to it from below is taken; if there are still too many, the ones that are
+   spread most evenly in log tokens.
+
+Intervals are 95 % for each tier by itself, not for all tiers at once. All data sets count alike. Several families
+over one base are taken as one. What is written is family.json, through its one writer; no tier's folder is removed.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal, NamedTuple
+
+from alphatier_models import EFFORTS, Evaluation, Family, Interval, Tier, load_family, save_family
+from alphatier_models.files import base_folder, family_file
+from alphatier_models.schema import Effort
+from alphatier_training.errors import TrainingError
+from alphatier_training.evaluation.comparing import Comparison, compare, same_questions, unpaired
+from alphatier_training.evaluation.findings import Line, Lines, plain
+from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
+from alphatier_training.evaluation.intervals import spread
+from alphatier_training.evaluation.tables import Table, p_text
+from alphatier_training.report.evidence import Evidence, gather
+from alphatier_training.run.folder import replacing
+
+SWEEP_FILE = "family.sweep.json"
+"""Every tier that was trained, chosen or not; a family.json like any other. A later choice starts from there."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the tiers shall do; nothing wished for gives the whole Pareto front."""
+
+    accuracy_floor: float | None = None
+    """Lowest accuracy, a share; the tier's whole interval must lie at or above it."""
+    within: float | None = None
+    """Most points of accuracy below `against`; the whole interval of the difference must lie within."""
+    against: str | None = None
+    """A tier's name; None for the most accurate."""
+    target_shares: tuple[float, ...] = ()
+    """Shares of the reference's tokens; for each the tier that is nearest to it and not above."""
+    tiers: int | None = None
+    """Tiers at most, spread evenly in log tokens."""
+    datasets: tuple[str, ...] = ()
+    """What to judge on; empty for all that every measured tier was measured on."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A tier's figures on one data set."""
+
+    dataset: str
+    accuracy: Interval
+    """A share."""
+    tokens: Interval
+    share: float
+    """Of the reference's mean tokens."""
+    comparison: Comparison | None
+    """With the tier that all are compared with; None for that tier itself."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a tier."""
+
+    name: str
+    alpha: float | None
+    status: Literal["kept", "reference", "left out"]
+    """`reference`: stays in family.json to count savings against, but no effort chooses it."""
+    why: str
+    evaluations: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The tiers that are proposed, as tables for people and as JSON for scripts: the fields below by their names."""
+
+    datasets: tuple[str, ...]
+    against: str
+    """The tier that the others were compared with."""
+    tiers: tuple[Verdict, ...]
+    """In the family's order."""
+    efforts: dict[Effort, str]
+    default_tier: str
+    default_why: str
+
+    def names(self, *statuses: str) -> list[str]:
+        """The tiers of these statuses, in the family's order."""
+        return [verdict.name for verdict in self.tiers if verdict.status in statuses]
+
+    def as_document(self) -> dict[str, Any]:
+        """JSON values."""
+        return plain(self)  # type: ignore[no-any-return]
+
+    def tables(self, family: str) -> Iterator[Table]:
+        """The evidence, a table a data set."""
+        headers = ["tier", "alpha", "accuracy %", "share", f"points from {self.against}", "p"]
+        for index, dataset in enumerate(self.datasets):
+            found = [(verdict, verdict.evaluations[index]) for verdict in self.tiers if verdict.evaluations]
+            kinds = sorted({one.comparison.kind for _, one in found if one.comparison})
+            caption = f"95 % intervals; the difference is {' or '.join(kinds) or 'of one tier'}"
+            yield Table(f"{family} on {dataset}", caption, headers, [_cells(*pair) for pair in found])
+
+    def lines(self) -> Iterator[str]:
+        """Each tier with what becomes of it, then efforts and default."""
+        yield from (f"{verdict.name}: {verdict.status}; {verdict.why}." for verdict in self.tiers)
+        yield ""
+        yield f"efforts: {', '.join(f'{effort} {self.efforts[effort]}' for effort in EFFORTS)}"
+        yield f"default: {self.default_tier}, {self.default_why}"
+
+
+class Joined(NamedTuple):
+    """Families over one base as one: all tiers that were ever trained there; the rest is the first one's."""
+
+    evidence: Evidence
+    homes: Mapping[str, Path]
+    """Each tier's family's folder, the first family's first."""
+
+
+def join(paths: Sequence[Path], samples: Sequence[Path] = ()) -> Joined:
+    """The families at `paths`, with the tiers that earlier choices left out, and all that is known about them.
+
+    Raises:
+        TrainingError: their bases differ, two have a tier of the same name with other weights, or none was measured.
+    """
+    tiers: dict[str, Tier] = {}
+    homes: dict[str, Path] = {}
+    families = [_whole(path) for path in paths]
+    folder, first = families[0]
+    for where, family in families:
+        if _base(family) != _base(first):
+            raise TrainingError(
+                f"{folder} and {where} have different bases, so their tiers are no family. "
+                "Join only sweeps over the same base (compare `base` in their family.json)."
+            )
+        for tier in family.tiers:
+            there = tiers.setdefault(tier.name, tier)
+            if (there.layout, there.identity) != (tier.layout, tier.identity):
+                raise TrainingError(
+                    f"{homes[tier.name]} and {where} both have a tier {tier.name}, with other weights. "
+                    "Join sweeps of different alphas, or rename one of the two tiers in its family.json."
+                )
+            homes.setdefault(tier.name, where)
+    places = [*(where / "work" / "samples" for where, _ in families[1:]), *samples]
+    family = first.model_copy(update={"tiers": tuple(tiers.values())})
+    return Joined(gather(family, folder, samples=places), homes)
+
+
+def choose(evidence: Evidence, wish: Wish) -> Proposal:
+    """The tiers to offer.
+
+    Raises:
+        TrainingError: the figures do not allow a choice, or no tier is shown to meet the wish.
+    """
+    return _Choice(evidence, wish).proposal()
+
+
+def efforts_of(tiers: Sequence[str]) -> dict[Effort, str]:
+    """Efforts spread over tiers (fewest tokens first): more effort never means fewer tokens.
+
+    >>> list(efforts_of(["terse", "careful"]).values())
+    ['terse', 'terse', 'terse', 'careful', 'careful', 'careful', 'careful']
+    """
+    most = len(EFFORTS) - 1
+    return {effort: tiers[int(number * (len(tiers) - 1) / most + 0.5)] for number, effort in enumerate(EFFORTS)}
+
+
+def write_choice(joined: Joined, proposal: Proposal) -> str:
+    """Write the chosen family, after the sweep, so that a stop between the two loses nothing; says what is where."""
+    sweep, folder = joined.evidence.family, next(iter(joined.homes.values()))
+    save_family(sweep, folder / SWEEP_FILE)
+    save_family(_chosen(sweep, proposal), folder)
+    left = [str(folder / path) for name in proposal.names("left out") if (path := sweep.tier(name).path)]
+    stay = f" These folders stay where they are: {', '.join(left)}." if left else ""
+    return f"Written: {folder / 'family.json'}.{stay} The whole sweep is in {folder / SWEEP_FILE}."
+
+
+def write_copies(joined: Joined, proposal: Proposal, out: Path) -> str:
+    """Copy the base and the chosen tiers into the new folder `out`, with their family.json; says what is there.
+
+    Raises:
+        TrainingError: `out` is there already, or two tiers lie in folders of the same name.
+    """
+    if out.exists():
+        raise TrainingError(f"{out} exists. Give --out a folder that does not.")
+    chosen = _chosen(joined.evidence.family, proposal)
+    paths = {tier.name: tier.path for tier in chosen.tiers if tier.path is not None}
+    if len(set(paths.values())) < len(paths):
+        listing = ", ".join(paths.values())
+        raise TrainingError(f"two tiers lie in folders of the same name ({listing}); rename one of them.")
+    with replacing(out) as folder:
+        if (local := base_folder(chosen, next(iter(joined.homes.values())))) is not None:
+            shutil.copytree(local, folder / chosen.base.model)
+        for name, path in paths.items():
+            shutil.copytree(joined.homes[name] / path, folder / path)
+        save_family(chosen, folder)
+    return f"Written: {out}, with its own copies of the base and the tiers."
+
+
+class _Choice:
+    """One choice: what is judged on, the tiers that were measured there, and the one that they are compared with."""
+
+    def __init__(self, evidence: Evidence, wish: Wish) -> None:
+        self._family, self._wish = evidence.family, wish
+        self._lines = _judged_on(evidence, wish)
+        self._against = self._compared_with()
+        self._findings = {name: tuple(self._each(name)) for name in next(iter(self._lines.values()))}
+        self._points = {
+            name: Point(fmean(f.accuracy.mean for f in found), fmean(f.share for f in found))
+            for name, found in self._findings.items()
+        }
+
+    def proposal(self) -> Proposal:
+        """What becomes of every tier, and why."""
+        reasons = self._left_out()
+        kept = sorted((name for name in self._points if name not in reasons), key=self._tokens)
+        if not kept:
+            listing = "\n".join(f"  - {name}: {reason}" for name, reason in reasons.items())
+            raise TrainingError(
+                f"no tier of {self._family.name} is shown to meet what was asked:\n{listing}\nAsk for less."
+            )
+        verdicts = tuple(self._verdict(tier, kept, reasons) for tier in self._family.tiers)
+        return Proposal(tuple(self._lines), self._against, verdicts, efforts_of(kept), *self._default(kept))
+
+    def _compared_with(self) -> str:
+        """The tier that is asked for, else the most accurate, of equal ones the one of fewest tokens."""
+        names = list(next(iter(self._lines.values())))
+        if (against := self._wish.against) is None:
+            means = {
+                name: [fmean(of(lines[name]) for lines in self._lines.values()) for of in (_accuracy, _saved)]
+                for name in names
+            }
+            return max(names, key=means.__getitem__)
+        if against not in names:
+            raise TrainingError(f"{against!r} is no measured tier; the measured tiers are {', '.join(names)}.")
+        return against
+
+    def _each(self, name: str) -> Iterator[Finding]:
+        """A tier's figures on each data set."""
+        for dataset, lines in self._lines.items():
+            figures, reference = lines[name].figures, lines[self._family.reference_tier].figures
+            compared = None if name == self._against else _compared(lines[name], lines[self._against])
+            share = figures.tokens.mean / max(reference.tokens.mean, 1e-9)
+            yield Finding(dataset, figures.accuracy, figures.tokens, share, compared)
+
+    def _left_out(self) -> dict[str, str]:
+        """Each measured tier that is left out, with the reason, by the module's three rules in turn."""
+        wish, findings = self._wish, self._findings
+        reasons = {name: why for name in findings if (why := _shortfall(findings[name], wish, self._against))}
+        points = {name: point for name, point in self._points.items() if name not in reasons}
+        for name, other in dominators(points).items():
+            cost = points[other].tokens / max(points[name].tokens, 1e-9)
+            reasons[name] = f"dominated: {other} is at least as accurate with {cost:.0%} of its tokens"
+        best = front(points)
+        if wish.target_shares:
+            taken = {self._nearest(best, target) for target in wish.target_shares}
+            targets = ", ".join(f"{target:.0%}" for target in wish.target_shares)
+            why = f"not the nearest from below to a target of {targets}"
+            reasons |= {name: why for name in best if name not in taken}
+            best = [name for name in best if name in taken]
+        if wish.tiers is not None and len(best) > wish.tiers:
+            places = evenly_spread([points[name].tokens for name in best], wish.tiers)
+            why = f"spare: {wish.tiers} of {len(best)} are spread more evenly without it"
+            reasons |= {name: why for place, name in enumerate(best) if place not in places}
+        return reasons
+
+    def _tokens(self, name: str) -> float:
+        return self._points[name].tokens
+
+    def _nearest(self, best: Sequence[str], target: float) -> str:
+        below = [name for name in best if self._tokens(name) <= target]
+        if below:
+            return max(below, key=self._tokens)
+        least = f"the least that is left is {min(map(self._tokens, best)):.0%}" if best else "no tier is left"
+        raise TrainingError(
+            f"no tier that meets the rest of the wish has {target:.0%} of the reference's tokens or fewer; {least}. "
+            "Give a larger --target-share or a lower floor, or train a larger alpha."
+        )
+
+    def _has_floor(self) -> bool:
+        return self._wish.accuracy_floor is not None or self._wish.within is not None
+
+    def _default(self, kept: Sequence[str]) -> tuple[str, str]:
+        """The tier of a request that names none, the cheapest that is good enough; and why."""
+        if self._has_floor():
+            return kept[0], "the fewest tokens among the tiers that are shown to meet the floor"
+        for name in kept:
+            if all(f.comparison is None or f.comparison.difference.high >= 0 for f in self._findings[name]):
+                why = f"the fewest tokens among the tiers that are not shown to be less accurate than {self._against}"
+                return name, why
+        best = max(kept, key=lambda name: self._points[name].accuracy)
+        return best, f"the most accurate one, as all are shown to be less accurate than {self._against}"
+
+    def _verdict(self, tier: Tier, kept: Sequence[str], reasons: Mapping[str, str]) -> Verdict:
+        name, found = tier.name, self._findings.get(tier.name, ())
+        if name in kept:
+            return Verdict(name, tier.alpha, "kept", self._merits(name, kept), found)
+        why = reasons.get(name, f"not measured on {' and '.join(self._lines)}")
+        if name == self._family.reference_tier:
+            return Verdict(name, tier.alpha, "reference", f"only to count savings against; {why}", found)
+        return Verdict(name, tier.alpha, "left out", why, found)
+
+    def _merits(self, name: str, kept: Sequence[str]) -> str:
+        """Why a tier is kept, and what its tokens buy over the next cheaper one."""
+        merits = (
+            "shown to be accurate enough, and on the Pareto front" if self._has_floor() else "on the Pareto front"
+        )
+        for cheaper in kept[: kept.index(name)][-1:]:
+            for dataset, lines in self._lines.items():
+                gain = _compared(lines[name], lines[cheaper]).difference
+                where = f" on {dataset}" if len(self._lines) > 1 else ""
+                shown = "" if gain.low > 0 else ", not shown to be more than chance"
+                merits += f"; {spread(gain, 100)} points above {cheaper}{where}{shown}"
+        return merits
+
+
+def _judged_on(evidence: Evidence, wish: Wish) -> dict[str, Lines]:
+    """The data sets that are asked for, else all that every measured tier was measured on; and the tiers of all."""
+    known, family = evidence.datasets, evidence.family
+    for dataset in wish.datasets:
+        if dataset not in known:
+            raise TrainingError(f"no tier was measured on {dataset!r}; there are figures on {', '.join(known)}.")
+    measured = {tier.name for tier in family.tiers if tier.evaluations}
+    chosen = wish.datasets or [dataset for dataset, lines in known.items() if measured <= lines.keys()]
+    if not chosen or any(family.reference_tier not in known[dataset] for dataset in chosen):
+        raise TrainingError(
+            f"the tiers and the reference, {family.reference_tier}, have no data set in common. Measure all on one: "
+            "alphatier evaluate FAMILY --write"
+        )
+    names = [name for name in evidence.order() if all(name in known[dataset] for dataset in chosen)]
+    judged: dict[str, Lines] = {dataset: {name: known[dataset][name] for name in names} for dataset in chosen}
+    for dataset, lines in judged.items():
+        settings = {_settings(line.figures) for line in lines.values()}
+        if len(settings) > 1:
+            raise TrainingError(
+                f"the tiers were not measured alike on {dataset}: {'; '.join(sorted(settings))}. "
+                "Measure all of them with the same settings: alphatier evaluate FAMILY --write"
+            )
+    return judged
+
+
+def _settings(figures: Evaluation) -> str:
+    sampling = ", ".join(f"{name} {value:g}" for name, value in figures.sampling.model_dump().items())
+    problems = f", sha256 {figures.problems_sha256[:8]}" if figures.problems_sha256 else ""
+    return f"{figures.problems} problems{problems}, {figures.samples_per_problem} responses each, {sampling}"
+
+
+def _accuracy(line: Line) -> float:
+    return line.figures.accuracy.mean
+
+
+def _saved(line: Line) -> float:
+    return -line.figures.tokens.mean
+
+
+def _compared(one: Line, other: Line) -> Comparison:
+    """By problem where the samples were found, else from the two tiers' own intervals."""
+    if one.samples and same_questions(one.samples, other.samples):
+        return compare(one.samples, other.samples)
+    return unpaired(one.figures, other.figures)
+
+
+def _shortfall(findings: Sequence[Finding], wish: Wish, against: str) -> str:
+    """Why a tier's accuracy is not enough, or not shown to be, in words; empty when it is shown."""
+    for finding in findings:
+        where = f" on {finding.dataset}" if len(findings) > 1 else ""
+        if why := _below_floor(finding, wish.accuracy_floor) or _too_far(finding, wish.within, against):
+            return why + where
+    return ""
+
+
+def _below_floor(finding: Finding, floor: float | None) -> str:
+    if floor is None or finding.accuracy.low >= floor:
+        return ""
+    found, limit = f"accuracy {spread(finding.accuracy, 100)} %", f"the floor of {100 * floor:g} %"
+    if finding.accuracy.high < floor:
+        return f"{found} is below {limit}"
+    return f"not shown: {found} has {limit} inside its interval{_advice(finding.accuracy, floor)}"
+
+
+def _too_far(finding: Finding, within: float | None, against: str) -> str:
+    if within is None or finding.comparison is None or finding.comparison.difference.low >= -within / 100:
+        return ""
+    difference, limit = finding.comparison.difference, -within / 100
+    found = f"{spread(difference, 100)} points from {against}"
+    if difference.high < limit:
+        return f"{found}: more than {within:g} below"
+    return f"not shown: {found} may be more than {within:g} below{_advice(difference, limit)}"
+
+
+def _advice(found: Interval, limit: float) -> str:
+    """How much more measuring would settle it if the mean stays: intervals shrink with the root of the number."""
+    if found.mean <= limit:
+        return ""
+    times = ceil(10 * ((found.mean - found.low) / (found.mean - limit)) ** 2) / 10
+    return f"; about {times:g} times as many problems could show it"
+
+
+def _cells(verdict: Verdict, found: Finding) -> list[str]:
+    alpha = "-" if verdict.alpha is None else f"{verdict.alpha:g}"
+    difference, p_value = (
+        (found.comparison.difference, found.comparison.p_value) if found.comparison else (None, None)
+    )
+    figures = (spread(found.accuracy, 100), f"{found.share:.0%}", spread(difference, 100), p_text(p_value))
+    return [verdict.name, alpha, *figures]
+
+
+def _whole(path: Path) -> tuple[Path, Family]:
+    """The folder and the family at `path`, with the tiers that earlier choices left out of it."""
+    family, folder = load_family(path, checksums=False), family_file(path).parent
+    before = load_family(folder / SWEEP_FILE, checksums=False).tiers if (folder / SWEEP_FILE).is_file() else ()
+    tiers = {tier.name: tier for tier in (*before, *family.tiers)}
+    return folder, family.model_copy(update={"tiers": tuple(tiers.values())})
+
+
+def _base(family: Family) -> tuple[str | None, ...]:
+    """What makes a base the same: its checksum, else hub id and revision; and its chat template."""
+    base = family.base
+    return base.sha256, base.revision, base.chat_template_sha256, None if base.sha256 else base.model
+
+
+def _chosen(family: Family, proposal: Proposal) -> Family:
+    """The family with only the proposed tiers, efforts and default."""
+    names = proposal.names("kept", "reference")
+    document = family.model_dump(exclude_none=True) | {
+        "tiers": [_within(family.tier(name), names).model_dump(exclude_none=True) for name in names],
+        "efforts": proposal.efforts,
+        "default_tier": proposal.default_tier,
+    }
+    return Family.model_validate(document)
+
+
+def _within(tier: Tier, names: Sequence[str]) -> Tier:
+    """A blend whose parts are not all in the family says no more what it was made of; its weights are its own."""
+    lacks = any(part.tier not in names for part in tier.blend or ())
+    return tier.model_copy(update={"blend": None}) if lacks else tier
