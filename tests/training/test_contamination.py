@@ -2,9 +2,8 @@
 
 import pytest
 
-from alphatier_training.data.contamination import COMMON, Overlap, find_overlaps
+from alphatier_training.data.contamination import COMMON, Overlap, find_overlaps, words
 from alphatier_training.data.problem import Problem
-from alphatier_training.data.words import words
 
 LONG = (
     "Josh buys a house for $80,000 and then puts in $50,000 in repairs. This increased the value of the house by "

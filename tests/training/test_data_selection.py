@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from alphatier_training.data.contamination import Overlap
-from alphatier_training.data.problem import Problem
-from alphatier_training.data.prompting import message
+from alphatier_training.data.problem import Problem, message
 from alphatier_training.data.selection import Selection, in_epochs, pass_rates, select
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.problems import Contamination, DataProblems, DataSet, PassRate

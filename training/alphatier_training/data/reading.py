@@ -31,21 +31,16 @@ from alphatier_training.recipe.problems import DataSet
 LISTED_FAULTS = 5
 """Broken rows that the error names."""
 
-Row = Mapping[str, Any]
-Columns = Mapping[str, Sequence[str]]
-
-FORMATS: Mapping[str, Columns] = {
-    "gsm8k": {"question": ("question",), "answer": ("answer",)},
-    "math": {"question": ("problem", "question"), "answer": ("answer", "solution")},
-    "aime": {"question": ("problem", "question"), "answer": ("answer",)},
-    "plain": {"question": ("question", "prompt", "problem"), "answer": ("answer",)},
+FORMATS: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
+    "gsm8k": (["question"], ["answer"]),
+    "math": (["problem", "question"], ["answer", "solution"]),
+    "aime": (["problem", "question"], ["answer"]),
+    "plain": (["question", "prompt", "problem"], ["answer"]),
 }
-"""The columns that may hold each part; the first that is there and not empty wins."""
+"""The columns that may hold question and answer; the first that is there and not empty wins."""
 
-_OPENERS: Mapping[str, Any] = {".gz": gzip.open, ".xz": lzma.open}
-_TABLES = (".parquet", ".csv")
-_SAVED = ("dataset_dict.json", "state.json")
-"""Files that `save_to_disk` writes."""
+LEVELS = ("level", "difficulty")
+"""The columns that may hold the level."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
 _BARE = re.compile(r"\s+([^\s${][^$\n]*)")
@@ -97,15 +92,11 @@ def read(data: DataSet) -> Reading:
     rows = list(islice(_rows(data), data.limit))
     if not rows:
         raise TrainingError(f"{data.name}: {place_of(data)} is empty; it should hold one problem a row.")
-    whole = [row for _, row in rows if not isinstance(row, _Fault)]
-    format_ = _recognised(whole) if data.format == "auto" else data.format
-    named = {"question": data.question_field, "answer": data.answer_field, "level": data.level_field}
-    columns = {"level": ("level", "difficulty"), **FORMATS[format_]}
-    columns |= {part: (name,) for part, name in named.items() if name}
+    format_ = _recognised([row for _, row in rows]) if data.format == "auto" else data.format
     problems, faults = list[Problem](), list[str]()
     for place, row in rows:
         try:
-            problems.append(_problem(row, columns, format_))
+            problems.append(_problem(row, data, format_))
         except _Fault as fault:
             faults.append(f"{place}: {fault}")
     reading = Reading(data, format_, tuple(problems), tuple(faults))
@@ -117,19 +108,20 @@ def place_of(data: DataSet) -> str:
     return str(data.hub if data.path is None else data.path)
 
 
-def _rows(data: DataSet) -> Iterator[tuple[str, Row | _Fault]]:
-    """Each row with its place, e.g. `line 7`."""
+def _rows(data: DataSet) -> Iterator[tuple[str, Any]]:
+    """Each row with its place, e.g. `line 7`; a fault in place of a row that is no object."""
     path = None if data.path is None else Path(data.path)
     if path is not None and not path.exists():
         raise TrainingError(
             f"{data.name}: {path} does not exist. Paths are relative to where the tool runs ({Path.cwd()}); "
             "correct `path`, or give `hub` for a data set of the Hugging Face hub."
         )
-    if path is None or path.is_dir() or path.suffix in _TABLES:
+    if path is None or path.is_dir() or path.suffix in (".parquet", ".csv"):
         yield from ((f"row {number}", row) for number, row in enumerate(_through_library(data, path), 1))
         return
+    unpacked: Any = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix, open)
     try:
-        with _OPENERS.get(path.suffix, open)(path, "rb") as lines:
+        with unpacked(path, "rb") as lines:
             yield from ((f"line {number}", _parsed(line)) for number, line in enumerate(lines, 1) if line.strip())
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise TrainingError(
@@ -137,7 +129,7 @@ def _rows(data: DataSet) -> Iterator[tuple[str, Row | _Fault]]:
         ) from error
 
 
-def _parsed(line: bytes) -> Row | _Fault:
+def _parsed(line: bytes) -> Any:
     """The object of one line of JSON, or why there is none."""
     try:
         row = json.loads(line.decode("utf-8-sig"))
@@ -147,13 +139,11 @@ def _parsed(line: bytes) -> Row | _Fault:
         return _Fault("not usable JSON: nested too deep")
     except ValueError as error:
         return _Fault(f"not JSON: {error}")
-    if isinstance(row, dict):
-        return row
     hint = "; a list becomes lines with `jq -c '.[]'`" if isinstance(row, list) else ""
-    return _Fault(f"no JSON object, one of which is expected on each line{hint}")
+    return row if isinstance(row, dict) else _Fault(f"no JSON object, one of which is expected on each line{hint}")
 
 
-def _through_library(data: DataSet, path: Path | None) -> list[Row]:
+def _through_library(data: DataSet, path: Path | None) -> Iterator[Any]:
     """The rows as `datasets` reads them; of local files it leaves no copy in its cache."""
     from datasets import DatasetDict, disable_progress_bars, load_dataset, load_from_disk
     from datasets.exceptions import DatasetsError
@@ -167,52 +157,53 @@ def _through_library(data: DataSet, path: Path | None) -> list[Row]:
                 rows = load_dataset(data.hub, data.config, split=data.split, revision=data.revision)
             elif path.is_file():
                 rows = load_dataset(path.suffix[1:], data_files=str(path), split="train", cache_dir=cache)
-            elif not any((path / name).is_file() for name in _SAVED):
+            elif not any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
                 rows = load_dataset(str(path), data.config, split=data.split, cache_dir=cache)
-            else:
+            else:  # a folder of `save_to_disk`
                 rows = load_from_disk(str(path))
                 if isinstance(rows, DatasetDict):
                     if data.split not in rows:
                         raise ValueError(f"it has no split {data.split!r}; it has {', '.join(rows)}")
                     rows = rows[data.split]
-            return list(islice(rows, data.limit))
+            yield from rows
     except (DatasetsError, OSError, ValueError, LookupError, RuntimeError) as error:
         texts = [str(error), str(error.__cause__ or "")]
         reason = ": ".join(text.strip().splitlines()[0].rstrip(".:") for text in texts if text.strip()) or repr(error)
+        what, remedy = "read", "Check its path or id, `config`, `split` and `revision`."
         if isinstance(error, ConnectionError):
-            raise TrainingError(
-                f"{data.name}: {data.hub} cannot be fetched from the hub: {reason}. Check the connection and the "
-                "id, or save the data set elsewhere with `save_to_disk` and give the folder as `path`."
-            ) from error
-        raise TrainingError(
-            f"{data.name}: {place_of(data)} cannot be read: {reason}. "
-            "Check its path or id, `config`, `split` and `revision`."
-        ) from error
+            what = "fetched from the hub"
+            remedy = (
+                "Check the connection and the id, or save the data set elsewhere with `save_to_disk` and give the "
+                "folder as `path`."
+            )
+        raise TrainingError(f"{data.name}: {place_of(data)} cannot be {what}: {reason}. {remedy}") from error
 
 
-def _recognised(rows: Sequence[Row]) -> str:
+def _recognised(rows: Sequence[Any]) -> str:
     """The format that the rows' columns and answers show."""
-    columns = [(name.casefold(), value) for row in rows for name, value in row.items()]
+    columns = [(name.casefold(), value) for row in rows if isinstance(row, dict) for name, value in row.items()]
     if any(name == "answer" and "####" in str(value) for name, value in columns):
         return "gsm8k"
     return "math" if any(name == "problem" for name, _ in columns) else "plain"
 
 
-def _problem(row: Row | _Fault, columns: Columns, format_: str) -> Problem:
+def _problem(row: Any, data: DataSet, format_: str) -> Problem:
     """The problem of one row."""
     if isinstance(row, _Fault):
         raise row
     row = {name.casefold(): value for name, value in row.items()}
-    question = _text(*_part(row, columns["question"]))
-    field, value = _part(row, columns["answer"])
+    questions, answers = FORMATS[format_]
+    question = _text(*_part(row, data.question_field, questions))
+    field, value = _part(row, data.answer_field, answers)
     answer = _answer(field.casefold(), _text(field, value), format_)
-    levels = [row[name.casefold()] for name in columns["level"] if row.get(name.casefold()) is not None]
-    level = _text("level", levels[0], may_be_empty=True) if levels else ""
+    named = [data.level_field.casefold()] if data.level_field else LEVELS
+    level = next((_text("level", row[name], may_be_empty=True) for name in named if row.get(name) is not None), "")
     return Problem(question, answer, re.sub(r"(?i)level\s+", "", level))
 
 
-def _part(row: Row, names: Sequence[str]) -> tuple[str, Any]:
-    """The first of the columns that is there and not empty, with its value."""
+def _part(row: Mapping[str, Any], named: str | None, names: Sequence[str]) -> tuple[str, Any]:
+    """The column that is named, else the first of the format's that is there and not empty, with its value."""
+    names = [named] if named else names
     there = [name for name in names if name.casefold() in row]
     if not there:
         wanted = " or ".join(f"`{name}`" for name in names)

@@ -9,7 +9,6 @@ and no model; callers say what fits and how often the base is right.
 """
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +55,18 @@ class Selection:
         filters = "".join(f", {count} {reason}" for count, reason in taken if count)
         return f"{self.read} read{filters}, {self.left} left, {self.needed} used ({self.epochs:.2f} epochs)"
 
+    def remedies(self) -> str:
+        """What to change where none is left, a line for each filter that took some."""
+        taken = (
+            (self.too_long, "have a prompt longer than `rl.max_prompt_tokens`: raise it"),
+            (
+                self.contaminated,
+                "are in an evaluation too: set `problems.contamination.drop` to false, or use others",
+            ),
+            (self.pass_rate, "are outside `problems.pass_rate`: widen `minimum` and `maximum`"),
+        )
+        return "".join(f"\n  - {count} {reason}" for count, reason in taken if count)
+
 
 def select(
     problems: Sequence[Problem],
@@ -69,14 +80,8 @@ def select(
 ) -> tuple[list[Problem], Selection]:
     """The problems of an RL run, in the order of use, and what became of the others.
 
-    Args:
-        problems: All problems of the recipe, in the order that the overlaps' numbers refer to.
-        plan: The recipe's `problems`.
-        needed: Prompts that the run asks for: rollouts times prompts a rollout.
-        seed: Of the order.
-        overlaps: What `find_overlaps` found among the problems.
-        fits: Whether a problem's prompt is short enough.
-        rates: Gives the base's pass rates of what the other filters leave; only asked for with `plan.pass_rate`.
+    `fits` says whether a problem's prompt is short enough, `rates` gives the base's pass rates of what the other
+    filters leave (only asked for with `plan.pass_rate`); `overlaps` number `problems` from 0.
 
     Raises:
         TrainingError: none is left.
@@ -99,32 +104,26 @@ def select(
         needed=needed,
     )
     if not within:
-        raise TrainingError(_none_left(selection))
+        raise TrainingError(f"No problem is left of {selection.read}:{selection.remedies()}")
     return in_epochs(within, needed, seed), selection
 
 
 def pass_rates(graded: Iterable[tuple[int, bool]], problems: int) -> list[float]:
-    """The share of right responses of each of `problems` problems, in their order.
-
-    Args:
-        graded: Of each response its problem's number, from 0, and whether it is right.
-        problems: How many there are.
+    """The share of right responses of each of so many problems; `graded` holds a problem's number and a verdict each.
 
     Raises:
         TrainingError: a problem has no response, so that its rate is unknown.
     """
-    asked: Counter[int] = Counter()
-    right: Counter[int] = Counter()
+    verdicts: list[list[bool]] = [[] for _ in range(problems)]
     for problem, correct in graded:
-        asked[problem] += 1
-        right[problem] += correct
-    missing = [number for number in range(problems) if not asked[number]]
+        verdicts[problem].append(correct)
+    missing = [number for number, each in enumerate(verdicts) if not each]
     if missing:
         raise TrainingError(
             f"{len(missing)} of {problems} problems have no response of the base, the first is number {missing[0]}; "
             "take the missing samples before filtering by pass rate."
         )
-    return [right[number] / asked[number] for number in range(problems)]
+    return [sum(each) / len(each) for each in verdicts]
 
 
 def in_epochs(problems: Sequence[Problem], needed: int, seed: int) -> list[Problem]:
@@ -137,15 +136,3 @@ def in_epochs(problems: Sequence[Problem], needed: int, seed: int) -> list[Probl
     while problems and len(order) < needed:
         order += rng.sample(problems, len(problems))
     return order[:needed]
-
-
-def _none_left(selection: Selection) -> str:
-    """What took all problems, and the remedies."""
-    drop = "are in an evaluation too: set `problems.contamination.drop` to false, or use others"
-    remedies = (
-        (selection.too_long, "have a prompt longer than `rl.max_prompt_tokens`: raise it"),
-        (selection.contaminated, drop),
-        (selection.pass_rate, "are outside `problems.pass_rate`: widen `minimum` and `maximum`"),
-    )
-    reasons = "".join(f"\n  - {count} {reason}" for count, reason in remedies if count)
-    return f"No problem is left of {selection.read}" + (f":{reasons}" if reasons else ".")

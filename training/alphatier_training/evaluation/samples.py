@@ -13,8 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from alphatier_training.data.problem import Problem
-from alphatier_training.data.prompting import message
+from alphatier_training.data.problem import Problem, message
 from alphatier_training.errors import TrainingError
 
 DATASET = "arithmetic-heldout"

@@ -14,8 +14,7 @@ from typing import Any
 
 from alphatier_models import Evaluation, Family, SamplingSettings
 from alphatier_training.builtin import all_levels, generate
-from alphatier_training.data.problem import Problem
-from alphatier_training.data.prompting import message
+from alphatier_training.data.problem import Problem, message
 from alphatier_training.data.reading import read_problems
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.samples import DATASET, Plan

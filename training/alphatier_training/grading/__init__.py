@@ -1,6 +1,68 @@
-"""Whether a response is right; one grader for training and evaluation."""
+r"""Whether a response is right: its last `\boxed{}` against the answer. Training and evaluation share it.
 
-from alphatier_training.grading.answers import are_correct, close, is_correct, last_box, statistics
-from alphatier_training.grading.pool import Statistics
+What: brace matching, `spelling.judge` for what is certain, math-verify in a bounded pool of processes
+for the rest, and a cache of what math-verify said.
+What not: no tolerance of a factor 100: `50%` is `50` and not `0.5`; no other place for an answer than
+the box. Truncation is not seen here: callers, who know the token ids, count it as wrong.
 
-__all__ = ["Statistics", "are_correct", "close", "is_correct", "last_box", "statistics"]
+>>> is_correct(r"17 + 25 = 42</think>\boxed{42}", "42")
+True
+>>> is_correct("The answer is 42.", "42")
+False
+>>> are_correct([r"\boxed{\frac12}", r"\boxed{50\%}"], ["0.5", "0.5"])
+[True, False]
+"""
+
+import re
+from collections.abc import Sequence
+
+from alphatier_training.grading.pool import Pool, Statistics
+from alphatier_training.grading.spelling import judge
+
+__all__ = ["Statistics", "are_correct", "is_correct", "last_box", "statistics"]
+
+COMPARISON_SECONDS = 3.0
+"""Processor time that one comparison may take; a longer one is wrong (the authors' code allows 1 s)."""
+
+_BOX = re.compile(r"\\boxed\s*\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+_pool = Pool(COMPARISON_SECONDS)
+
+statistics = _pool.statistics
+
+
+def is_correct(response: str, answer: str) -> bool:
+    r"""Whether the last `\boxed{}` of `response` equals `answer`; False when there is none.
+
+    Raises:
+        TrainingError: The process that compares cannot be started.
+    """
+    return are_correct([response], [answer])[0]
+
+
+def are_correct(responses: Sequence[str], answers: Sequence[str]) -> list[bool]:
+    """`is_correct` of each response and its answer; equal pairs are graded once, slow ones side by side.
+
+    Raises:
+        ValueError: There are not as many answers as responses.
+        TrainingError: The process that compares cannot be started.
+    """
+    pairs = [(last_box(response), answer) for response, answer in zip(responses, answers, strict=True)]
+    judged = {(box, answer): box is not None and judge(box, answer) for box, answer in set(pairs)}
+    compared = _pool.are_equal(sorted({open_ for open_ in judged.values() if not isinstance(open_, bool)}))
+    verdicts = {pair: one if isinstance(one, bool) else compared[one] for pair, one in judged.items()}
+    return [verdicts[pair] for pair in pairs]
+
+
+def last_box(response: str) -> str | None:
+    r"""What stands in the last `\boxed{}`, or None when there is none or its braces are not closed."""
+    start = max((match.end() for match in _BOX.finditer(response)), default=None)
+    if start is None:
+        return None
+    depth = 1
+    for brace in _BRACE.finditer(response, start):
+        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
+        if depth == 0:
+            return response[start : brace.start()]
+    return None

@@ -4,7 +4,8 @@ What: works from any thread and after a fork (the child starts processes of its 
 wrong: the kernel ends its process (`worker.py`). One whose process died of something else is asked once more, as the
 process may have been an innocent victim of a full memory. No process outlives the one that started it by more than a
 comparison's limit.
-What not: no judgement of its own; `answers.py` asks only what is not certain.
+What not: no judgement of its own, it is asked only what is not certain; no pool of the standard library, which is
+broken as a whole when one of its processes ends.
 """
 
 import atexit
@@ -26,14 +27,12 @@ REMEMBERED = 65_536
 """Comparisons whose outcome is kept, the least recently used dropped first (about 20 MB)."""
 
 Pair = tuple[str, str]
+Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What the comparisons came to: how many pairs math-verify was asked, and what went wrong.
-
-    A pair that could be judged by its spelling, or was asked before, is not among them.
-    """
+    """What the comparisons came to; a pair that its spelling decides, or that was asked before, is not among them."""
 
     compared: int = 0
     """Pairs handed to math-verify."""
@@ -48,8 +47,7 @@ class Pool:
 
     def __init__(self, limit: float, size: int | None = None) -> None:
         """`limit` is in seconds of processor time, for each comparison; `size` None is two, or one on one core."""
-        self.size = size or min(2, os.cpu_count() or 1)
-        self._comparers = [_Comparer(limit) for _ in range(self.size)]
+        self._comparers = [_Comparer(limit) for _ in range(size or min(2, os.cpu_count() or 1))]
         self._remembered = lru_cache(REMEMBERED)(self._ask)
         self._open()
         os.register_at_fork(after_in_child=self._after_fork)
@@ -65,17 +63,15 @@ class Pool:
 
     def are_equal(self, pairs: Sequence[Pair]) -> dict[Pair, bool]:
         """`equal` of each pair, spread over the processes."""
-        if len(pairs) < 2 or self.size == 1:
+        if len(pairs) < 2 or len(self._comparers) == 1:
             return {pair: self.equal(*pair) for pair in pairs}
-        with ThreadPoolExecutor(min(self.size, len(pairs)), "grader") as threads:
+        with ThreadPoolExecutor(len(self._comparers), "grader") as threads:
             return dict(zip(pairs, threads.map(self._remembered, *zip(*pairs, strict=True)), strict=True))
 
     def statistics(self) -> Statistics:
-        """What happened so far in this process."""
-        each = self._comparers
-        return Statistics(
-            sum(one.compared for one in each), sum(one.late for one in each), sum(one.restarted for one in each)
-        )
+        """What this process's comparisons came to so far."""
+        counts = ((one.compared, one.late, one.restarted) for one in self._comparers)
+        return Statistics(*map(sum, zip(*counts, strict=True)))
 
     def pids(self) -> list[int]:
         """The numbers of the comparing processes that run."""
@@ -109,7 +105,7 @@ class _Comparer:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.compared = self.late = self.restarted = 0
 
     def equal(self, given: str, right: str) -> bool:
@@ -120,36 +116,29 @@ class _Comparer:
             try:
                 if answer := _answer(process, json.dumps([given, right]).encode() + b"\n"):
                     return answer == b"true\n"
+                ended = process.wait()
             except BaseException:  # also on Ctrl-C: a process that owes an answer would give it to the next question
                 self.stop()
                 raise
-            self.restarted += 1
-            ended = process.wait()
             self.stop()
+            self.restarted += 1
             if ended in (-signal.SIGPROF, -signal.SIGALRM):
                 self.late += 1
                 return False
         return False
 
-    def _start(self) -> "subprocess.Popen[bytes]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "alphatier_training.grading.worker", str(self._limit)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        )
-        ready = False
-        try:
-            ready = _answer(process) == b"ready\n"
-        finally:
-            if not ready:
-                _kill(process)
-        if not ready:
-            raise TrainingError(
-                "the grader's process did not start. `echo | python -m alphatier_training.grading.worker 3` "
-                "says why; is `pip install 'alphatier[training]'` complete?"
-            )
+    def _start(self) -> Process:
+        command = [sys.executable, "-m", "alphatier_training.grading.worker", str(self._limit)]
+        pipe = subprocess.PIPE
+        with contextlib.ExitStack() as unless_ready:
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, bufsize=0)
+            unless_ready.callback(_kill, process)
+            if _answer(process) != b"ready\n":
+                raise TrainingError(
+                    "the grader's process did not start. `echo | python -m alphatier_training.grading.worker 3` "
+                    "says why; is `pip install 'alphatier[training]'` complete?"
+                )
+            unless_ready.pop_all()
         self.process = process
         return process
 
@@ -161,19 +150,17 @@ class _Comparer:
 
     def forget(self) -> None:
         """In a forked child: let go of the parent's process, so that it can see the parent's end."""
-        process, self.process = self.process, None
-        if process is not None:
-            process.returncode = 0  # not this process's child: nothing to wait for
-            with process:
-                pass
+        if self.process is not None:
+            self.process.returncode = 0  # not this process's child: nothing to kill, nor to wait for
+        self.stop()
 
 
-def _kill(process: "subprocess.Popen[bytes]") -> None:
+def _kill(process: Process) -> None:
     with process:  # closes its pipes and waits for its end
         process.kill()
 
 
-def _answer(process: "subprocess.Popen[bytes]", question: bytes = b"") -> bytes:
+def _answer(process: Process, question: bytes = b"") -> bytes:
     """The next line of a process, empty when it ends before it is whole."""
     assert process.stdin is not None
     assert process.stdout is not None

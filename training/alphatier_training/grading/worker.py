@@ -30,24 +30,6 @@ PLACES = 6
 """Decimal places to which math-verify compares a decimal (its default), and significant digits below 1."""
 
 
-def equal(given: str, right: str) -> bool:
-    """Whether math-verify finds the two expressions equal."""
-    from math_verify import parse, verify
-
-    parsed_right, parsed_given = (
-        parse(rf"\boxed{{{text}}}", parsing_timeout=None, raise_on_error=False) for text in (right, given)
-    )
-    places = _places(parsed_right)
-    return bool(verify(parsed_right, parsed_given, places, timeout_seconds=None, raise_on_error=False))
-
-
-def _places(right: list[Any]) -> int:
-    """Enough places for six significant digits: at six places 0.0000671 would equal 0.0000672."""
-    first: Any = right[0] if right else None
-    value = abs(float(first)) if getattr(first, "is_Number", False) and first.is_finite else 0.0
-    return PLACES - min(0, math.floor(math.log10(value)) + 1) if value else PLACES
-
-
 def main() -> None:
     """Answer requests until the input ends."""
     for kills in (signal.SIGPROF, signal.SIGALRM):
@@ -64,22 +46,36 @@ def main() -> None:
     for line in sys.stdin:
         given, right = json.loads(line)
         _limit(limit, limit * WALL_FACTOR)
-        verdict = _guarded(given, right)
+        verdict = equal(given, right)
         _limit(0, 0)
         print(json.dumps(verdict), file=answers, flush=True)
+
+
+def equal(given: str, right: str) -> bool:
+    """Whether math-verify finds the two expressions equal; False where it raises."""
+    from math_verify import parse, verify
+
+    try:
+        parsed_right, parsed_given = (
+            parse(rf"\boxed{{{text}}}", parsing_timeout=None, raise_on_error=False) for text in (right, given)
+        )
+        places = _places(parsed_right)
+        return bool(verify(parsed_right, parsed_given, places, timeout_seconds=None, raise_on_error=False))
+    except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError):
+        return False
+
+
+def _places(right: list[Any]) -> int:
+    """Enough places for six significant digits: at six places 0.0000671 would equal 0.0000672."""
+    first: Any = right[0] if right else None
+    value = abs(float(first)) if getattr(first, "is_Number", False) and first.is_finite else 0.0
+    return PLACES - min(0, math.floor(math.log10(value)) + 1) if value else PLACES
 
 
 def _limit(processor: float, clock: float) -> None:
     """Have the kernel end this process after so many seconds of either; 0 is no limit."""
     signal.setitimer(signal.ITIMER_PROF, processor)
     signal.setitimer(signal.ITIMER_REAL, clock)
-
-
-def _guarded(given: str, right: str) -> bool:
-    try:
-        return equal(given, right)
-    except (ArithmeticError, MemoryError, RecursionError, TypeError, ValueError):
-        return False
 
 
 if __name__ == "__main__":

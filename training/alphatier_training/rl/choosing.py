@@ -16,8 +16,7 @@ from transformers import AutoTokenizer
 
 from alphatier_models import SamplingSettings
 from alphatier_training.data.contamination import Overlap, find_overlaps
-from alphatier_training.data.problem import Problem
-from alphatier_training.data.prompting import message
+from alphatier_training.data.problem import Problem, message
 from alphatier_training.data.reading import read_problems
 from alphatier_training.data.selection import pass_rates, select
 from alphatier_training.evaluation.answers import Answers, Progress

@@ -7,8 +7,7 @@ from typing import Any
 from datasets import Dataset
 
 from alphatier_training.builtin import generate
-from alphatier_training.data.problem import Problem
-from alphatier_training.data.prompting import message
+from alphatier_training.data.problem import Problem, message
 from alphatier_training.data.reading import read_problems
 from alphatier_training.recipe import Recipe
 from alphatier_training.recipe.problems import ArithmeticProblems
