@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -89,8 +90,9 @@ def train_family(
 ) -> list[str]:
     """Run the chosen stages of `recipe` in the folder `out`, going on from what is there; gives what is left to do.
 
-    A run of one tier shares the folder with those of others: it waits for the base where another run makes it, and
-    the last one to end writes family and report. `looked` says that what is in the way (`run.preflight`) is known.
+    A run of one tier shares the folder with those of others: it waits for the base where another run makes it, the
+    last one to have trained writes the family, and the last one to end the report. `looked` says that what is in the
+    way is known (`run.preflight`).
 
     Raises:
         TrainingError: options, recipe and machine contradict each other, or a stage failed.
@@ -102,24 +104,17 @@ def train_family(
         from alphatier_training.run.preflight import check
 
         check(recipe, out, machine, todo)
-    machine, shared = narrowed(machine, recipe), _names(shared_stages(recipe))
-    rounds = [(chosen, PATIENCE)]
-    if selection.tier:
-        first = [stage for stage in chosen if stage.name in shared]
-        last = [stage for stage in chosen if stage.name in JOINT]
-        rounds = [
-            (first, FOREVER),
-            ([stage for stage in chosen if stage not in first + last], PATIENCE),
-            (last, FOREVER),
-        ]
+    machine = narrowed(machine, recipe)
+    others_too = (*_names(shared_stages(recipe)), *JOINT) if selection.tier else ()
+    rounds = groupby(chosen, lambda stage: FOREVER if stage.name in others_too else PATIENCE)
     with clear_storage_errors(out):
         folder.claim(recipe)
         with Display(_names(chosen), console) as display:
             for stage in chosen:
                 if folder.is_done(stage.name):
                     display(Report(stage.name, 1, 1, note="done before", finished=True))
-            for stages, patience in rounds:
-                _run(stages, folder, machine, display, patience)
+            for patience, stages in rounds:
+                _run(list(stages), folder, machine, display, patience)
     family = chosen_stages(recipe, Selection(evaluate=selection.evaluate))
     return [stage.name for stage in family if not folder.is_done(stage.name)]
 
