@@ -19,7 +19,7 @@ from alphatier_training.train import Selection, check_needs, chosen_stages, line
 from support.mini_training import mini_recipe, write_recipe
 
 TIERS = ["alpha-0", "alpha-0.4"]
-EVERY = ["base", *TIERS, "samples-base", "samples-alpha-0", "samples-alpha-0.4", "family-and-report"]
+EVERY = ["base", *TIERS, "family", "samples-base", "samples-alpha-0", "samples-alpha-0.4", "report"]
 
 
 def recipe_with(**compute: Any) -> Recipe:
@@ -34,7 +34,7 @@ def chosen(recipe: Recipe, **options: Any) -> list[str]:
 
 def units(recipe: Recipe, machine: Machine) -> list[list[str]]:
     """What each process of a whole run takes."""
-    return [[stage.name for stage in unit] for unit in units_of(line_of(recipe)[:-1], machine)]
+    return [[stage.name for stage in unit] for unit in units_of(line_of(recipe), machine)]
 
 
 @pytest.fixture
@@ -48,7 +48,8 @@ def test_nothing_waits_for_samples_and_every_stage_only_for_what_it_reads(recipe
     assert needs["alpha-0.4"] == needs["samples-base"] == ("base",)
     assert needs["samples-alpha-0.4"] == ("alpha-0.4",)
     assert needs["base"] == ()
-    assert needs["family-and-report"] == tuple(EVERY[:-1])
+    assert needs["family"] == ("base", *TIERS)
+    assert needs["report"] == tuple(EVERY[3:-1])
 
 
 def test_data_sets_of_its_own_are_one_stage_more_before_the_tiers() -> None:
@@ -58,16 +59,16 @@ def test_data_sets_of_its_own_are_one_stage_more_before_the_tiers() -> None:
     recipe = parse_recipe(document, "test")
     (tier,) = (stage for stage in line_of(recipe) if stage.name == "alpha-0")
     assert tier.needs == ("base", "problems")
-    assert chosen(recipe, tier="base") == ["base", "problems", "samples-base"]
+    assert chosen(recipe, tier="base") == ["base", "problems", "family", "samples-base", "report"]
 
 
 def test_options_choose_among_the_stages(recipe: Recipe) -> None:
     assert chosen(recipe) == EVERY
-    assert chosen(recipe, evaluate=False) == ["base", *TIERS, "family-and-report"]
+    assert chosen(recipe, evaluate=False) == ["base", *TIERS, "family"]
     assert chosen(recipe, start="alpha-0.4") == EVERY[2:]
     assert chosen(recipe, only=("samples-base", "base")) == ["base", "samples-base"]
-    assert chosen(recipe, tier="alpha-0.4") == ["base", "alpha-0.4", "samples-alpha-0.4"]
-    assert chosen(recipe, tier="alpha-0.4", evaluate=False) == ["base", "alpha-0.4"]
+    assert chosen(recipe, tier="alpha-0.4") == ["base", "alpha-0.4", "family", "samples-alpha-0.4", "report"]
+    assert chosen(recipe, tier="alpha-0.4", evaluate=False) == ["base", "alpha-0.4", "family"]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,7 @@ def test_a_stage_that_cannot_be_run_yet_names_what_it_needs(recipe: Recipe, tmp_
     check_needs(chosen_stages(recipe, Selection(start="alpha-0")), folder)
     folder.mark_done("alpha-0", 0)
     check_needs(alone, folder)
+    check_needs(chosen_stages(recipe, Selection(only=("family", "report"))), folder)  # by whoever trains the last tier
 
 
 def test_the_stages_are_listed_with_their_state(tmp_path: Path) -> None:
@@ -108,8 +110,14 @@ def test_the_stages_are_listed_with_their_state(tmp_path: Path) -> None:
     listed = json.loads(result.stdout)
     assert [one["stage"] for one in listed] == EVERY
     assert [one["stage"] for one in listed if one["done"]] == ["base"]
-    assert [one["stage"] for one in listed if one["chosen"]] == ["base", "alpha-0", "samples-alpha-0"]
-    assert "family-and-report  to do  all others" in CliRunner().invoke(train, arguments).stdout
+    assert [one["stage"] for one in listed if one["chosen"]] == [
+        "base",
+        "alpha-0",
+        "family",
+        "samples-alpha-0",
+        "report",
+    ]
+    assert "samples-alpha-0    to do  alpha-0" in CliRunner().invoke(train, arguments).stdout
 
 
 @pytest.mark.parametrize("option", ["--list-stages", "--dry-run"])
@@ -164,8 +172,8 @@ def test_a_tier_takes_as_many_gpus_as_it_has_processes_and_everything_else_one()
     recipe = recipe_with(device="auto", processes=2)
     machine = narrowed(Machine(("0", "1", "2", "3"), 8), recipe)
     assert (machine.places, machine.threads, machine.tiers_at_once(recipe)) == (("0", "1", "2", "3"), 2, 2)
-    assert units(recipe, machine) == [[stage] for stage in EVERY[:-1]]
-    assert [stage.processes for stage in line_of(recipe)] == [1, 2, 2, 1, 1, 1, 1]
+    assert units(recipe, machine) == [[stage] for stage in EVERY]
+    assert [stage.processes for stage in line_of(recipe)] == [1, 2, 2, 1, 1, 1, 1, 1]
 
 
 def test_more_processes_than_gpus_are_refused() -> None:
@@ -185,7 +193,9 @@ def test_on_a_cpu_a_process_takes_a_tier_and_its_samples(recipe: Recipe) -> None
         ["base"],
         ["alpha-0", "samples-alpha-0"],
         ["alpha-0.4", "samples-alpha-0.4"],
+        ["family"],
         ["samples-base"],
+        ["report"],
     ]
-    assert units(recipe, narrowed(Machine((), 2, jobs=1), recipe)) == [EVERY[:-1]]
+    assert units(recipe, narrowed(Machine((), 2, jobs=1), recipe)) == [EVERY]
     assert narrowed(machine, recipe_with(device="auto")).places == ("",)  # a real model is as large as it likes

@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig
 from transformers import AutoTokenizer, PrinterCallback
 
-from alphatier_training.checkpoints import COMPLETE, drop_half_written, newest, step_of
+from alphatier_training.checkpoints import COMPLETE, drop_half_written, in_order, newest, step_of
 from alphatier_training.errors import TrainingError
 from alphatier_training.grading import are_correct
 from alphatier_training.recipe import Recipe, tier_name
@@ -66,13 +66,15 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter
             drop_half_written(folder.checkpoints(name))
         raise
     curve = curve_of(trainer.state.log_history)
-    kept = None
     if alarm.reason:
-        kept = _kept_instead(folder, name, alarm.reason, curve)
+        source = _kept_instead(folder, name, alarm.reason, curve)
         report(_warning(recipe, name, len(curve), curve[-1]["stopped"]))
-    save_tier(trainer, recipe, load_reference(folder), folder.tier(name), kept)
+    else:
+        source = in_order(folder.checkpoints(name))[-1]  # of the last step, whatever its number
     if trainer.accelerator.is_main_process:
+        _write_tier(source, recipe, load_reference(folder), folder.tier(name))
         write_text(folder.curve(name), json.dumps(curve, indent=1) + "\n")
+    trainer.accelerator.wait_for_everyone()
 
 
 def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter) -> EfficiencyTrainer:
@@ -121,28 +123,8 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
     return trainer
 
 
-def save_tier(
-    trainer: EfficiencyTrainer, recipe: Recipe, base: BaseReference, target: Path, kept: Path | None
-) -> None:
-    """Write a stock PEFT adapter over `base`, or a stock checkpoint with its tokenizer, as the tier's folder.
-
-    It holds the trainer's last weights, or those of its checkpoint `kept`. All processes take part in gathering
-    sharded weights; the first one writes.
-    """
-    new = target.with_name(f".{target.name}.saved")
-    try:
-        if kept is None:
-            trainer.save_model(str(new))
-        if trainer.accelerator.is_main_process:
-            _write_tier(kept or new, recipe, base, target)
-    finally:
-        if trainer.accelerator.is_main_process:
-            shutil.rmtree(new, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-
-
 def _write_tier(source: Path, recipe: Recipe, base: BaseReference, target: Path) -> None:
-    """The model's, or adapter's, files of `source`, and of the base what the trainer wrote none of."""
+    """A stock PEFT adapter, or a stock checkpoint with the base's tokenizer, of the trainer's checkpoint `source`."""
     with replacing(target) as finished:
         for file in _model_files(source):
             shutil.copyfile(file, finished / file.name)

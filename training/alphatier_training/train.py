@@ -1,20 +1,20 @@
-"""`alphatier train`: the line of stages, which of them are run, and the family that comes of them.
+"""`alphatier train`: the line of stages, and which of them are run.
 
-    base -> problems (with data sets) -> alpha-0   -> samples-alpha-0
-                                      -> alpha-0.4 -> samples-alpha-0.4 ...
-         -> samples-base
-    family-and-report, when all of these are done
+    base -> problems (with data sets) -> alpha-0, alpha-0.4, ...   one RL run a tier
+    family, when the tiers are done: they can be served
+    samples-base, samples-alpha-0, ...   as soon as each of these is done
+    report, when family and samples are done: it adds the figures
 
-What: every stage but the last runs in a process (`run.scheduling`), leaves its outputs in the run's folder, and then
-a mark that it is done; so the same command goes on wherever it was stopped. What not: no torch in this process; a
-stage imports what it needs when it is run (`run.worker`).
+What: every stage runs in a process (`run.scheduling`), leaves its outputs in the run's folder, and then a mark that
+it is done; so the same command goes on wherever it was stopped. What not: no torch in this process; a stage imports
+what it needs when it is run (`run.worker`).
 """
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -30,8 +30,8 @@ from alphatier_training.run.scheduling import Machine, Stage, narrowed, run_stag
 
 SAMPLES = "samples-"
 
-FINAL = "family-and-report"
-"""The stage that `alphatier train` runs itself, in no process of its own."""
+JOINT = ("family", "report")
+"""What all tiers make together, each on whichever machine; left out while one of them is missing."""
 
 FOREVER = float("inf")
 
@@ -43,21 +43,22 @@ def line_of(recipe: Recipe) -> list[Stage]:
     """Every stage, in order: the RL before the samples, as nothing but the report waits for these."""
     shared = shared_stages(recipe)
     tiers = [
-        Stage(tier_name(alpha), _names(shared), partial(_train_tier, alpha), processes=recipe.compute.processes)
+        Stage(tier_name(alpha), partial(_train_tier, alpha), _names(shared), processes=recipe.compute.processes)
         for alpha in recipe.tiers.alphas
     ]
     samples = [
-        Stage(SAMPLES + tier, (tier,), partial(_sample, tier), within=None if tier == BASE_TIER else tier)
+        Stage(SAMPLES + tier, partial(_sample, tier), (tier,), within=None if tier == BASE_TIER else tier)
         for tier in (BASE_TIER, *_names(tiers))
     ]
-    line = [*shared, *tiers, *samples]
-    return [*line, Stage(FINAL, _names(line))]
+    family = Stage("family", _write_family, (BASE_TIER, *_names(tiers)))
+    report = Stage("report", _write_report, ("family", *_names(samples)))
+    return [*shared, *tiers, family, *samples, report]
 
 
 def shared_stages(recipe: Recipe) -> list[Stage]:
     """The stages that every tier needs."""
-    base = Stage(BASE_TIER, (), _make_base)
-    problems = Stage("problems", (BASE_TIER,), _choose_problems, within=BASE_TIER)
+    base = Stage(BASE_TIER, _make_base)
+    problems = Stage("problems", _choose_problems, (BASE_TIER,), within=BASE_TIER)
     return [base, problems] if isinstance(recipe.problems, DataProblems) else [base]
 
 
@@ -70,9 +71,9 @@ class Selection:
     start: str | None = None
     """This stage and those after it, in the order of `line_of`."""
     tier: str | None = None
-    """One tier and its samples, and the stages that it needs."""
+    """One tier and its samples, the stages that it needs, and `JOINT` where it is the last."""
     evaluate: bool = True
-    """False: no samples, and a family without figures."""
+    """False: no samples and no report, a family without figures."""
 
 
 EVERYTHING = Selection()
@@ -89,8 +90,9 @@ def train_family(
 ) -> list[str]:
     """Run the chosen stages of `recipe` in the folder `out`, going on from what is there; gives what is left to do.
 
-    A run of one tier shares the folder with those of others: it waits for the base where another run makes it, and
-    the last one to end writes family and report. `looked` says that what is in the way (`run.preflight`) is known.
+    A run of one tier shares the folder with those of others: it waits for the base where another run makes it, the
+    last one to have trained writes the family, and the last one to end the report. `looked` says that what is in the
+    way is known (`run.preflight`).
 
     Raises:
         TrainingError: options, recipe and machine contradict each other, or a stage failed.
@@ -98,70 +100,47 @@ def train_family(
     folder, chosen = RunFolder(out), chosen_stages(recipe, selection)
     folder.check(recipe)
     check_needs(chosen, folder)
-    todo = [stage.name for stage in chosen if not folder.is_done(stage.name)]
-    if todo and not looked:
+    if not looked and (todo := _names(_left(chosen, folder))):
         from alphatier_training.run.preflight import check
 
         check(recipe, out, machine, todo)
     machine = narrowed(machine, recipe)
-    waited_for = shared_stages(recipe) if selection.tier else []
-    others = [stage for stage in chosen if stage.name not in _names(waited_for)]
+    others_too = (*_names(shared_stages(recipe)), *JOINT) if selection.tier else ()
+    rounds = groupby(chosen, lambda stage: FOREVER if stage.name in others_too else PATIENCE)
     with clear_storage_errors(out):
         folder.claim(recipe)
-        with Display([*_names(others), *_names(waited_for), FINAL], console) as display:
+        with Display(_names(chosen), console) as display:
             for stage in chosen:
                 if folder.is_done(stage.name):
                     display(Report(stage.name, 1, 1, note="done before", finished=True))
-            _run(folder, waited_for, machine, display, FOREVER)
-            _run(folder, others, machine, display, PATIENCE)
-            if FINAL in _names(chosen) or selection.tier:
-                _finish(recipe, folder, display, measured=selection.evaluate)
-    return _left(recipe, folder, measured=selection.evaluate)
+            for patience, stages in rounds:
+                _run(list(stages), folder, machine, display, patience)
+    family = chosen_stages(recipe, Selection(evaluate=selection.evaluate))
+    return [stage.name for stage in family if not folder.is_done(stage.name)]
 
 
-def _run(folder: RunFolder, stages: Sequence[Stage], machine: Machine, display: Display, patience: float) -> None:
-    """Run the stages that are not done, but for the last, and hold their locks meanwhile."""
-
-    def left() -> list[Stage]:
-        return [stage for stage in stages if stage.name != FINAL and not folder.is_done(stage.name)]
+def _run(stages: Sequence[Stage], folder: RunFolder, machine: Machine, display: Display, patience: float) -> None:
+    """Run what is left of the stages, and hold their locks meanwhile."""
 
     def held(stage: str) -> None:
         display(Report(stage, 0, 0, note="another run works on it: waiting"))
 
-    with folder.locked(_names(left()), patience, held) as locks:
-        asyncio.run(run_stages(folder, left(), machine, display, locks))
+    with folder.locked(_names(_left(stages, folder)), patience, held) as locks:
+        asyncio.run(run_stages(folder, _left(stages, folder), machine, display, locks))
 
 
-def _finish(recipe: Recipe, folder: RunFolder, display: Display, *, measured: bool) -> None:
-    """Write family.json and the report, once, as tiers may be chosen and measured again afterwards.
-
-    Nothing while other runs are still at it; of a family that is not measured yet no report.
-    """
-    from alphatier_training.report.writing import write_report
-    from alphatier_training.run.assembly import write_family
-
-    with folder.locked([FINAL], FOREVER):
-        written = folder.is_done(FINAL) if measured else (folder.root / FAMILY_FILE).is_file()
-        if written or set(_left(recipe, folder, measured=measured)) - {FINAL}:
-            return
-        started = time.monotonic()
-        display(Report(FINAL, 0, 2, "steps", "reading samples" if measured else "without figures"))
-        family = write_family(recipe, folder, measured=measured)
-        if measured:
-            display(Report(FINAL, 1, 2, "steps", "writing the report"))
-            write_report(family, recipe, folder)
-            folder.mark_done(FINAL, time.monotonic() - started)
-        display(Report(FINAL, 2, 2, finished=True))
-
-
-def _left(recipe: Recipe, folder: RunFolder, *, measured: bool) -> list[str]:
-    """The stages of the family that are not done; without measuring there is no mark of the last."""
-    names = _names(chosen_stages(recipe, Selection(evaluate=measured)))
-    return [name for name in names if not folder.is_done(name) and (measured or name != FINAL)]
+def _left(stages: Sequence[Stage], folder: RunFolder) -> list[Stage]:
+    """Those that are not done, without the joint ones that need what is neither done nor among them."""
+    left: list[Stage] = []
+    for stage in stages:
+        ready = all(need in _names(left) or folder.is_done(need) for need in stage.needs)
+        if not folder.is_done(stage.name) and (ready or stage.name not in JOINT):
+            left.append(stage)
+    return left
 
 
 def chosen_stages(recipe: Recipe, selection: Selection) -> list[Stage]:
-    """The stages that are asked for, in order; `FINAL` is the last where it is among them.
+    """The stages that are asked for, in order.
 
     Raises:
         TrainingError: the recipe has no such stage or tier, or two options exclude each other.
@@ -179,18 +158,15 @@ def chosen_stages(recipe: Recipe, selection: Selection) -> list[Stage]:
     if start:
         wanted = names[names.index(start) :]
     elif tier:
-        wanted = (*shared, tier, SAMPLES + tier)
-    dropped = () if selection.evaluate else [SAMPLES + tier for tier in tiers]
+        wanted = (*shared, tier, SAMPLES + tier, *JOINT)
+    dropped = () if selection.evaluate else ("report", *(SAMPLES + tier for tier in tiers))
     return [stage for stage in line if stage.name in wanted and stage.name not in dropped]
 
 
 def check_needs(chosen: Sequence[Stage], folder: RunFolder) -> None:
     """TrainingError when a chosen stage that is to be run needs another that is neither done nor chosen."""
-    known = _names(chosen)
-    for stage in chosen:
-        if stage.name == FINAL or folder.is_done(stage.name):
-            continue
-        missing = [need for need in stage.needs if need not in known and not folder.is_done(need)]
+    for stage in _left(chosen, folder):
+        missing = [need for need in stage.needs if need not in _names(chosen) and not folder.is_done(need)]
         if missing:
             raise TrainingError(
                 f"{stage.name} needs {', '.join(missing)}, which is not done. Run it first (--only {missing[0]}), or "
@@ -242,3 +218,17 @@ def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> N
         for task, plan in zip(tasks, plans, strict=True)
     ]
     sample(asked, model, recipe_engine(recipe))
+
+
+def _write_family(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
+    from alphatier_training.run.assembly import write_family
+
+    if not (folder.root / FAMILY_FILE).is_file():  # which may have figures, by `alphatier evaluate`
+        write_family(recipe, folder, measured=False)
+
+
+def _write_report(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
+    from alphatier_training.report.writing import write_report
+    from alphatier_training.run.assembly import write_family
+
+    write_report(write_family(recipe, folder), recipe, folder)

@@ -1,4 +1,4 @@
-"""The stage `family-and-report`: family.json of what was trained and measured.
+"""family.json of what was trained and measured.
 
 What: tiers with checksums, recipe, seed, efforts and figures, in `alphatier_models`' own types and
 through its one writer. What not: no other file format, no torch.

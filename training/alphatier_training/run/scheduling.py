@@ -42,10 +42,10 @@ class Stage:
     """A step of the line from recipe to family."""
 
     name: str
+    work: Callable[[Recipe, RunFolder, Reporter], None]
+    """What it does, in a process."""
     needs: tuple[str, ...] = ()
     """The stages whose outputs it reads."""
-    work: Callable[[Recipe, RunFolder, Reporter], None] | None = None
-    """What it does, in a process of its own; None for what `alphatier train` does itself."""
     processes: int = 1
     """That share it, a GPU each."""
     within: str | None = None

@@ -28,7 +28,7 @@ from alphatier_training.run.folder import RunFolder, size_of
 from alphatier_training.run.preflight import check, preflight
 from alphatier_training.run.reporting import Display
 from alphatier_training.run.scheduling import Machine, Stage, narrowed, run_stages, server_command, worker_command
-from alphatier_training.train import FINAL, SAMPLES, Selection, line_of, shared_stages, train_family
+from alphatier_training.train import SAMPLES, Selection, line_of, shared_stages, train_family
 
 Document = dict[str, Any]
 """What `--json` prints."""
@@ -48,14 +48,14 @@ def show_stages(stages: Sequence[Document], console: Console) -> None:
     table = Table("stage", "state", "needs", box=None, pad_edge=False)
     for entry in stages:
         state = "done" if entry["done"] else "to do" if entry["chosen"] else "not chosen"
-        table.add_row(entry["stage"], state, "all others" if entry["stage"] == FINAL else ", ".join(entry["needs"]))
+        table.add_row(entry["stage"], state, ", ".join(entry["needs"]))
     console.print(table)
 
 
 def dry_run(recipe: Recipe, out: Path, machine: Machine, chosen: Sequence[Stage]) -> Document:
     """All that is known of a run before it is started: what is to be run where, and what is in its way."""
     left = [stage for stage in chosen if not RunFolder(out).is_done(stage.name)]
-    started = [worker_command(recipe, out, [stage.name], stage.processes) for stage in left if stage.name != FINAL]
+    started = [worker_command(recipe, out, [stage.name], stage.processes) for stage in left]
     typed = [shlex.join(["python", *command[1:]]) for command in started]
     served = recipe.compute.generation.engine == "vllm_server"
     return {

@@ -54,7 +54,6 @@ def run_stage(name: str, recipe: Recipe, folder: RunFolder, report: Reporter) ->
     started, gpus = time.monotonic(), os.environ.get("CUDA_VISIBLE_DEVICES")
     report(Report(name, 0, 0, note=f"starting on GPU {gpus}" if gpus else "starting"))
     work = next(stage.work for stage in line_of(recipe) if stage.name == name)
-    assert work is not None
     work(recipe, folder, report)
     ranks.barrier()
     if ranks.is_main():
