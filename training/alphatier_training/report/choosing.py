@@ -175,16 +175,19 @@ def choose(evidence: Evidence, wish: Wish) -> Proposal:
     if not kept:
         listing = "\n".join(f"  - {name}: {reasons[name]}" for name in found)
         raise TrainingError(f"no tier of {family.name} is shown to meet what was asked:\n{listing}\nAsk for less.")
-    merits = {name: _merits(judged, kept, name, wish) for name in kept}
-    reasons |= {name: f"not measured on {' and '.join(judged)}" for name in evidence.order() if name not in found}
-    verdicts = tuple(
-        Verdict(tier.name, tier.alpha, "kept", merits[tier.name], found[tier.name])
-        if tier.name in kept
-        else _left_out(tier, reasons[tier.name], found.get(tier.name, ()), family.reference_tier)
-        for tier in family.tiers
-    )
-    default, why = _default(kept, found, points, wish, against)
-    return Proposal(tuple(judged), against, verdicts, efforts_of(kept), default, why)
+
+    def verdict(tier: Tier) -> Verdict:
+        if (name := tier.name) in kept:
+            return Verdict(name, tier.alpha, "kept", _merits(judged, kept, name, wish), found[name])
+        why = reasons.get(name, f"not measured on {' and '.join(judged)}")
+        if name == family.reference_tier:
+            return Verdict(
+                name, tier.alpha, "reference", f"only to count savings against; {why}", found.get(name, ())
+            )
+        return Verdict(name, tier.alpha, "left out", why, found.get(name, ()))
+
+    verdicts = tuple(map(verdict, family.tiers))
+    return Proposal(tuple(judged), against, verdicts, efforts_of(kept), *_default(kept, found, points, wish, against))
 
 
 def efforts_of(tiers: Sequence[str]) -> dict[Effort, str]:
@@ -301,12 +304,6 @@ def _default(
     return best, f"the most accurate one, as all are shown to be less accurate than {against}"
 
 
-def _left_out(tier: Tier, why: str, found: tuple[Finding, ...], reference: str) -> Verdict:
-    if tier.name == reference:
-        return Verdict(tier.name, tier.alpha, "reference", f"only to count savings against; {why}", found)
-    return Verdict(tier.name, tier.alpha, "left out", why, found)
-
-
 def _merits(judged: Mapping[str, Lines], kept: Sequence[str], name: str, wish: Wish) -> str:
     """Why a tier is kept, and what its tokens buy over the next cheaper one."""
     merits = f"{'shown to be accurate enough, and ' if wish.has_floor() else ''}on the Pareto front"
@@ -359,38 +356,37 @@ def _compared(one: Line, other: Line) -> Comparison:
 
 def _shortfall(findings: Sequence[Finding], wish: Wish, against: str) -> str:
     """Why a tier's accuracy is not enough, or not shown to be, in words; empty when it is shown."""
-    for finding in findings:
-        where = f" on {finding.dataset}" if len(findings) > 1 else ""
-        if why := _below_floor(finding, wish.accuracy_floor) or _too_far(finding, wish.within, against):
-            return why + where
+    for one in findings:
+        why = ""
+        if wish.accuracy_floor is not None:
+            found, limit = f"accuracy {spread(one.accuracy, 100)} %", f"the floor of {100 * wish.accuracy_floor:g} %"
+            shown, not_shown = f"{found} is below {limit}", f"{found} has {limit} inside its interval"
+            why = _below(one.accuracy, wish.accuracy_floor, shown, not_shown)
+        if wish.within is not None and one.comparison and not why:
+            found = f"{spread(one.comparison.difference, 100)} points from {against}"
+            shown, not_shown = (
+                f"{found}: more than {wish.within:g} below",
+                f"{found} may be more than {wish.within:g} below",
+            )
+            why = _below(one.comparison.difference, -wish.within / 100, shown, not_shown)
+        if why:
+            return f"{why} on {one.dataset}" if len(findings) > 1 else why
     return ""
 
 
-def _below_floor(finding: Finding, floor: float | None) -> str:
-    if floor is None or finding.accuracy.low >= floor:
+def _below(found: Interval, limit: float, shown: str, not_shown: str) -> str:
+    """What to say of a figure that should lie above the limit with its whole interval; nothing if it does.
+
+    How much more measuring would settle it if the mean stays: intervals shrink with the root of the number.
+    """
+    if found.low >= limit:
         return ""
-    found, limit = f"accuracy {spread(finding.accuracy, 100)} %", f"the floor of {100 * floor:g} %"
-    if finding.accuracy.high < floor:
-        return f"{found} is below {limit}"
-    return f"not shown: {found} has {limit} inside its interval{_advice(finding.accuracy, floor)}"
-
-
-def _too_far(finding: Finding, within: float | None, against: str) -> str:
-    if within is None or finding.comparison is None or finding.comparison.difference.low >= -within / 100:
-        return ""
-    difference, limit = finding.comparison.difference, -within / 100
-    found = f"{spread(difference, 100)} points from {against}"
-    if difference.high < limit:
-        return f"{found}: more than {within:g} below"
-    return f"not shown: {found} may be more than {within:g} below{_advice(difference, limit)}"
-
-
-def _advice(found: Interval, limit: float) -> str:
-    """How much more measuring would settle it if the mean stays: intervals shrink with the root of the number."""
+    if found.high < limit:
+        return shown
     if found.mean <= limit:
-        return ""
+        return f"not shown: {not_shown}"
     times = ceil(10 * ((found.mean - found.low) / (found.mean - limit)) ** 2) / 10
-    return f"; about {times:g} times as many problems could show it"
+    return f"not shown: {not_shown}; about {times:g} times as many problems could show it"
 
 
 def _cells(verdict: Verdict, found: Finding) -> list[str]:
