@@ -140,7 +140,8 @@ def join(paths: Sequence[Path], samples: Sequence[Path] = ()) -> Joined:
     families = {family_file(path).parent: _whole(path) for path in paths}
     folder, first = next(iter(families.items()))
     for where, family in families.items():
-        if _base(family) != _base(first):
+        bases = {(one.base.identity, one.base.chat_template_sha256) for one in (first, family)}
+        if len(bases) > 1:
             raise TrainingError(
                 f"{folder} and {where} have different bases, so their tiers are no family. "
                 "Join only sweeps over the same base (compare `base` in their family.json)."
@@ -406,24 +407,16 @@ def _whole(path: Path) -> Family:
     return family.model_copy(update={"tiers": tuple(tiers.values())})
 
 
-def _base(family: Family) -> tuple[str | None, ...]:
-    """What makes a base the same: its checksum, else hub id and revision; and its chat template."""
-    base = family.base
-    return base.sha256, base.revision, base.chat_template_sha256, None if base.sha256 else base.model
-
-
 def _chosen(family: Family, proposal: Proposal) -> Family:
-    """The family with only the proposed tiers, efforts and default."""
+    """The family with only the proposed tiers, efforts and default.
+
+    A blend whose parts are not all in it says no more what it was made of; its weights are its own.
+    """
     names = proposal.names("kept", "reference")
-    document = family.model_dump(exclude_none=True) | {
-        "tiers": [_within(family.tier(name), names).model_dump(exclude_none=True) for name in names],
-        "efforts": proposal.efforts,
-        "default_tier": proposal.default_tier,
-    }
-    return Family.model_validate(document)
-
-
-def _within(tier: Tier, names: Sequence[str]) -> Tier:
-    """A blend whose parts are not all in the family says no more what it was made of; its weights are its own."""
-    lacks = any(part.tier not in names for part in tier.blend or ())
-    return tier.model_copy(update={"blend": None}) if lacks else tier
+    tiers = (family.tier(name) for name in names)
+    within = (
+        tier.model_copy(update={"blend": None}) if any(part.tier not in names for part in tier.blend or ()) else tier
+        for tier in tiers
+    )
+    changes = {"tiers": tuple(within), "efforts": proposal.efforts, "default_tier": proposal.default_tier}
+    return family.model_copy(update=changes)
