@@ -190,6 +190,12 @@ def test_a_frontier_of_other_data_sets_is_one_clear_message(tmp_path: Path) -> N
     assert "has frontiers on aime24, and toy was measured on sums" in result.output
 
 
+def test_efforts_and_their_tiers_are_in_the_page_and_the_text(toy: tuple[str, str]) -> None:
+    assert set(table(toy[0], "By effort")["tier"].values()) == {"base"}
+    assert "savings are counted against base" in toy[0]
+    assert re.search(r'<th scope="col">xhigh</th>.*<th scope="row">tier</th><td>base</td>', toy[1], re.DOTALL)
+
+
 def test_a_report_says_of_foreign_tiers_only_what_is_known(toy: tuple[str, str]) -> None:
     assert "Not trained here: alpha-0, alpha-0.4; their alphas are what family.json says." in toy[0]
     assert "reinforcement learning" not in toy[0] + toy[1]

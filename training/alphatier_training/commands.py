@@ -13,6 +13,7 @@ _family = click.Path(path_type=Path)
 _file = click.Path(path_type=Path, dir_okay=False)
 _folder = click.Path(path_type=Path, file_okay=False)
 _count = click.IntRange(min=1)
+_some = click.FloatRange(min=0, min_open=True)
 
 _samples = click.option(
     "--samples",
@@ -82,7 +83,7 @@ def report(family: Path, samples: tuple[Path, ...], frontier: Path | None, out: 
 @click.option(
     "--target-share",
     "target_shares",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_some,
     multiple=True,
     metavar="SHARE",
     help="Keep the tier nearest to, at most, this share of the reference's tokens; may be repeated.",
@@ -207,13 +208,7 @@ def sweep(
 @click.option("--seed", type=int, default=42, show_default=True, help="Of problems, sampling and training.")
 @click.option("--epochs", type=_count, default=2, show_default=True, help="Passes over the kept responses.")
 @click.option("--batch-size", type=_count, default=32, show_default=True, help="Responses a step.")
-@click.option(
-    "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
-    default=1e-3,
-    show_default=True,
-    help="AdamW's, of the adapter.",
-)
+@click.option("--learning-rate", type=_some, default=1e-3, show_default=True, help="AdamW's, of the adapter.")
 @click.option("--rank", type=_count, default=16, show_default=True, help="Of the LoRA adapter.")
 @click.option("--device", type=click.Choice(["cpu", "auto"]), default="cpu", help="auto takes a GPU. [cpu]")
 @click.option("--out", type=_folder, help="[runs/baselines/<name>]")

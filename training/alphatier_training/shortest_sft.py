@@ -76,8 +76,12 @@ def make(
         TrainingError: the base solves no problem, or OUT holds one with other settings.
     """
     target, work = out / NAME, out / "work" / NAME
-    row = Row(NAME, _base_tier(family), NAME)
-    plan = task.plan(family.name, row.tier, family.base.identity, settings.sampling, baseline=NAME)
+    base = next((tier.name for tier in family.tiers if tier.layout == "base"), None)
+    if base is None:
+        raise TrainingError(
+            f"{family.name} has no tier that is the untouched base; the baseline starts from it. Add one."
+        )
+    plan = task.plan(family.name, base, family.base.identity, settings.sampling, baseline=NAME)
     values = {"plan": plan.header(), **asdict(settings), "sampling": settings.sampling.model_dump()}
     described = json.loads(json.dumps({"method": NAME, "base": family.base.identity, "settings": values}))
     if target.exists():
@@ -86,7 +90,7 @@ def make(
         if described.items() <= found.items():
             return target
         raise TrainingError(f"{target} holds a baseline made with other settings; give another --out, or delete it.")
-    model, _ = weights_of(family, folder, row)
+    model, _ = weights_of(family, folder, Row(NAME, base, NAME))
     file, progress = SampleFile(plan, work / "samples"), Progress(SAMPLING, plan.total(), report)
     sample([(Answers(plan, task.problems, file, progress), None)], model, Engine(device=device))
     report(Report(SAMPLING, plan.total(), plan.total(), "responses", finished=True))
@@ -101,8 +105,8 @@ def make(
         work / "checkpoints", lambda text: report(Report(TUNING, 0, 0, note=text, warning=True))
     )
     trainer.train(resume_from_checkpoint=str(last) if last else None)
-    base = os.path.relpath(model, target) if family.base.sha256 else family.base.model
-    trainer.model.peft_config["default"].base_model_name_or_path = base
+    named = os.path.relpath(model, target) if family.base.sha256 else family.base.model
+    trainer.model.peft_config["default"].base_model_name_or_path = named
     with replacing(target) as new:
         trainer.model.save_pretrained(new, save_embedding_layers=False)
         (new / "README.md").unlink(missing_ok=True)
@@ -120,17 +124,8 @@ def shortest_correct(samples: Sequence[Sample]) -> list[Sample]:
 
 def counts(samples: Sequence[Sample], kept: Sequence[Sample]) -> dict[str, float]:
     """What the selection did."""
-    means = (round(fmean(one.tokens for one in group), 3) for group in (samples, kept))
-    return {"kept": len(kept)} | dict(zip(("tokens_sampled", "tokens_kept"), means, strict=True))
-
-
-def _base_tier(family: Family) -> str:
-    for tier in family.tiers:
-        if tier.layout == "base":
-            return tier.name
-    raise TrainingError(
-        f"{family.name} has no tier that is the untouched base; the baseline starts from it. Add one."
-    )
+    sampled, learnt = (round(fmean(one.tokens for one in group), 3) for group in (samples, kept))
+    return {"kept": len(kept), "tokens_sampled": sampled, "tokens_kept": learnt}
 
 
 def _examples(model: Path, task: Task, plan: Plan, kept: Sequence[Sample]) -> Any:

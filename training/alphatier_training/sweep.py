@@ -249,7 +249,20 @@ def rows_of(
     p_values = holm([found.p_value for found in tested.values()])
     above = {key: replace(found, p_value=p) for (key, found), p in zip(tested.items(), p_values, strict=True)}
     base = next(iter(grids.values())).place()[0]
-    return [_row(*key, seeds, one, base, above.get(key)) for key, one in grids.items()]
+    return [
+        Row(
+            variant=variant,
+            alpha=alpha,
+            seeds=seeds[: len(one.right)],
+            accuracy=crossed(one.right).share(one.right.shape[1]),
+            tokens=crossed(one.tokens).interval(),
+            share=round(one.place()[0] / base, 6),
+            accuracies=tuple(round(float(value), 6) for value in one.right.mean(axis=1)),
+            tokens_by_seed=tuple(round(float(value), 4) for value in one.tokens.mean(axis=1)),
+            above=above.get((variant, alpha)),
+        )
+        for (variant, alpha), one in grids.items()
+    ]
 
 
 def grid(by_seed: Sequence[Sequence[Sample]]) -> Grid:
@@ -315,23 +328,6 @@ def verdict(found: Sequence[Row], curve: str | None) -> str:
         names = [row.name() for row in sure if row.above and sign * row.above.difference.mean > 0]
         parts.append(f"{word} it {', '.join(names) or 'none'}")
     return f"Beyond doubt (p < {DOUBT:g}), against the curve of {curve}: {'; '.join(parts)}."
-
-
-def _row(
-    variant: str, alpha: float | None, seeds: tuple[int, ...], one: Grid, base_tokens: float, above: Above | None
-) -> Row:
-    tokens = crossed(one.tokens)
-    return Row(
-        variant=variant,
-        alpha=alpha,
-        seeds=seeds[: len(one.right)],
-        accuracy=crossed(one.right).share(one.right.shape[1]),
-        tokens=tokens.interval(),
-        share=round(tokens.mean / base_tokens, 6),
-        accuracies=tuple(round(float(value), 6) for value in one.right.mean(axis=1)),
-        tokens_by_seed=tuple(round(float(value), 4) for value in one.tokens.mean(axis=1)),
-        above=above,
-    )
 
 
 def _above(cells: Any, beyond: Literal["", "shorter", "longer"] = "") -> Above:

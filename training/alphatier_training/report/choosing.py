@@ -52,6 +52,10 @@ class Wish:
     datasets: tuple[str, ...] = ()
     """What to judge on; empty for all that every measured tier was measured on."""
 
+    def has_floor(self) -> bool:
+        """Whether an accuracy is asked for."""
+        return self.accuracy_floor is not None or self.within is not None
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -133,25 +137,24 @@ def join(paths: Sequence[Path], samples: Sequence[Path] = ()) -> Joined:
     """
     tiers: dict[str, Tier] = {}
     homes: dict[str, Path] = {}
-    families = [_whole(path) for path in paths]
-    folder, first = families[0]
-    for where, family in families:
-        if _base(family) != _base(first):
+    families = {family_file(path).parent: _whole(path) for path in paths}
+    folder, first = next(iter(families.items()))
+    for where, family in families.items():
+        bases = {(one.base.identity, one.base.chat_template_sha256) for one in (first, family)}
+        if len(bases) > 1:
             raise TrainingError(
                 f"{folder} and {where} have different bases, so their tiers are no family. "
                 "Join only sweeps over the same base (compare `base` in their family.json)."
             )
         for tier in family.tiers:
-            there = tiers.setdefault(tier.name, tier)
+            there, home = tiers.setdefault(tier.name, tier), homes.setdefault(tier.name, where)
             if (there.layout, there.identity) != (tier.layout, tier.identity):
                 raise TrainingError(
-                    f"{homes[tier.name]} and {where} both have a tier {tier.name}, with other weights. "
+                    f"{home} and {where} both have a tier {tier.name}, with other weights. "
                     "Join sweeps of different alphas, or rename one of the two tiers in its family.json."
                 )
-            homes.setdefault(tier.name, where)
-    places = [*(where / "work" / "samples" for where, _ in families[1:]), *samples]
-    family = first.model_copy(update={"tiers": tuple(tiers.values())})
-    return Joined(gather(family, folder, samples=places), homes)
+    places = [*(where / "work" / "samples" for where in families), *samples]
+    return Joined(gather(first.model_copy(update={"tiers": tuple(tiers.values())}), folder, samples=places), homes)
 
 
 def choose(evidence: Evidence, wish: Wish) -> Proposal:
@@ -160,7 +163,32 @@ def choose(evidence: Evidence, wish: Wish) -> Proposal:
     Raises:
         TrainingError: the figures do not allow a choice, or no tier is shown to meet the wish.
     """
-    return _Choice(evidence, wish).proposal()
+    family, judged = evidence.family, _judged_on(evidence, wish)
+    against = _compared_with(judged, wish.against)
+    found = {name: tuple(_findings(judged, name, against, family.reference_tier)) for name in _names(judged)}
+    points = {
+        name: Point(fmean(one.accuracy.mean for one in each), fmean(one.share for one in each))
+        for name, each in found.items()
+    }
+    reasons = {name: why for name, each in found.items() if (why := _shortfall(each, wish, against))}
+    reasons |= _spare({name: point for name, point in points.items() if name not in reasons}, wish)
+    kept = sorted(points.keys() - reasons.keys(), key=lambda name: (points[name].tokens, _names(judged).index(name)))
+    if not kept:
+        listing = "\n".join(f"  - {name}: {reasons[name]}" for name in found)
+        raise TrainingError(f"no tier of {family.name} is shown to meet what was asked:\n{listing}\nAsk for less.")
+
+    def verdict(tier: Tier) -> Verdict:
+        if (name := tier.name) in kept:
+            return Verdict(name, tier.alpha, "kept", _merits(judged, kept, name, wish), found[name])
+        why = reasons.get(name, f"not measured on {' and '.join(judged)}")
+        if name == family.reference_tier:
+            return Verdict(
+                name, tier.alpha, "reference", f"only to count savings against; {why}", found.get(name, ())
+            )
+        return Verdict(name, tier.alpha, "left out", why, found.get(name, ()))
+
+    verdicts = tuple(map(verdict, family.tiers))
+    return Proposal(tuple(judged), against, verdicts, efforts_of(kept), *_default(kept, found, points, wish, against))
 
 
 def efforts_of(tiers: Sequence[str]) -> dict[Effort, str]:
@@ -205,121 +233,88 @@ def write_copies(joined: Joined, proposal: Proposal, out: Path) -> str:
     return f"Written: {out}, with its own copies of the base and the tiers."
 
 
-class _Choice:
-    """One choice: what is judged on, the tiers that were measured there, and the one that they are compared with."""
+def _names(judged: Mapping[str, Lines]) -> list[str]:
+    return list(next(iter(judged.values())))
 
-    def __init__(self, evidence: Evidence, wish: Wish) -> None:
-        self._family, self._wish = evidence.family, wish
-        self._lines = _judged_on(evidence, wish)
-        self._against = self._compared_with()
-        self._findings = {name: tuple(self._each(name)) for name in next(iter(self._lines.values()))}
-        self._points = {
-            name: Point(fmean(f.accuracy.mean for f in found), fmean(f.share for f in found))
-            for name, found in self._findings.items()
+
+def _compared_with(judged: Mapping[str, Lines], against: str | None) -> str:
+    """The tier that is asked for, else the most accurate, of equal ones the one of fewest tokens."""
+    names = _names(judged)
+    if against is not None and against not in names:
+        raise TrainingError(f"{against!r} is no measured tier; the measured tiers are {', '.join(names)}.")
+
+    def worth(name: str) -> tuple[float, float]:
+        figures = [lines[name].figures for lines in judged.values()]
+        return fmean(one.accuracy.mean for one in figures), -fmean(one.tokens.mean for one in figures)
+
+    return against or max(names, key=worth)
+
+
+def _findings(judged: Mapping[str, Lines], name: str, against: str, reference: str) -> Iterator[Finding]:
+    """A tier's figures on each data set."""
+    for dataset, lines in judged.items():
+        figures = lines[name].figures
+        share = figures.tokens.mean / max(lines[reference].figures.tokens.mean, 1e-9)
+        compared = None if name == against else _compared(lines[name], lines[against])
+        yield Finding(dataset, figures.accuracy, figures.tokens, share, compared)
+
+
+def _spare(points: Mapping[str, Point], wish: Wish) -> dict[str, str]:
+    """Which of the tiers that are accurate enough are left out, and why, by the module's second and third rule."""
+    reasons = {
+        name: f"dominated: {other} is at least as accurate with "
+        f"{points[other].tokens / max(points[name].tokens, 1e-9):.0%} of its tokens"
+        for name, other in dominators(points).items()
+    }
+    best = front(points)
+    if wish.target_shares:
+        taken = {_nearest({name: points[name].tokens for name in best}, target) for target in wish.target_shares}
+        targets = ", ".join(f"{target:.0%}" for target in wish.target_shares)
+        reasons |= {
+            name: f"not the nearest from below to a target of {targets}" for name in best if name not in taken
         }
+        best = [name for name in best if name in taken]
+    if wish.tiers is not None and len(best) > wish.tiers:
+        places = evenly_spread([points[name].tokens for name in best], wish.tiers)
+        why = f"spare: {wish.tiers} of {len(best)} are spread more evenly without it"
+        reasons |= {name: why for place, name in enumerate(best) if place not in places}
+    return reasons
 
-    def proposal(self) -> Proposal:
-        """What becomes of every tier, and why."""
-        reasons = self._left_out()
-        kept = sorted((name for name in self._points if name not in reasons), key=self._tokens)
-        if not kept:
-            listing = "\n".join(f"  - {name}: {reason}" for name, reason in reasons.items())
-            raise TrainingError(
-                f"no tier of {self._family.name} is shown to meet what was asked:\n{listing}\nAsk for less."
-            )
-        verdicts = tuple(self._verdict(tier, kept, reasons) for tier in self._family.tiers)
-        return Proposal(tuple(self._lines), self._against, verdicts, efforts_of(kept), *self._default(kept))
 
-    def _compared_with(self) -> str:
-        """The tier that is asked for, else the most accurate, of equal ones the one of fewest tokens."""
-        names = list(next(iter(self._lines.values())))
-        if (against := self._wish.against) is None:
-            means = {
-                name: [fmean(of(lines[name]) for lines in self._lines.values()) for of in (_accuracy, _saved)]
-                for name in names
-            }
-            return max(names, key=means.__getitem__)
-        if against not in names:
-            raise TrainingError(f"{against!r} is no measured tier; the measured tiers are {', '.join(names)}.")
-        return against
+def _nearest(shares: Mapping[str, float], target: float) -> str:
+    below = [name for name, share in shares.items() if share <= target]
+    if below:
+        return max(below, key=shares.__getitem__)
+    least = f"the least that is left is {min(shares.values()):.0%}" if shares else "no tier is left"
+    raise TrainingError(
+        f"no tier that meets the rest of the wish has {target:.0%} of the reference's tokens or fewer; {least}. "
+        "Give a larger --target-share or a lower floor, or train a larger alpha."
+    )
 
-    def _each(self, name: str) -> Iterator[Finding]:
-        """A tier's figures on each data set."""
-        for dataset, lines in self._lines.items():
-            figures, reference = lines[name].figures, lines[self._family.reference_tier].figures
-            compared = None if name == self._against else _compared(lines[name], lines[self._against])
-            share = figures.tokens.mean / max(reference.tokens.mean, 1e-9)
-            yield Finding(dataset, figures.accuracy, figures.tokens, share, compared)
 
-    def _left_out(self) -> dict[str, str]:
-        """Each measured tier that is left out, with the reason, by the module's three rules in turn."""
-        wish, findings = self._wish, self._findings
-        reasons = {name: why for name in findings if (why := _shortfall(findings[name], wish, self._against))}
-        points = {name: point for name, point in self._points.items() if name not in reasons}
-        for name, other in dominators(points).items():
-            cost = points[other].tokens / max(points[name].tokens, 1e-9)
-            reasons[name] = f"dominated: {other} is at least as accurate with {cost:.0%} of its tokens"
-        best = front(points)
-        if wish.target_shares:
-            taken = {self._nearest(best, target) for target in wish.target_shares}
-            targets = ", ".join(f"{target:.0%}" for target in wish.target_shares)
-            why = f"not the nearest from below to a target of {targets}"
-            reasons |= {name: why for name in best if name not in taken}
-            best = [name for name in best if name in taken]
-        if wish.tiers is not None and len(best) > wish.tiers:
-            places = evenly_spread([points[name].tokens for name in best], wish.tiers)
-            why = f"spare: {wish.tiers} of {len(best)} are spread more evenly without it"
-            reasons |= {name: why for place, name in enumerate(best) if place not in places}
-        return reasons
+def _default(
+    kept: Sequence[str], found: Mapping[str, Sequence[Finding]], points: Mapping[str, Point], wish: Wish, against: str
+) -> tuple[str, str]:
+    """The tier of a request that names none, the cheapest that is good enough; and why."""
+    if wish.has_floor():
+        return kept[0], "the fewest tokens among the tiers that are shown to meet the floor"
+    for name in kept:
+        if all(one.comparison is None or one.comparison.difference.high >= 0 for one in found[name]):
+            return name, f"the fewest tokens among the tiers that are not shown to be less accurate than {against}"
+    best = max(kept, key=lambda name: points[name].accuracy)
+    return best, f"the most accurate one, as all are shown to be less accurate than {against}"
 
-    def _tokens(self, name: str) -> float:
-        return self._points[name].tokens
 
-    def _nearest(self, best: Sequence[str], target: float) -> str:
-        below = [name for name in best if self._tokens(name) <= target]
-        if below:
-            return max(below, key=self._tokens)
-        least = f"the least that is left is {min(map(self._tokens, best)):.0%}" if best else "no tier is left"
-        raise TrainingError(
-            f"no tier that meets the rest of the wish has {target:.0%} of the reference's tokens or fewer; {least}. "
-            "Give a larger --target-share or a lower floor, or train a larger alpha."
-        )
-
-    def _has_floor(self) -> bool:
-        return self._wish.accuracy_floor is not None or self._wish.within is not None
-
-    def _default(self, kept: Sequence[str]) -> tuple[str, str]:
-        """The tier of a request that names none, the cheapest that is good enough; and why."""
-        if self._has_floor():
-            return kept[0], "the fewest tokens among the tiers that are shown to meet the floor"
-        for name in kept:
-            if all(f.comparison is None or f.comparison.difference.high >= 0 for f in self._findings[name]):
-                why = f"the fewest tokens among the tiers that are not shown to be less accurate than {self._against}"
-                return name, why
-        best = max(kept, key=lambda name: self._points[name].accuracy)
-        return best, f"the most accurate one, as all are shown to be less accurate than {self._against}"
-
-    def _verdict(self, tier: Tier, kept: Sequence[str], reasons: Mapping[str, str]) -> Verdict:
-        name, found = tier.name, self._findings.get(tier.name, ())
-        if name in kept:
-            return Verdict(name, tier.alpha, "kept", self._merits(name, kept), found)
-        why = reasons.get(name, f"not measured on {' and '.join(self._lines)}")
-        if name == self._family.reference_tier:
-            return Verdict(name, tier.alpha, "reference", f"only to count savings against; {why}", found)
-        return Verdict(name, tier.alpha, "left out", why, found)
-
-    def _merits(self, name: str, kept: Sequence[str]) -> str:
-        """Why a tier is kept, and what its tokens buy over the next cheaper one."""
-        merits = (
-            "shown to be accurate enough, and on the Pareto front" if self._has_floor() else "on the Pareto front"
-        )
-        for cheaper in kept[: kept.index(name)][-1:]:
-            for dataset, lines in self._lines.items():
-                gain = _compared(lines[name], lines[cheaper]).difference
-                where = f" on {dataset}" if len(self._lines) > 1 else ""
-                shown = "" if gain.low > 0 else ", not shown to be more than chance"
-                merits += f"; {spread(gain, 100)} points above {cheaper}{where}{shown}"
-        return merits
+def _merits(judged: Mapping[str, Lines], kept: Sequence[str], name: str, wish: Wish) -> str:
+    """Why a tier is kept, and what its tokens buy over the next cheaper one."""
+    merits = f"{'shown to be accurate enough, and ' if wish.has_floor() else ''}on the Pareto front"
+    for cheaper in kept[: kept.index(name)][-1:]:
+        for dataset, lines in judged.items():
+            gain = _compared(lines[name], lines[cheaper]).difference
+            where = f" on {dataset}" if len(judged) > 1 else ""
+            shown = "" if gain.low > 0 else ", not shown to be more than chance"
+            merits += f"; {spread(gain, 100)} points above {cheaper}{where}{shown}"
+    return merits
 
 
 def _judged_on(evidence: Evidence, wish: Wish) -> dict[str, Lines]:
@@ -353,14 +348,6 @@ def _settings(figures: Evaluation) -> str:
     return f"{figures.problems} problems{problems}, {figures.samples_per_problem} responses each, {sampling}"
 
 
-def _accuracy(line: Line) -> float:
-    return line.figures.accuracy.mean
-
-
-def _saved(line: Line) -> float:
-    return -line.figures.tokens.mean
-
-
 def _compared(one: Line, other: Line) -> Comparison:
     """By problem where the samples were found, else from the two tiers' own intervals."""
     if one.samples and same_questions(one.samples, other.samples):
@@ -370,38 +357,37 @@ def _compared(one: Line, other: Line) -> Comparison:
 
 def _shortfall(findings: Sequence[Finding], wish: Wish, against: str) -> str:
     """Why a tier's accuracy is not enough, or not shown to be, in words; empty when it is shown."""
-    for finding in findings:
-        where = f" on {finding.dataset}" if len(findings) > 1 else ""
-        if why := _below_floor(finding, wish.accuracy_floor) or _too_far(finding, wish.within, against):
-            return why + where
+    for one in findings:
+        why = ""
+        if wish.accuracy_floor is not None:
+            found, limit = f"accuracy {spread(one.accuracy, 100)} %", f"the floor of {100 * wish.accuracy_floor:g} %"
+            shown, not_shown = f"{found} is below {limit}", f"{found} has {limit} inside its interval"
+            why = _below(one.accuracy, wish.accuracy_floor, shown, not_shown)
+        if wish.within is not None and one.comparison and not why:
+            found = f"{spread(one.comparison.difference, 100)} points from {against}"
+            shown, not_shown = (
+                f"{found}: more than {wish.within:g} below",
+                f"{found} may be more than {wish.within:g} below",
+            )
+            why = _below(one.comparison.difference, -wish.within / 100, shown, not_shown)
+        if why:
+            return f"{why} on {one.dataset}" if len(findings) > 1 else why
     return ""
 
 
-def _below_floor(finding: Finding, floor: float | None) -> str:
-    if floor is None or finding.accuracy.low >= floor:
+def _below(found: Interval, limit: float, shown: str, not_shown: str) -> str:
+    """What to say of a figure that should lie above the limit with its whole interval; nothing if it does.
+
+    How much more measuring would settle it if the mean stays: intervals shrink with the root of the number.
+    """
+    if found.low >= limit:
         return ""
-    found, limit = f"accuracy {spread(finding.accuracy, 100)} %", f"the floor of {100 * floor:g} %"
-    if finding.accuracy.high < floor:
-        return f"{found} is below {limit}"
-    return f"not shown: {found} has {limit} inside its interval{_advice(finding.accuracy, floor)}"
-
-
-def _too_far(finding: Finding, within: float | None, against: str) -> str:
-    if within is None or finding.comparison is None or finding.comparison.difference.low >= -within / 100:
-        return ""
-    difference, limit = finding.comparison.difference, -within / 100
-    found = f"{spread(difference, 100)} points from {against}"
-    if difference.high < limit:
-        return f"{found}: more than {within:g} below"
-    return f"not shown: {found} may be more than {within:g} below{_advice(difference, limit)}"
-
-
-def _advice(found: Interval, limit: float) -> str:
-    """How much more measuring would settle it if the mean stays: intervals shrink with the root of the number."""
+    if found.high < limit:
+        return shown
     if found.mean <= limit:
-        return ""
+        return f"not shown: {not_shown}"
     times = ceil(10 * ((found.mean - found.low) / (found.mean - limit)) ** 2) / 10
-    return f"; about {times:g} times as many problems could show it"
+    return f"not shown: {not_shown}; about {times:g} times as many problems could show it"
 
 
 def _cells(verdict: Verdict, found: Finding) -> list[str]:
@@ -413,32 +399,24 @@ def _cells(verdict: Verdict, found: Finding) -> list[str]:
     return [verdict.name, alpha, *figures]
 
 
-def _whole(path: Path) -> tuple[Path, Family]:
-    """The folder and the family at `path`, with the tiers that earlier choices left out of it."""
-    family, folder = load_family(path, checksums=False), family_file(path).parent
-    before = load_family(folder / SWEEP_FILE, checksums=False).tiers if (folder / SWEEP_FILE).is_file() else ()
+def _whole(path: Path) -> Family:
+    """The family at `path`, with the tiers that earlier choices left out of it."""
+    family, sweep = load_family(path, checksums=False), family_file(path).parent / SWEEP_FILE
+    before = load_family(sweep, checksums=False).tiers if sweep.is_file() else ()
     tiers = {tier.name: tier for tier in (*before, *family.tiers)}
-    return folder, family.model_copy(update={"tiers": tuple(tiers.values())})
-
-
-def _base(family: Family) -> tuple[str | None, ...]:
-    """What makes a base the same: its checksum, else hub id and revision; and its chat template."""
-    base = family.base
-    return base.sha256, base.revision, base.chat_template_sha256, None if base.sha256 else base.model
+    return family.model_copy(update={"tiers": tuple(tiers.values())})
 
 
 def _chosen(family: Family, proposal: Proposal) -> Family:
-    """The family with only the proposed tiers, efforts and default."""
+    """The family with only the proposed tiers, efforts and default.
+
+    A blend whose parts are not all in it says no more what it was made of; its weights are its own.
+    """
     names = proposal.names("kept", "reference")
-    document = family.model_dump(exclude_none=True) | {
-        "tiers": [_within(family.tier(name), names).model_dump(exclude_none=True) for name in names],
-        "efforts": proposal.efforts,
-        "default_tier": proposal.default_tier,
-    }
-    return Family.model_validate(document)
-
-
-def _within(tier: Tier, names: Sequence[str]) -> Tier:
-    """A blend whose parts are not all in the family says no more what it was made of; its weights are its own."""
-    lacks = any(part.tier not in names for part in tier.blend or ())
-    return tier.model_copy(update={"blend": None}) if lacks else tier
+    tiers = (family.tier(name) for name in names)
+    within = (
+        tier.model_copy(update={"blend": None}) if any(part.tier not in names for part in tier.blend or ()) else tier
+        for tier in tiers
+    )
+    changes = {"tiers": tuple(within), "efforts": proposal.efforts, "default_tier": proposal.default_tier}
+    return family.model_copy(update=changes)

@@ -22,9 +22,6 @@ from alphatier_training.evaluation.samples import Sample, SampleFile, read_plan
 Curve = Sequence[Mapping[str, float]]
 """What one RL run logged, an entry a step."""
 
-Found = Mapping[tuple[str, str], Sequence[Sample]]
-"""Samples by tier and data set."""
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -74,7 +71,15 @@ def gather(
         )
     files = [file for place in (folder / "work" / "samples", *samples) for file in sorted(place.glob("*.jsonl"))]
     found = {key: group for file in files for key, group in _matching(family, file)}
-    datasets = _datasets(family, found)
+    order = [family.tier(family.reference_tier), *family.tiers]
+    datasets = {
+        dataset: {
+            tier.name: _line(tier.name, figures, found.get((tier.name, dataset), ()))
+            for tier in family.tiers
+            if (figures := tier.evaluation(dataset)) is not None
+        }
+        for dataset in dict.fromkeys(figures.dataset for tier in order for figures in tier.evaluations)
+    }
     published = read_frontiers(frontier) if frontier else {}
     if frontier and not any(frontier_of(dataset, published) for dataset in datasets):
         raise TrainingError(
@@ -83,19 +88,6 @@ def gather(
         )
     recipe, curves = recipe or _recipe(family, folder), dict(_curves(family, folder))
     return Evidence(family, datasets, curves, recipe, published, frontier.stem if frontier else "")
-
-
-def _datasets(family: Family, found: Found) -> dict[str, Lines]:
-    order = [family.tier(family.reference_tier), *family.tiers]
-    names = dict.fromkeys(figures.dataset for tier in order for figures in tier.evaluations)
-    return {
-        dataset: {
-            tier.name: _line(tier.name, figures, found.get((tier.name, dataset), ()))
-            for tier in family.tiers
-            if (figures := tier.evaluation(dataset)) is not None
-        }
-        for dataset in names
-    }
 
 
 def _line(tier: str, figures: Evaluation, samples: Sequence[Sample]) -> Line:

@@ -84,14 +84,9 @@ class Measured(Protocol):
     """A point of the plane with its intervals: a tier's figures, or a row of a sweep."""
 
     @property
-    def accuracy(self) -> Interval:
-        """A share."""
-        ...
-
+    def accuracy(self) -> Interval: ...
     @property
-    def tokens(self) -> Interval:
-        """A response's."""
-        ...
+    def tokens(self) -> Interval: ...
 
 
 @contextmanager
@@ -147,9 +142,11 @@ def accuracy_tokens(
     figure, axes = _single(4.6)
     flat = {name: one for name, group in series.items() for one in group.values()}
     points = {name: Point(one.accuracy.mean, one.tokens.mean) for name, one in flat.items()}
-    beaten = dominators(points) if staircase else {}
-    if staircase:
-        _staircase(axes, [points[name] for name in front(points)])
+    beaten, corners = (dominators(points), [points[name] for name in front(points)]) if staircase else ({}, [])
+    if len(corners) > 1:
+        steps = [corner.tokens for corner in corners], [100 * corner.accuracy for corner in corners]
+        look = {"color": GREY, "linewidth": 1.2, "linestyle": "--", "drawstyle": "steps-post"}
+        axes.plot(*steps, label="Pareto front", **look)
     for index, (name, group) in enumerate(series.items()):
         look, label = _marker(index), name
         if name in beaten:
@@ -279,14 +276,6 @@ def _points(axes: Any, label: str, group: Mapping[str, Measured], look: Mapping[
     axes.errorbar(*at, label=label, capsize=3, linewidth=1, elinewidth=1, **arms, **look)
     for note, *place in zip(group, *at, strict=True):
         axes.annotate(note, place, (4, 4), textcoords="offset points", fontsize=7)
-
-
-def _staircase(axes: Any, corners: Sequence[Point]) -> None:
-    """The best accuracy that any number of tokens buys; drawn only where there are two corners."""
-    if len(corners) > 1:
-        tokens, accuracy = [corner.tokens for corner in corners], [100 * corner.accuracy for corner in corners]
-        look = {"color": GREY, "linewidth": 1.2, "linestyle": "--", "drawstyle": "steps-post"}
-        axes.plot(tokens, accuracy, label="Pareto front", **look)
 
 
 def _histogram(axes: Any, row: str, line: Line, edges: Any) -> None:

@@ -226,14 +226,11 @@ def _markdown(evidence: Evidence, report: Sequence[Section]) -> str:
     """The text of report.md; its pictures are the PNG files next to it."""
     blocks = [f"# Family {evidence.family.name}", _summary(evidence.family), _method(evidence)]
     for heading, parts in report:
-        blocks += [f"## {heading}", *map(_block, parts)]
+        blocks.append(f"## {heading}")
+        for part in parts:
+            shown = f"![{part.description}]({part.name}.png)" if isinstance(part, Picture) else part
+            blocks.append(shown.markdown() if isinstance(shown, Table) else shown)
     return "\n\n".join(blocks) + "\n"
-
-
-def _block(part: Part) -> str:
-    if isinstance(part, Picture):
-        return f"![{part.description}]({part.name}.png)"
-    return part.markdown() if isinstance(part, Table) else part
 
 
 def _page(evidence: Evidence, report: Sequence[Section]) -> str:
