@@ -36,6 +36,9 @@ def change(where: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (change("colour", "red"), "colour: unknown key"),
         (change("base.phases", [{"traces": {"restat": 1}}]), "base.phases.0.traces.restat: unknown key"),
         (change("base.phases", [{"until": 0.5}]), "base.phases: they end at [0.5]; `until` must grow and end at 1"),
+        (change("base.kind", "own"), "base.kind: give one of supervised, pretrained; training/recipes/README.md"),
+        (change("rl.penalty", {"target": 3}), "rl.penalty.kind: missing"),
+        (change("rl.penalty", {"kind": "alp", "x": 3}), "- rl.penalty.x: unknown key"),
         (change("rl.steps", -1), "rl.steps: Input should be greater than 0, but it is -1"),
         (change("tiers.alphas", [0, 1.0]), "tiers.alphas.1: Input should be less than 1, but it is 1.0"),
         (change("tiers.alphas", [0.1, 0.1]), "tiers.alphas: two are equal"),
@@ -91,6 +94,24 @@ def test_every_fault_is_reported_at_once() -> None:
     with pytest.raises(TrainingError) as caught:
         parse_recipe({"name": "x", "a": 1, "b": 2}, "x.yaml")
     assert all(text in str(caught.value) for text in ("a: unknown key", "b: unknown key", "base: missing"))
+
+
+def test_every_fault_of_a_section_has_a_line_with_its_key() -> None:
+    recipe = mini_recipe()
+    recipe["tiers"] |= {"default": "alpha-9", "efforts": {"low": "base"}}
+    with pytest.raises(TrainingError) as caught:
+        parse_recipe(recipe, "mini.yaml")
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()[1:]] == [
+        "  - tiers.default",
+        "  - tiers.efforts",
+    ]
+
+
+def test_a_fault_in_a_key_is_named_whatever_its_value() -> None:
+    recipe = mini_recipe()
+    recipe["tiers"]["efforts"] = {"tiny": [1]}
+    with pytest.raises(TrainingError, match=r"- tiers\.efforts\.tiny"):
+        parse_recipe(recipe, "mini.yaml")
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "name: [", "just words"])

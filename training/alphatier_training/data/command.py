@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -22,7 +22,7 @@ from alphatier_training.data.problem import Problem, message
 from alphatier_training.data.reading import Reading, place_of, read
 from alphatier_training.errors import TrainingError, told
 from alphatier_training.recipe import Recipe
-from alphatier_training.recipe.problems import DataProblems, DataSet
+from alphatier_training.recipe.problems import DataProblems, DataSet, Format
 from alphatier_training.recipe.reading import load_recipe
 from alphatier_training.run.folder import write_text
 
@@ -43,11 +43,7 @@ GENERATED = 1000
 )
 @click.option("--ngram", type=click.IntRange(min=1), help="Words in a row of an overlap. [the recipe's, else 13]")
 @click.option(
-    "--format",
-    type=click.Choice(["auto", "plain", "gsm8k", "math", "aime"]),
-    default="auto",
-    show_default=True,
-    help="How the rows of FILE are read.",
+    "--format", type=click.Choice(get_args(Format)), default="auto", help="How FILE's rows are read. [auto]"
 )
 @click.option("--question-field", metavar="NAME", help="The field of FILE that holds the question. [the format's]")
 @click.option("--answer-field", metavar="NAME", help="The field of FILE that holds the answer. [the format's]")

@@ -7,8 +7,8 @@ from typing import Any, get_args
 import click
 
 from alphatier_training.errors import told
+from alphatier_training.recipe import ENGINE_PATTERN
 from alphatier_training.recipe.problems import Format
-from alphatier_training.recipe.tiers import ENGINE_PATTERN
 
 _positive = click.IntRange(min=1)
 

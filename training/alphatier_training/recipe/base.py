@@ -1,19 +1,13 @@
 """The model that every tier of a recipe starts from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from alphatier_training.recipe.sections import (
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Section,
-    Share,
-)
+from alphatier_training.recipe.sections import Section, Share
 
 
 class Architecture(Section):
@@ -92,14 +86,12 @@ class SupervisedBase(Section):
     processes: PositiveInt = Field(2, description="processes that share a batch, one core each; decides the data too")
     checkpoint_every: PositiveInt = Field(500, description="steps between checkpoints")
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def faults(self) -> Iterator[str]:
         if self.batch_size % self.processes:
-            raise ValueError(f"batch_size: {self.batch_size} does not divide by {self.processes} processes")
+            yield f"batch_size: {self.batch_size} does not divide by {self.processes} processes"
         ends = [phase.until for phase in self.phases]
         if ends != sorted(set(ends)) or ends[-1] != 1:
-            raise ValueError(f"phases: they end at {ends}; `until` must grow and end at 1")
-        return self
+            yield f"phases: they end at {ends}; `until` must grow and end at 1"
 
 
 class PretrainedBase(Section):
@@ -115,11 +107,9 @@ class PretrainedBase(Section):
     think_start: str | None = Field("<think>", description="mark before the thinking; null where there is none")
     think_end: str | None = Field("</think>", description="mark after the thinking; null where there is none")
 
-    @model_validator(mode="after")
-    def _marks(self) -> Self:
+    def faults(self) -> Iterator[str]:
         if (self.think_start is None) != (self.think_end is None):
-            raise ValueError("think_start, think_end: give both marks, or null for both")
-        return self
+            yield "think_start, think_end: give both marks, or null for both"
 
     def is_on_hub(self) -> bool:
         """Whether `model` is a hub id, and no folder, there or not."""

@@ -1,11 +1,12 @@
 """Where a recipe's problems come from: the built-in generator, files, or a Hugging Face data set."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt
 
 from alphatier_models.schema import Name
-from alphatier_training.recipe.sections import PositiveInt, Section, Share
+from alphatier_training.recipe.sections import Section, Share
 
 Format = Literal["auto", "plain", "gsm8k", "math", "aime"]
 
@@ -35,11 +36,9 @@ class DataSet(Section):
         description="in an evaluation, responses a problem (paper: GSM8K 1, MATH-500 3, AIME 10); null: the plan's",
     )
 
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def faults(self) -> Iterator[str]:
         if (self.path is None) == (self.hub is None):
-            raise ValueError(f"{self.name}: give either `path` (a file or folder) or `hub` (a hub id), and only one")
-        return self
+            yield f"{self.name}: give either `path` (a file or folder) or `hub` (a hub id), and only one"
 
 
 class PassRate(Section):
@@ -49,11 +48,9 @@ class PassRate(Section):
     minimum: Share = Field(0.0, description="problems that the base solves less often are dropped")
     maximum: Share = Field(1.0, description="problems that the base solves more often are dropped")
 
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def faults(self) -> Iterator[str]:
         if self.minimum > self.maximum:
-            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}; no problem would be left")
-        return self
+            yield f"minimum {self.minimum} is above maximum {self.maximum}; no problem would be left"
 
 
 class Contamination(Section):

@@ -1,5 +1,6 @@
 """Reading a recipe: YAML to `Recipe`, with every fault named by its key."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from pydantic import ValidationError
 
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe import Recipe
+
+KEYS = "training/recipes/README.md"
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -32,34 +35,35 @@ def parse_recipe(document: Any, source: str) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        faults = "\n".join(f"  - {_fault(details)}" for details in error.errors())
-        raise TrainingError(f"{source} is not a usable recipe:\n{faults}") from error
+        faults = [f"\n  - {fault}" for details in error.errors() for fault in _faults(details, document)]
+        raise TrainingError(f"{source} is not a usable recipe:{''.join(faults)}") from error
 
 
-_TAGS = {
-    "problems": ("arithmetic", "data"),
-    "base": ("supervised", "pretrained"),
-    "penalty": ("sigmoid", "linear", "min_max", "target", "shortest"),
-}
-"""Fields that hold one of several sections, and the values that tell which."""
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """The key of a fault; pydantic puts the chosen section's tag into it, which is no key of the file."""
-    kept = [part for at, part in enumerate(location) if not (at and part in _TAGS.get(str(location[at - 1]), ()))]
-    return ".".join(map(str, kept))
-
-
-def _fault(details: Any) -> str:
-    field = _path(details["loc"])
-    kind = details["type"]
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{field}: unknown key. Remove it, or check its spelling against training/README.md"
-    if kind == "missing":
-        return f"{field}: missing. Add it; training/README.md describes every key"
-    if kind in ("union_tag_not_found", "union_tag_invalid"):
-        key, allowed = details["ctx"]["discriminator"].strip("'"), _TAGS[str(details["loc"][-1])]
-        return f"{field}.{key}: give one of {', '.join(allowed)}; training/README.md describes them"
+def _faults(details: Any, document: Any) -> Iterator[str]:
+    """What one of pydantic's errors says; a section may have several faults, a line each."""
+    key, kind, context = _key(details["loc"], document), details["type"], details.get("ctx", {})
+    tag = ".".join(filter(None, (key, context.get("discriminator", "").strip("'"))))
     if kind == "value_error":
-        return (f"{field}." if field else "") + str(details["msg"]).removeprefix("Value error, ")
-    return f"{field}: {details['msg']}, but it is {details['input']!r}"
+        yield from ((f"{key}." if key else "") + fault for fault in str(context["error"]).splitlines())
+    elif kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        yield f"{key}: unknown key. Remove it, or check its spelling against {KEYS}"
+    elif kind in ("missing", "union_tag_not_found"):
+        yield f"{tag}: missing. Add it; {KEYS} describes every key"
+    elif kind == "union_tag_invalid":
+        yield f"{tag}: give one of {context['expected_tags']}; {KEYS} describes them".replace("'", "")
+    else:
+        yield f"{key}: {details['msg']}, but it is {details['input']!r}"
+
+
+def _key(location: tuple[int | str, ...], document: Any) -> str:
+    """The key of a fault; where one of several sections is chosen, pydantic puts its name in, which is no key."""
+    kept = []
+    for part in location:
+        if isinstance(document, dict) and part in (document.get("kind"), document.get("source")):
+            continue
+        kept.append(str(part))
+        try:
+            document = document[part]
+        except (LookupError, TypeError):
+            document = None
+    return ".".join(kept)

@@ -3,20 +3,14 @@
 Defaults are the paper's text (arXiv 2502.04463); "authors' code" is its repository.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from alphatier_training.penalties import Gate, Penalty, SigmoidPenalty
 from alphatier_training.recipe.problems import DataSet
-from alphatier_training.recipe.sections import (
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Section,
-    Share,
-)
+from alphatier_training.recipe.sections import Section, Share
 
 
 class Selection(Section):
@@ -67,11 +61,9 @@ class Kl(Section):
         description="of d = log p - log q: k1 d (authors' code), k2 d^2 / 2, k3 exp(-d) - 1 + d; k1 not in the loss",
     )
 
-    @model_validator(mode="after")
-    def _has_a_gradient(self) -> Self:
+    def faults(self) -> Iterator[str]:
         if self.place == "loss" and self.estimator == "k1":
-            raise ValueError("estimator: k1 has no gradient in the loss (its mean is 0); choose k2 or k3")
-        return self
+            yield "estimator: k1 has no gradient in the loss (its mean is 0); choose k2 or k3"
 
 
 class MismatchPlan(Section):
@@ -191,34 +183,32 @@ class Reinforcement(Section):
         """What `loss.aggregation: token_sum` divides by, tokens."""
         return self.loss.constant or self.max_new_tokens
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def faults(self) -> Iterator[str]:
         responses = self.prompts_per_rollout * self.samples_per_prompt
         if responses % self.updates_per_rollout:
-            raise ValueError(
+            yield (
                 f"updates_per_rollout: {responses} responses do not divide by {self.updates_per_rollout}; "
                 "choose a divisor"
             )
         if self.micro_batch and (responses // self.updates_per_rollout) % self.micro_batch:
-            raise ValueError(
+            yield (
                 f"micro_batch: {responses // self.updates_per_rollout} responses an update do not divide by "
                 f"{self.micro_batch}; choose a divisor"
             )
         if self.selection and self.selection.keep > self.samples_per_prompt:
-            raise ValueError(
+            yield (
                 f"selection.keep: {self.selection.keep} of {self.samples_per_prompt} responses a prompt cannot be "
                 "kept; choose less, or more samples_per_prompt"
             )
         if self.length_baseline == "right" and self.advantage == "group_std":
-            raise ValueError("length_baseline: group_std standardises the whole reward; set advantage to another")
+            yield "length_baseline: group_std standardises the whole reward; set advantage to another"
         bounded = self.selection or self.degenerate_groups == "drop" or not self.right_below_zero
         if bounded and self.advantage == "whiten":
-            raise ValueError(
+            yield (
                 "advantage: whiten shifts every response's; with selection, degenerate_groups or right_below_zero "
                 "take batch_std or none"
             )
         if self.loss.ratio == "sequence" and self.mismatch.correction == "token_truncate":
-            raise ValueError("loss.ratio: a whole response has one weight; set mismatch.correction to sequence_mask")
+            yield "loss.ratio: a whole response has one weight; set mismatch.correction to sequence_mask"
         if self.loss.ratio == "sequence" and self.kl.coefficient and self.kl.place == "reward_to_go":
-            raise ValueError("loss.ratio: a whole response has one advantage, but kl.place reward_to_go one a token")
-        return self
+            yield "loss.ratio: a whole response has one advantage, but kl.place reward_to_go one a token"

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from trl import RLOOConfig
 
-from alphatier_training.recipe import Recipe
-from alphatier_training.recipe.compute import Compute
+from alphatier_training.recipe import Compute, Recipe
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.run.reporting import watchers
 

@@ -24,9 +24,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from alphatier_training import checkpoints
 from alphatier_training.errors import TrainingError
-from alphatier_training.recipe import BASE_TIER, Recipe
+from alphatier_training.recipe import BASE_TIER, EvaluationPlan, Recipe
 from alphatier_training.recipe.base import Architecture, SupervisedBase
-from alphatier_training.recipe.tiers import EvaluationPlan
 from alphatier_training.run.folder import RunFolder, replacing
 from alphatier_training.run.reporting import Report, Reporter, silent
 from alphatier_training.tiny.batches import IGNORED, Batch, batches
