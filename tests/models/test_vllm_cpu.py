@@ -1,11 +1,11 @@
-"""What a vLLM on the CPU is given by its environment, on a machine with everything and on a bare one."""
+"""What a vLLM on the CPU is given: its environment, on a machine with everything and on a bare one, and its slots."""
 
 import sysconfig
 from pathlib import Path
 
 import pytest
 
-from alphatier_models.vllm import cpu_environment
+from alphatier_models.vllm import adapter_options, cpu_environment
 
 needs_headers = pytest.mark.skipif(
     not Path(sysconfig.get_path("include"), "Python.h").is_file(), reason="this Python came without its C headers"
@@ -52,3 +52,13 @@ def test_what_the_operator_has_set_stays(tmp_path: Path) -> None:
     }
     assert cpu_environment(variables, tmp_path, alone=False) == {}
     assert cpu_environment({"PATH": ""}, tmp_path, alone=False)["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+
+
+@pytest.mark.parametrize(("on_cpu", "changing", "slots"), [(True, False, 3), (True, True, 5), (False, True, 3)])
+def test_on_a_cpu_a_slot_stays_empty_which_is_what_the_base_gets_there(
+    on_cpu: bool, changing: bool, slots: int
+) -> None:
+    adapters = {"brisk": Path("a"), "terse": Path("b")}
+    options = adapter_options(adapters, 16, on_cpu=on_cpu, changing=changing)
+    assert options[options.index("--max-loras") + 1] == str(slots)
+    assert adapter_options({}, 16, on_cpu=on_cpu) == []

@@ -38,7 +38,7 @@ def test_one_vllm_serves_the_base_and_all_adapters(family: Family, folder: Path,
     assert value(command, "--served-model-name") == "toy:base"
     assert value(command, "--max-lora-rank") == "16"  # the smallest that vLLM has for rank 12
     # room for new weights beside old ones, and no reason to read an adapter from its folder again
-    assert value(command, "--max-loras") == "3"
+    assert int(value(command, "--max-loras")) >= 3
     assert int(value(command, "--max-cpu-loras")) >= 2 * 2
     assert spec.environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
     modules = [json.loads(argument) for argument in command if argument.startswith('{"name"')]

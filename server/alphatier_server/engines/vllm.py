@@ -14,10 +14,6 @@ from alphatier_server.engines.devices import engines_per_gpu, visible_gpus
 from alphatier_server.engines.spec import EngineSpec, adapter_of, model_location, tier_on_disk, told
 from alphatier_server.errors import EngineError
 
-# Old weights stay loaded beside new ones until their last request has ended. An adapter that falls out of
-# vLLM's memory would be read again from a folder that may have changed since.
-_SPARE_ADAPTERS = 8
-
 
 @dataclass(frozen=True)
 class VllmPlanner:
@@ -90,10 +86,8 @@ class VllmPlanner:
 
     def _adapter_options(self, adapters: Sequence[Adapter], rank: int) -> list[str]:
         """Those of the moment: what was loaded since is read from its copy."""
-        kept = ["--max-cpu-loras", str(len(adapters) + _SPARE_ADAPTERS)] if adapters else []
-        # one slot more than there are adapters, so that new weights need not wait for the last request on old ones
         folders = {adapter.public: self.store.newest(adapter).path for adapter in adapters}
-        return [*kept, *vllm.adapter_options(folders, rank, spare=1)]
+        return vllm.adapter_options(folders, rank, on_cpu=vllm.is_for_cpus(), changing=True)
 
 
 def _reasoning_options(family: Family, model: Path) -> list[str]:

@@ -158,7 +158,7 @@ def serving(
     command = [
         *(*vllm.ENTRY, "--model", str(model), "--served-model-name", "model", "--dtype", vllm.stored_dtype(model)),
         *("--generation-config", "vllm", "--max-num-seqs", str(together)),  # top_k and the like as in process: none
-        *vllm.adapter_options({name: folder.resolve() for name, folder in adapters.items()}, rank),
+        *vllm.adapter_options({name: folder.resolve() for name, folder in adapters.items()}, rank, on_cpu=not gpus),
         *([] if gpus else vllm.ON_CPU),
         *arguments,
     ]
