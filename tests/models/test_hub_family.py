@@ -170,8 +170,7 @@ WEIGHTS = """
 import json, sys
 from pathlib import Path
 from alphatier_models import load_family
-from alphatier_training.evaluation.baselines import Row
-from alphatier_training.evaluation.measuring import weights_of
+from alphatier_training.evaluation.measuring import Row, weights_of
 family, out = load_family(sys.argv[1]), Path(sys.argv[1])
 print(json.dumps([[str(path or "") for path in weights_of(family, out, Row(t.name, t.name))] for t in family.tiers]))
 """

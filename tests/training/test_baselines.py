@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from alphatier_models import load_family
 from alphatier_training.cli import evaluate
 from alphatier_training.commands import baseline
-from alphatier_training.evaluation.baselines import INSTRUCTIONS, baseline_row
+from alphatier_training.evaluation.measuring import INSTRUCTIONS, baseline_row
 from alphatier_training.evaluation.samples import Sample, read_plan
 from alphatier_training.evaluation.tasks import heldout_task, sampling_of, training_task
 from alphatier_training.run.reporting import Report

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from alphatier_training.cli import evaluate
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.efficiency import (
+from alphatier_training.evaluation.figures import (
     Frontier,
     aes,
     dominated,

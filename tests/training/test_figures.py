@@ -11,8 +11,9 @@ from scipy import stats
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.figures import accuracy, evaluation, mean_tokens, tokens_where
 from alphatier_training.evaluation.intervals import difference, mean, ratio, share
-from alphatier_training.evaluation.samples import Completion, Plan, Sample, SampleFile, graded, missing, read_plan
+from alphatier_training.evaluation.samples import Answers, Plan, Progress, Sample, SampleFile, missing, read_plan
 from alphatier_training.evaluation.tasks import Task, checksum, heldout_task
+from alphatier_training.run.reporting import silent
 
 PLAN = Plan("f", "t", "w", "d", (1, 2), 4, 1, 0.6, 0.95, 64, 7)
 
@@ -178,9 +179,12 @@ def test_a_file_that_holds_no_samples_is_one_clear_error(tmp_path: Path, content
         read_plan(path)
 
 
-def test_a_truncated_response_is_wrong_whatever_the_grader_says() -> None:
-    problem = heldout_task(1, 7, (1,)).problems[0]
-    assert not graded((0, 0), problem, Completion("right", 64, truncated=True), correct=True).correct
+def test_a_truncated_response_is_wrong_whatever_the_grader_says(tmp_path: Path) -> None:
+    task, file = heldout_task(1, 7, (1,)), SampleFile(PLAN, tmp_path)
+    answers = Answers(PLAN, task.problems, file, Progress("", 2, silent))
+    right = f"\\boxed{{{task.problems[0].answer}}}"
+    answers.add([answers.sample((0, number), right, 64, truncated=bool(number)) for number in range(2)])
+    assert [one.correct for one in file.read()] == [True, False]
 
 
 @pytest.mark.parametrize(

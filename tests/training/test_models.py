@@ -119,6 +119,6 @@ def test_a_response_ends_at_the_models_token_and_at_the_tokenizers(models_own: s
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(models_own)
     plan = Plan("f", "t", "w", "d", (), 1, 1, 0.0, 1.0, 120, 7)
     question = [{"role": "user", "content": "12 + 25 + 3"}]
-    (completion,) = complete(model, tokenizer, [question], plan)
-    assert not completion.truncated
-    assert completion.text.endswith(ending)
+    ((text, _, truncated),) = complete(model, tokenizer, [question], plan)
+    assert not truncated
+    assert text.endswith(ending)

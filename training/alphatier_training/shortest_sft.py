@@ -25,11 +25,9 @@ from trl import SFTConfig, SFTTrainer
 from alphatier_models import Family, SamplingSettings
 from alphatier_training import checkpoints
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.answers import Answers, Progress
-from alphatier_training.evaluation.baselines import BASELINE_FILE, Row
 from alphatier_training.evaluation.engine import Engine, sample
-from alphatier_training.evaluation.measuring import weights_of
-from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
+from alphatier_training.evaluation.measuring import BASELINE_FILE, Row, weights_of
+from alphatier_training.evaluation.samples import Answers, Plan, Progress, Sample, SampleFile
 from alphatier_training.evaluation.tasks import Task
 from alphatier_training.rl.policy import device_of, load_policy
 from alphatier_training.run.folder import replacing, write_text

@@ -33,11 +33,9 @@ from rich.console import Console
 from alphatier_models import EFFORTS, FAMILY_FILE, Interval
 from alphatier_models.schema import Name
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.comparing import holm
-from alphatier_training.evaluation.findings import plain
-from alphatier_training.evaluation.intervals import Crossed, crossed, per_problem, spread
-from alphatier_training.evaluation.samples import Sample
-from alphatier_training.evaluation.tables import Table, p_text
+from alphatier_training.evaluation.intervals import Crossed, crossed, holm, spread
+from alphatier_training.evaluation.samples import Sample, per_problem
+from alphatier_training.evaluation.tables import Table, p_text, plain
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.recipe.sections import Alpha, Section

@@ -202,9 +202,8 @@ def _train_tier(alpha: float, recipe: Recipe, folder: RunFolder, report: Reporte
 
 
 def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
-    from alphatier_training.evaluation.answers import Answers, Progress
     from alphatier_training.evaluation.engine import recipe_engine, sample
-    from alphatier_training.evaluation.samples import SampleFile
+    from alphatier_training.evaluation.samples import Answers, Progress, SampleFile
     from alphatier_training.evaluation.tasks import recipe_tasks
     from alphatier_training.run.assembly import plans_of
     from alphatier_training.run.base import load_reference, weights_of

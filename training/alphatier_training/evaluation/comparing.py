@@ -1,29 +1,30 @@
-"""Two tiers on the same problems: paired tests of accuracy and of tokens, and Holm's correction for several.
+"""What the rows of a data set say together: paired tests, corrected for their number, and every figure of `figures`.
 
-What: pure functions of lists of samples. Paired permutation tests of problems' means: of accuracy (which is McNemar's
-test for one sample a problem, doi:10.1007/BF02295996) and of tokens. Without samples: the two tiers' own intervals,
-squared and added, wider than a paired one.
-What not: no files.
+Paired permutation tests of problems' means: of accuracy (which is McNemar's test for one sample a problem,
+doi:10.1007/BF02295996) and of tokens. Without samples: the two tiers' own intervals, squared and added, wider than a
+paired one. What: from rows' figures and samples to a `Found`, for `alphatier evaluate` and for reports alike.
+What not: no text; tables and JSON of it are made by `tables`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import lcm, sqrt
-from typing import Any, Literal
-
-import numpy as np
-from scipy import stats
+from pathlib import Path
+from typing import Literal
 
 from alphatier_models import Evaluation, Interval
-from alphatier_training.evaluation.intervals import difference, interval, per_problem, ratio
-from alphatier_training.evaluation.samples import Sample
-
-MOST_SUMS = 1_000_000
-"""Sums of differences that are counted one by one."""
-
-PERMUTATIONS = 9999
-"""Of random signs where there are more; the least p-value then is 2 / (PERMUTATIONS + 1)."""
+from alphatier_training.evaluation.figures import (
+    Efficiency,
+    Frontier,
+    Overall,
+    efficiency,
+    frontier_of,
+    hypervolume,
+    overall,
+)
+from alphatier_training.evaluation.intervals import difference, holm, interval, permutation, ratio
+from alphatier_training.evaluation.samples import Sample, per_problem, same_questions
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,86 @@ class Comparison:
     """Paired permutation test of the mean difference in tokens, two-sided."""
 
 
-def same_questions(first: Sequence[Sample], second: Sequence[Sample]) -> bool:
-    """Whether two tiers were measured on the same problems."""
-    one, other = ({sample.problem: sample.question for sample in samples} for samples in (first, second))
-    return one == other
+@dataclass(frozen=True)
+class Line:
+    """One row of one data set: a tier, or what was done to one."""
+
+    tier: str
+    figures: Evaluation
+    samples: Sequence[Sample] = ()
+    """What the figures are of; empty where they were not found."""
+    file: Path | None = None
+    """Where the samples are."""
+
+
+Lines = Mapping[str, Line]
+"""Row to what was measured of it."""
+
+Test = tuple[str, ...]
+"""Two rows, and the level if it is of that level's problems only."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Everything that was found about one family."""
+
+    family: str
+    reference: str
+    datasets: Mapping[str, Lines]
+    comparisons: Mapping[str, Mapping[Test, Comparison]]
+    """Data set to paired tests, corrected for all of them together."""
+    efficiency: Mapping[str, Mapping[str, Efficiency]]
+    """Data set to the figures of each row with samples that put accuracy and tokens together."""
+    hypervolume: Mapping[str, Interval | None]
+    """Data set to what the family's tiers dominate; None without the reference's samples."""
+    overall: Mapping[str, Overall]
+    """Row to its figures over all data sets, relative to the reference's; empty for one data set."""
+
+
+def find(
+    family: str,
+    reference: str,
+    datasets: Mapping[str, Lines],
+    tests: Mapping[str, Sequence[Test]],
+    frontiers: Mapping[str, Frontier],
+) -> Found:
+    """All that the rows say together; rows that were not asked the same questions are not compared.
+
+    Args:
+        family: Its name.
+        reference: The row that the others are compared with.
+        datasets: The rows of each data set.
+        tests: What is tested on each data set.
+        frontiers: Published ones, by the names that they give the data sets.
+    """
+    taken = {
+        name: {row: line.samples for row, line in lines.items() if line.samples} for name, lines in datasets.items()
+    }
+    longest = {
+        name: max((line.figures.sampling.max_tokens for line in lines.values() if line.samples), default=0)
+        for name, lines in datasets.items()
+    }
+    everywhere = [row for row in next(iter(taken.values()), {}) if all(row in rows for rows in taken.values())]
+    by_row = {row: {name: rows[row] for name, rows in taken.items()} for row in everywhere if len(taken) > 1}
+    averaged = {row: overall(own, by_row.get(reference, {})) for row, own in by_row.items()}
+    return Found(
+        family,
+        reference,
+        datasets,
+        _comparisons(taken, tests),
+        {
+            name: {
+                row: efficiency(own, rows.get(reference, ()), longest[name], frontier_of(name, frontiers))
+                for row, own in rows.items()
+            }
+            for name, rows in taken.items()
+        },
+        {
+            name: hypervolume({row: own for row, own in rows.items() if row == datasets[name][row].tier}, reference)
+            for name, rows in taken.items()
+        },
+        {row: one for row, one in averaged.items() if one},
+    )
 
 
 def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
@@ -61,11 +138,13 @@ def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
     if not same_questions(first, second):
         raise ValueError("the two tiers have different problems; evaluate both with the same seed and problems")
     rights, tokens = (
-        [list(per_problem(ordered, field).values()) for ordered in map(_ordered, (first, second))]
-        for field in ("correct", "tokens")
+        [list(per_problem(samples, field).values()) for samples in (first, second)] for field in ("correct", "tokens")
     )
     differences, longer = ([one - other for one, other in zip(*pair, strict=True)] for pair in (rights, tokens))
-    parts = _finest(first, second)
+    counts = (Counter(one.problem for one in samples).values() for samples in (first, second))
+    parts = lcm(
+        *(count for of_tier in counts for count in of_tier)
+    )  # every mean of a problem is a multiple of 1 / this
     return Comparison(
         problems=len(differences),
         difference=difference(differences, min(len(first), len(second))),
@@ -88,70 +167,21 @@ def unpaired(first: Evaluation, second: Evaluation) -> Comparison:
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Several comparisons with Holm's correction over all their tests, of accuracy and of tokens together."""
-    found = [p for one in comparisons for p in (one.p_value, one.token_p_value) if p is not None]
-    p_values = iter(holm(found))
-    return [
-        replace(one, p_value=next(p_values), token_p_value=next(p_values)) if one.kind == "paired" else one
-        for one in comparisons
-    ]
+    """Several paired comparisons with Holm's correction over all their tests, of accuracy and of tokens together."""
+    p_values = iter(holm([float(p or 0) for one in comparisons for p in (one.p_value, one.token_p_value)]))
+    return [replace(one, p_value=next(p_values), token_p_value=next(p_values)) for one in comparisons]
 
 
-def permutation(differences: Sequence[float], parts: int) -> float:
-    """How often the mean of `differences` is as far from 0 when each one's sign is a coin's, two-sided.
-
-    Exact, unless the differences are too many and too large to count all sums; then of random signs.
-
-    Args:
-        differences: One a problem, multiples of 1 / `parts`.
-        parts: The common denominator; the sums are counted in such parts.
-
-    >>> permutation([1, 1, 1, -1], parts=1), permutation([0.5, 1.0], parts=2)
-    (0.625, 0.5)
-    """
-    signed = [round(value * parts) for value in differences]
-    sizes = [abs(value) for value in signed if value]
-    if sum(sizes) > MOST_SUMS:
-        return _of_random_signs(differences)
-    chances = np.zeros(sum(sizes) + 1)  # of the sum of those with a plus
-    chances[0] = 1.0
-    for size in sizes:
-        chances[size:] = (chances[size:] + chances[:-size]) / 2
-        chances[:size] /= 2
-    sums = 2 * np.arange(len(chances)) - sum(sizes)
-    return float(min(1.0, chances[abs(sums) >= abs(sum(signed))].sum()))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's step-down method (Scand. J. Statist. 6, 1979).
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def _ordered(samples: Sequence[Sample]) -> list[Sample]:
-    return sorted(samples, key=lambda sample: sample.problem)
-
-
-def _finest(*groups: Sequence[Sample]) -> int:
-    """The common denominator of all problems' shares."""
-    return lcm(*(count for samples in groups for count in Counter(one.problem for one in samples).values()))
-
-
-def _of_random_signs(differences: Sequence[float]) -> float:
-    result: Any = stats.permutation_test(
-        (np.asarray(differences), np.zeros(len(differences))),
-        lambda one, other, axis: (one - other).mean(axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=PERMUTATIONS,
-        batch=1000,
-        rng=0,
-    )
-    return float(result.pvalue)
+def _comparisons(
+    taken: Mapping[str, Mapping[str, Sequence[Sample]]], tests: Mapping[str, Sequence[Test]]
+) -> dict[str, dict[Test, Comparison]]:
+    found = {}
+    for name, asked in tests.items():
+        for test in asked:
+            sides = [
+                [one for one in taken[name].get(row, ()) if not test[2:] or one.level == test[2]] for row in test[:2]
+            ]
+            if all(sides) and same_questions(*sides):
+                found[name, test] = compare(*sides)
+    together = dict(zip(found, corrected(list(found.values())), strict=True))
+    return {name: {test: one for (where, test), one in together.items() if where == name} for name in taken}

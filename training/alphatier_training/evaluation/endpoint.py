@@ -17,8 +17,7 @@ from openai import APIConnectionError, APIError, AsyncOpenAI
 from openai.types.chat import ChatCompletion
 
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.answers import Answers
-from alphatier_training.evaluation.samples import Completion, Pair
+from alphatier_training.evaluation.samples import Answers, Pair, Sample
 
 LAST_ANSWERS_SECONDS = 30.0
 """Longest wait for the answers that are under way when a request fails for good."""
@@ -64,57 +63,57 @@ def ask(asked: Sequence[tuple[Answers, str]], servers: Sequence[Endpoint]) -> No
     Raises:
         TrainingError: a request failed for good; the responses that came before it are kept.
     """
-    asyncio.run(_Asking(asked, servers).run())
+    asyncio.run(_ask(asked, servers))
 
 
-class _Asking:
+async def _ask(asked: Sequence[tuple[Answers, str]], servers: Sequence[Endpoint]) -> None:
     """Workers that share a list of what is missing, and for each server one that looks whether it is there."""
+    todo = ((answers, model, pair) for answers, model in asked for pair in answers.missing)
+    failed = asyncio.Event()
 
-    def __init__(self, asked: Sequence[tuple[Answers, str]], servers: Sequence[Endpoint]) -> None:
-        self._todo = ((answers, model, pair) for answers, model in asked for pair in answers.missing)
-        self._servers, self._failed = servers, False
-
-    async def run(self) -> None:
-        async with AsyncExitStack() as clients:
-            watching, working = [], []
-            for server in self._servers:
-                probe = await clients.enter_async_context(server.client(server.silence, retries=0))
-                client = await clients.enter_async_context(server.client())
-                watching.append(asyncio.create_task(_watch(server, probe)))
-                working += [asyncio.create_task(self._work(server, client)) for _ in range(server.concurrency)]
-            try:
-                await self._until_done(watching, working)
-            finally:
-                for task in (*watching, *working):
-                    task.cancel()
-                await asyncio.gather(*watching, *working, return_exceptions=True)
-
-    async def _until_done(
-        self, watching: Sequence[asyncio.Task[None]], working: Sequence[asyncio.Task[None]]
-    ) -> None:
-        done = asyncio.ensure_future(asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION))
-        await asyncio.wait([done, *watching], return_when=asyncio.FIRST_COMPLETED)
-        ended = [task for task in (*watching, *working) if task.done()]
-        if done.done() and ended != list(working):  # one failed; what the others were asked for is paid for
-            self._failed = True
-            await asyncio.wait(working, timeout=LAST_ANSWERS_SECONDS)
-        for task in ended:
-            task.result()
-
-    async def _work(self, server: Endpoint, client: AsyncOpenAI) -> None:
-        for answers, model, pair in self._todo:
-            completion = await _completion(server, client, answers, model, pair)
-            await asyncio.to_thread(answers.add, [(pair, completion)])
-            if self._failed:
+    async def work(server: Endpoint, client: AsyncOpenAI) -> None:
+        for answers, model, pair in todo:
+            sample = await _sample(server, client, answers, model, pair)
+            await asyncio.to_thread(answers.add, [sample])
+            if failed.is_set():
                 return
 
+    async with AsyncExitStack() as clients:
+        watching, working = [], []
+        for server in servers:
+            probe = await clients.enter_async_context(server.client(server.silence, retries=0))
+            client = await clients.enter_async_context(server.client())
+            watching.append(asyncio.create_task(_watch(server, probe)))
+            working += [asyncio.create_task(work(server, client)) for _ in range(server.concurrency)]
+        done = asyncio.gather(*working)
+        tasks: list[asyncio.Future[Any]] = [done, *watching]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if done.done() and done.exception():  # what the other workers were asked for is paid for
+                failed.set()
+                await asyncio.wait(working, timeout=LAST_ANSWERS_SECONDS)
+            for ended in filter(asyncio.Future.done, tasks):
+                ended.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, *working, return_exceptions=True)
 
-async def _completion(server: Endpoint, client: AsyncOpenAI, answers: Answers, model: str, pair: Pair) -> Completion:
+
+async def _sample(server: Endpoint, client: AsyncOpenAI, answers: Answers, model: str, pair: Pair) -> Sample:
     """One response, asked for until it comes or the server cannot be mended."""
-    while True:
+    plan, messages, response = answers.plan, answers.messages(pair), None
+    while response is None:
         starts = server.starts
         try:
-            return await _ask(client, answers, model, pair)
+            response = await client.chat.completions.create(
+                model=model,
+                messages=messages,  # type: ignore[arg-type]
+                temperature=plan.temperature,
+                top_p=plan.top_p,
+                max_tokens=plan.max_tokens,
+                seed=(plan.seed * 1_000_003 + pair[0] * 101 + pair[1]) % 2**31,
+            )
         except APIError as error:
             failure = TrainingError(
                 f"{server.url} failed for model {model}: {error} The samples taken are kept, and the same command "
@@ -123,31 +122,15 @@ async def _completion(server: Endpoint, client: AsyncOpenAI, answers: Answers, m
             )
             failure.__cause__ = error
             await server.mend(failure, starts)
-
-
-async def _ask(client: AsyncOpenAI, answers: Answers, model: str, pair: Pair) -> Completion:
-    plan, messages = answers.plan, answers.messages(pair)
-    response: Any = await client.chat.completions.create(
-        model=model,
-        messages=messages,  # type: ignore[arg-type]
-        temperature=plan.temperature,
-        top_p=plan.top_p,
-        max_tokens=plan.max_tokens,
-        seed=(plan.seed * 1_000_003 + pair[0] * 101 + pair[1]) % 2**31,
-    )
     if not isinstance(response, ChatCompletion) or response.usage is None or not response.choices:
         raise TrainingError(
             f"{client.base_url} answered without `usage` or `choices`, so tokens cannot be counted. "
             "Check that the URL ends in /v1, and that the server reports usage."
         )
-    choice = response.choices[0]
+    choice, tokens = response.choices[0], response.usage.completion_tokens
     extra = choice.message.model_extra or {}  # vLLM's names for the thinking, which OpenAI's API has no field for
-    return Completion(
-        text=choice.message.content or "",
-        tokens=response.usage.completion_tokens,
-        truncated=choice.finish_reason == "length",
-        reasoning=extra.get("reasoning") or extra.get("reasoning_content") or "",
-    )
+    thinking = extra.get("reasoning") or extra.get("reasoning_content") or ""
+    return answers.sample(pair, choice.message.content or "", tokens, choice.finish_reason == "length", thinking)
 
 
 async def _watch(server: Endpoint, client: AsyncOpenAI) -> None:

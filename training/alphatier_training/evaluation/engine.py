@@ -13,7 +13,7 @@ from alphatier_training.recipe import Recipe
 from alphatier_training.run.scheduling import this_machine
 
 if TYPE_CHECKING:
-    from alphatier_training.evaluation.answers import Answers
+    from alphatier_training.evaluation.samples import Answers
     from alphatier_training.evaluation.serving import VllmServer
 
 SMALL_BYTES = 100_000_000

@@ -1,17 +1,17 @@
-"""Means, differences and ratios over problems with 95 % intervals; all right leaves doubt in each.
+"""Numbers of problems to means, differences and ratios with 95 % intervals, and to p-values.
 
     share         Wilson's, of as many independent responses as these are worth
     difference    Tango's, likewise
     mean, ratio   Student's on the scale of logarithms, as lengths are skewed
     of_means      of any function of means: a bootstrap over problems
     crossed       of a mean over seeds and problems
+    permutation   of a paired test; holm: of several
 
-The problem is the unit that was drawn, so several responses to one problem are averaged first.
-What: numbers to intervals. What not: nothing of tiers or files.
+The problem is the unit that was drawn, so several responses to one problem are averaged first. All right leaves doubt
+in each. What not: nothing of tiers or files.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import exp, inf, sqrt
 from statistics import fmean, pvariance, stdev
 from typing import Any, NamedTuple
@@ -21,12 +21,19 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from alphatier_models import Interval
-from alphatier_training.evaluation.samples import Sample
 
 CONFIDENCE = 0.95
 
 RESAMPLES = 2000
 """Bootstrap resamples."""
+
+MOST_SUMS = 1_000_000
+"""Sums of differences that are counted one by one in a permutation test."""
+
+PERMUTATIONS = 9999
+"""Of random signs where there are more; the least p-value then is 2 / (PERMUTATIONS + 1)."""
+
+_NORMAL = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 
 def share(means: Sequence[float], responses: int) -> Interval:
@@ -44,9 +51,8 @@ def share(means: Sequence[float], responses: int) -> Interval:
     return wilson(value, _worth(value * (1 - value), means, responses))
 
 
-def wilson(value: float, worth: float, quantile: float | None = None) -> Interval:
-    """A share of `worth` independent responses; `quantile` is the normal distribution's unless another is given."""
-    z = _normal() if quantile is None else quantile
+def wilson(value: float, worth: float, z: float = _NORMAL) -> Interval:
+    """A share of `worth` independent responses; `z` is the quantile, the normal distribution's if no other."""
     centre = (value + z**2 / (2 * worth)) / (1 + z**2 / worth)
     half = z / (1 + z**2 / worth) * sqrt(value * (1 - value) / worth + (z / (2 * worth)) ** 2)
     return interval(value, max(0.0, centre - half), min(1.0, centre + half))
@@ -60,26 +66,25 @@ def difference(values: Sequence[float], responses: int) -> Interval:
     tells the two apart.
     """
     better, worse = (fmean(max(0.0, sign * value) for value in values) for sign in (1, -1))
-    worth = _worth(better + worse - (better - worse) ** 2, values, responses)
-    found = tango(better * worth, worse * worth, worth)
-    return interval(fmean(values), found.low, found.high)
+    pairs = _worth(better + worse - (better - worse) ** 2, values, responses)
+    return interval(fmean(values), *_tango(better * pairs, worse * pairs, pairs))
 
 
-def tango(better: float, worse: float, pairs: float) -> Interval:
-    """(better - worse) / pairs with Tango's score interval; each counts the pairs that only one of two gets right."""
+def _tango(better: float, worse: float, pairs: float) -> tuple[float, float]:
+    """Of (better - worse) / pairs, each the number of pairs that only one of two gets right (Tango's b and c)."""
     centre, edge = (better - worse) / pairs, 1 - 1e-9
 
     def score(difference: float) -> float:
-        """How many standard errors the pairs lie above `difference` (Tango's b is `better`, c `worse`)."""
+        """How many standard errors the pairs lie above `difference`."""
         middle = -better - worse + (2 * pairs - better + worse) * difference
         root = sqrt(max(0.0, middle**2 + 8 * pairs * worse * difference * (1 - difference)))
         variance = (root - middle) / 2 + pairs * difference * (1 - difference)
         above = better - worse - pairs * difference
         return float(above / sqrt(variance)) if variance > 1e-12 else (0.0 if abs(above) < 1e-12 else above * 1e6)
 
-    low = brentq(lambda at: score(at) - _normal(), -edge, centre) if centre > -edge else -1.0
-    high = brentq(lambda at: score(at) + _normal(), centre, edge) if centre < edge else 1.0
-    return interval(centre, low, high)
+    low = brentq(lambda at: score(at) - _NORMAL, -edge, centre) if centre > -edge else -1.0
+    high = brentq(lambda at: score(at) + _NORMAL, centre, edge) if centre < edge else 1.0
+    return low, high
 
 
 def mean(values: Sequence[float]) -> Interval:
@@ -94,6 +99,15 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interva
     A single problem tells nothing of its spread, so its interval has no width.
     """
     return _ratio(numerators, denominators) if min(denominators, default=0) > 0 else None
+
+
+def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
+    problems, value = len(numerators), sum(numerators) / sum(denominators)
+    if problems == 1 or not value:
+        return interval(value, value, value)
+    rest = [one - value * other for one, other in zip(numerators, denominators, strict=True)]
+    half = _student(problems - 1) * stdev(rest) / sqrt(problems) / fmean(numerators)
+    return interval(value, value * exp(-half), value * exp(half))
 
 
 def of_means(
@@ -140,7 +154,7 @@ def limits(value: float, drawn: Any, problems: int) -> Interval | None:
     finite = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or len(finite) < CONFIDENCE * len(drawn):
         return None
-    wide = sqrt(problems / (problems - 1)) * _student(problems - 1) if problems > 1 else _normal()
+    wide = sqrt(problems / (problems - 1)) * _student(problems - 1) if problems > 1 else _NORMAL
     low, high = np.quantile(finite, stats.norm.cdf([-wide, wide]))
     return interval(value, float(low), float(high))
 
@@ -193,35 +207,62 @@ def crossed(grid: Any) -> Crossed:
     return Crossed(float(cells.mean()), sqrt(variance), variance**2 / square if variance else inf)
 
 
+def permutation(differences: Sequence[float], parts: int) -> float:
+    """How often the mean of `differences` is as far from 0 when each one's sign is a coin's, two-sided.
+
+    Exact, unless the differences are too many and too large to count all sums; then of random signs.
+
+    Args:
+        differences: One a problem, multiples of 1 / `parts`.
+        parts: The common denominator; the sums are counted in such parts.
+
+    >>> permutation([1, 1, 1, -1], parts=1), permutation([0.5, 1.0], parts=2)
+    (0.625, 0.5)
+    """
+    signed = [round(value * parts) for value in differences]
+    sizes = [abs(value) for value in signed if value]
+    if sum(sizes) > MOST_SUMS:
+        how = {
+            "permutation_type": "samples",
+            "vectorized": True,
+            "n_resamples": PERMUTATIONS,
+            "batch": 1000,
+            "rng": 0,
+        }
+        return float(stats.permutation_test((differences,), np.mean, **how).pvalue)
+    chances = np.zeros(sum(sizes) + 1)  # of the sum of those with a plus
+    chances[0] = 1.0
+    for size in sizes:
+        chances[size:] = (chances[size:] + chances[:-size]) / 2
+        chances[:size] /= 2
+    sums = 2 * np.arange(len(chances)) - sum(sizes)
+    return float(min(1.0, chances[abs(sums) >= abs(sum(signed))].sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values corrected for their number by Holm's step-down method (Scand. J. Statist. 6, 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    found = np.array(p_values, dtype=float)
+    order = np.argsort(found)
+    found[order] = np.maximum.accumulate(np.minimum(1.0, np.arange(len(found), 0, -1) * found[order]))
+    return [float(value) for value in found]
+
+
 def interval(value: float, low: float, high: float) -> Interval:
     """An interval to six decimals that holds its mean."""
     value = round(value, 6)
     return Interval(mean=value, low=round(min(low, value), 6), high=round(max(high, value), 6))
 
 
-def per_problem(samples: Sequence[Sample], field: str) -> Mapping[int, float]:
-    """The mean of a field over each problem's responses."""
-    values: defaultdict[int, list[float]] = defaultdict(list)
-    for sample in samples:
-        values[sample.problem].append(float(getattr(sample, field)))
-    return {problem: fmean(group) for problem, group in values.items()}
-
-
 def spread(figure: Interval | None, scale: float = 1, digits: int = 1) -> str:
     """A mean with its 95 % interval; a dash where there is none."""
     if figure is None:
         return "-"
-    value, low, high = (scale * number for number in (figure.mean, figure.low, figure.high))
-    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
-    problems, value = len(numerators), sum(numerators) / sum(denominators)
-    if problems == 1 or not value:
-        return interval(value, value, value)
-    rest = [one - value * other for one, other in zip(numerators, denominators, strict=True)]
-    half = _student(problems - 1) * stdev(rest) / sqrt(problems) / fmean(numerators)
-    return interval(value, value * exp(-half), value * exp(half))
+    value, low, high = (f"{scale * number:.{digits}f}" for number in (figure.mean, figure.low, figure.high))
+    return f"{value} ({low} to {high})"
 
 
 def _worth(alone: float, means: Sequence[float], responses: int) -> float:
@@ -230,10 +271,6 @@ def _worth(alone: float, means: Sequence[float], responses: int) -> float:
     if between:
         return min(max(problems * alone / between, problems), responses)
     return responses if alone else problems
-
-
-def _normal() -> float:
-    return float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 
 def _student(freedom: float) -> float:

@@ -1,20 +1,26 @@
 """Responses of an evaluation, kept as JSON lines, so that every figure can be recomputed from them.
 
-What: the file's format (a header line with everything that decides the responses, then one line a
-response), its one reader and its one writer; a file that a kill cut short is gone on from.
-What not: no model and no HTTP; `sampling` and `endpoint` make the responses. Where problems come from is in `tasks`.
+What: the file's format (a header line with everything that decides the responses, then one line a response), its one
+reader and its one writer, and what takes responses as they come: graded, kept, counted. A file that a kill cut short
+is gone on from. What not: no model and no HTTP. Where problems come from is in `tasks`.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from alphatier_training.data.problem import Problem, message
 from alphatier_training.errors import TrainingError
+from alphatier_training.grading import are_correct
+from alphatier_training.run.reporting import Report, Reporter
 
 DATASET = "arithmetic-heldout"
 """The name of the built-in problems' held-out split in family.json."""
@@ -78,26 +84,8 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Completion:
-    """One response as it was generated."""
-
-    text: str
-    tokens: int
-    """Generated tokens, the end token included."""
-    truncated: bool
-    """Whether it ran into `max_tokens`; then it counts as wrong."""
-    reasoning: str = ""
-    """The thinking, where an endpoint gives it apart from the answer in `text`."""
-
-    @property
-    def whole(self) -> str:
-        """Thinking and answer as they were generated, which is what is graded."""
-        return f"{self.reasoning}\n{self.text}" if self.reasoning else self.text
-
-
-@dataclass(frozen=True)
 class Sample:
-    """One graded response."""
+    """One response, a line of the file."""
 
     problem: int
     """The problem's number, from 0."""
@@ -108,45 +96,95 @@ class Sample:
     answer: str
     response: str
     tokens: int
+    """Generated tokens, the end token included."""
     truncated: bool
+    """Whether it ran into `max_tokens`; then it counts as wrong."""
     correct: bool
     reasoning: str = ""
-    """The thinking, where it is not in `response`."""
+    """The thinking, where an endpoint gives it apart from the answer in `response`."""
+
+    @property
+    def whole(self) -> str:
+        """Thinking and answer as they were generated, which is what is graded."""
+        return f"{self.reasoning}\n{self.response}" if self.reasoning else self.response
 
 
 class SampleFile:
     """The samples of one plan, appended to as they come."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan = plan
-        self.path = plan.file(folder)
+        self.plan, self.path = plan, plan.file(folder)
 
     def read(self) -> list[Sample]:
         """The samples that are there, in the order of problems."""
         if not self.path.is_file():
             return []
-        return sorted(_samples(self.path), key=lambda sample: (sample.problem, sample.sample))
+        with self.path.open(encoding="utf-8") as stream:
+            lines = [json.loads(line) for line in list(stream)[1:] if line.endswith("\n")]
+        samples = [Sample(**line | {"level": str(line["level"])}) for line in lines]
+        return sorted(samples, key=attrgetter("problem", "sample"))
 
     def append(self, samples: Sequence[Sample]) -> None:
-        """Add samples and wait until they are on the disk."""
+        """Add samples and wait until they are on the disk; a last line that a kill left unfinished is dropped."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._cut_broken_end()
-        with self.path.open("a", encoding="utf-8") as stream:
-            if stream.tell() == 0:
-                stream.write(json.dumps({"plan": self.plan.header()}) + "\n")
-            stream.writelines(json.dumps(_without_defaults(sample)) + "\n" for sample in samples)
+        with self.path.open("a+b") as stream:
+            if stream.tell():
+                stream.seek(-1, os.SEEK_END)
+                if stream.read() != b"\n":
+                    stream.seek(0)
+                    stream.truncate(stream.read().rfind(b"\n") + 1)
+                    stream.seek(0, os.SEEK_END)
+            head = [] if stream.tell() else [{"plan": self.plan.header()}]
+            records = [*head, *map(_without_defaults, samples)]
+            stream.writelines(json.dumps(record).encode() + b"\n" for record in records)
             stream.flush()
             os.fsync(stream.fileno())
 
-    def _cut_broken_end(self) -> None:
-        """Drop a last line that a kill left unfinished."""
-        if not self.path.is_file() or self.path.stat().st_size == 0:
-            return
-        with self.path.open("rb") as stream:
-            stream.seek(-1, os.SEEK_END)
-            whole = stream.read() == b"\n"
-        if not whole:
-            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
+
+class Progress:
+    """Counts the responses of a stage as they come."""
+
+    def __init__(self, stage: str, total: int, report: Reporter) -> None:
+        self._stage, self._total, self._report = stage, total, report
+        self._done = self._right = 0
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Count samples, and tell how far the stage is."""
+        self._done += len(samples)
+        self._right += sum(sample.correct for sample in samples)
+        note = f"right {self._right / self._done:.0%}" if self._done else "starting"
+        self._report(Report(self._stage, self._done, self._total, "responses", note))
+
+
+class Answers:
+    """The responses to one plan, which `sampling` and `endpoint` are given to fill; any thread may add."""
+
+    def __init__(self, plan: Plan, problems: Sequence[Problem], file: SampleFile, progress: Progress) -> None:
+        """`problems` are the plan's; what `file` holds already is not missing."""
+        self.plan, self.file, self._problems = plan, file, problems
+        present = file.read()
+        self.missing: list[Pair] = missing(plan, present)
+        """As it was in the beginning."""
+        self._progress, self._lock = progress, threading.Lock()
+        progress.add(present)
+
+    def messages(self, pair: Pair) -> list[dict[str, str]]:
+        """The conversation that asks for a response."""
+        return self.plan.messages(self._problems[pair[0]])
+
+    def sample(self, pair: Pair, response: str, tokens: int, truncated: bool, reasoning: str = "") -> Sample:
+        """A response as it was generated, not graded yet."""
+        one = self._problems[pair[0]]
+        return Sample(*pair, one.level, one.question, one.answer, response, tokens, truncated, False, reasoning)
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Grade responses and keep them; a truncated one is wrong."""
+        verdicts = are_correct([one.whole for one in samples], [one.answer for one in samples])
+        marked = zip(samples, verdicts, strict=True)
+        graded = [replace(one, correct=right and not one.truncated) for one, right in marked]
+        with self._lock:
+            self.file.append(graded)
+            self._progress.add(graded)
 
 
 def read_plan(path: Path) -> Plan:
@@ -173,29 +211,18 @@ def missing(plan: Plan, present: Sequence[Sample]) -> list[Pair]:
     return [pair for pair in pairs if pair not in there]
 
 
-def graded(pair: Pair, problem: Problem, completion: Completion, *, correct: bool) -> Sample:
-    """A response with its grade; a truncated one is wrong."""
-    return Sample(
-        problem=pair[0],
-        sample=pair[1],
-        level=problem.level,
-        question=problem.question,
-        answer=problem.answer,
-        response=completion.text,
-        tokens=completion.tokens,
-        truncated=completion.truncated,
-        correct=correct and not completion.truncated,
-        reasoning=completion.reasoning,
-    )
+def same_questions(first: Sequence[Sample], second: Sequence[Sample]) -> bool:
+    """Whether two tiers were measured on the same problems."""
+    one, other = ({sample.problem: sample.question for sample in samples} for samples in (first, second))
+    return one == other
 
 
-def _samples(path: Path) -> Iterator[Sample]:
-    with path.open(encoding="utf-8") as stream:
-        next(stream, None)
-        for line in stream:
-            if line.endswith("\n"):
-                values = json.loads(line)
-                yield Sample(**values | {"level": str(values["level"])})
+def per_problem(samples: Sequence[Sample], value: str | Callable[[Sample], float]) -> dict[int, float]:
+    """The mean of a field, or of a function, over each problem's responses; problems in order."""
+    of, values = attrgetter(value) if isinstance(value, str) else value, defaultdict[int, list[float]](list)
+    for sample in samples:
+        values[sample.problem].append(float(of(sample)))
+    return {problem: fmean(values[problem]) for problem in sorted(values)}
 
 
 def _without_defaults(record: Plan | Sample) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Responses from a model in this process: the fast sampler for a Llama on a CPU, else `generate()`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoTokenizer, GenerationConfig
 
-from alphatier_training.evaluation.answers import Answers
-from alphatier_training.evaluation.samples import Completion, Pair, Plan
+from alphatier_training.evaluation.samples import Answers, Plan
 from alphatier_training.rl.policy import end_token_ids, load_policy
 
 BATCH = 250
@@ -37,53 +36,18 @@ def sample_model(answers: Answers, folder: str | Path, adapter: Path | None, dev
     if not todo:
         return
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = _load(folder, adapter, device)
-    for batch in _batches(plan, todo):
-        torch.manual_seed(_seed(plan, batch[0]))
-        completions = complete(model, tokenizer, [answers.messages(pair) for pair in batch], plan)
-        taken = zip(batch, completions, strict=True)
-        answers.add([(pair, completion) for pair, completion in taken if pair in todo])
-
-
-@torch.no_grad()
-def complete(
-    model: Any, tokenizer: Any, conversations: Sequence[list[dict[str, str]]], plan: Plan
-) -> list[Completion]:
-    """Sample one response to each conversation (torch's global generator)."""
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    inputs = tokenizer.apply_chat_template(
-        conversations, add_generation_prompt=True, return_dict=True, padding=True, return_tensors="pt"
-    ).to(model.device)
-    settings = _settings(model, tokenizer, plan)
-    output = model.generate(
-        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=settings
-    )
-    ends = set(settings.eos_token_id)
-    return [_completion(tokenizer, row, ends) for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
-
-
-def _completion(tokenizer: Any, ids: list[int], ends: set[int]) -> Completion:
-    end = next((index for index, token in enumerate(ids) if token in ends), None)
-    kept = ids if end is None else ids[: end + 1]
-    return Completion(tokenizer.decode(kept, skip_special_tokens=True), len(kept), truncated=end is None)
-
-
-def _settings(model: Any, tokenizer: Any, plan: Plan) -> Any:
-    return GenerationConfig(
-        max_new_tokens=plan.max_tokens,
-        do_sample=plan.temperature > 0,
-        temperature=plan.temperature or None,
-        top_p=plan.top_p if plan.temperature else None,
-        top_k=0 if plan.temperature else None,
-        eos_token_id=end_token_ids(model, tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def _load(folder: str | Path, adapter: Path | None, device: str) -> Any:
     model = load_policy(folder, device)
-    return (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
+    model = (PeftModel.from_pretrained(model, adapter) if adapter else model).eval()
+    pairs = [(problem, sample) for sample in range(plan.samples_per_problem) for problem in range(plan.problems)]
+    rows = batch_rows(plan.max_tokens)
+    for batch in (pairs[start : start + rows] for start in range(0, len(pairs), rows)):
+        if todo.isdisjoint(batch):
+            continue
+        first = batch[0]  # a batch is taken whole, as it shares this seed
+        torch.manual_seed((plan.seed * 1_000_003 + first[1]) * 1_000_003 + first[0])
+        responses = complete(model, tokenizer, [answers.messages(pair) for pair in batch], plan)
+        taken = zip(batch, responses, strict=True)
+        answers.add([answers.sample(pair, *response) for pair, response in taken if pair in todo])
 
 
 def batch_rows(max_tokens: int) -> int:
@@ -91,15 +55,31 @@ def batch_rows(max_tokens: int) -> int:
     return max(1, min(BATCH, BATCH_TOKENS // (max_tokens + PROMPT_TOKENS)))
 
 
-def _batches(plan: Plan, todo: set[Pair]) -> Iterator[list[Pair]]:
-    """The plan's batches of (problem, sample) in which something is missing; whole, as they share their seed."""
-    pairs = [(problem, sample) for sample in range(plan.samples_per_problem) for problem in range(plan.problems)]
-    rows = batch_rows(plan.max_tokens)
-    for start in range(0, len(pairs), rows):
-        batch = pairs[start : start + rows]
-        if not todo.isdisjoint(batch):
-            yield batch
-
-
-def _seed(plan: Plan, first: Pair) -> int:
-    return (plan.seed * 1_000_003 + first[1]) * 1_000_003 + first[0]
+@torch.no_grad()
+def complete(
+    model: Any, tokenizer: Any, conversations: Sequence[list[dict[str, str]]], plan: Plan
+) -> list[tuple[str, int, bool]]:
+    """One response to each conversation: its text, its tokens, whether it is cut off (torch's global generator)."""
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    inputs = tokenizer.apply_chat_template(
+        conversations, add_generation_prompt=True, return_dict=True, padding=True, return_tensors="pt"
+    ).to(model.device)
+    ends = end_token_ids(model, tokenizer)
+    settings = GenerationConfig(
+        max_new_tokens=plan.max_tokens,
+        do_sample=plan.temperature > 0,
+        temperature=plan.temperature or None,
+        top_p=plan.top_p if plan.temperature else None,
+        top_k=0 if plan.temperature else None,
+        eos_token_id=ends,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    output = model.generate(
+        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], generation_config=settings
+    )
+    found = []
+    for ids in output[:, inputs["input_ids"].shape[1] :].tolist():
+        kept = next((ids[: place + 1] for place, token in enumerate(ids) if token in ends), ids)
+        found.append((tokenizer.decode(kept, skip_special_tokens=True), len(kept), kept[-1] not in ends))
+    return found

@@ -1,24 +1,32 @@
-"""Measured rows as tables, for the terminal, Markdown and pages alike.
+"""Measured rows as tables, for the terminal, Markdown and pages alike, and as JSON.
 
 What: one `Table` of text, and a function for each thing that is told of a data set. Choices and sweeps show theirs by
 it too. What not: no figures are computed here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from rich import box
 from rich import table as rich_table
 
-from alphatier_models import Evaluation
-from alphatier_training.evaluation.efficiency import AES_CONSTANTS, columns
-from alphatier_training.evaluation.findings import Found, Test
-from alphatier_training.evaluation.front import Point, dominators
+from alphatier_models import Evaluation, Interval
+from alphatier_training.evaluation.comparing import Found
+from alphatier_training.evaluation.figures import AES_CONSTANTS, Point, dominators
 from alphatier_training.evaluation.intervals import spread
 
 Rows = Mapping[str, Evaluation]
 """Row to its figures on one data set."""
+
+_TOGETHER = {
+    "aes": ("AES", 1, 2),
+    "tokens_per_right": ("tokens a right answer", 1, 1),
+    "adaptation": ("hardest / easiest", 1, 2),
+    "budget_area": ("budget area %", 100, 1),
+    "reg": ("REG", 1, 1),
+}
+"""Fields of `Efficiency`: heading, scale, digits."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +61,56 @@ def tables(found: Found) -> Iterator[Table]:
     for name, lines in found.datasets.items():
         rows = {row: line.figures for row, line in lines.items()}
         yield figures(f"Family {found.family} on {name}", rows, found.reference)
-        rest = (levels(name, rows), budgets(name, rows), efficiency(found, name), tests(found, name))
-        yield from (table for table in rest if table is not None)
-    if (table := overall(found)) is not None:
-        yield table
+        yield from filter(
+            None, (levels(name, rows), budgets(name, rows), efficiency(found, name), tests(found, name))
+        )
+    yield from filter(None, [overall(found)])
+
+
+def document(found: Found) -> dict[str, Any]:
+    """The same for scripts, every figure with its interval."""
+    return {
+        "family": found.family,
+        "reference": found.reference,
+        "aes_constants": AES_CONSTANTS,
+        "datasets": {
+            name: {
+                "hypervolume": plain(found.hypervolume[name]),
+                "rows": {
+                    row: {
+                        "tier": line.tier,
+                        "baseline": row if row != line.tier else None,
+                        "samples": str(line.file),
+                        **line.figures.model_dump(mode="json"),
+                        "efficiency": plain(found.efficiency[name].get(row)),
+                    }
+                    for row, line in lines.items()
+                },
+                "comparisons": [
+                    {"first": first, "second": second} | plain(comparison)
+                    for (first, second, *_), comparison in found.comparisons[name].items()
+                ],
+            }
+            for name, lines in found.datasets.items()
+        },
+        "overall": plain(found.overall),
+    }
+
+
+def plain(value: Any) -> Any:
+    """Records and intervals as what JSON has."""
+    if isinstance(value, Interval):
+        return value.model_dump()
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def figures(title: str, rows: Rows, reference: str, alphas: Mapping[str, float | None] | None = None) -> Table:
     """Accuracy and tokens; with tiers' alphas also which another beats on both, and which have no figures."""
     one, base, beaten = next(iter(rows.values())), rows.get(reference), dominators(places(rows))
-    each = f", pass@1 of {one.samples_per_problem} responses each" if one.samples_per_problem > 1 else ""
-    settings = one.sampling
     lines = []
     for name, found in rows.items():
         points, parts = found.token_percentiles, (found.tokens_correct, found.tokens_wrong)
@@ -82,6 +129,8 @@ def figures(title: str, rows: Rows, reference: str, alphas: Mapping[str, float |
         headers = ["alpha", *headers, "on the Pareto front"]
         missing = (name for name in alphas if name not in rows)
         lines += [[name, _alpha(alphas[name]), "not measured", *["-"] * (len(headers) - 2)] for name in missing]
+    each = f", pass@1 of {one.samples_per_problem} responses each" if one.samples_per_problem > 1 else ""
+    settings = one.sampling
     caption = (
         f"{one.problems} problems{each}, temperature {settings.temperature:g}, top_p {settings.top_p:g}, at most "
         f"{settings.max_tokens} tokens, seed {settings.seed}; means of generated tokens, of all, right and wrong "
@@ -115,10 +164,7 @@ def levels(dataset: str, rows: Rows) -> Table | None:
 def budgets(dataset: str, rows: Rows) -> Table | None:
     """Accuracy at fixed budgets; None where nobody asked."""
     limits = sorted({budget.max_tokens for found in rows.values() for budget in found.budgets})
-    cells = {
-        row: {budget.max_tokens: spread(budget.accuracy, 100) for budget in found.budgets}
-        for row, found in rows.items()
-    }
+    cells = {row: {at.max_tokens: spread(at.accuracy, 100) for at in found.budgets} for row, found in rows.items()}
     headers = (f"{limit} tokens" for limit in limits)
     return _grid("At fixed budgets", f"{dataset}: accuracy %; a longer response is wrong", limits, headers, cells)
 
@@ -132,26 +178,24 @@ def efficiency(found: Found, dataset: str, frontier: str = "the frontier") -> Ta
     )
     caption += f"; REG: area below {frontier}" if any(one.reg for one in of_rows.values()) else ""
     caption += f"; the family's hypervolume {spread(area, 100)} %" if area else ""
-    shown = columns(of_rows.values())
-    rows = [[row, *(column.cell(one) for column in shown)] for row, one in of_rows.items()]
-    headers = ["", *(column.heading for column in shown)]
+    shown = {field: how for field, how in _TOGETHER.items() if any(getattr(one, field) for one in of_rows.values())}
+    rows = [
+        [row, *(spread(getattr(one, field), scale, digits) for field, (_, scale, digits) in shown.items())]
+        for row, one in of_rows.items()
+    ]
+    headers = ["", *(heading for heading, *_ in shown.values())]
     return Table("Accuracy and tokens together", caption, headers, rows) if rows else None
 
 
 def tests(found: Found, dataset: str) -> Table | None:
     """Paired tests; None where there are none."""
     compared, reference = found.comparisons[dataset], found.reference
-    rows = [
-        [
-            _name(test, reference),
-            spread(one.difference, 100),
-            f"{one.first_better} / {one.second_better}",
-            p_text(one.p_value),
-            spread(one.token_ratio, 100),
-            p_text(one.token_p_value),
-        ]
-        for test, one in compared.items()
-    ]
+    rows = []
+    for (first, second, *level), one in compared.items():
+        name = ", ".join([first if second == reference else f"{first} : {second}", *map(_level, level)])
+        better = f"{one.first_better} / {one.second_better}"
+        tokens = spread(one.token_ratio, 100), p_text(one.token_p_value)
+        rows.append([name, spread(one.difference, 100), better, p_text(one.p_value), *tokens])
     title = f"Paired tests against {reference}" if any(test[1] == reference for test in compared) else "Paired tests"
     caption = (
         f"{dataset}: accuracy less the other's, problems that each solves more often, tokens in % of the other's; "
@@ -188,12 +232,6 @@ def _grid(
 ) -> Table | None:
     rows = [[row, *(there.get(key, "-") for key in keys)] for row, there in cells.items()]
     return Table(title, caption, ["", *headers], rows) if keys else None
-
-
-def _name(test: Test, reference: str) -> str:
-    first, second, *level = test
-    name = first if second == reference else f"{first} : {second}"
-    return f"{name}, {_level(level[0])}" if level else name
 
 
 def _level(name: str) -> str:

@@ -59,14 +59,11 @@ class Task:
             family=family,
             tier=tier,
             weights=weights,
-            dataset=self.name,
-            levels=self.levels,
-            problems=len(self.problems),
-            samples_per_problem=self.samples_per_problem,
-            problems_sha256=checksum(self.problems),
-            prompt=self.prompt,
-            system=self.system,
             baseline=baseline,
+            dataset=self.name,
+            **{name: getattr(self, name) for name in ("levels", "samples_per_problem", "prompt", "system")},
+            problems=len(self.problems),
+            problems_sha256=checksum(self.problems),
             **sampling.model_dump(),
         )
 
@@ -90,41 +87,39 @@ def heldout_task(problems: int, seed: int, levels: Sequence[int], **how: Any) ->
     return Task(DATASET, drawn, levels=tuple(levels), **how)
 
 
-def data_task(data: DataSet, problems: int | None, samples: int, prompt: str, system: str = "") -> Task:
-    """The first `problems` of a data set (all when None); its own `samples_per_problem` wins over `samples`.
+def data_task(data: DataSet, problems: int | None, samples_per_problem: int, prompt: str, system: str = "") -> Task:
+    """The first `problems` of a data set (all when None); its own `samples_per_problem` wins.
 
     Raises:
         TrainingError: it cannot be read.
     """
     found = tuple(read_problems(data)[:problems])
-    return Task(data.name, found, data.samples_per_problem or samples, prompt, system)
+    return Task(data.name, found, data.samples_per_problem or samples_per_problem, prompt, system)
 
 
 def recipe_tasks(recipe: Recipe) -> list[Task]:
     """What a recipe measures its tiers on."""
-    plan, prompt = recipe.evaluation, recipe.problems.prompt
+    plan = recipe.evaluation
+    how: dict[str, Any] = {"samples_per_problem": plan.samples_per_problem, "prompt": recipe.problems.prompt}
     if not plan.data:
-        how = {"samples_per_problem": plan.samples_per_problem, "prompt": prompt}
         return [heldout_task(plan.problems, plan.seed, recipe.levels(), **how)]
-    return [data_task(data, plan.problems, plan.samples_per_problem, prompt) for data in plan.data]
+    return [data_task(data, plan.problems, **how) for data in plan.data]
 
 
 def recipe_sampling(recipe: Recipe) -> SamplingSettings:
     """How a recipe's evaluation samples."""
     plan = recipe.evaluation
-    return SamplingSettings(
-        temperature=plan.temperature, top_p=plan.top_p, max_tokens=plan.max_new_tokens, seed=plan.seed
-    )
+    same = plan.model_dump(include={"temperature", "top_p", "seed"})
+    return SamplingSettings(max_tokens=plan.max_new_tokens, **same)
 
 
 def sampling_of(
     family: Family, data: Sequence[str], given: Mapping[str, Any], recipe: Recipe | None = None
 ) -> SamplingSettings:
     """How to sample: as given, else as the family was measured before, else as its recipe says, else as the paper."""
-    before = _before(family, [_name(text) for text in data] or [DATASET])
     longest = LONGEST if any(text != ARITHMETIC for text in data) else 256
     default = SamplingSettings(temperature=0.6, top_p=0.95, max_tokens=longest, seed=7)
-    if before is not None:
+    if before := _before(family, [_name(text) for text in data] or [DATASET]):
         default = before.sampling
     elif recipe is not None:
         default = recipe_sampling(recipe)
@@ -141,17 +136,15 @@ def tasks_of(family: Family, asked: Asked, seed: int, recipe: Recipe | None = No
     """
     chosen = list(_chosen(family, asked, recipe))
     names = [data.name if data else DATASET for data in chosen]
-    for name in names:
-        if names.count(name) > 1:
-            raise TrainingError(f"--data: two data sets are called {name}; name one, as in --data {name}-2=PATH.")
-    samples = samples_of(asked.samples, names)
-    tasks = []
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise TrainingError(f"--data: two data sets are called {twice}; name one, as in --data {twice}-2=PATH.")
+    samples, tasks = samples_of(asked.samples, names), []
     for name, data in zip(names, chosen, strict=True):
         prompt = _prompt(family, name, recipe) if asked.prompt is None else asked.prompt
+        how: dict[str, Any] = {"samples_per_problem": samples[name], "prompt": prompt, "system": asked.system}
         if data:
-            tasks.append(data_task(data, asked.problems, samples[name], prompt, asked.system))
+            tasks.append(data_task(data, asked.problems, **how))
         else:
-            how = {"samples_per_problem": samples[name], "prompt": prompt, "system": asked.system}
             tasks.append(heldout_task(asked.problems or PROBLEMS, seed, all_levels(), **how))
     return tasks
 
@@ -186,8 +179,8 @@ def training_task(
     """
     wording = _prompt(family, _name(text or ARITHMETIC)) if prompt is None else prompt
     if text is None:
-        drawn = generate(problems, seed=seed, split="train")
-        return Task("arithmetic-train", tuple(drawn), samples, wording, levels=all_levels())
+        drawn = tuple(generate(problems, seed=seed, split="train"))
+        return Task("arithmetic-train", drawn, samples, wording, levels=all_levels())
     return data_task(data_set(text, form, "train"), problems, samples, wording)
 
 
@@ -242,8 +235,7 @@ def _prompt(family: Family, name: str, recipe: Recipe | None = None) -> str:
 def _before(family: Family, names: Sequence[str]) -> Evaluation | None:
     """An earlier evaluation: on one of these data sets, else on any."""
     there = [evaluation for tier in family.tiers for evaluation in tier.evaluations]
-    same = [evaluation for evaluation in there if evaluation.dataset in names]
-    return next(iter(same or there), None)
+    return next((one for one in there if one.dataset in names), there[0] if there else None)
 
 
 def _name(text: str) -> str:

@@ -23,11 +23,11 @@ from alphatier_models import EFFORTS, Evaluation, Family, Interval, Tier, load_f
 from alphatier_models.files import base_folder, family_file
 from alphatier_models.schema import Effort
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.comparing import Comparison, compare, same_questions, unpaired
-from alphatier_training.evaluation.findings import Line, Lines, plain
-from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
+from alphatier_training.evaluation.comparing import Comparison, Line, Lines, compare, unpaired
+from alphatier_training.evaluation.figures import Point, dominators, evenly_spread, front
 from alphatier_training.evaluation.intervals import spread
-from alphatier_training.evaluation.tables import Table, p_text
+from alphatier_training.evaluation.samples import same_questions
+from alphatier_training.evaluation.tables import Table, p_text, plain
 from alphatier_training.report.evidence import Evidence, gather
 from alphatier_training.run.folder import replacing
 

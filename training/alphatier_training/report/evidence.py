@@ -14,9 +14,8 @@ from statistics import fmean
 
 from alphatier_models import Evaluation, Family, text_sha256
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.efficiency import Frontier, frontier_of, read_frontiers
-from alphatier_training.evaluation.figures import tokens_where
-from alphatier_training.evaluation.findings import Line, Lines
+from alphatier_training.evaluation.comparing import Line, Lines
+from alphatier_training.evaluation.figures import Frontier, frontier_of, read_frontiers, tokens_where
 from alphatier_training.evaluation.samples import Sample, SampleFile, read_plan
 
 Curve = Sequence[Mapping[str, float]]

@@ -22,9 +22,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarForm
 from PIL import Image
 
 from alphatier_models import Interval
-from alphatier_training.evaluation.efficiency import Frontier
-from alphatier_training.evaluation.findings import Line, Lines
-from alphatier_training.evaluation.front import Point, dominators, front
+from alphatier_training.evaluation.comparing import Line, Lines
+from alphatier_training.evaluation.figures import Frontier, Point, dominators, front
 from alphatier_training.evaluation.tables import level_names
 from alphatier_training.report.evidence import Curve
 

@@ -25,10 +25,8 @@ from matplotlib.figure import Figure
 
 from alphatier_models import EFFORTS, Family
 from alphatier_training.evaluation import tables
-from alphatier_training.evaluation.efficiency import frontier_of
-from alphatier_training.evaluation.figures import accuracy, cut_off
-from alphatier_training.evaluation.findings import Found, Lines, Test, find
-from alphatier_training.evaluation.front import front
+from alphatier_training.evaluation.comparing import Found, Lines, Test, find
+from alphatier_training.evaluation.figures import accuracy, cut_off, front, frontier_of
 from alphatier_training.evaluation.tables import Table
 from alphatier_training.recipe import Recipe
 from alphatier_training.report import plots

@@ -19,9 +19,8 @@ from alphatier_training.data.contamination import Overlap, find_overlaps
 from alphatier_training.data.problem import Problem, message
 from alphatier_training.data.reading import read_problems
 from alphatier_training.data.selection import pass_rates, select
-from alphatier_training.evaluation.answers import Answers, Progress
 from alphatier_training.evaluation.engine import recipe_engine, sample
-from alphatier_training.evaluation.samples import SampleFile
+from alphatier_training.evaluation.samples import Answers, Progress, SampleFile
 from alphatier_training.evaluation.tasks import Task
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.problems import DataProblems
