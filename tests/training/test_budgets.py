@@ -7,7 +7,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from alphatier_training.cli import evaluate
-from alphatier_training.evaluation.figures import at_budget, cut_off, evaluation
+from alphatier_training.evaluation.figures import cut_off, evaluation
 from alphatier_training.evaluation.samples import Plan, Sample
 
 PLAN = Plan("f", "t", "w", "d", (), 4, 1, 0.6, 0.95, 64, 7)
@@ -26,7 +26,7 @@ def figures(*arguments: str) -> dict[str, Any]:
 
 def test_a_response_longer_than_the_budget_is_wrong_and_costs_the_budget() -> None:
     samples = [sample(0, 10), sample(1, 20), sample(2, 21), sample(3, 40, correct=False)]
-    result = at_budget(samples, 20)
+    (result,) = evaluation(PLAN, samples, [20]).budgets
     assert result.accuracy.mean == 0.5  # 10 and 20 fit, the latter with its end token
     assert result.tokens.mean == 17.5  # (10 + 20 + 20 + 20) / 4
     assert result.truncation_rate == 0.5
@@ -36,11 +36,12 @@ def test_a_budget_that_nothing_exceeds_changes_nothing() -> None:
     samples = [sample(number, 10 + number, correct=number > 1) for number in range(4)]
     assert cut_off(samples, 13) == samples
     whole = evaluation(PLAN, samples)
-    assert at_budget(samples, 13).accuracy == whole.accuracy
+    assert evaluation(PLAN, samples, [13]).budgets[0].accuracy == whole.accuracy
 
 
 def test_what_was_truncated_already_stays_truncated() -> None:
-    assert at_budget([sample(0, 64, correct=False, truncated=True)], 64).truncation_rate == 1
+    cut = [sample(0, 64, correct=False, truncated=True)]
+    assert evaluation(PLAN, cut, [64]).budgets[0].truncation_rate == 1
 
 
 def test_budgets_are_in_order_and_each_once() -> None:

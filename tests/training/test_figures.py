@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.figures import accuracy, evaluation, mean_tokens, tokens_where
+from alphatier_training.evaluation.figures import accuracy, evaluation, tokens_where
 from alphatier_training.evaluation.intervals import difference, mean, ratio, share
 from alphatier_training.evaluation.samples import Answers, Plan, Progress, Sample, SampleFile, missing, read_plan
 from alphatier_training.evaluation.tasks import Task, checksum, heldout_task
@@ -71,7 +71,8 @@ def test_pass_at_1_is_the_mean_over_problems_of_the_share_that_is_right() -> Non
 
 def test_the_interval_of_mean_tokens_is_students_on_the_scale_of_logarithms() -> None:
     # Mean 10, standard error 4 / sqrt(4) = 2 of a mean of 10, t of 3 degrees 3.1824: 10 exp(+-.6365).
-    interval = mean_tokens([sample(number, True, tokens=count) for number, count in enumerate([6, 6, 14, 14])])
+    samples = [sample(number, True, tokens=count) for number, count in enumerate([6, 6, 14, 14])]
+    interval = evaluation(PLAN, samples).tokens
     half = 3.182446 * math.sqrt(64 / 3 / 4) / 10
     assert (interval.low, interval.high) == pytest.approx((10 * math.exp(-half), 10 * math.exp(half)), abs=1e-5)
 
@@ -85,7 +86,7 @@ def test_nineteen_of_twenty_intervals_hold_the_mean_of_skewed_lengths(problems: 
 
 
 def test_equal_tokens_have_no_spread() -> None:
-    interval = mean_tokens([sample(number, True, tokens=7) for number in range(5)])
+    interval = evaluation(PLAN, [sample(number, True, tokens=7) for number in range(5)]).tokens
     assert (interval.mean, interval.low, interval.high) == (7, 7, 7)
 
 

@@ -6,7 +6,7 @@ paired one. What: from rows' figures and samples to a `Found`, for `alphatier ev
 What not: no text; tables and JSON of it are made by `tables`.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import lcm, sqrt
@@ -99,34 +99,19 @@ def find(
         tests: What is tested on each data set.
         frontiers: Published ones, by the names that they give the data sets.
     """
-    taken = {
-        name: {row: line.samples for row, line in lines.items() if line.samples} for name, lines in datasets.items()
-    }
-    longest = {
-        name: max((line.figures.sampling.max_tokens for line in lines.values() if line.samples), default=0)
-        for name, lines in datasets.items()
-    }
-    everywhere = [row for row in next(iter(taken.values()), {}) if all(row in rows for rows in taken.values())]
-    by_row = {row: {name: rows[row] for name, rows in taken.items()} for row in everywhere if len(taken) > 1}
-    averaged = {row: overall(own, by_row.get(reference, {})) for row, own in by_row.items()}
-    return Found(
-        family,
-        reference,
-        datasets,
-        _comparisons(taken, tests),
-        {
-            name: {
-                row: efficiency(own, rows.get(reference, ()), longest[name], frontier_of(name, frontiers))
-                for row, own in rows.items()
-            }
-            for name, rows in taken.items()
-        },
-        {
-            name: hypervolume({row: own for row, own in rows.items() if row == datasets[name][row].tier}, reference)
-            for name, rows in taken.items()
-        },
-        {row: one for row, one in averaged.items() if one},
-    )
+    taken = {name: {row: one for row, one in lines.items() if one.samples} for name, lines in datasets.items()}
+    together, areas, by_row = {}, {}, defaultdict[str, dict[str, Sequence[Sample]]](dict)
+    for name, lines in taken.items():
+        samples = {row: line.samples for row, line in lines.items()}
+        longest = max((line.figures.sampling.max_tokens for line in lines.values()), default=0)
+        against, frontier = samples.get(reference, ()), frontier_of(name, frontiers)
+        together[name] = {row: efficiency(own, against, longest, frontier) for row, own in samples.items()}
+        areas[name] = hypervolume({row: own for row, own in samples.items() if row == lines[row].tier}, reference)
+        for row, own in samples.items():
+            by_row[row][name] = own
+    everywhere = {row: own for row, own in by_row.items() if len(own) == len(taken) > 1}
+    averages = {row: one for row, own in everywhere.items() if (one := overall(own, everywhere.get(reference, {})))}
+    return Found(family, reference, datasets, _comparisons(taken, tests), together, areas, averages)
 
 
 def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
@@ -151,7 +136,7 @@ def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
         first_better=sum(d > 0 for d in differences),
         second_better=sum(d < 0 for d in differences),
         p_value=permutation(differences, parts),
-        token_ratio=ratio(*tokens),
+        token_ratio=ratio(*tokens) if min(tokens[1]) else None,
         token_p_value=permutation(longer, parts),
     )
 
@@ -173,15 +158,13 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _comparisons(
-    taken: Mapping[str, Mapping[str, Sequence[Sample]]], tests: Mapping[str, Sequence[Test]]
+    datasets: Mapping[str, Lines], tests: Mapping[str, Sequence[Test]]
 ) -> dict[str, dict[Test, Comparison]]:
     found = {}
-    for name, asked in tests.items():
-        for test in asked:
-            sides = [
-                [one for one in taken[name].get(row, ()) if not test[2:] or one.level == test[2]] for row in test[:2]
-            ]
+    for name, lines in datasets.items():
+        for test in (test for test in tests.get(name, ()) if all(row in lines for row in test[:2])):
+            sides = [[one for one in lines[row].samples if one.level in test[2:] or not test[2:]] for row in test[:2]]
             if all(sides) and same_questions(*sides):
                 found[name, test] = compare(*sides)
-    together = dict(zip(found, corrected(list(found.values())), strict=True))
-    return {name: {test: one for (where, test), one in together.items() if where == name} for name in taken}
+    pairs = list(zip(found, corrected(list(found.values())), strict=True))
+    return {name: {test: one for (where, test), one in pairs if where == name} for name in datasets}

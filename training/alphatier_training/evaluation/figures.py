@@ -54,29 +54,27 @@ def evaluation(plan: Plan, samples: Sequence[Sample], budgets: Sequence[int] = (
     levels: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         levels[sample.level].append(sample)
+    cut = {budget: cut_off(samples, budget) for budget in sorted(set(budgets))}
     return Evaluation(
         dataset=plan.dataset,
         sampling=SamplingSettings(**{name: getattr(plan, name) for name in SamplingSettings.model_fields}),
         problems=plan.problems,
         samples_per_problem=plan.samples_per_problem,
-        accuracy=accuracy(samples),
-        tokens=mean_tokens(samples),
         token_percentiles=TokenPercentiles(p50=p50, p90=p90, p99=p99),
-        truncation_rate=_truncation_rate(samples),
         levels=tuple(
-            LevelResult(
-                level=level,
-                problems=len({sample.problem for sample in group}),
-                accuracy=accuracy(group),
-                tokens=mean_tokens(group),
-            )
+            LevelResult(level=level, problems=len({one.problem for one in group}), **_accuracy_and_tokens(group))
             for level, group in sorted(levels.items())
         ),
         tokens_correct=tokens_where(samples, correct=True),
         tokens_wrong=tokens_where(samples, correct=False),
-        budgets=tuple(at_budget(samples, budget) for budget in sorted(set(budgets))),
+        budgets=tuple(
+            BudgetResult(max_tokens=budget, truncation_rate=_truncation_rate(group), **_accuracy_and_tokens(group))
+            for budget, group in cut.items()
+        ),
+        truncation_rate=_truncation_rate(samples),
         problems_sha256=plan.problems_sha256 or None,
         prompt=None if plan.prompt == "{question}" else plan.prompt,
+        **_accuracy_and_tokens(samples),
     )
 
 
@@ -85,18 +83,13 @@ def accuracy(samples: Sequence[Sample]) -> Interval:
     return share(_means(samples, "correct"), len(samples))
 
 
-def mean_tokens(samples: Sequence[Sample]) -> Interval:
-    """Mean generated tokens a response with its 95 % interval."""
-    return mean(_means(samples, "tokens"))
-
-
 def tokens_where(samples: Sequence[Sample], *, correct: bool) -> Interval | None:
     """Mean tokens of the right, or of the wrong, responses, over problems that have one; None when there are none."""
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for sample in samples:
         if sample.correct == correct:
             groups[sample.problem].append(sample.tokens)
-    return ratio([sum(group) for group in groups.values()], [len(group) for group in groups.values()])
+    return ratio(list(map(sum, groups.values())), list(map(len, groups.values()))) if groups else None
 
 
 def cut_off(samples: Sequence[Sample], budget: int) -> list[Sample]:
@@ -110,14 +103,6 @@ def cut_off(samples: Sequence[Sample], budget: int) -> list[Sample]:
         replace(sample, tokens=budget, truncated=True, correct=False) if sample.tokens > budget else sample
         for sample in samples
     ]
-
-
-def at_budget(samples: Sequence[Sample], budget: int) -> BudgetResult:
-    """The figures of samples that are cut off at `budget` tokens."""
-    cut = cut_off(samples, budget)
-    return BudgetResult(
-        max_tokens=budget, accuracy=accuracy(cut), tokens=mean_tokens(cut), truncation_rate=_truncation_rate(cut)
-    )
 
 
 class Frontier(NamedTuple):
@@ -252,24 +237,6 @@ def overall(tier: Samples, reference: Samples) -> Overall | None:
     return Overall(_averages(tier, reference, "correct", (0, 1)), _averages(tier, reference, "tokens", ()))
 
 
-def normalised_sum(values: Any, references: Any) -> Any:
-    """Sum over data sets (the last axis) over the reference's sum.
-
-    >>> round(float(normalised_sum([812.6, 2823.6, 10893.3], [1626.1, 4044.4, 13173.0])), 3)
-    0.771
-    """
-    return np.sum(values, axis=-1) / np.sum(references, axis=-1)
-
-
-def mean_of_ratios(values: Any, references: Any) -> Any:
-    """Mean over data sets (the last axis) of each one's ratio to the reference.
-
-    >>> round(float(mean_of_ratios([812.6, 2823.6, 10893.3], [1626.1, 4044.4, 13173.0])), 3)
-    0.675
-    """
-    return np.mean(np.asarray(values) / np.asarray(references), axis=-1)
-
-
 class Point(NamedTuple):
     """What a tier delivers, and at what cost."""
 
@@ -333,6 +300,10 @@ def _within(samples: Sequence[Sample], end: float) -> list[float]:
     return _means(samples, lambda one: max(0.0, 1 - one.tokens / end) if one.correct else 0.0)
 
 
+def _accuracy_and_tokens(samples: Sequence[Sample]) -> dict[str, Interval]:
+    return {"accuracy": accuracy(samples), "tokens": mean(_means(samples, "tokens"))}
+
+
 def _truncation_rate(samples: Sequence[Sample]) -> float:
     return round(fmean(sample.truncated for sample in samples), 6)
 
@@ -359,9 +330,9 @@ def _averages(tier: Samples, reference: Samples, field: str, shares: tuple[int, 
     """Problems are resampled within each data set; a reference against itself has no doubt."""
     rng = np.random.default_rng(0)
     pairs = [[_means(group[name], field) for group in (tier, reference)] for name in sorted(tier)]
-    means = np.array([np.mean(pair, axis=1) for pair in pairs])
     drawn = np.stack([resampled(pair, () if tier is reference else shares, rng) for pair in pairs], axis=-1)
+    own, base = np.concatenate([np.array([np.mean(pair, axis=1) for pair in pairs]).T[:, None], drawn], axis=1)
     fewest = min(len(pair[0]) for pair in pairs)
     with np.errstate(divide="ignore", invalid="ignore"):
-        both = [limits(float(of(*means.T)), of(*drawn), fewest) for of in (normalised_sum, mean_of_ratios)]
-    return Averages(*both)
+        figures = own.sum(axis=-1) / base.sum(axis=-1), (own / base).mean(axis=-1)
+    return Averages(*(limits(float(figure[0]), figure[1:], fewest) for figure in figures))

@@ -89,19 +89,15 @@ def _tango(better: float, worse: float, pairs: float) -> tuple[float, float]:
 
 def mean(values: Sequence[float]) -> Interval:
     """The mean of one value a problem, none negative; see `ratio`."""
-    return _ratio(values, [1.0] * len(values))
+    return ratio(values, [1.0] * len(values))
 
 
-def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval | None:
-    """The sum of the first over the sum of the second, a pair a problem; None when one of the second is nothing.
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
+    """The sum of the first over the sum of the second, a pair a problem, each of the second above 0.
 
     Student's interval of the ratio's logarithm, its error by linearisation (Cochran, Sampling Techniques, chapter 6).
     A single problem tells nothing of its spread, so its interval has no width.
     """
-    return _ratio(numerators, denominators) if min(denominators, default=0) > 0 else None
-
-
-def _ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Interval:
     problems, value = len(numerators), sum(numerators) / sum(denominators)
     if problems == 1 or not value:
         return interval(value, value, value)

@@ -107,19 +107,7 @@ def measure(
 ) -> Found:
     """Take the samples that are missing, and compute figures and comparisons.
 
-    Args:
-        path: The family.
-        console: Shows how far it is.
-        asked: What is asked.
-        sampling: Temperature and so on; None for as before.
-        engine: Who answers.
-        tiers: Names; empty for all.
-        baselines: Rows more, see `baseline_row`.
-        budgets: Lengths, tokens, at which accuracy is asked for.
-        compare: Pairs of rows; empty for each row with the reference.
-        frontier: A file of published frontiers.
-        out: A folder for the samples; None for runs/evaluate/NAME.
-        fresh: Whether those that it holds are taken again.
+    What is None or empty is as before, or as the command's help says; `out` is a folder for the samples.
 
     Raises:
         TrainingError: an option makes no sense for the family, or the engine failed; what was taken is kept.
