@@ -100,7 +100,9 @@ def test_a_stage_that_cannot_be_run_yet_names_what_it_needs(recipe: Recipe, tmp_
     check_needs(chosen_stages(recipe, Selection(start="alpha-0")), folder)
     folder.mark_done("alpha-0", 0)
     check_needs(alone, folder)
-    check_needs(chosen_stages(recipe, Selection(only=("family", "report"))), folder)  # by whoever trains the last tier
+    check_needs(
+        chosen_stages(recipe, Selection(only=("family", "report"))), folder
+    )  # by whoever trains the last tier
 
 
 def test_the_stages_are_listed_with_their_state(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from alphatier_training.errors import TrainingError
 
@@ -70,24 +70,15 @@ class Display(Progress):
 
     def __init__(self, stages: Sequence[str], console: Console) -> None:
         """A bar a stage, which starts with its first report."""
-        super().__init__(
-            TextColumn("{task.description:<20}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
+        columns = (*self.get_default_columns(), TimeElapsedColumn(), TextColumn("{task.fields[note]}", markup=False))
+        super().__init__(*columns, console=console, disable=not console.is_terminal)
         self._bars = {stage: self.add_task(stage, total=None, start=False, note="") for stage in stages}
         self._said: dict[str, float] = {}
 
     def __call__(self, report: Report) -> None:
         """Show one report."""
         if report.warning:
-            self.console.print(f"{report.stage}: {report.note}", style="yellow", highlight=False)
+            self.console.print(f"{report.stage}: {report.note}", style="yellow", highlight=False, markup=False)
         if self.console.is_terminal:
             self._draw(report)
         elif not report.warning:
@@ -108,12 +99,12 @@ class Display(Progress):
     def _say(self, report: Report) -> None:
         now = time.monotonic()
         if report.finished:
-            self.console.print(f"{report.stage}: {report.note or 'done'}")
+            self.console.print(f"{report.stage}: {report.note or 'done'}", markup=False)
         elif now - self._said.get(report.stage, -LINE_SECONDS) >= LINE_SECONDS:
             if report.total:
                 self._said[report.stage] = now
             steps = f"{report.done} of {report.total} {report.unit}, " if report.unit else ""
-            self.console.print(f"{report.stage}: {steps}{report.note}")
+            self.console.print(f"{report.stage}: {steps}{report.note}", markup=False)
 
 
 def log_to_wandb() -> None:
