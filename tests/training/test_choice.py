@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from alphatier_models import EFFORTS, find_problems, load_family
 from alphatier_training.commands import choose, report
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.figures import Point, dominators, evenly_spread, front
+from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
 from alphatier_training.report.choosing import Proposal, Verdict, Wish, efforts_of
 from alphatier_training.report.choosing import choose as propose
 from alphatier_training.report.evidence import gather
@@ -236,7 +236,8 @@ def test_tiers_of_several_sweeps_are_compared_problem_by_problem(tmp_path: Path)
     document: dict[str, Any] = json.loads(run(*halves(tmp_path), "--json").stdout)
     compared = {tier["name"]: tier["evaluations"][0]["comparison"] for tier in document["tiers"]}
     assert compared["alpha-0"] is None  # the most accurate, which the others are compared with
-    assert {name: one["kind"] for name, one in compared.items() if one} == dict.fromkeys(("base", "alpha-0.1", "alpha-0.2", "alpha-0.4"), "paired")
+    others = ("base", "alpha-0.1", "alpha-0.2", "alpha-0.4")
+    assert {name: one["kind"] for name, one in compared.items() if one} == dict.fromkeys(others, "paired")
 
 
 def test_sweeps_over_different_bases_are_refused(tmp_path: Path) -> None:

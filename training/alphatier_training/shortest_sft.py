@@ -61,14 +61,7 @@ def make(
 ) -> Path:
     """Make the baseline's adapter in OUT/shortest-sft, going on from what OUT/work holds.
 
-    Args:
-        family: Whose base is tuned.
-        folder: The family's.
-        task: The training problems.
-        settings: The rest of what decides it.
-        out: Where it goes.
-        device: `cpu`, or `auto` for a GPU where there is one; then vLLM samples where it is installed.
-        report: Told how far it is.
+    `device` is `cpu`, or `auto` for a GPU where there is one; then vLLM samples where it is installed.
 
     Raises:
         TrainingError: the base solves no problem, or OUT holds one with other settings.

@@ -160,15 +160,9 @@ def runs(recipe: Recipe, sweep: Sweep) -> Iterator[Run]:
 def run_sweep(
     recipe: Recipe, todo: Sequence[Run], out: Path, machine: Machine, console: Console, *, base: Path | None = None
 ) -> None:
-    """Train and measure every run of the sweep that is not finished.
+    """Train and measure every run of the sweep in `out` that is not finished.
 
-    Args:
-        recipe: Whose base is trained, when `base` is not given.
-        todo: The runs.
-        out: The sweep's folder.
-        machine: The GPUs, or cores, that there are, and the processes at once.
-        console: For progress.
-        base: A family or a run with the same base, instead of training it here.
+    The base is that of `base`, a family or a run with the same one, else the recipe's, trained here.
     """
     source = RunFolder(base or out / "base-run")
     if base is None:
@@ -196,16 +190,15 @@ def _adopt_base(recipe: Recipe, source: RunFolder, folder: RunFolder) -> None:
     if source.samples.is_dir():
         others = shutil.ignore_patterns("alpha-*")
         shutil.copytree(source.samples, folder.samples, dirs_exist_ok=True, ignore=others)
-    for stage in (BASE_TIER, SAMPLES + BASE_TIER):
-        if stage == BASE_TIER or source.is_done(stage):
-            folder.mark_done(stage, 0.0)
+    folder.mark_done(BASE_TIER, 0.0)
+    if source.is_done(SAMPLES + BASE_TIER):
+        folder.mark_done(SAMPLES + BASE_TIER, 0.0)
 
 
 def write_table(finished: Sequence[Run], out: Path, curve: Sequence[str]) -> tuple[str, str]:
-    """Compare the runs in `out`, whose variants in `curve` the others are held against, and write it there.
+    """Compare the runs in `out`, and write it there; the variants in `curve` are what the others are held against.
 
-    Returns:
-        The table in Markdown with the verdict, and the rows as JSON.
+    Gives the table in Markdown with the verdict, and the rows as JSON.
     """
     found, against_it = rows(finished, out, curve), next(iter(curve), None)
     text = "\n\n".join(filter(None, [table(found, against_it).markdown(), verdict(found, against_it)]))
@@ -278,9 +271,7 @@ def against(variant: Grid, curve: Sequence[Grid]) -> Above:
     (right - b tokens) of the variant less (1 - w) and w times the neighbours'. Its mean is D. Beyond an end of the
     curve, D is the difference to that end: at fewer tokens this is rather too little, at more too much.
 
-    Args:
-        variant: What is held against the curve.
-        curve: Two points or more, in any order; of one, all is beyond it.
+    The curve has two points or more, in any order; of one, all is beyond it.
     """
     points = sorted(curve, key=lambda point: point.place()[0])
     places = [point.place() for point in points]

@@ -165,14 +165,15 @@ def choose(evidence: Evidence, wish: Wish) -> Proposal:
     """
     family, judged = evidence.family, _judged_on(evidence, wish)
     against = _compared_with(judged, wish.against)
-    found = {name: tuple(_findings(judged, name, against, family.reference_tier)) for name in _names(judged)}
+    names = next(iter(judged.values()))
+    found = {name: tuple(_findings(judged, name, against, family.reference_tier)) for name in names}
     points = {
         name: Point(fmean(one.accuracy.mean for one in each), fmean(one.share for one in each))
         for name, each in found.items()
     }
     reasons = {name: why for name, each in found.items() if (why := _shortfall(each, wish, against))}
     reasons |= _spare({name: point for name, point in points.items() if name not in reasons}, wish)
-    kept = sorted(points.keys() - reasons.keys(), key=lambda name: (points[name].tokens, _names(judged).index(name)))
+    kept = sorted((name for name in names if name not in reasons), key=lambda name: points[name].tokens)
     if not kept:
         listing = "\n".join(f"  - {name}: {reasons[name]}" for name in found)
         raise TrainingError(f"no tier of {family.name} is shown to meet what was asked:\n{listing}\nAsk for less.")
@@ -233,13 +234,9 @@ def write_copies(joined: Joined, proposal: Proposal, out: Path) -> str:
     return f"Written: {out}, with its own copies of the base and the tiers."
 
 
-def _names(judged: Mapping[str, Lines]) -> list[str]:
-    return list(next(iter(judged.values())))
-
-
 def _compared_with(judged: Mapping[str, Lines], against: str | None) -> str:
     """The tier that is asked for, else the most accurate, of equal ones the one of fewest tokens."""
-    names = _names(judged)
+    names = list(next(iter(judged.values())))
     if against is not None and against not in names:
         raise TrainingError(f"{against!r} is no measured tier; the measured tiers are {', '.join(names)}.")
 

@@ -54,12 +54,9 @@ def gather(
 ) -> Evidence:
     """All that is known about the `family` in `folder`.
 
-    Args:
-        family: as read from its folder.
-        folder: `work/samples` and `work/curves` in it are looked into where they exist.
-        samples: more folders with samples, e.g. `runs/evaluate/NAME`.
-        recipe: the recipe's canonical JSON; None to look for the file whose checksum family.json names.
-        frontier: a file of published frontiers.
+    Samples are looked for in its `work/samples` and in the folders `samples`, e.g. `runs/evaluate/NAME`. The recipe,
+    where it is not given as canonical JSON, is the file whose checksum family.json names. `frontier` has published
+    ones.
 
     Raises:
         TrainingError: no tier was measured, or a file that is there cannot be read.
