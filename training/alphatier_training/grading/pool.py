@@ -48,25 +48,21 @@ class Pool:
     def __init__(self, limit: float, size: int | None = None) -> None:
         """`limit` is in seconds of processor time, for each comparison; `size` None is two, or one on one core."""
         self._comparers = [_Comparer(limit) for _ in range(size or min(2, os.cpu_count() or 1))]
-        self._remembered = lru_cache(REMEMBERED)(self._ask)
+        self.equal = lru_cache(REMEMBERED)(self._equal)
+        """Whether math-verify finds the first text equal to the second within the limit.
+
+        Raises TrainingError: the process that compares cannot be started.
+        """
         self._open()
         os.register_at_fork(after_in_child=self._after_fork)
         atexit.register(self.close)
-
-    def equal(self, given: str, right: str) -> bool:
-        """Whether math-verify finds `given` equal to `right` within the limit.
-
-        Raises:
-            TrainingError: The process that compares cannot be started.
-        """
-        return self._remembered(given, right)
 
     def are_equal(self, pairs: Sequence[Pair]) -> dict[Pair, bool]:
         """`equal` of each pair, spread over the processes."""
         if len(pairs) < 2 or len(self._comparers) == 1:
             return {pair: self.equal(*pair) for pair in pairs}
         with ThreadPoolExecutor(len(self._comparers), "grader") as threads:
-            return dict(zip(pairs, threads.map(self._remembered, *zip(*pairs, strict=True)), strict=True))
+            return dict(zip(pairs, threads.map(self.equal, *zip(*pairs, strict=True)), strict=True))
 
     def statistics(self) -> Statistics:
         """What this process's comparisons came to so far."""
@@ -82,7 +78,7 @@ class Pool:
         for one in self._comparers:
             one.stop()
 
-    def _ask(self, given: str, right: str) -> bool:
+    def _equal(self, given: str, right: str) -> bool:
         comparer = self._idle.get()
         try:
             return comparer.equal(given, right)
