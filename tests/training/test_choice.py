@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from alphatier_models import EFFORTS, find_problems, load_family
 from alphatier_training.commands import choose, report
 from alphatier_training.errors import TrainingError
-from alphatier_training.evaluation.front import Point, dominators, evenly_spread, front
+from alphatier_training.evaluation.figures import Point, dominators, evenly_spread, front
 from alphatier_training.report.choosing import Proposal, Verdict, Wish, efforts_of
 from alphatier_training.report.choosing import choose as propose
 from alphatier_training.report.evidence import gather
