@@ -32,6 +32,7 @@ def test_integers_are_equal_only_to_themselves(one: int, other: int) -> None:
     assert is_correct(rf"\boxed{{{one:,}}}", str(other)) is (one == other)
 
 
+@settings(deadline=None)  # some are compared in another process, whose start takes a second or two
 @given(st.integers(-(10**6), 10**6).filter(bool), st.sampled_from(["{}00", "{}00\\%", "{}00 percent", "0.01({})"]))
 def test_a_factor_of_a_hundred_is_never_forgiven(number: int, form: str) -> None:
     assert not is_correct(rf"\boxed{{{form.format(number)}}}", str(number))
@@ -49,6 +50,7 @@ def test_zeros_at_the_end_of_a_decimal_change_nothing(number: object) -> None:
     assert not is_correct(rf"\boxed{{{number}1}}", f"{number}")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.text(max_size=20))
 def test_no_text_makes_it_raise(response: str, answer: str) -> None:
     assert is_correct(response, answer) in (True, False)
