@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from alphatier_training.mismatch import Correction, mismatch, mismatch_weights
+from alphatier_training.loss import Correction, mismatch, mismatch_weights
 
 MASK = torch.tensor([[1.0, 1, 1], [1, 1, 0]])
 ENGINE = torch.tensor([[-1.0, -1, -1], [-1, -1, -9]])

@@ -16,7 +16,7 @@ from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.reward import length_penalised_rewards
 from alphatier_training.rl.prompts import heldout_prompts
-from alphatier_training.rl.rollout_reward import LengthPenalisedReward, check_groups_whole
+from alphatier_training.rl.rollout_reward import LengthPenalisedReward
 from support.mini_training import mini_recipe
 
 END = 1
@@ -89,12 +89,6 @@ def test_a_group_of_mixed_prompts_is_an_error() -> None:
     reward = reward_at(0.1, 2)
     with pytest.raises(TrainingError, match="responses 0 to 1 should answer one prompt"):
         rollout(reward, [("p", "4", "4", [END]), ("q", "4", "4", [END])])
-
-
-def test_a_batch_that_would_split_groups_is_refused_before_training() -> None:
-    with pytest.raises(TrainingError, match="6 x 2 = 12 responses a rollout, which is no multiple of 8"):
-        check_groups_whole(6, 2, 8)
-    check_groups_whole(4, 2, 8)
 
 
 def row(length: int, prompt: str = "p", answer: str = "4") -> tuple[str, str, str, list[int]]:

@@ -9,8 +9,7 @@ from transformers import AutoTokenizer
 
 from alphatier_models import find_problems, load_family
 from alphatier_training.recipe.reading import parse_recipe
-from alphatier_training.rl.choosing import choose_problems
-from alphatier_training.rl.prompts import prompts
+from alphatier_training.rl.prompts import choose_problems, prompts
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
 from alphatier_training.tiny.problems import generate

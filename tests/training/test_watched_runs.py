@@ -13,8 +13,7 @@ import pytest
 
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.reward import leave_one_out_advantages
-from alphatier_training.rl.checkpoints import Measured, measure
-from alphatier_training.rl.rollouts import RolloutFile
+from alphatier_training.rl.keeping import Measured, RolloutFile, measure
 from alphatier_training.run.folder import RunFolder
 from support.mini_training import mini_recipe
 

@@ -7,8 +7,8 @@ import pytest
 
 from alphatier_training.checkpoints import newest
 from alphatier_training.recipe.rl import Alarm
-from alphatier_training.rl.checkpoints import Measured, best, by_rank, finish, measure
-from alphatier_training.rl.collapse import find_collapse
+from alphatier_training.rl.keeping import Measured, best, by_rank, finish, measure
+from alphatier_training.rl.watching import find_collapse
 
 ALARM = Alarm(window=2, accuracy_drop=0.3, token_share=0.2, truncated=0.9)
 

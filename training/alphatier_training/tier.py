@@ -19,21 +19,20 @@ from alphatier_training.checkpoints import COMPLETE, drop_half_written, in_order
 from alphatier_training.errors import TrainingError
 from alphatier_training.grading import are_correct
 from alphatier_training.recipe import Recipe, tier_name
-from alphatier_training.rl import checkpoints
 from alphatier_training.rl.config import dtype_of, trainer_config
-from alphatier_training.rl.failures import clear_generation_errors
+from alphatier_training.rl.engine import clear_generation_errors
+from alphatier_training.rl.keeping import MEASURED, KeepsTheBest, RolloutFile, best
 from alphatier_training.rl.policy import device_of, end_token_ids, load_policy
 from alphatier_training.rl.prompts import heldout_prompts, prompts
-from alphatier_training.rl.rollout_reward import LengthPenalisedReward, check_groups_whole
-from alphatier_training.rl.rollouts import RolloutFile
-from alphatier_training.rl.watching import KeepsTheBest, Reports, StopsWhenCollapsed, StopsWhenDiverged, curve_of
+from alphatier_training.rl.rollout_reward import LengthPenalisedReward
+from alphatier_training.rl.watching import Reports, StopsWhenCollapsed, StopsWhenDiverged, curve_of
 from alphatier_training.run.base import BaseReference, load_reference
 from alphatier_training.run.folder import RunFolder, replacing, write_text
 from alphatier_training.run.reporting import Report, Reporter, forget_after
 from alphatier_training.trainer import EfficiencyTrainer
 
 _MODEL_SUFFIXES = (".json", ".safetensors", ".jinja", ".txt", ".model")
-_NOT_THE_MODELS = ("trainer_state.json", COMPLETE, checkpoints.MEASURED)
+_NOT_THE_MODELS = ("trainer_state.json", COMPLETE, MEASURED)
 _TOKENIZER_FILES = ("tokenizer*", "*.jinja", "generation_config.json", "special_tokens_map.json", "vocab*", "merges*")
 
 
@@ -86,7 +85,6 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     config = trainer_config(recipe, folder.checkpoints(name), on_cpu=on_cpu)
-    check_groups_whole(config.per_device_train_batch_size, config.steps_per_generation, config.num_generations)
     dtype = dtype_of(recipe.compute, on_cpu=on_cpu, adapter=method.lora is not None)
     model = load_policy(base.path, device, dtype=dtype, place=False)
     lora = method.lora and LoraConfig(
@@ -157,7 +155,7 @@ def _warning(recipe: Recipe, name: str, rollouts: int, text: str) -> Report:
 
 def _kept_instead(folder: RunFolder, name: str, reason: str, curve: list[dict[str, Any]]) -> Path:
     """The best checkpoint of a run that collapsed; its curve then ends with the reason."""
-    found = checkpoints.best(folder.checkpoints(name))
+    found = best(folder.checkpoints(name))
     remedy = "Lower rl.learning_rate, use another rl.penalty, or see rl.alarm"
     if found is None:
         raise TrainingError(

@@ -190,7 +190,7 @@ def _make_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
 
 
 def _choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
-    from alphatier_training.rl.choosing import choose_problems
+    from alphatier_training.rl.prompts import choose_problems
 
     choose_problems(recipe, folder, report)
 

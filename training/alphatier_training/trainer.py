@@ -4,7 +4,7 @@ What: rollouts, rewards, batches, distribution, optimiser, checkpoints and loggi
 here the advantages of a rollout and the loss of an update are those of `advantages` and `loss`, pure and tested
 by themselves. What TRL computes for a rollout and the paper's default does not need is left out: the
 log-probabilities at sampling time, which equal the current ones when there is one update a rollout.
-What not: no reward (`rl.rollout_reward`), no callbacks (`rl.watching`).
+What not: no reward (`rl.rollout_reward`), no callbacks (`rl.watching`, `rl.keeping`).
 """
 
 import time
@@ -18,14 +18,12 @@ from torch import Tensor
 from trl import RLOOTrainer
 
 from alphatier_training.advantages import over_tokens, response_advantages, whiten
-from alphatier_training.loss import aggregate, kl_estimate, policy_loss
-from alphatier_training.mismatch import mismatch, mismatch_weights
+from alphatier_training.loss import aggregate, kl_estimate, mismatch, mismatch_weights, policy_loss
 from alphatier_training.recipe.rl import Reinforcement
-from alphatier_training.rl.engine import Engine
-from alphatier_training.rl.failures import clear_generation_errors
+from alphatier_training.rl.engine import Engine, clear_generation_errors
+from alphatier_training.rl.keeping import RolloutFile
 from alphatier_training.rl.policy import without_padding
 from alphatier_training.rl.rollout_reward import text_of
-from alphatier_training.rl.rollouts import RolloutFile
 
 Rollout = dict[str, Any]
 

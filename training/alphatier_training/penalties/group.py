@@ -1,6 +1,6 @@
 """One prompt's group of responses, what a penalty is, and how much of alpha a group feels."""
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -43,18 +43,26 @@ class Group:
         pairs = zip(self.correct, self.lengths, strict=True)
         return [right(length) if correct else wrong(length) for correct, length in pairs]
 
+    def charge(self, cost: Callable[[int], float]) -> list[float]:
+        """The same where right and wrong responses bear a cost alike."""
+        return self.pay(lambda length: 1.0 - cost(length), lambda length: 0.0 - cost(length))
 
-class LengthPenalty(BaseModel, ABC):
-    """The parameters of a penalty, as a recipe gives them, and the rewards that follow from them."""
+
+class Parameters(BaseModel):
+    """What a recipe gives, and nothing else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LengthPenalty(Parameters, ABC):
+    """The parameters of a penalty, and the rewards that follow; each has one of `rewards` and `rollout`."""
 
     remembers: ClassVar[bool] = False
     """Whether `rollout` needs the groups of all processes."""
 
-    @abstractmethod
     def rewards(self, group: Group) -> list[float]:
-        """The reward of each response of a group."""
+        """The reward of each response of a group; where it depends on earlier rollouts, in a first one."""
+        return self.rollout([group], {})[0]
 
     def rollout(self, groups: Sequence[Group], memory: Memory) -> list[list[float]]:
         """The rewards of a rollout's groups; `memory` is what earlier rollouts left, and is brought up to date."""
@@ -65,7 +73,7 @@ class LengthPenalty(BaseModel, ABC):
         return 0, ""
 
 
-class Gate(BaseModel):
+class Gate(Parameters):
     """How much of the penalty a group gets, by the share of its responses that are right.
 
     >>> Gate(kind="threshold").pressure(0.4, [True, False, False], rollout=99, warmup=0)
@@ -73,8 +81,6 @@ class Gate(BaseModel):
     >>> Gate().pressure(0.4, [True, False], rollout=4, warmup=10)
     0.2
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["always", "threshold", "proportional"] = Field(
         "always",
@@ -86,13 +92,9 @@ class Gate(BaseModel):
     )
 
     def pressure(self, alpha: float, correct: Sequence[bool], *, rollout: int, warmup: int) -> float:
-        """The alpha in force for one group.
+        """The alpha in force for a group of a tier, in rollout number `rollout` from 0.
 
-        Args:
-            alpha: The tier's.
-            correct: Which responses of the group are right.
-            rollout: Number of the rollout, from 0.
-            warmup: Rollouts over which alpha grows linearly from alpha / warmup (Kimi k1.5 warms up too).
+        It grows linearly from alpha / warmup over `warmup` rollouts (Kimi k1.5 warms up too).
         """
         ramped = alpha * min(1.0, (rollout + 1) / warmup) if warmup else alpha
         solved = sum(correct) / len(correct)

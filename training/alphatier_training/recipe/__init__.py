@@ -145,12 +145,6 @@ class Recipe(Section):
             yield "evaluation.data: name data sets to measure on; training problems are not held out"
         if isinstance(self.problems, DataProblems) and self.rl.heldout and not self.rl.heldout.data:
             yield "rl.heldout.data: name a data set to hold out; training problems are not held out"
-        at_one = self.compute.generation.engine != "vllm_server" or self.rl.temperature == 1
-        if not at_one and self.rl.mismatch.correction != "none":
-            yield (
-                "rl.mismatch.correction: an engine elsewhere tells probabilities at temperature 1, the rollouts have "
-                f"{self.rl.temperature:g}; set it to none, or rl.temperature to 1"
-            )
         share = self.rl.prompts_per_rollout * self.rl.samples_per_prompt // self.rl.updates_per_rollout
         processes = self.compute.processes
         if self.rl.prompts_per_rollout % processes:

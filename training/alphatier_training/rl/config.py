@@ -16,7 +16,7 @@ def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:
     rl, processes = recipe.rl, recipe.compute.processes
     responses = rl.prompts_per_rollout * rl.samples_per_prompt // processes
     update = responses // rl.updates_per_rollout
-    micro = rl.micro_batch or update
+    micro, recompute = rl.micro_batch or update, recipe.compute.gradient_checkpointing
     return RLOOConfig(
         output_dir=str(output),
         seed=recipe.rl_seed(),
@@ -46,7 +46,7 @@ def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:
         save_total_limit=None,
         use_cpu=on_cpu,
         bf16=not on_cpu and recipe.compute.precision != "float32",
-        gradient_checkpointing=_checkpoints_activations(recipe.compute, on_cpu),
+        gradient_checkpointing=not on_cpu if recompute is None else recompute,
         dataloader_pin_memory=not on_cpu,
         logging_steps=rl.updates_per_rollout,
         logging_nan_inf_filter=False,
@@ -67,10 +67,6 @@ def dtype_of(compute: Compute, *, on_cpu: bool, adapter: bool) -> torch.dtype:
     if compute.precision == "float32" or (compute.precision == "auto" and on_cpu):
         return torch.float32
     return torch.bfloat16 if adapter or compute.strategy.startswith("zero") else torch.float32
-
-
-def _checkpoints_activations(compute: Compute, on_cpu: bool) -> bool:
-    return not on_cpu if compute.gradient_checkpointing is None else compute.gradient_checkpointing
 
 
 def _heldout(rl: Reinforcement, processes: int) -> dict[str, Any]:

@@ -1,18 +1,23 @@
-"""TRL's side of vLLM, with two things seen to: the base's bits, and the probabilities of what was sampled.
+"""What generates the rollouts: TRL's side of vLLM, with two things seen to, and its failures in words for a person.
 
 TRL merges the adapter into the weights in place, hands them to vLLM, and takes it out again. In floating point W + d
 - d is not W: in bfloat16 the base would drift by a good part of what the adapter learns, and the adapter be trained
 over weights that nobody serves. And TRL's RLOO asks the engine for no log-probabilities, without which a gap between
-the engine and the trainer (`mismatch`) is neither seen nor corrected.
+the engine and the trainer (`loss.mismatch`) is neither seen nor corrected.
+What not: nothing is tried again (TRL's client does so by itself, for about a minute).
 """
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from alphatier_training.errors import TrainingError
+from alphatier_training.rl.watching import diverged
 
 
 @contextmanager
@@ -58,3 +63,34 @@ class Engine:
         for number, row in enumerate(self._sampled):
             found[number, : len(row)] = trainer.new_tensor([math.nan if one[0] is None else one[0] for one in row])
         return torch.where(found.isnan(), trainer, found)
+
+
+@contextmanager
+def clear_generation_errors(config: Any) -> Iterator[None]:
+    """Translate the errors of the block, by TRL's configuration of the run; others pass as they are.
+
+    Raises:
+        TrainingError: the engine at the configured address failed, or the model's probabilities are not finite.
+    """
+    try:
+        yield
+    except TrainingError:
+        raise
+    except Exception as error:
+        if config.use_vllm and config.vllm_mode == "server" and _is_of_client(error):
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise TrainingError(
+                f"the engine at {config.vllm_server_base_url}, which generates the rollouts, failed: {reason}. "
+                f"The checkpoints in {config.output_dir} are intact. Its own log says why; start it again ("
+                "`alphatier train --dry-run` prints its command), then run the same command again to go on from the "
+                "last checkpoint."
+            ) from error
+        if isinstance(error, RuntimeError) and "probability tensor contains" in str(error):  # torch, when it samples
+            raise diverged("the model's probabilities are not finite", config.output_dir) from error
+        raise
+
+
+def _is_of_client(error: Exception) -> bool:
+    """Whether the error was raised in or below TRL's client, whose errors have no type of their own."""
+    client = "trl.generation.vllm_client"
+    return any(frame.f_globals.get("__name__") == client for frame, _ in walk_tb(error.__traceback__))

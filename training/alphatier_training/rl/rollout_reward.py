@@ -1,6 +1,6 @@
 """The reward in the shape that TRL's trainers call: a whole local batch, groups side by side.
 
-What: checks that groups are whole, grades, counts tokens, calls `penalties.group_rewards`.
+What: checks that groups are whole, grades, counts tokens, calls the recipe's penalty.
 What not: no advantage (`advantages`).
 """
 
@@ -17,27 +17,6 @@ from alphatier_training.errors import TrainingError
 from alphatier_training.penalties import Group, Memory
 from alphatier_training.recipe.rl import Reinforcement
 
-Grader = Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
-"""(responses, right answers) to whether each is right."""
-
-LogMetric = Callable[[str, float], None]
-LogExtra = Callable[[str, list[Any]], None]
-
-
-def check_groups_whole(local_batch: int, steps_per_generation: int, samples_per_prompt: int) -> None:
-    """Raise TrainingError unless one process's share of a rollout is made of whole groups.
-
-    TRL calls a reward with the rollouts of one process only, so a group that is split over two
-    would be standardised by two different means.
-    """
-    share = local_batch * steps_per_generation
-    if share % samples_per_prompt:
-        raise TrainingError(
-            f"each process would sample {local_batch} x {steps_per_generation} = {share} responses a rollout, "
-            f"which is no multiple of {samples_per_prompt} samples a prompt: a group would be split over processes. "
-            "Change rl.prompts_per_rollout, rl.micro_batch or the number of processes."
-        )
-
 
 @dataclass(frozen=True)
 class LengthPenalisedReward:
@@ -50,7 +29,8 @@ class LengthPenalisedReward:
     alpha: float
     method: Reinforcement
     end_token_ids: Collection[int]
-    grade: Grader
+    grade: Callable[[Sequence[str], Sequence[str]], Sequence[bool]]
+    """(responses, right answers) to whether each is right."""
 
     __name__ = "length_penalised_reward"
 
@@ -64,20 +44,18 @@ class LengthPenalisedReward:
         target_tokens: Sequence[int] | None = None,
         heldout: Sequence[bool] = (),
         trainer_state: Any = None,
-        log_metric: LogMetric | None = None,
-        log_extra: LogExtra | None = None,
+        log_metric: Callable[[str, float], None] = lambda name, value: None,
+        log_extra: Callable[[str, list[Any]], None] = lambda name, values: None,
         **_unused: Any,
     ) -> list[float]:
         """One reward for each completion, in order; from `answer` to `heldout` they are the data set's columns."""
         ended = [bool(ids) and ids[-1] in self.end_token_ids for ids in completion_ids]
         correct = self._graded(completions, answer, ended)
         lengths = [len(ids) for ids in completion_ids]
-        if log_metric is not None:
-            for name, value in _metrics(correct, lengths, ended):
-                log_metric(name, value)
-        if log_extra is not None:
-            for name, values in (("answer", answer), ("right", correct), ("tokens", lengths), ("ended", ended)):
-                log_extra(name, list(values))
+        for name, value in _metrics(correct, lengths, ended):
+            log_metric(name, value)
+        for name, values in (("answer", answer), ("right", correct), ("tokens", lengths), ("ended", ended)):
+            log_extra(name, list(values))
         rollout = trainer_state.global_step // self.method.updates_per_rollout if trainer_state else 0
         targets = target_tokens or [0] * len(lengths)
         groups = [
@@ -119,6 +97,7 @@ class LengthPenalisedReward:
         return [right.get(number, False) for number in range(len(ended))]
 
     def _groups(self, prompts: Sequence[Any]) -> Iterator[slice]:
+        """TRL gives the rollouts of one process: a group split over two would be compared with two means."""
         size = self.method.samples_per_prompt
         if len(prompts) % size:
             raise TrainingError(
@@ -137,8 +116,7 @@ class LengthPenalisedReward:
 
 def text_of(completion: Any) -> str:
     """The text of a completion: itself, or the content of its last message when it is a conversation."""
-    text = completion if isinstance(completion, str) else completion[-1]["content"]
-    return str(text)
+    return str(completion if isinstance(completion, str) else completion[-1]["content"])
 
 
 def _metrics(correct: Sequence[bool], lengths: Sequence[int], ended: Sequence[bool]) -> Iterator[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""Watching a run: progress in the terminal, the alarm, checkpoints by rank. Callbacks of transformers' Trainer.
+"""Watching a run: progress in the terminal, the alarm, and its curve. Callbacks of transformers' Trainer.
 
 What: reads what the trainer logs, once a rollout: accuracy, tokens (all, right, wrong), truncated, reward (without
 KL), kl (a token), kl_cost (a response, times its coefficient), entropy, grad_norm, grad_clipped, tokens_per_second;
@@ -6,17 +6,14 @@ and on held-out problems eval_accuracy, eval_tokens. TensorBoard and W&B get the
 """
 
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from transformers import TrainerCallback
 
 from alphatier_training.errors import TrainingError
-from alphatier_training.recipe.rl import Reinforcement
-from alphatier_training.rl import checkpoints
-from alphatier_training.rl.collapse import find_collapse
-from alphatier_training.run import ranks
+from alphatier_training.recipe.rl import Alarm, Reinforcement
 from alphatier_training.run.reporting import Report, Reporter
 
 _FIELDS = (
@@ -49,29 +46,21 @@ class Reports(TrainerCallback):  # type: ignore[misc]  # transformers has no typ
 class StopsWhenDiverged(TrainerCallback):  # type: ignore[misc]
     """Ends a run whose numbers are no numbers any more, before it writes another checkpoint.
 
-    The trainer calls `on_step_end`, `on_log`, then writes the checkpoint.
+    The trainer calls `on_step_end`, `on_log`, then writes the checkpoint. Both raise TrainingError.
     """
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_unused: Any) -> None:
-        """Look at the weights that are about to be kept, as a step can be too large with a finite loss.
-
-        Raises:
-            TrainingError: one of them is not finite.
-        """
+        """Look at the weights that are about to be kept, as a step can be too large with a finite loss."""
         if control.should_save or state.global_step >= state.max_steps:
             trained = (part for part in model.parameters() if part.requires_grad)
             if not all(bool(part.isfinite().all()) for part in trained):
-                raise _diverged("the weights are not finite", args, state)
+                raise diverged(f"the weights are not finite at step {state.global_step}", args.output_dir)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_unused: Any) -> None:
-        """Look at every logged loss and gradient.
-
-        Raises:
-            TrainingError: one of them is not finite.
-        """
+        """Look at every logged loss and gradient."""
         for field in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(field, 0.0)):
-                raise _diverged(f"{field} is {logs[field]}", args, state)
+                raise diverged(f"{field} is {logs[field]} at step {state.global_step}", args.output_dir)
 
 
 class StopsWhenCollapsed(TrainerCallback):  # type: ignore[misc]
@@ -90,23 +79,36 @@ class StopsWhenCollapsed(TrainerCallback):  # type: ignore[misc]
             control.should_save = False
 
 
-class KeepsTheBest(TrainerCallback):  # type: ignore[misc]
-    """Marks a checkpoint once all of it is written, and deletes those that are neither new nor good."""
+def find_collapse(history: Sequence[Mapping[str, float]], alarm: Alarm) -> str | None:
+    """Why a run is to be stopped, in words, or None.
 
-    def __init__(self, method: Reinforcement, keep_step: Callable[[Path], None] | None = None) -> None:
-        """`keep_step` is given each checkpoint, before any is deleted."""
-        self._keep_step = keep_step
-        self._keep, self._every = method.checkpoints_kept, method.checkpoint_every * method.updates_per_rollout
+    A penalty on length can be met by answering nothing at all, and a step too large can end in endless responses;
+    neither comes back by itself.
 
-    def on_save(self, args: Any, state: Any, control: Any, **_unused: Any) -> None:
-        """Called by the trainer after the last file."""
-        ranks.barrier()  # each process writes its own random state
-        if state.is_world_process_zero:
-            measured = checkpoints.measure(state.log_history, state.global_step, state.global_step - self._every)
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            if self._keep_step:
-                self._keep_step(checkpoint)
-            checkpoints.finish(checkpoint, measured, self._keep)
+    Args:
+        history: One entry a rollout, with `accuracy`, `tokens` and `truncated`.
+        alarm: When. The floor needs one window of rollouts, the rest two.
+    """
+
+    def means(field: str) -> list[float]:  # of every stretch of a window's size
+        values = [entry[field] for entry in history]
+        return [fmean(values[start : start + alarm.window]) for start in range(len(values) - alarm.window + 1)]
+
+    if len(history) < alarm.window:
+        return None
+    accuracies, tokens, truncated = means("accuracy"), means("tokens"), means("truncated")
+    last, averaged = accuracies[-1], f"{alarm.window} rollouts"
+    if last < alarm.accuracy_floor:
+        return f"accuracy is {last:.0%}, below the floor of {alarm.accuracy_floor:.0%} (mean of {averaged})"
+    if len(history) < 2 * alarm.window:
+        return None
+    if last < (1 - alarm.accuracy_drop) * (best := max(accuracies[:-1])):
+        return f"accuracy fell from {best:.0%} to {last:.0%} (means of {averaged})"
+    if tokens[-1] < alarm.token_share * tokens[0]:
+        return f"responses shrank from {tokens[0]:.0f} to {tokens[-1]:.1f} tokens (means of {averaged})"
+    if truncated[-1] > alarm.truncated > truncated[0]:
+        return f"{truncated[-1]:.0%} of the responses are cut off, {truncated[0]:.0%} were at first"
+    return None
 
 
 def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -119,20 +121,17 @@ def curve_of(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry | heldout.get(entry["step"], {}) for entry in history if "tokens" in entry]
 
 
-def _diverged(what: str, args: Any, state: Any) -> TrainingError:
+def diverged(what: str, checkpoints: str) -> TrainingError:
+    """The error of a run whose numbers are not finite any more, with the remedy."""
     return TrainingError(
-        f"{what} at step {state.global_step}: the run has diverged. Its earlier checkpoints in {args.output_dir} are "
-        "intact. Lower rl.learning_rate or rl.gradient_clip and train into another folder (--out)."
+        f"{what}: the run has diverged. Its earlier checkpoints in {checkpoints} are intact. Lower rl.learning_rate "
+        "or rl.gradient_clip and train into another folder (--out)."
     )
 
 
 def note_of(logs: dict[str, float]) -> str:
     """One line about a rollout."""
-    sides = [
-        f"{logs[name]:.0f} {word}"
-        for name, word in (("tokens_right", "right"), ("tokens_wrong", "wrong"))
-        if name in logs
-    ]
+    sides = [f"{logs[f'tokens_{side}']:.0f} {side}" for side in ("right", "wrong") if f"tokens_{side}" in logs]
     tokens = f"{logs['tokens']:.0f} tokens" + (f" ({', '.join(sides)})" if sides else "")
     rest = [text.format(logs[field]) for field, text in _FIELDS if logs.get(field) is not None]
     return ", ".join([f"right {logs['accuracy']:.0%}", tokens, *rest])
