@@ -108,6 +108,17 @@ def test_shortest_sft_is_an_adapter_that_stands_in_the_table(trained: Path, made
     assert found["shortest-sft"]["tokens"] != found["base"]["tokens"]
 
 
+def test_an_adapter_in_a_folder_named_like_a_tier_is_not_written_as_that_tier(
+    trained: Path, made: Path, tmp_path: Path
+) -> None:
+    family = tmp_path / "family"
+    shutil.copytree(trained, family, ignore=shutil.ignore_patterns("work"))
+    shutil.copytree(made, tmp_path / "alpha-0")
+    arguments = [str(family), "--tier", "base", "--problems", "10", "--out", str(tmp_path / "samples"), "--write"]
+    assert list(rows(*arguments, "--baseline", str(tmp_path / "alpha-0"))) == ["base", "alpha-0"]
+    assert load_family(family).tier("alpha-0") == load_family(trained).tier("alpha-0")
+
+
 def test_a_finished_baseline_is_not_made_again_and_other_settings_are_refused(trained: Path, made: Path) -> None:
     before = (made / "adapter_model.safetensors").stat().st_mtime_ns
     same = [str(trained), "shortest-sft", "--problems", "40", "--samples", "4", "--out", str(made.parent)]

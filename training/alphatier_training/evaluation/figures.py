@@ -197,7 +197,7 @@ def hypervolume(tiers: Samples, reference: str) -> Interval | None:
     names = [reference, *(name for name in tiers if name != reference)]
     found = [column for name in names for column in _both(tiers[name])]
     shares = range(0, len(found), 2)
-    return of_means(found, lambda *all_: dominated(all_[::2], [one / all_[1] for one in all_[1::2]]), shares)
+    return of_means(found, lambda *each: dominated(each[::2], [one / each[1] for one in each[1::2]]), shares)
 
 
 def dominated(accuracies: Sequence[Any], shares: Sequence[Any]) -> Any:
