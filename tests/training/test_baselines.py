@@ -3,7 +3,6 @@
 import json
 import shutil
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from alphatier_training.cli import evaluate
 from alphatier_training.commands import baseline
 from alphatier_training.evaluation.measuring import INSTRUCTIONS, baseline_row
 from alphatier_training.evaluation.samples import Sample, read_plan
-from alphatier_training.evaluation.tasks import heldout_task, sampling_of, training_task
+from alphatier_training.evaluation.tasks import Task, sampling_of, training_task
 from alphatier_training.run.reporting import Report
 from alphatier_training.shortest_sft import Settings, counts, make, shortest_correct
 
@@ -58,7 +57,7 @@ def test_a_prompt_for_brevity_is_asked_of_the_base_and_kept_apart(trained: Path,
 
 def test_a_token_limit_is_said_in_the_prompt(trained: Path) -> None:
     row = baseline_row("tokens-100:alpha-0", load_family(trained))
-    task = row.asks(replace(heldout_task(1, 7, (1,)), prompt="Box \\boxed{{}}: {question}"))
+    task = row.asks(Task("sums", (), prompt="Box \\boxed{{}}: {question}"))
     assert task.prompt.endswith("{question}\n\nLet's think step by step and use less than 100 tokens.")
     assert (row.tier, row.name) == ("alpha-0", "tokens-100:alpha-0")
 
@@ -107,6 +106,17 @@ def test_shortest_sft_is_an_adapter_that_stands_in_the_table(trained: Path, made
     found = rows(*arguments, "--baseline", str(made))
     assert list(found) == ["base", "shortest-sft"]
     assert found["shortest-sft"]["tokens"] != found["base"]["tokens"]
+
+
+def test_an_adapter_in_a_folder_named_like_a_tier_is_not_written_as_that_tier(
+    trained: Path, made: Path, tmp_path: Path
+) -> None:
+    family = tmp_path / "family"
+    shutil.copytree(trained, family, ignore=shutil.ignore_patterns("work"))
+    shutil.copytree(made, tmp_path / "alpha-0")
+    arguments = [str(family), "--tier", "base", "--problems", "10", "--out", str(tmp_path / "samples"), "--write"]
+    assert list(rows(*arguments, "--baseline", str(tmp_path / "alpha-0"))) == ["base", "alpha-0"]
+    assert load_family(family).tier("alpha-0") == load_family(trained).tier("alpha-0")
 
 
 def test_a_finished_baseline_is_not_made_again_and_other_settings_are_refused(trained: Path, made: Path) -> None:

@@ -12,8 +12,9 @@ from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.figures import accuracy, evaluation, tokens_where
 from alphatier_training.evaluation.intervals import difference, mean, ratio, share
 from alphatier_training.evaluation.samples import Answers, Plan, Progress, Sample, SampleFile, missing, read_plan
-from alphatier_training.evaluation.tasks import Task, checksum, heldout_task
+from alphatier_training.evaluation.tasks import Task, checksum
 from alphatier_training.run.reporting import silent
+from alphatier_training.tiny.problems import generate
 
 PLAN = Plan("f", "t", "w", "d", (1, 2), 4, 1, 0.6, 0.95, 64, 7)
 
@@ -181,9 +182,9 @@ def test_a_file_that_holds_no_samples_is_one_clear_error(tmp_path: Path, content
 
 
 def test_a_truncated_response_is_wrong_whatever_the_grader_says(tmp_path: Path) -> None:
-    task, file = heldout_task(1, 7, (1,)), SampleFile(PLAN, tmp_path)
-    answers = Answers(PLAN, task.problems, file, Progress("", 2, silent))
-    right = f"\\boxed{{{task.problems[0].answer}}}"
+    problems, file = generate(1, seed=7, split="heldout"), SampleFile(PLAN, tmp_path)
+    answers = Answers(PLAN, problems, file, Progress("", 2, silent))
+    right = f"\\boxed{{{problems[0].answer}}}"
     answers.add([answers.sample((0, number), right, 64, truncated=bool(number)) for number in range(2)])
     assert [one.correct for one in file.read()] == [True, False]
 
@@ -198,15 +199,15 @@ def test_whatever_decides_responses_gives_another_file(tmp_path: Path, change: d
 
 
 def test_the_checksum_of_problems_sees_their_text_and_order() -> None:
-    problems = heldout_task(5, 7, (1, 2)).problems
-    assert checksum(problems) == checksum(list(problems))
+    problems = generate(5, seed=7, split="heldout")
+    assert checksum(problems) == checksum(tuple(problems))
     assert checksum(problems) != checksum(problems[::-1])
     assert checksum(problems) != checksum([*problems[:4], replace(problems[4], answer="-1")])
 
 
 def test_a_question_stands_in_the_prompt_behind_the_system_message() -> None:
     plan = replace(PLAN, prompt="Box \\boxed{{}}: {question}", system="Add.")
-    task = Task("d", heldout_task(1, 7, (1,)).problems)
+    task = Task("d", tuple(generate(1, seed=7, split="heldout")))
     assert plan.messages(task.problems[0]) == [
         {"role": "system", "content": "Add."},
         {"role": "user", "content": f"Box \\boxed{{}}: {task.problems[0].question}"},

@@ -34,7 +34,7 @@ from alphatier_models import EFFORTS, FAMILY_FILE, Interval
 from alphatier_models.schema import Name
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.intervals import Crossed, crossed, holm, spread
-from alphatier_training.evaluation.samples import Sample, per_problem
+from alphatier_training.evaluation.samples import Sample, means
 from alphatier_training.evaluation.tables import Table, p_text, plain
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.reading import parse_recipe
@@ -258,8 +258,7 @@ def rows_of(
 
 def grid(by_seed: Sequence[Sequence[Sample]]) -> Grid:
     """The samples of each seed as a grid."""
-    means = ([per_problem(samples, field) for samples in by_seed] for field in ("correct", "tokens"))
-    return Grid(*(np.array([[one[problem] for problem in sorted(one)] for one in field]) for field in means))
+    return Grid(*(np.array([means(samples, field) for samples in by_seed]) for field in ("correct", "tokens")))
 
 
 def against(variant: Grid, curve: Sequence[Grid]) -> Above:

@@ -24,7 +24,7 @@ from alphatier_training.evaluation.figures import (
     overall,
 )
 from alphatier_training.evaluation.intervals import difference, holm, interval, permutation, ratio
-from alphatier_training.evaluation.samples import Sample, per_problem, same_questions
+from alphatier_training.evaluation.samples import Sample, means, same_questions
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def find(
         reference: The row that the others are compared with.
         datasets: The rows of each data set.
         tests: What is tested on each data set.
-        frontiers: Published ones, by the names that they give the data sets.
+        frontiers: Published ones, see `read_frontiers`.
     """
     taken = {name: {row: one for row, one in lines.items() if one.samples} for name, lines in datasets.items()}
     together, areas, by_row = {}, {}, defaultdict[str, dict[str, Sequence[Sample]]](dict)
@@ -122,14 +122,10 @@ def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
     """
     if not same_questions(first, second):
         raise ValueError("the two tiers have different problems; evaluate both with the same seed and problems")
-    rights, tokens = (
-        [list(per_problem(samples, field).values()) for samples in (first, second)] for field in ("correct", "tokens")
-    )
+    rights, tokens = ([means(one, field) for one in (first, second)] for field in ("correct", "tokens"))
     differences, longer = ([one - other for one, other in zip(*pair, strict=True)] for pair in (rights, tokens))
-    counts = (Counter(one.problem for one in samples).values() for samples in (first, second))
-    parts = lcm(
-        *(count for of_tier in counts for count in of_tier)
-    )  # every mean of a problem is a multiple of 1 / this
+    responses = (Counter(one.problem for one in samples) for samples in (first, second))
+    parts = lcm(*(count for counts in responses for count in counts.values()))  # of the means' common denominator
     return Comparison(
         problems=len(differences),
         difference=difference(differences, min(len(first), len(second))),

@@ -20,7 +20,7 @@ What: pure functions, in family.json's own types. What not: tests of two tiers a
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from math import log
@@ -33,7 +33,7 @@ import numpy as np
 from alphatier_models import BudgetResult, Evaluation, Interval, LevelResult, SamplingSettings, TokenPercentiles
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.intervals import limits, mean, of_means, ratio, resampled, share
-from alphatier_training.evaluation.samples import Plan, Sample, per_problem, same_questions
+from alphatier_training.evaluation.samples import Plan, Sample, means, same_questions
 
 AES_CONSTANTS = (1.0, 3.0, 5.0)
 """Weights of tokens saved, accuracy gained and accuracy lost."""
@@ -80,7 +80,7 @@ def evaluation(plan: Plan, samples: Sequence[Sample], budgets: Sequence[int] = (
 
 def accuracy(samples: Sequence[Sample]) -> Interval:
     """The share of right responses with its 95 % interval."""
-    return share(_means(samples, "correct"), len(samples))
+    return share(means(samples, "correct"), len(samples))
 
 
 def tokens_where(samples: Sequence[Sample], *, correct: bool) -> Interval | None:
@@ -197,7 +197,7 @@ def hypervolume(tiers: Samples, reference: str) -> Interval | None:
     names = [reference, *(name for name in tiers if name != reference)]
     found = [column for name in names for column in _both(tiers[name])]
     shares = range(0, len(found), 2)
-    return of_means(found, lambda *means: dominated(means[::2], [one / means[1] for one in means[1::2]]), shares)
+    return of_means(found, lambda *each: dominated(each[::2], [one / each[1] for one in each[1::2]]), shares)
 
 
 def dominated(accuracies: Sequence[Any], shares: Sequence[Any]) -> Any:
@@ -286,22 +286,18 @@ def evenly_spread(tokens: Sequence[float], number: int) -> list[int]:
     return list(min(ways, key=lambda way: sum((places[b] - places[a]) ** 2 for a, b in pairwise(way))))
 
 
-def _means(samples: Sequence[Sample], value: str | Callable[[Sample], float]) -> list[float]:
-    return list(per_problem(samples, value).values())
-
-
 def _both(samples: Sequence[Sample]) -> list[list[float]]:
     """Right and tokens, each the means of problems, in order."""
-    return [_means(samples, "correct"), _means(samples, "tokens")]
+    return [means(samples, "correct"), means(samples, "tokens")]
 
 
 def _within(samples: Sequence[Sample], end: float) -> list[float]:
     """The share of budgets up to `end` at which a response is right."""
-    return _means(samples, lambda one: max(0.0, 1 - one.tokens / end) if one.correct else 0.0)
+    return means(samples, lambda one: max(0.0, 1 - one.tokens / end) if one.correct else 0.0)
 
 
 def _accuracy_and_tokens(samples: Sequence[Sample]) -> dict[str, Interval]:
-    return {"accuracy": accuracy(samples), "tokens": mean(_means(samples, "tokens"))}
+    return {"accuracy": accuracy(samples), "tokens": mean(means(samples, "tokens"))}
 
 
 def _truncation_rate(samples: Sequence[Sample]) -> float:
@@ -329,7 +325,7 @@ def _adaptation(samples: Sequence[Sample], tokens: Sequence[float]) -> Interval 
 def _averages(tier: Samples, reference: Samples, field: str, shares: tuple[int, ...]) -> Averages:
     """Problems are resampled within each data set; a reference against itself has no doubt."""
     rng = np.random.default_rng(0)
-    pairs = [[_means(group[name], field) for group in (tier, reference)] for name in sorted(tier)]
+    pairs = [[means(group[name], field) for group in (tier, reference)] for name in sorted(tier)]
     drawn = np.stack([resampled(pair, () if tier is reference else shares, rng) for pair in pairs], axis=-1)
     own, base = np.concatenate([np.array([np.mean(pair, axis=1) for pair in pairs]).T[:, None], drawn], axis=1)
     fewest = min(len(pair[0]) for pair in pairs)

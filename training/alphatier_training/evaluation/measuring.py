@@ -140,7 +140,8 @@ def write(path: Path, found: Found) -> None:
     folder = family_file(path).parent
     family, tiers = load_family(folder), []
     for tier in family.tiers:
-        new = [lines[tier.name].figures for lines in found.datasets.values() if tier.name in lines]
+        own = [lines[tier.name] for lines in found.datasets.values() if tier.name in lines]
+        new = [line.figures for line in own if line.tier == tier.name]  # and no adapter's in a folder of that name
         by_name = {figures.dataset: figures for figures in (*tier.evaluations, *new)}  # the first stays the first
         tiers.append(tier.model_copy(update={"evaluations": tuple(by_name.values())}))
     save_family(family.model_copy(update={"tiers": tuple(tiers)}), folder)

@@ -217,12 +217,12 @@ def same_questions(first: Sequence[Sample], second: Sequence[Sample]) -> bool:
     return one == other
 
 
-def per_problem(samples: Sequence[Sample], value: str | Callable[[Sample], float]) -> dict[int, float]:
+def means(samples: Sequence[Sample], value: str | Callable[[Sample], float]) -> list[float]:
     """The mean of a field, or of a function, over each problem's responses; problems in order."""
     of, values = attrgetter(value) if isinstance(value, str) else value, defaultdict[int, list[float]](list)
     for sample in samples:
         values[sample.problem].append(float(of(sample)))
-    return {problem: fmean(values[problem]) for problem in sorted(values)}
+    return [fmean(values[problem]) for problem in sorted(values)]
 
 
 def _without_defaults(record: Plan | Sample) -> dict[str, Any]:

@@ -5,13 +5,14 @@ it too. What not: no figures are computed here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_jsonable_python
 from rich import box
 from rich import table as rich_table
 
-from alphatier_models import Evaluation, Interval
+from alphatier_models import Evaluation
 from alphatier_training.evaluation.comparing import Found
 from alphatier_training.evaluation.figures import AES_CONSTANTS, Point, dominators
 from alphatier_training.evaluation.intervals import spread
@@ -97,15 +98,9 @@ def document(found: Found) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
+def plain(record: Any) -> Any:
     """Records and intervals as what JSON has."""
-    if isinstance(value, Interval):
-        return value.model_dump()
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+    return to_jsonable_python(record)
 
 
 def figures(title: str, rows: Rows, reference: str, alphas: Mapping[str, float | None] | None = None) -> Table:

@@ -81,29 +81,27 @@ class Asked:
     """`N` for every data set, `NAME=N` for one; the paper's are gsm8k=1, math500=3, aime2024=10."""
 
 
-def heldout_task(problems: int, seed: int, levels: Sequence[int], **how: Any) -> Task:
-    """The built-in held-out problems, the same ones for the same seed; `how` they are asked is `Task`'s."""
-    drawn = tuple(generate(problems, seed=seed, split="heldout", levels=tuple(levels)))
-    return Task(DATASET, drawn, levels=tuple(levels), **how)
+def task_of(data: DataSet | None, problems: int | None, seed: int, levels: Sequence[int] = (), **how: Any) -> Task:
+    """The first `problems` of a data set (all when None), whose own `samples_per_problem` wins; `how` is `Task`'s.
 
-
-def data_task(data: DataSet, problems: int | None, samples_per_problem: int, prompt: str, system: str = "") -> Task:
-    """The first `problems` of a data set (all when None); its own `samples_per_problem` wins.
+    Without a data set the built-in held-out problems of `levels`, the same ones for the same seed.
 
     Raises:
         TrainingError: it cannot be read.
     """
-    found = tuple(read_problems(data)[:problems])
-    return Task(data.name, found, data.samples_per_problem or samples_per_problem, prompt, system)
+    if data is None:
+        drawn = tuple(generate(problems or PROBLEMS, seed=seed, split="heldout", levels=tuple(levels)))
+        return Task(DATASET, drawn, levels=tuple(levels), **how)
+    if data.samples_per_problem:
+        how["samples_per_problem"] = data.samples_per_problem
+    return Task(data.name, tuple(read_problems(data)[:problems]), **how)
 
 
 def recipe_tasks(recipe: Recipe) -> list[Task]:
     """What a recipe measures its tiers on."""
-    plan = recipe.evaluation
+    plan, levels = recipe.evaluation, () if recipe.evaluation.data else recipe.levels()
     how: dict[str, Any] = {"samples_per_problem": plan.samples_per_problem, "prompt": recipe.problems.prompt}
-    if not plan.data:
-        return [heldout_task(plan.problems, plan.seed, recipe.levels(), **how)]
-    return [data_task(data, plan.problems, **how) for data in plan.data]
+    return [task_of(data, plan.problems, plan.seed, levels, **how) for data in plan.data or [None]]
 
 
 def recipe_sampling(recipe: Recipe) -> SamplingSettings:
@@ -142,10 +140,7 @@ def tasks_of(family: Family, asked: Asked, seed: int, recipe: Recipe | None = No
     for name, data in zip(names, chosen, strict=True):
         prompt = _prompt(family, name, recipe) if asked.prompt is None else asked.prompt
         how: dict[str, Any] = {"samples_per_problem": samples[name], "prompt": prompt, "system": asked.system}
-        if data:
-            tasks.append(data_task(data, asked.problems, **how))
-        else:
-            tasks.append(heldout_task(asked.problems or PROBLEMS, seed, all_levels(), **how))
+        tasks.append(task_of(data, asked.problems, seed, all_levels(), **how))
     return tasks
 
 
@@ -181,7 +176,7 @@ def training_task(
     if text is None:
         drawn = tuple(generate(problems, seed=seed, split="train"))
         return Task("arithmetic-train", drawn, samples, wording, levels=all_levels())
-    return data_task(data_set(text, form, "train"), problems, samples, wording)
+    return task_of(data_set(text, form, "train"), problems, seed, samples_per_problem=samples, prompt=wording)
 
 
 def data_set(text: str, form: Format = "auto", default_split: str = "test") -> DataSet:
