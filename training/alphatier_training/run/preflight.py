@@ -27,7 +27,7 @@ from alphatier_models import EditError, HubError
 from alphatier_models.hub import commit_of, fetched, look_at
 from alphatier_models.vllm import is_for_cpus
 from alphatier_models.weights import read_weights
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import TrainingError, free_bytes
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems, DataSet
@@ -302,8 +302,7 @@ def disk_wanted(
 
 
 def _disk_faults(wanted: int, formula: str, out: Path) -> Iterator[str]:
-    free = shutil.disk_usage(next(place for place in (out, *out.absolute().parents) if place.is_dir())).free
-    if wanted > free:
+    if wanted > (free := free_bytes(out)):
         yield (
             f"disk: {_gb(wanted)} are to be written below {out} ({formula}), but {_gb(free)} are free: "
             "make room, give another --out, or lower rl.checkpoints_kept or --jobs"
