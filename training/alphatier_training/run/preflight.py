@@ -121,7 +121,8 @@ def _torch_faults(places: Sequence[str]) -> Iterator[str]:
         [sys.executable, "-c", _PROBE], capture_output=True, text=True, env=environment, check=False
     )
     if done.returncode:
-        yield f"compute.device: torch cannot use the GPUs: {done.stderr.strip().splitlines()[-1:]}. See `nvidia-smi`"
+        said = done.stderr.strip().rpartition("\n")[2]
+        yield f"compute.device: torch cannot use the GPUs: {said}. See `nvidia-smi`"
         return
     torch, memory = json.loads(done.stdout.splitlines()[-1])
     if len(memory) < len(places):
