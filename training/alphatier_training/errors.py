@@ -59,9 +59,10 @@ def clear_storage_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         if reason := next(filter(None, (_unwritten(one, folder) for one in _chain(error))), None):
+            free = f"{free_bytes(folder) / 1e6:,.0f} MB are free"
             raise TrainingError(
-                f"cannot write {reason} ({_free(folder)}). Nothing finished is lost, and no checkpoint. "
-                f"Make room on the disk of {folder}, then run the same command again: it goes on from there."
+                f"cannot write {reason} ({free}). Nothing finished is lost, and no checkpoint. Make room on the disk "
+                f"of {folder}, then run the same command again: it goes on from there."
             ) from error
         raise
 
@@ -86,8 +87,7 @@ def _unwritten(error: BaseException, folder: Path) -> str | None:
     return None
 
 
-def _free(folder: Path) -> str:
-    try:
-        return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB are free"
-    except OSError:
-        return "the free space is not known"
+def free_bytes(folder: Path) -> int:
+    """Of the disk that a folder is on, or will be."""
+    whole = folder.absolute()
+    return shutil.disk_usage(next(place for place in (whole, *whole.parents) if place.is_dir())).free

@@ -4,7 +4,7 @@
 #
 #   RECIPE=recipe.yaml OUT=/shared/run sbatch --array=0-5 slurm-array.sh
 #
-# OUT is on a disk that all machines see. The last task to end writes family.json and the report. A task that was stopped
+# OUT is on a disk that all machines see. The last task to end writes the report. A task that was stopped
 # or has failed goes on with the same command.
 #SBATCH --job-name=alphatier
 #SBATCH --nodes=1

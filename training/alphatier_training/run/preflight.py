@@ -27,7 +27,7 @@ from alphatier_models import EditError, HubError
 from alphatier_models.hub import commit_of, fetched, look_at
 from alphatier_models.vllm import is_for_cpus
 from alphatier_models.weights import read_weights
-from alphatier_training.errors import TrainingError
+from alphatier_training.errors import TrainingError, free_bytes
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems, DataSet
@@ -121,7 +121,8 @@ def _torch_faults(places: Sequence[str]) -> Iterator[str]:
         [sys.executable, "-c", _PROBE], capture_output=True, text=True, env=environment, check=False
     )
     if done.returncode:
-        yield f"compute.device: torch cannot use the GPUs: {done.stderr.strip().splitlines()[-1:]}. See `nvidia-smi`"
+        said = done.stderr.strip().rpartition("\n")[2]
+        yield f"compute.device: torch cannot use the GPUs: {said}. See `nvidia-smi`"
         return
     torch, memory = json.loads(done.stdout.splitlines()[-1])
     if len(memory) < len(places):
@@ -302,8 +303,7 @@ def disk_wanted(
 
 
 def _disk_faults(wanted: int, formula: str, out: Path) -> Iterator[str]:
-    free = shutil.disk_usage(next(place for place in (out, *out.absolute().parents) if place.is_dir())).free
-    if wanted > free:
+    if wanted > (free := free_bytes(out)):
         yield (
             f"disk: {_gb(wanted)} are to be written below {out} ({formula}), but {_gb(free)} are free: "
             "make room, give another --out, or lower rl.checkpoints_kept or --jobs"
