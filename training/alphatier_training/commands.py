@@ -114,16 +114,18 @@ def choose(
         raise click.UsageError("--write is for one family; use --out to write the chosen tiers of several.")
     from rich.console import Console
 
-    from alphatier_training.report import choosing
+    from alphatier_training.report.choosing import Wish
+    from alphatier_training.report.choosing import choose as propose
+    from alphatier_training.report.joining import join, write_choice, write_copies
 
     with told():
-        joined = choosing.join(families, samples)
-        proposal = choosing.choose(joined.evidence, choosing.Wish(**wish))
+        joined = join(families, samples)
+        proposal = propose(joined.evidence, Wish(**wish))
         written = "Nothing is written; --write puts this into family.json."
         if write:
-            written = choosing.write_choice(joined, proposal)
+            written = write_choice(joined, proposal)
         if out is not None:
-            written = choosing.write_copies(joined, proposal, out)
+            written = write_copies(joined, proposal, out)
     if as_json:
         click.echo(json.dumps(proposal.as_document(), indent=2))
         return

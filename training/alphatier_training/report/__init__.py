@@ -1,1 +1,1 @@
-"""The report of a run, and its pictures."""
+"""A family of measured rows: as one page, and as a choice of tiers."""

@@ -7,20 +7,17 @@
 3. For each target share the tier nearest to it from below is taken; if there are still too many, the ones that are
    spread most evenly in log tokens.
 
-Intervals are 95 % for each tier by itself, not for all tiers at once. All data sets count alike. Several families
-over one base are taken as one. What is written is family.json, through its one writer; no tier's folder is removed.
+What: pure functions of the evidence. What not: nothing is written (`joining`). Intervals are 95 % for each tier by
+itself, not for all tiers at once. All data sets count alike.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from alphatier_models import EFFORTS, Evaluation, Family, Interval, Tier, load_family, save_family
-from alphatier_models.files import base_folder, family_file
+from alphatier_models import EFFORTS, Evaluation, Interval, Tier
 from alphatier_models.schema import Effort
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.comparing import Comparison, Line, Lines, compare, unpaired
@@ -28,11 +25,7 @@ from alphatier_training.evaluation.figures import Point, dominators, evenly_spre
 from alphatier_training.evaluation.intervals import spread
 from alphatier_training.evaluation.samples import same_questions
 from alphatier_training.evaluation.tables import Table, p_text, plain
-from alphatier_training.report.evidence import Evidence, gather
-from alphatier_training.run.folder import replacing
-
-SWEEP_FILE = "family.sweep.json"
-"""Every tier that was trained, chosen or not; a family.json like any other. A later choice starts from there."""
+from alphatier_training.report.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -121,42 +114,6 @@ class Proposal:
         yield f"default: {self.default_tier}, {self.default_why}"
 
 
-class Joined(NamedTuple):
-    """Families over one base as one: all tiers that were ever trained there; the rest is the first one's."""
-
-    evidence: Evidence
-    homes: Mapping[str, Path]
-    """Each tier's family's folder, the first family's first."""
-
-
-def join(paths: Sequence[Path], samples: Sequence[Path] = ()) -> Joined:
-    """The families at `paths`, with the tiers that earlier choices left out, and all that is known about them.
-
-    Raises:
-        TrainingError: their bases differ, two have a tier of the same name with other weights, or none was measured.
-    """
-    tiers: dict[str, Tier] = {}
-    homes: dict[str, Path] = {}
-    families = {family_file(path).parent: _whole(path) for path in paths}
-    folder, first = next(iter(families.items()))
-    for where, family in families.items():
-        bases = {(one.base.identity, one.base.chat_template_sha256) for one in (first, family)}
-        if len(bases) > 1:
-            raise TrainingError(
-                f"{folder} and {where} have different bases, so their tiers are no family. "
-                "Join only sweeps over the same base (compare `base` in their family.json)."
-            )
-        for tier in family.tiers:
-            there, home = tiers.setdefault(tier.name, tier), homes.setdefault(tier.name, where)
-            if (there.layout, there.identity) != (tier.layout, tier.identity):
-                raise TrainingError(
-                    f"{home} and {where} both have a tier {tier.name}, with other weights. "
-                    "Join sweeps of different alphas, or rename one of the two tiers in its family.json."
-                )
-    places = [*(where / "work" / "samples" for where in families), *samples]
-    return Joined(gather(first.model_copy(update={"tiers": tuple(tiers.values())}), folder, samples=places), homes)
-
-
 def choose(evidence: Evidence, wish: Wish) -> Proposal:
     """The tiers to offer.
 
@@ -179,14 +136,13 @@ def choose(evidence: Evidence, wish: Wish) -> Proposal:
         raise TrainingError(f"no tier of {family.name} is shown to meet what was asked:\n{listing}\nAsk for less.")
 
     def verdict(tier: Tier) -> Verdict:
-        if (name := tier.name) in kept:
-            return Verdict(name, tier.alpha, "kept", _merits(judged, kept, name, wish), found[name])
+        name, own = tier.name, found.get(tier.name, ())
+        if name in kept:
+            return Verdict(name, tier.alpha, "kept", _merits(judged, kept, name, wish), own)
         why = reasons.get(name, f"not measured on {' and '.join(judged)}")
         if name == family.reference_tier:
-            return Verdict(
-                name, tier.alpha, "reference", f"only to count savings against; {why}", found.get(name, ())
-            )
-        return Verdict(name, tier.alpha, "left out", why, found.get(name, ()))
+            return Verdict(name, tier.alpha, "reference", f"only to count savings against; {why}", own)
+        return Verdict(name, tier.alpha, "left out", why, own)
 
     verdicts = tuple(map(verdict, family.tiers))
     return Proposal(tuple(judged), against, verdicts, efforts_of(kept), *_default(kept, found, points, wish, against))
@@ -200,38 +156,6 @@ def efforts_of(tiers: Sequence[str]) -> dict[Effort, str]:
     """
     most = len(EFFORTS) - 1
     return {effort: tiers[int(number * (len(tiers) - 1) / most + 0.5)] for number, effort in enumerate(EFFORTS)}
-
-
-def write_choice(joined: Joined, proposal: Proposal) -> str:
-    """Write the chosen family, after the sweep, so that a stop between the two loses nothing; says what is where."""
-    sweep, folder = joined.evidence.family, next(iter(joined.homes.values()))
-    save_family(sweep, folder / SWEEP_FILE)
-    save_family(_chosen(sweep, proposal), folder)
-    left = [str(folder / path) for name in proposal.names("left out") if (path := sweep.tier(name).path)]
-    stay = f" These folders stay where they are: {', '.join(left)}." if left else ""
-    return f"Written: {folder / 'family.json'}.{stay} The whole sweep is in {folder / SWEEP_FILE}."
-
-
-def write_copies(joined: Joined, proposal: Proposal, out: Path) -> str:
-    """Copy the base and the chosen tiers into the new folder `out`, with their family.json; says what is there.
-
-    Raises:
-        TrainingError: `out` is there already, or two tiers lie in folders of the same name.
-    """
-    if out.exists():
-        raise TrainingError(f"{out} exists. Give --out a folder that does not.")
-    chosen = _chosen(joined.evidence.family, proposal)
-    paths = {tier.name: tier.path for tier in chosen.tiers if tier.path is not None}
-    if len(set(paths.values())) < len(paths):
-        listing = ", ".join(paths.values())
-        raise TrainingError(f"two tiers lie in folders of the same name ({listing}); rename one of them.")
-    with replacing(out) as folder:
-        if (local := base_folder(chosen, next(iter(joined.homes.values())))) is not None:
-            shutil.copytree(local, folder / chosen.base.model)
-        for name, path in paths.items():
-            shutil.copytree(joined.homes[name] / path, folder / path)
-        save_family(chosen, folder)
-    return f"Written: {out}, with its own copies of the base and the tiers."
 
 
 def _compared_with(judged: Mapping[str, Lines], against: str | None) -> str:
@@ -394,26 +318,3 @@ def _cells(verdict: Verdict, found: Finding) -> list[str]:
     )
     figures = (spread(found.accuracy, 100), f"{found.share:.0%}", spread(difference, 100), p_text(p_value))
     return [verdict.name, alpha, *figures]
-
-
-def _whole(path: Path) -> Family:
-    """The family at `path`, with the tiers that earlier choices left out of it."""
-    family, sweep = load_family(path, checksums=False), family_file(path).parent / SWEEP_FILE
-    before = load_family(sweep, checksums=False).tiers if sweep.is_file() else ()
-    tiers = {tier.name: tier for tier in (*before, *family.tiers)}
-    return family.model_copy(update={"tiers": tuple(tiers.values())})
-
-
-def _chosen(family: Family, proposal: Proposal) -> Family:
-    """The family with only the proposed tiers, efforts and default.
-
-    A blend whose parts are not all in it says no more what it was made of; its weights are its own.
-    """
-    names = proposal.names("kept", "reference")
-    tiers = (family.tier(name) for name in names)
-    within = (
-        tier.model_copy(update={"blend": None}) if any(part.tier not in names for part in tier.blend or ()) else tier
-        for tier in tiers
-    )
-    changes = {"tiers": tuple(within), "efforts": proposal.efforts, "default_tier": proposal.default_tier}
-    return family.model_copy(update=changes)
