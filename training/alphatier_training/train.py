@@ -202,21 +202,9 @@ def _train_tier(alpha: float, recipe: Recipe, folder: RunFolder, report: Reporte
 
 
 def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
-    from alphatier_training.evaluation.engine import recipe_engine, sample
-    from alphatier_training.evaluation.samples import Answers, Progress, SampleFile
-    from alphatier_training.evaluation.tasks import recipe_tasks
-    from alphatier_training.run.assembly import plans_of
-    from alphatier_training.run.base import load_reference, weights_of
+    from alphatier_training.run.assembly import take_samples
 
-    tasks = recipe_tasks(recipe)
-    model, adapter = weights_of(recipe, folder, tier)
-    plans = plans_of(recipe, folder, load_reference(folder).as_base(), tier, tasks)
-    progress = Progress(SAMPLES + tier, sum(plan.total() for plan in plans), report)
-    asked = [
-        (Answers(plan, task.problems, SampleFile(plan, folder.samples), progress), adapter)
-        for task, plan in zip(tasks, plans, strict=True)
-    ]
-    sample(asked, model, recipe_engine(recipe))
+    take_samples(recipe, folder, tier, SAMPLES + tier, report)
 
 
 def _write_family(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:

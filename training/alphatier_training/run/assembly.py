@@ -1,18 +1,35 @@
-"""family.json of what was trained and measured.
+"""What of a run is measured, and family.json of what was trained and measured.
 
-What: tiers with checksums, recipe, seed, efforts and figures, in `alphatier_models`' own types and
-through its one writer. What not: no other file format, no torch.
+What: samples by the recipe's engine; tiers with checksums, recipe, seed, efforts and figures, in `alphatier_models`'
+own types and through its one writer. What not: no other file format.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from alphatier_models import FAMILY_FILE, Base, Family, Reasoning, Tier, directory_sha256, load_family, save_family
+from alphatier_training.evaluation.engine import recipe_engine, sample
 from alphatier_training.evaluation.figures import evaluation
-from alphatier_training.evaluation.samples import Plan, Sample, SampleFile
+from alphatier_training.evaluation.samples import Answers, Plan, Progress, Sample, SampleFile
 from alphatier_training.evaluation.tasks import Task, recipe_sampling, recipe_tasks
 from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.run.base import load_reference
 from alphatier_training.run.folder import RunFolder
+from alphatier_training.run.reporting import Reporter
+
+
+def take_samples(recipe: Recipe, folder: RunFolder, tier: str, stage: str, report: Reporter) -> None:
+    """Take what is missing of the responses of `tier`, by the recipe's engine; `stage` is what reports call it."""
+    base, tasks = load_reference(folder), recipe_tasks(recipe)
+    own = folder.tier(tier) if tier != BASE_TIER else None
+    model, adapter = (Path(base.path), own) if recipe.rl.lora or not own else (own, None)
+    plans = plans_of(recipe, folder, base.as_base(), tier, tasks)
+    progress = Progress(stage, sum(plan.total() for plan in plans), report)
+    asked = [
+        (Answers(plan, task.problems, SampleFile(plan, folder.samples), progress), adapter)
+        for task, plan in zip(tasks, plans, strict=True)
+    ]
+    sample(asked, model, recipe_engine(recipe))
 
 
 def plans_of(recipe: Recipe, folder: RunFolder, base: Base, tier: str, tasks: Sequence[Task]) -> list[Plan]:

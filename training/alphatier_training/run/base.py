@@ -15,7 +15,6 @@ from alphatier_models import Base, directory_sha256, text_sha256
 from alphatier_models.hub import fetched
 from alphatier_models.weights import WANTED
 from alphatier_training.errors import TrainingError
-from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.run.folder import RunFolder, replacing, write_text
 
@@ -75,13 +74,6 @@ def load_reference(folder: RunFolder) -> BaseReference:
         return BaseReference(folder.base.name, None, str(folder.base))
     found = BaseReference(**json.loads(folder.base_file.read_text(encoding="utf-8")))
     return found if Path(found.path).is_dir() else replace(found, path=str(fetched(found.model, found.revision)))
-
-
-def weights_of(recipe: Recipe, folder: RunFolder, tier: str) -> tuple[Path, Path | None]:
-    """The whole model of a tier, and the adapter over it if it has one."""
-    if tier != BASE_TIER and not recipe.rl.lora:
-        return folder.tier(tier), None
-    return Path(load_reference(folder).path), None if tier == BASE_TIER else folder.tier(tier)
 
 
 def _adopt(local: Path, folder: RunFolder) -> None:
