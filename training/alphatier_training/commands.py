@@ -141,7 +141,6 @@ def choose(
 @click.option("--base", type=_folder, help="A family to take the base from.")
 @click.option(
     "--curve",
-    "against",
     metavar="VARIANT",
     multiple=True,
     help="Hold the others against this one; may be repeated. [those that change only alphas]",
@@ -153,7 +152,7 @@ def sweep(
     variants: Path,
     out: Path | None,
     base: Path | None,
-    against: tuple[str, ...],
+    curve: tuple[str, ...],
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -177,12 +176,12 @@ def sweep(
 
     with told():
         plan, asked = load_recipe(recipe), load_sweep(variants)
-        todo, curve = list(runs(plan, asked)), asked.curve(against)
+        todo, against = list(runs(plan, asked)), asked.curve(curve)
         out = out or Path("runs") / f"sweep-{plan.name}"
         machine = this_machine(plan.compute.device, jobs=jobs)
         check(plan, out, machine, [stage.name for stage in line_of(plan)])
         run_sweep(plan, todo, out, machine, Console(stderr=True), base=base)
-    text, document = write_table(todo, out, curve)
+        text, document = write_table(todo, out, against)
     click.echo(document if as_json else text)
 
 
@@ -214,17 +213,7 @@ def sweep(
 @click.option("--rank", type=_count, default=16, show_default=True, help="Of the LoRA adapter.")
 @click.option("--device", type=click.Choice(["cpu", "auto"]), default="cpu", help="auto takes a GPU. [cpu]")
 @click.option("--out", type=_folder, help="[runs/baselines/<name>]")
-def baseline(
-    family: Path,
-    method: str,
-    data: str | None,
-    temperature: float,
-    max_tokens: int | None,
-    seed: int,
-    device: str,
-    out: Path | None,
-    **options: Any,
-) -> None:
+def baseline(family: Path, method: str, data: str | None, device: str, out: Path | None, **options: Any) -> None:
     """Make the baseline METHOD over FAMILY's base, for `alphatier evaluate --baseline`.
 
     \b
@@ -244,10 +233,10 @@ def baseline(
         from alphatier_training.run.reporting import Display
         from alphatier_training.shortest_sft import SAMPLING, TUNING, Settings, make
 
-        given = {"temperature": temperature, "top_p": 1.0, "seed": seed, "max_tokens": max_tokens}
-        sampling = sampling_of(loaded, [data] if data else [], given)
+        given = {name: options.pop(name) for name in ("temperature", "max_tokens", "seed")}
+        sampling = sampling_of(loaded, [data] if data else [], given | {"top_p": 1.0})
         asked = {name: options.pop(name) for name in ("form", "prompt", "problems", "samples")}
-        task = training_task(loaded, data, seed=seed, **asked)
+        task = training_task(loaded, data, seed=sampling.seed, **asked)
         target = out or Path("runs") / "baselines" / loaded.name
         with Display([SAMPLING, TUNING], Console(stderr=True)) as display:
             settings = Settings(sampling, **options)
