@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -175,6 +176,7 @@ def test_a_disk_that_is_too_small_is_told_with_the_sum(tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
+    (model / "chat_template.jinja").write_text("{{ messages[0].content }}")
     header = json.dumps({"w_proj": {"dtype": "BF16", "shape": [10**6, 10**8], "data_offsets": [0, 0]}}).encode()
     (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     recipe = recipe_over(base={"kind": "pretrained", "model": str(model)})
@@ -248,6 +250,13 @@ def test_a_base_that_the_hub_does_not_give_is_told(
         found = faults_with_hub(tmp_path, recipe_over(base=base), hub.environment(tmp_path / "hub"))
     assert len(found) == (1 if said else 0), found
     assert all(said.replace("HEAD", head) in fault for fault in found if said)
+
+
+def test_a_base_that_makes_no_prompts_is_told(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(BASE, bare, ignore=shutil.ignore_patterns("chat_template.jinja"))
+    (fault,) = faults(tmp_path, recipe_over(base={"kind": "pretrained", "model": str(bare)}))
+    assert fault.startswith(f"base.model: {bare} has no chat template")
 
 
 def test_a_gated_base_is_one_line_of_a_run_that_did_not_look_before(

@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from rich.console import Console
 
 from alphatier_models import EditError, HubError
+from alphatier_models.files import chat_template
 from alphatier_models.hub import commit_of, fetched, look_at
 from alphatier_models.vllm import is_for_cpus
 from alphatier_models.weights import read_weights
@@ -75,8 +76,8 @@ def preflight(recipe: Recipe, out: Path, machine: Machine, stages: Sequence[str]
     """
     folder, plan, sets = RunFolder(out), recipe.base, _data_sets(recipe)
     tiers = [tier for tier in map(tier_name, recipe.tiers.alphas) if tier in stages]
-    base = plan if isinstance(plan, PretrainedBase) and plan.is_on_hub() and not folder.is_done(BASE_TIER) else None
-    away = bool(base or any(data.hub for data in sets)) and not _hub_answers()
+    base = plan if isinstance(plan, PretrainedBase) and not folder.is_done(BASE_TIER) else None
+    away = bool((base and base.is_on_hub()) or any(data.hub for data in sets)) and not _hub_answers()
     room, faults = _room(recipe, machine)
     if room and room.gpus:
         faults += _torch_faults(room.gpus)
@@ -196,14 +197,20 @@ def _hub_answers() -> bool:
 
 
 def _base_faults(base: PretrainedBase, *, away: bool) -> Iterator[str]:
-    """A base that the hub does not have, or not for us, or that is not pinned."""
-    commit = f"a commit of https://huggingface.co/{base.model}/commits"
-    if not away:
+    """A base that the hub does not have, or not for us, or that is not pinned; one that makes no prompts."""
+    commit, folder = f"a commit of https://huggingface.co/{base.model}/commits", Path(base.model).expanduser()
+    if base.is_on_hub() and not away:
         try:
-            commit = f"{fetched(base.model, base.revision, patterns=['config.json']).name}, the newest"
+            folder = fetched(base.model, base.revision, patterns=["config.json", "tokenizer_config.json", "*.jinja"])
+            commit = f"{folder.name}, the newest"
         except HubError as error:
             yield f"base: {error}"
-    if base.revision is None:
+    if (folder / "config.json").is_file() and chat_template(folder) is None:
+        yield (
+            f"base.model: {base.model} has no chat template, so that no prompt can be made of a problem. Copy it to "
+            "a folder with the chat_template.jinja of its chat model, and name that"
+        )
+    if base.is_on_hub() and base.revision is None:
         yield f"base.revision: {base.model} is not pinned, so that it may change: add `revision:` and {commit}"
 
 
