@@ -45,7 +45,9 @@ def export(folder: Path, alpha: float, target: Path) -> None:
     """
     gate = read_gate(folder)
     if not 0 <= alpha <= gate.largest:
-        raise GatedError(f"alpha {alpha:g} is outside 0 to {gate.largest:g}, which {folder} was trained at. Name one.")
+        raise GatedError(
+            f"alpha {alpha:g} is outside 0 to {gate.largest:g}, which {folder} was trained at. Name one."
+        )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(folder / TENSORS)

@@ -2,11 +2,13 @@
 
     W(alpha) = W + s * (B0 A0 + B1 diag(u b + u^2 q) A1),   u = alpha / largest
 
-The first block is what every alpha shares; only prompts whose alpha is near 0 train it. The second is nothing at alpha
-0 and carries the dial, so that what costs length never drags alpha 0 along. Each row of a batch has an alpha of its
-own. At one alpha the whole is an ordinary adapter of rank 2r (`alphatier_models.gated`).
+The first block is what every alpha shares; only prompts whose alpha is near 0 train it. The second is nothing at
+alpha 0 and carries the dial, so that what costs length never drags alpha 0 along. Each row of a batch has an alpha of
+its own. At one alpha the whole is an ordinary adapter of rank 2r (`alphatier_models.gated`).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +43,7 @@ class Dial(LoraVariant):  # type: ignore[misc]  # peft has no types for mypy
         """`result` [rows, ..., out] with the layer's change of `x` [rows, ..., in] at each row's alpha."""
         if len(self.alphas) != len(x):
             raise TrainingError(
-                f"{len(self.alphas)} alphas for {len(x)} rows: a model whose layers mix the rows of a batch (experts) "
+                f"{len(self.alphas)} alphas for {len(x)} rows: a model whose layers mix a batch's rows (experts) "
                 "cannot be trained at many alphas at once. Train a tier an alpha."
             )
         a, b = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
@@ -50,15 +52,24 @@ class Dial(LoraVariant):  # type: ignore[misc]  # peft has no types for mypy
         rows = (len(x), *[1] * (x.dim() - 1))
         u = (self.alphas.to(a) / self.largest).view(rows)
         turned = linear(linear(inputs, a[rank:]) * (u * gate[0] + u * u * gate[1]), b[:, rank:])
-        shared = self._shared(inputs, a[:rank], b[:, :rank], (self.alphas < self.shared_below).to(x.device).view(rows))
+        shared = self._shared(
+            inputs, a[:rank], b[:, :rank], (self.alphas < self.shared_below).to(x.device).view(rows)
+        )
         return result + (scale * (shared + turned)).to(result.dtype)
 
     def _shared(self, x: Tensor, a: Tensor, b: Tensor, trains: Tensor) -> Tensor:
-        """The first block, whose weights only the rows that train it see; the layers below get every row's gradient."""
+        """The first block, whose weights only some rows train; the layers below get the gradient of all."""
+        seen: Tensor = linear(linear(x, a), b)
         if not torch.is_grad_enabled() or bool(trains.all()):
-            return linear(linear(x, a), b)
-        fixed = linear(linear(x, a.detach()), b.detach())
-        return torch.where(trains, linear(linear(x, a), b), fixed) if bool(trains.any()) else fixed
+            return seen
+        return torch.where(trains, seen, linear(linear(x, a.detach()), b.detach()))
+
+    @contextmanager
+    def rows(self, rows: Tensor) -> Iterator[None]:
+        """While a model runs only these rows of its batch, in this order."""
+        whole, self.alphas = self.alphas, self.alphas[rows]
+        yield
+        self.alphas = whole
 
 
 def make_gated(model: PeftModel, *, largest: float, shared_below: float) -> Dial:
@@ -71,6 +82,8 @@ def make_gated(model: PeftModel, *, largest: float, shared_below: float) -> Dial
     """
     dial = Dial(largest, shared_below)
     for name, layer in model.named_modules():
+        if hasattr(layer, "on_rows"):
+            layer.on_rows = dial.rows
         if not isinstance(layer, LoraLayer):
             continue
         if not isinstance(layer.get_base_layer(), nn.Linear) or layer.lora_variant:

@@ -24,6 +24,10 @@ BASE_TIER = "base"
 """The tier that is the untouched base; savings are counted against it."""
 
 
+GATED = "gated"
+"""The stage, and the folder, of the adapter that is every tier."""
+
+
 def tier_name(alpha: float) -> str:
     """The name of the tier trained at `alpha`, e.g. `alpha-0.05`."""
     return f"alpha-{alpha:g}"
