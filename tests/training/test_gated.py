@@ -85,7 +85,7 @@ def test_only_rows_near_alpha_0_train_the_shared_half_and_only_the_others_the_tu
     by_far_rows = gradients(*gated, slice(1, 2), 0.0, 0.4)
     by_alpha_0 = gradients(*gated, slice(0, 1), 0.0, 0.4)
     for name in shared:
-        halves = [gradient.split(4) for gradient in (by_far_rows[name], by_alpha_0[name])]
+        halves = [torch.split(gradient, 4) for gradient in (by_far_rows[name], by_alpha_0[name])]
         assert [[bool(half.any()) for half in pair] for pair in halves] == [[False, True], [True, False]]
 
 

@@ -55,7 +55,8 @@ class Dial(LoraVariant):  # type: ignore[misc]  # peft has no types for mypy
         shared = self._shared(
             inputs, a[:rank], b[:, :rank], (self.alphas < self.shared_below).to(x.device).view(rows)
         )
-        return result + (scale * (shared + turned)).to(result.dtype)
+        changed: Tensor = result + (scale * (shared + turned)).to(result.dtype)
+        return changed
 
     def _shared(self, x: Tensor, a: Tensor, b: Tensor, trains: Tensor) -> Tensor:
         """The first block, whose weights only some rows train; the layers below get the gradient of all."""
