@@ -9,12 +9,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from alphatier_models.errors import GatedError
 from alphatier_models.gated import export
 from alphatier_training.errors import TrainingError
 from alphatier_training.gated import Dial, make_gated
+from alphatier_training.tiny.llama import FastLlama
 
 CONFIG = LoraConfig(r=8, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")
 IDS = torch.arange(24).view(4, 6) % 16
@@ -95,6 +96,30 @@ def test_layers_below_get_the_gradient_that_passes_the_shared_half(gated: tuple[
     dial.shared_below = 1.0
     opened = gradients(model, dial, slice(None), 0.4, 0.4)
     assert all(torch.allclose(closed[name], opened[name], atol=1e-5) for name in closed if "lora_gate" in name)
+
+
+def test_the_small_llama_that_sorts_and_drops_rows_keeps_each_at_its_alpha(gated: tuple[Any, Dial]) -> None:
+    model, dial = gated
+    fast = get_peft_model(FastLlama(model.get_base_model().config).eval(), CONFIG)
+    fast_dial = make_gated(fast, largest=0.8, shared_below=0.05)
+    fast.load_state_dict(model.state_dict())
+    alphas = torch.tensor([0.0, 0.8, 0.4, 0.02])
+    mask = torch.arange(6) >= torch.tensor([3, 0, 2, 1]).unsqueeze(1)  # padded on the left, out of order
+    settings = GenerationConfig(max_new_tokens=12, do_sample=False, eos_token_id=[3, 5, 7], pad_token_id=0)
+    dial.alphas = fast_dial.alphas = alphas
+    with torch.no_grad():
+        stock = model(
+            input_ids=IDS, attention_mask=mask.long(), position_ids=(mask.cumsum(1) - 1).clamp(min=0)
+        ).logits
+        torch.testing.assert_close(fast(input_ids=IDS, attention_mask=mask.long()).logits[mask], stock[mask])
+        together = fast.generate(input_ids=IDS, attention_mask=mask.long(), generation_config=settings)
+        ended = set()
+        for row, alpha in enumerate(alphas):
+            fast_dial.alphas = alpha.view(1)
+            own = fast.generate(input_ids=IDS[[row]], attention_mask=mask[[row]].long(), generation_config=settings)
+            assert together[row, : own.shape[1]].tolist() == own[0].tolist()
+            ended.add(own.shape[1])
+    assert len(ended) > 1  # rows were dropped on the way
 
 
 def test_a_batch_whose_rows_are_not_those_of_the_dial_is_an_error(gated: tuple[Any, Dial]) -> None:

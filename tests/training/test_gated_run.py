@@ -1,5 +1,6 @@
 """One run that gives every alpha: killed on the way, its tiers, and adapters of other alphas from it."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,17 @@ def test_alphas_are_near_0_or_one_in_each_equal_part_outside_the_gaps() -> None:
         ({"lora": {"rank": 7}}, "even number"),
         ({"updates_per_rollout": 2}, "updates_per_rollout 1"),
         ({"gated": {"gaps": [[0.3, 0.1]]}}, "lower to its upper end"),
+        ({"gated": {"largest": 0.3}}, "above rl.gated.largest"),
         ({"gated": {"shared_below": 0.9}}, "not below the largest"),
     ],
 )
 def test_what_does_not_fit_together_is_said(change: dict[str, Any], said: str) -> None:
     with pytest.raises(TrainingError, match=said):
         parse_recipe(gated_recipe(**change), "recipe")
+
+
+def test_a_trial_tells_of_the_one_run(tmp_path: Path) -> None:
+    recipe, out = write_recipe(tmp_path, gated_recipe()), tmp_path / "out"
+    done = CliRunner().invoke(main, ["train", str(recipe), "--out", str(out), "--smoke", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["tier"] == "gated"
