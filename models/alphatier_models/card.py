@@ -67,6 +67,7 @@ def files_to_upload(family: Family, folder: Path) -> dict[str, Path]:
     """Name in the repository -> file: family.json, the card, the weights that are here, the report's main parts."""
     local = base_folder(family, folder)
     folders = [*([family.base.model] if local else []), *(tier.path for tier in family.tiers if tier.path)]
+    folders += [family.gated.path] if family.gated else []
     names = [FAMILY_FILE, CARD, _RECIPE, *(str(file.relative_to(folder)) for file in folder.glob("report/*.png"))]
     files = {name: folder / name for name in names if (folder / name).is_file()}
     for name in folders:

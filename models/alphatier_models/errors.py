@@ -3,6 +3,7 @@
 FamilyError        a family that cannot be used; carries one FamilyProblem for each fault found
 EditError          a family that cannot be made or changed as was asked; the message names the remedy
   BlendError         tiers that cannot be blended
+  GatedError         a gated adapter that cannot be read, or not at this alpha
   HubError           what the hub does not give or take
 """
 
@@ -44,3 +45,7 @@ class BlendError(EditError):
 
 class HubError(EditError):
     """The hub does not give or take what was asked for."""
+
+
+class GatedError(EditError):
+    """A gated adapter cannot be read, or not be made an ordinary one at the alpha asked for."""

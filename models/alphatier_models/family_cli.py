@@ -22,6 +22,7 @@ _MODULES = {
     "card": "card_cli",
     "default": "editing_cli",
     "efforts": "editing_cli",
+    "export": "gated_cli",
     "new": "making_cli",
     "remove": "editing_cli",
     "rename": "editing_cli",

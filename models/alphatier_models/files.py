@@ -18,11 +18,12 @@ from pydantic import ValidationError
 
 from alphatier_models.errors import EditError, FamilyError, FamilyProblem
 from alphatier_models.hashing import directory_sha256, text_sha256
-from alphatier_models.schema import Family, Tier
+from alphatier_models.schema import Family
 
 FAMILY_FILE = "family.json"
 _CHECKPOINT_FILES = ("config.json",)
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_GATED_FILES = (*_ADAPTER_FILES, "gate.json")
 
 
 def load_family(path: str | Path, *, checksums: bool = True) -> Family:
@@ -206,8 +207,14 @@ def _shown(value: object) -> str:
 def _file_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
     yield from _base_problems(family, folder, checksums=checksums)
     for index, tier in enumerate(family.tiers):
-        if tier.path is not None:
-            yield from _tier_problems(tier, f"tiers[{index}]", folder, checksums=checksums)
+        if tier.path is not None and tier.sha256 is not None:
+            needed = _ADAPTER_FILES if tier.layout == "adapter" else _CHECKPOINT_FILES
+            yield from _folder_problems(
+                tier.path, tier.sha256, needed, f"tiers[{index}]", folder, checksums=checksums
+            )
+    if family.gated is not None:
+        path, sha256 = family.gated.path, family.gated.sha256
+        yield from _folder_problems(path, sha256, _GATED_FILES, "gated", folder, checksums=checksums)
 
 
 def _base_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
@@ -234,20 +241,20 @@ def _base_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator
         )
 
 
-def _tier_problems(tier: Tier, field: str, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
-    assert tier.path is not None
-    relative = Path(tier.path)
+def _folder_problems(
+    path: str, sha256: str, needed: tuple[str, ...], field: str, folder: Path, *, checksums: bool
+) -> Iterator[FamilyProblem]:
+    relative = Path(path)
     if relative.is_absolute() or ".." in relative.parts:
         yield FamilyProblem(
-            f"{field}.path", f"{tier.path!r} leaves the family's folder", "Give a path below family.json's folder"
+            f"{field}.path", f"{path!r} leaves the family's folder", "Give a path below family.json's folder"
         )
         return
     local = folder / relative
-    needed = _ADAPTER_FILES if tier.layout == "adapter" else _CHECKPOINT_FILES
     missing = list(_missing_files(local, needed, f"{field}.path"))
     yield from missing
-    if checksums and not missing and tier.sha256 is not None:
-        yield from _checksum_problems(local, tier.sha256, f"{field}.sha256")
+    if checksums and not missing:
+        yield from _checksum_problems(local, sha256, f"{field}.sha256")
 
 
 def _missing_files(local: Path, needed: tuple[str, ...], field: str) -> Iterator[FamilyProblem]:

@@ -212,6 +212,15 @@ class Tier(_Strict):
         return next(matches, None)
 
 
+class GatedAdapter(_Strict):
+    """One adapter from which that of any alpha up to `largest` is exported; the tiers are some of these."""
+
+    path: str = Field(min_length=1)
+    """A folder relative to family.json (`alphatier_models.gated`)."""
+    sha256: Sha256
+    largest: float = Field(gt=0, lt=1)
+
+
 class Family(_Strict):
     """A base model and the tiers trained from it: the content of one family.json."""
 
@@ -221,6 +230,8 @@ class Family(_Strict):
     reasoning: Reasoning | None = None
     """None when the models do not mark their thinking; then it cannot be split from the answer."""
     tiers: tuple[Tier, ...] = Field(min_length=1)
+    gated: GatedAdapter | None = None
+    """None where each tier was trained by itself."""
     efforts: dict[Effort, str]
     default_tier: str
     reference_tier: str

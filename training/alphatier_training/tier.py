@@ -15,10 +15,11 @@ import torch
 from peft import LoraConfig
 from transformers import AutoTokenizer, PrinterCallback
 
+from alphatier_models.gated import GATE, Gate
 from alphatier_training.checkpoints import COMPLETE, drop_half_written, in_order, newest, step_of
 from alphatier_training.errors import TrainingError
 from alphatier_training.grading import are_correct
-from alphatier_training.recipe import Recipe, tier_name
+from alphatier_training.recipe import GATED, Recipe, tier_name
 from alphatier_training.rl.config import dtype_of, trainer_config
 from alphatier_training.rl.engine import clear_generation_errors
 from alphatier_training.rl.keeping import MEASURED, KeepsTheBest, RolloutFile, best
@@ -36,8 +37,10 @@ _NOT_THE_MODELS = ("trainer_state.json", COMPLETE, MEASURED)
 _TOKENIZER_FILES = ("tokenizer*", "*.jinja", "generation_config.json", "special_tokens_map.json", "vocab*", "merges*")
 
 
-def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter) -> None:
+def train_tier(recipe: Recipe, folder: RunFolder, alpha: float | None, report: Reporter) -> None:
     """Train the tier of `alpha`, or go on from its last whole checkpoint, and put it into the family.
+
+    None is the gated adapter of all alphas.
 
     A run that the alarm stops gives its best checkpoint; the curve's last entry says why.
 
@@ -45,7 +48,7 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter
         TrainingError: it collapsed before there was a checkpoint; loss, gradient, weights or probabilities were not
             finite; or the engine that generates the rollouts failed.
     """
-    name = tier_name(alpha)
+    name = _name_of(alpha)
     if device_of(recipe.compute.device) == "cpu":  # on GPUs the optimiser may be on the CPU, and needs its cores
         torch.set_num_threads(1)
     tensorboard = folder.work / "tensorboard" / name
@@ -76,11 +79,11 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter
     trainer.accelerator.wait_for_everyone()
 
 
-def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Reporter) -> EfficiencyTrainer:
+def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float | None, report: Reporter) -> EfficiencyTrainer:
     """The trainer of one tier, ready to train."""
     device = device_of(recipe.compute.device)
     on_cpu = device == "cpu"
-    base, name, method = load_reference(folder), tier_name(alpha), recipe.rl
+    base, name, method = load_reference(folder), _name_of(alpha), recipe.rl
     tokenizer = AutoTokenizer.from_pretrained(base.path, padding_side="left")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -104,7 +107,7 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float, report: Repor
             method=method,
             rollouts=_rollouts(recipe, folder, name),
             model=model,
-            reward_funcs=LengthPenalisedReward(alpha, method, end_token_ids(model, tokenizer), are_correct),
+            reward_funcs=LengthPenalisedReward(alpha or 0.0, method, end_token_ids(model, tokenizer), are_correct),
             args=config,
             train_dataset=prompts(recipe, folder, tokenizer),
             eval_dataset=heldout_prompts(recipe, tokenizer),
@@ -131,6 +134,8 @@ def _write_tier(source: Path, recipe: Recipe, base: BaseReference, target: Path)
             settings = json.loads(config.read_text(encoding="utf-8"))
             settings["base_model_name_or_path"] = base.seen_from_an_adapter
             write_text(config, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+            if recipe.rl.gated:
+                write_text(finished / GATE, Gate(largest=recipe.rl.gated.largest).model_dump_json() + "\n")
             return
         for file in (file for pattern in _TOKENIZER_FILES for file in Path(base.path).glob(pattern)):
             if not (finished / file.name).exists():
@@ -143,6 +148,10 @@ def _model_files(folder: Path) -> list[Path]:
     if (folder / "adapter_config.json").is_file():
         return [file for file in files if file.name.startswith("adapter_")]
     return [file for file in files if file.name not in _NOT_THE_MODELS]
+
+
+def _name_of(alpha: float | None) -> str:
+    return GATED if alpha is None else tier_name(alpha)
 
 
 def _rollouts(recipe: Recipe, folder: RunFolder, name: str) -> RolloutFile:

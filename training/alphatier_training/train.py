@@ -1,6 +1,7 @@
 """`alphatier train`: the line of stages, and which of them are run.
 
     base -> problems (with data sets) -> alpha-0, alpha-0.4, ...   one RL run a tier
+                                         gated -> alpha-0, ...     or one for all of them
     family, when the tiers are done: they can be served
     samples-base, samples-alpha-0, ...   as soon as each of these is done
     report, when family and samples are done: it adds the figures
@@ -21,7 +22,7 @@ from rich.console import Console
 
 from alphatier_models import FAMILY_FILE
 from alphatier_training.errors import TrainingError, clear_storage_errors
-from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
+from alphatier_training.recipe import BASE_TIER, GATED, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems
 from alphatier_training.run.folder import RunFolder
@@ -42,10 +43,13 @@ PATIENCE = 15.0
 def line_of(recipe: Recipe) -> list[Stage]:
     """Every stage, in order: the RL before the samples, as nothing but the report waits for these."""
     shared = shared_stages(recipe)
-    tiers = [
-        Stage(tier_name(alpha), partial(_train_tier, alpha), _names(shared), processes=recipe.compute.processes)
-        for alpha in recipe.tiers.alphas
-    ]
+    if recipe.rl.gated:
+        tiers = [Stage(tier_name(alpha), partial(_export, alpha), (GATED,)) for alpha in recipe.tiers.alphas]
+    else:
+        tiers = [
+            Stage(tier_name(alpha), partial(_train_tier, alpha), _names(shared), processes=recipe.compute.processes)
+            for alpha in recipe.tiers.alphas
+        ]
     samples = [
         Stage(SAMPLES + tier, partial(_sample, tier), (tier,), within=None if tier == BASE_TIER else tier)
         for tier in (BASE_TIER, *_names(tiers))
@@ -59,7 +63,10 @@ def shared_stages(recipe: Recipe) -> list[Stage]:
     """The stages that every tier needs."""
     base = Stage(BASE_TIER, _make_base)
     problems = Stage("problems", _choose_problems, (BASE_TIER,), within=BASE_TIER)
-    return [base, problems] if isinstance(recipe.problems, DataProblems) else [base]
+    stages = [base, problems] if isinstance(recipe.problems, DataProblems) else [base]
+    if recipe.rl.gated:
+        stages.append(Stage(GATED, partial(_train_tier, None), _names(stages), processes=recipe.compute.processes))
+    return stages
 
 
 @dataclass(frozen=True)
@@ -195,10 +202,18 @@ def _choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> Non
     choose_problems(recipe, folder, report)
 
 
-def _train_tier(alpha: float, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
+def _train_tier(alpha: float | None, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
     from alphatier_training.tier import train_tier
 
     train_tier(recipe, folder, alpha, report)
+
+
+def _export(alpha: float, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
+    from alphatier_models.gated import export
+    from alphatier_training.run.folder import replacing
+
+    with replacing(folder.tier(tier_name(alpha))) as new:
+        export(folder.tier(GATED), alpha, new)
 
 
 def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from trl import RLOOTrainer
 
 from alphatier_training.advantages import over_tokens, response_advantages, whiten
+from alphatier_training.gated import Dial, make_gated
 from alphatier_training.loss import aggregate, kl_estimate, mismatch, mismatch_weights, policy_loss
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.rl.engine import Engine, clear_generation_errors
@@ -41,6 +42,9 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         self._rewards = self._response_advantages = torch.empty(0)
         self._seconds: dict[str, float] = {}
         super().__init__(*args, **kwargs)
+        self._dial: Dial | None = None
+        if method.gated:
+            self._dial = make_gated(self.model, largest=method.gated.largest, shared_below=method.gated.shared_below)
         engine = Engine(self.vllm_generation, self.model) if self.use_vllm else None
         self._weighed = engine if method.mismatch.correction != "none" else None
 
@@ -87,6 +91,8 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         started = time.perf_counter()
         self._seconds.clear()
         self._scored = []
+        if self._dial:
+            self._dial.alphas = torch.tensor([row["alpha"] for row in inputs], device=self.accelerator.device)
         self.beta = self.method.kl.coefficient or _NEXT_TO_NOTHING * self._measures_kl
         try:
             output: Rollout = super()._generate_and_score_completions(inputs)
@@ -100,6 +106,8 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
             output["old_per_token_logps"] = scored[0]
         if len(scored) > 1:
             output["ref_per_token_logps"] = scored[1]
+        if self._dial:
+            output["alphas"] = self._dial.alphas
         output["advantages"] = self._advantages(output)
         if self._weighed is not None:
             output["advantages"] = output["advantages"] * self._weights(output, self._weighed)
@@ -143,6 +151,8 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         """The loss of one micro batch (`loss`); held-out problems have none."""
         if not self.model.training:
             return torch.zeros((), device=self.accelerator.device)
+        if self._dial:
+            self._dial.alphas = inputs["alphas"]
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         mask, kept = inputs["completion_mask"].float(), inputs["completion_ids"].shape[1]

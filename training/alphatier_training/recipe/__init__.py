@@ -24,6 +24,10 @@ BASE_TIER = "base"
 """The tier that is the untouched base; savings are counted against it."""
 
 
+GATED = "gated"
+"""The stage, and the folder, of the adapter that is every tier."""
+
+
 def tier_name(alpha: float) -> str:
     """The name of the tier trained at `alpha`, e.g. `alpha-0.05`."""
     return f"alpha-{alpha:g}"
@@ -145,6 +149,11 @@ class Recipe(Section):
             yield "evaluation.data: name data sets to measure on; training problems are not held out"
         if isinstance(self.problems, DataProblems) and self.rl.heldout and not self.rl.heldout.data:
             yield "rl.heldout.data: name a data set to hold out; training problems are not held out"
+        if self.rl.gated and max(self.tiers.alphas) > self.rl.gated.largest:
+            yield (
+                f"tiers.alphas: {max(self.tiers.alphas):g} is above rl.gated.largest, {self.rl.gated.largest:g}; "
+                "raise that, or leave it out"
+            )
         share = self.rl.prompts_per_rollout * self.rl.samples_per_prompt // self.rl.updates_per_rollout
         processes = self.compute.processes
         if self.rl.prompts_per_rollout % processes:

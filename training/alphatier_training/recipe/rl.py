@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from alphatier_training.penalties import Gate, Penalty, SigmoidPenalty
 from alphatier_training.recipe.problems import DataSet
-from alphatier_training.recipe.sections import Section, Share
+from alphatier_training.recipe.sections import Alpha, Section, Share
 
 
 class Selection(Section):
@@ -85,6 +85,24 @@ class Lora(Section):
     dropout: Share = Field(0.0, description="share of the adapter's inputs dropped in training")
 
 
+class Gated(Section):
+    """One run for every alpha: each prompt has an alpha of its own, which turns half of the adapter."""
+
+    largest: Annotated[float, Field(gt=0, lt=1)] = Field(0.8, description="alphas are drawn from 0 to this")
+    shared_below: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.05, description="prompts of an alpha below this train the half that alpha does not turn"
+    )
+    shared: Share = Field(0.25, description="their share of a rollout; the others spread evenly up to the largest")
+    gaps: tuple[tuple[Alpha, Alpha], ...] = Field((), description="ranges of alpha that no prompt has, from and to")
+
+    def faults(self) -> Iterator[str]:
+        if self.shared_below >= self.largest:
+            yield f"shared_below: {self.shared_below:g} is not below the largest alpha, {self.largest:g}"
+        ends = [self.shared_below, *(end for gap in self.gaps for end in gap), self.largest]
+        if sorted(set(ends)) != ends:
+            yield "gaps: give each from its lower to its upper end, in order, between shared_below and largest"
+
+
 class Alarm(Section):
     """When a run has collapsed: it stops, and the best checkpoint so far becomes the tier."""
 
@@ -155,13 +173,19 @@ class Reinforcement(Section):
     micro_batch: PositiveInt | None = Field(
         None, description="responses a forward pass and process; null for all of an update's, too many for a GPU"
     )
-    learning_rate: PositiveFloat = Field(1e-3, description="constant after warm-up (paper, full weights: 5e-6, 2e-6)")
+    learning_rate: PositiveFloat = Field(1e-3, description="after warm-up (paper, full weights: 5e-6, 2e-6)")
+    learning_rate_end: Share = Field(
+        1.0, description="the rate falls linearly to this share of it at the last rollout; 1: constant (paper)"
+    )
     warmup_steps: NonNegativeInt = Field(0, description="rollouts of linear warm-up; the first has rate 0")
     adam_betas: tuple[Share, Share] = Field((0.9, 0.95), description="Adam's betas (authors' code)")
     weight_decay: NonNegativeFloat = Field(0.0, description="AdamW's weight decay (authors' code: 0)")
     gradient_clip: PositiveFloat = Field(1.0, description="largest norm of the gradient (authors' code: 1)")
     lora: Lora | None = Field(
         Lora(), description="the adapter; null: all weights are trained (paper), a tier is a checkpoint"
+    )
+    gated: Gated | None = Field(
+        None, description="one run that gives every alpha, with an adapter that alpha turns; null: a run an alpha"
     )
     checkpoint_every: PositiveInt = Field(10, description="rollouts between checkpoints (authors' code: 10)")
     checkpoints_kept: Annotated[int, Field(ge=2)] = Field(
@@ -200,6 +224,10 @@ class Reinforcement(Section):
                 f"selection.keep: {self.selection.keep} of {self.samples_per_prompt} responses a prompt cannot be "
                 "kept; choose less, or more samples_per_prompt"
             )
+        if self.gated and (self.lora is None or self.lora.rank % 2):
+            yield "gated: the adapter's two halves share its rank; set lora.rank to an even number"
+        if self.gated and (self.updates_per_rollout > 1 or self.kl.coefficient):
+            yield "gated: needs updates_per_rollout 1 and kl.coefficient 0"
         if self.length_baseline == "right" and self.advantage == "group_std":
             yield "length_baseline: group_std standardises the whole reward; set advantage to another"
         bounded = self.selection or self.degenerate_groups == "drop" or not self.right_below_zero

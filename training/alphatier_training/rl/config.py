@@ -35,7 +35,7 @@ def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:
         normalize_advantages=False,
         mask_truncated_completions=False,
         learning_rate=rl.learning_rate,
-        lr_scheduler_type="constant_with_warmup",
+        **_schedule(rl),
         warmup_steps=rl.warmup_steps * rl.updates_per_rollout,
         adam_beta1=rl.adam_betas[0],
         adam_beta2=rl.adam_betas[1],
@@ -67,6 +67,14 @@ def dtype_of(compute: Compute, *, on_cpu: bool, adapter: bool) -> torch.dtype:
     if compute.precision == "float32" or (compute.precision == "auto" and on_cpu):
         return torch.float32
     return torch.bfloat16 if adapter or compute.strategy.startswith("zero") else torch.float32
+
+
+def _schedule(rl: Reinforcement) -> dict[str, Any]:
+    """transformers' settings of the learning rate; its polynomial of power 1 is a line."""
+    if rl.learning_rate_end == 1:
+        return {"lr_scheduler_type": "constant_with_warmup"}
+    end = rl.learning_rate * rl.learning_rate_end
+    return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": end}}
 
 
 def _heldout(rl: Reinforcement, processes: int) -> dict[str, Any]:

@@ -7,8 +7,10 @@ What not: the filters themselves are `data.selection`'s.
 """
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from alphatier_training.evaluation.samples import Answers, Progress, SampleFile
 from alphatier_training.evaluation.tasks import Task
 from alphatier_training.recipe import BASE_TIER, Recipe
 from alphatier_training.recipe.problems import ArithmeticProblems, DataProblems
+from alphatier_training.recipe.rl import Gated
 from alphatier_training.run.base import load_reference
 from alphatier_training.run.folder import PROBLEMS, RunFolder, write_text
 from alphatier_training.run.reporting import Report, Reporter
@@ -67,7 +70,10 @@ def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None
 
 
 def prompts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Any:
-    """The rollouts' prompts as a data set: `prompt` (a conversation), `answer`, `prompt_tokens`, `target_tokens`."""
+    """The rollouts' prompts as a data set: `prompt` (a conversation), `answer`, `prompt_tokens`, `target_tokens`.
+
+    Of a gated adapter also `alpha`.
+    """
     if isinstance(recipe.problems, ArithmeticProblems):
         levels = recipe.problems.levels
         problems = generate(_needed(recipe), seed=recipe.rl_seed(), split="train", levels=levels)
@@ -97,7 +103,26 @@ def _needed(recipe: Recipe) -> int:
     return recipe.rl.steps * recipe.rl.prompts_per_rollout
 
 
-def _asked(recipe: Recipe, chosen: Sequence[Problem], tokenizer: Any, **columns: bool) -> Any:
+def draw_alphas(plan: Gated, count: int, rng: random.Random) -> list[float]:
+    """The alphas of a rollout's prompts, in any order: some near 0, the others one in each of as many equal parts."""
+    low = [rng.random() * plan.shared_below for _ in range(round(plan.shared * count))]
+    ends = [plan.shared_below, *(end for gap in plan.gaps for end in gap), plan.largest]
+    pieces = list(zip(ends[::2], ends[1::2], strict=True))
+    parts, length = count - len(low), sum(end - start for start, end in pieces)
+    high = [_along(pieces, (number + rng.random()) / parts * length) for number in range(parts)]
+    return rng.sample([*low, *high], count)
+
+
+def _along(pieces: Sequence[tuple[float, float]], way: float) -> float:
+    """The place after `way` along pieces of a line."""
+    for start, end in pieces:
+        if way <= end - start:
+            return start + way
+        way -= end - start
+    return pieces[-1][1]
+
+
+def _asked(recipe: Recipe, chosen: Sequence[Problem], tokenizer: Any, **same: bool) -> Any:
     """Problems as prompts, each with the target that the penalty draws for it."""
     targets = [recipe.rl.penalty.asked(number, recipe.rl_seed()) for number in range(len(chosen))]
     messages = [
@@ -106,8 +131,15 @@ def _asked(recipe: Recipe, chosen: Sequence[Problem], tokenizer: Any, **columns:
     ]
     rows = zip(*_encoded(tokenizer, messages), chosen, targets, strict=True)
     names = ("prompt", "answer", "prompt_tokens", "target_tokens")
+    columns: dict[str, list[Any]] = {}
+    if recipe.rl.gated:
+        size, rng = recipe.rl.prompts_per_rollout, random.Random(f"{recipe.rl_seed()}/alphas")
+        drawn = (draw_alphas(recipe.rl.gated, size, rng) for _ in range(0, len(chosen), size))
+        columns = {"alpha": list(islice(chain.from_iterable(drawn), len(chosen)))}
+    columns |= {name: [value] * len(chosen) for name, value in same.items()}
     values = ((prompt, problem.answer, len(ids), target) for prompt, ids, problem, (target, _) in rows)
-    return Dataset.from_list([dict(zip(names, row, strict=True)) | columns for row in values])
+    rows_of = zip(names, zip(*values, strict=True), strict=True)
+    return Dataset.from_dict({name: list(column) for name, column in rows_of} | columns)
 
 
 def _encoded(tokenizer: Any, messages: Sequence[str]) -> tuple[list[Any], list[list[int]]]:

@@ -20,7 +20,7 @@ from alphatier_training.recipe.rl import Reinforcement
 
 @dataclass(frozen=True)
 class LengthPenalisedReward:
-    """A TRL reward function: the rewards of the recipe's penalty at one `alpha`.
+    """A TRL reward function: the rewards of the recipe's penalty at one `alpha`, or at each prompt's.
 
     Lengths are those of the generated token ids, the end token included. A response whose last token
     is not an end token was cut off, and counts as wrong whatever it contains.
@@ -42,6 +42,7 @@ class LengthPenalisedReward:
         answer: Sequence[str],
         prompt_tokens: Sequence[int],
         target_tokens: Sequence[int] | None = None,
+        alpha: Sequence[float] | None = None,
         heldout: Sequence[bool] = (),
         trainer_state: Any = None,
         log_metric: Callable[[str, float], None] = lambda name, value: None,
@@ -57,9 +58,17 @@ class LengthPenalisedReward:
         for name, values in (("answer", answer), ("right", correct), ("tokens", lengths), ("ended", ended)):
             log_extra(name, list(values))
         rollout = trainer_state.global_step // self.method.updates_per_rollout if trainer_state else 0
-        targets = target_tokens or [0] * len(lengths)
+        targets, alphas = target_tokens or [0] * len(lengths), alpha or [self.alpha] * len(lengths)
         groups = [
-            self._group(prompts[of.start], correct[of], lengths[of], prompt_tokens[of], targets[of.start], rollout)
+            self._group(
+                alphas[of.start],
+                rollout,
+                prompts[of.start],
+                correct[of],
+                lengths[of],
+                prompt_tokens[of],
+                targets[of.start],
+            )
             for of in self._groups(prompts)
         ]
         if not self.method.penalty.remembers:
@@ -70,13 +79,20 @@ class LengthPenalisedReward:
         return [reward for group in rewards for reward in group]
 
     def _group(
-        self, prompt: Any, correct: Sequence[bool], lengths: list[int], own: Sequence[int], target: int, rollout: int
+        self,
+        alpha: float,
+        rollout: int,
+        prompt: Any,
+        correct: Sequence[bool],
+        lengths: list[int],
+        own: Sequence[int],
+        target: int,
     ) -> Group:
         method, counted = self.method, max(own) if self.method.length == "prompt_and_response" else 0
         return Group(
             correct=correct,
             lengths=[length + counted for length in lengths],
-            alpha=method.gate.pressure(self.alpha, correct, rollout=rollout, warmup=method.alpha_warmup_steps),
+            alpha=method.gate.pressure(alpha, correct, rollout=rollout, warmup=method.alpha_warmup_steps),
             longest=method.max_new_tokens + counted,
             problem=hashlib.sha256(repr(prompt).encode()).hexdigest()[:16],
             target=target,

@@ -7,12 +7,22 @@ own types and through its one writer. What not: no other file format.
 from collections.abc import Sequence
 from pathlib import Path
 
-from alphatier_models import FAMILY_FILE, Base, Family, Reasoning, Tier, directory_sha256, load_family, save_family
+from alphatier_models import (
+    FAMILY_FILE,
+    Base,
+    Family,
+    GatedAdapter,
+    Reasoning,
+    Tier,
+    directory_sha256,
+    load_family,
+    save_family,
+)
 from alphatier_training.evaluation.engine import recipe_engine, sample
 from alphatier_training.evaluation.figures import evaluation
 from alphatier_training.evaluation.samples import Answers, Plan, Progress, Sample, SampleFile
 from alphatier_training.evaluation.tasks import Task, recipe_sampling, recipe_tasks
-from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
+from alphatier_training.recipe import BASE_TIER, GATED, Recipe, tier_name
 from alphatier_training.run.base import load_reference
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import Reporter
@@ -66,6 +76,7 @@ def write_family(recipe: Recipe, folder: RunFolder, *, measured: bool = True) ->
             reasoning=_reasoning(recipe),
             base=base,
             tiers=tuple(made),
+            gated=_gated(recipe, folder),
             efforts=recipe.tiers.efforts,
             default_tier=recipe.tiers.default,
             reference_tier=BASE_TIER,
@@ -88,6 +99,13 @@ def _tier(recipe: Recipe, folder: RunFolder, base: Base, alpha: float | None, ta
         seed=recipe.seed,
         evaluations=tuple(evaluation(plan, SampleFile(plan, folder.samples).read()) for plan in plans),
     )
+
+
+def _gated(recipe: Recipe, folder: RunFolder) -> GatedAdapter | None:
+    if recipe.rl.gated is None:
+        return None
+    sha256 = directory_sha256(folder.tier(GATED))
+    return GatedAdapter(path=GATED, sha256=sha256, largest=recipe.rl.gated.largest)
 
 
 def _reasoning(recipe: Recipe) -> Reasoning | None:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alphatier_training.checkpoints import COMPLETE
-from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
+from alphatier_training.recipe import BASE_TIER, GATED, Recipe, tier_name
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder, size_of
 from alphatier_training.run.preflight import check, preflight
@@ -93,15 +93,17 @@ def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Docu
     small, place = _smoke_recipe(recipe), out.with_name(f"{out.name}.smoke")
     shutil.rmtree(place, ignore_errors=True)
     folder, tier = RunFolder(place), tier_name(small.tiers.alphas[0])
-    shared = tuple(stage.name for stage in shared_stages(small))
+    trained = GATED if recipe.rl.gated else tier
+    shared = tuple(stage.name for stage in shared_stages(small) if stage.name != trained)
     train_family(small, place, machine, console, Selection(only=shared))
-    checkpoint = asyncio.run(_until_checkpoint(small, folder, tier, machine, console))
+    checkpoint = asyncio.run(_until_checkpoint(small, folder, trained, machine, console))
     train_family(small, place, machine, console, Selection(tier=tier))
-    last: Document = json.loads(folder.curve(tier).read_text(encoding="utf-8"))[-1]
+    last: Document = json.loads(folder.curve(trained).read_text(encoding="utf-8"))[-1]
     seconds = last["step_time"] * recipe.rl.updates_per_rollout
     hours, at_once = recipe.rl.steps * seconds / 3600, narrowed(machine, recipe).tiers_at_once(recipe)
+    runs = 1 if recipe.rl.gated else len(recipe.tiers.alphas)
     pace = {
-        "tier": tier,
+        "tier": trained,
         "rollouts": recipe.rl.steps,  # of a tier's whole run
         "resumed": checkpoint > 0,  # whether the second rollout went on from the first one's checkpoint
         "rollout_seconds": round(seconds, 3),  # of the last rollout with its updates
@@ -109,11 +111,11 @@ def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Docu
         "mean_tokens": last["tokens"],  # of its responses
         "truncated": last["truncated"],  # share of responses that were cut off
         "checkpoint_bytes": checkpoint,
-        "memory_bytes": folder.took(tier)["memory_bytes"],  # the most of a training process: its GPU's, else main
+        "memory_bytes": folder.took(trained)["memory_bytes"],  # the most of a training process: its GPU's, else main
         "sampling_seconds": folder.took(SAMPLES + tier)["seconds"],  # with loading the model
         "tiers_at_once": at_once,
         "hours_a_tier": round(hours, 4),
-        "hours": round(hours * math.ceil(len(recipe.tiers.alphas) / at_once), 4),  # of all tiers' RL, and no more
+        "hours": round(hours * math.ceil(runs / at_once), 4),  # of all the RL, and no more
     }
     shutil.rmtree(place, ignore_errors=True)
     return pace

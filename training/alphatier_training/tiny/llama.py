@@ -4,6 +4,8 @@
 their padding. The weights are a stock Llama's, and so is what is saved of them.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +29,9 @@ class UnpaddedLlamaModel(LlamaModel):  # type: ignore[misc]  # transformers has 
     Positions then count from a row's first token, which rotary embeddings cannot tell from before.
     """
 
+    on_rows: Callable[[Tensor], AbstractContextManager[None]] = staticmethod(lambda rows: nullcontext())
+    """Told which rows of the batch run together, for layers that treat each its own way."""
+
     def forward(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutputWithPast:
@@ -46,7 +51,8 @@ class UnpaddedLlamaModel(LlamaModel):  # type: ignore[misc]  # transformers has 
             compact = torch.arange(int(lengths[rows].max()), device=real.device) < lengths[rows].unsqueeze(1)
             ids = input_ids.new_zeros(compact.shape).masked_scatter(compact, input_ids[rows][kept])
             # Padding is on the right now, where a causal model never looks: no mask is needed.
-            parts.append(super().forward(input_ids=ids, use_cache=False).last_hidden_state[compact])
+            with self.on_rows(rows):
+                parts.append(super().forward(input_ids=ids, use_cache=False).last_hidden_state[compact])
             places.append((rows.unsqueeze(1) * real.shape[1] + torch.arange(real.shape[1], device=real.device))[kept])
         flat = torch.cat(parts)
         hidden = flat.new_zeros(real.numel(), flat.shape[1]).index_copy(0, torch.cat(places), flat)
@@ -77,14 +83,15 @@ class FastLlama(LlamaForCausalLM):  # type: ignore[misc]  # transformers has no 
         cache, ids, mask = DynamicCache(config=self.config), input_ids, attention_mask
         positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)
         for place in range(width, output.shape[1]):
-            logits = self(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+            with self.model.on_rows(rows):
+                logits = self(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                ).logits[:, -1]
             token = _choose(logits, settings).masked_fill(~alive, settings.pad_token_id)
             output[rows, place] = token
             alive = alive & ~torch.isin(token, ends)
