@@ -268,6 +268,25 @@ class Family(_Strict):
                 return tier
         raise KeyError(name)
 
+    def at_alpha(self, alpha: float) -> Tier:
+        """The tier that the gated adapter is at `alpha`: in no folder, so whoever serves it exports it first.
+
+        KeyError where there is no gated adapter, or it was not trained as far as that.
+        """
+        if self.gated is None or not 0 <= alpha <= self.gated.largest:
+            raise KeyError(alpha)
+        identity = text_sha256(f"{self.gated.sha256}@{alpha:g}")
+        return Tier(name=f"alpha-{alpha:g}", layout="adapter", path=self.gated.path, sha256=identity, alpha=alpha)
+
+    def is_exported(self, tier: Tier) -> bool:
+        """Whether the tier is one of `at_alpha`, which family.json does not list."""
+        return self.gated is not None and tier.path == self.gated.path
+
+    @property
+    def listed(self) -> tuple[Tier, ...]:
+        """The tiers of family.json, without those of `at_alpha` that were added since."""
+        return tuple(tier for tier in self.tiers if not self.is_exported(tier))
+
     def tier_for_effort(self, effort: Effort) -> Tier:
         """The tier that an OpenAI `reasoning_effort` is mapped to."""
         return self.tier(self.efforts[effort])

@@ -59,8 +59,10 @@ def gpus_per_engine(arguments: Sequence[str]) -> int:
     return prod(int(size) for size in values_of(arguments, *_SIZES) if size.isdecimal())
 
 
-def adapter_options(adapters: Mapping[str, Path], rank: int, *, on_cpu: bool, changing: bool = False) -> list[str]:
-    """The options for adapters by name; none without adapters.
+def adapter_options(
+    adapters: Mapping[str, Path], rank: int, *, on_cpu: bool, changing: bool = False, room: int = 0
+) -> list[str]:
+    """The options for adapters by name; none without adapters and without room for others.
 
     vLLM 0.32 on a CPU computes a request for the base with the adapter in its last slot, where the two share a batch
     (github.com/vllm-project/vllm/pull/48421). So there are more slots than adapters there, and the last stays empty.
@@ -70,14 +72,16 @@ def adapter_options(adapters: Mapping[str, Path], rank: int, *, on_cpu: bool, ch
         rank: The highest that there is room for.
         on_cpu: Whether the engine runs on a CPU.
         changing: Whether new weights may be loaded beside the old ones while it runs.
+        room: How many there will be at most, where that is more than now.
     """
-    if not adapters:
+    most = max(len(adapters), room)
+    if not most:
         return []
-    slots = len(adapters) * (1 + changing) + 1 if on_cpu else min(len(adapters) + changing, _ADAPTERS_IN_BATCH)
-    loaded = ["--max-cpu-loras", str(max(slots, len(adapters) + _SPARE_ADAPTERS))] if changing else []
+    slots = most * (1 + changing) + 1 if on_cpu else min(most + changing, _ADAPTERS_IN_BATCH)
+    loaded = ["--max-cpu-loras", str(max(slots, most + _SPARE_ADAPTERS))] if changing else []
     modules = [json.dumps({"name": name, "path": str(folder)}) for name, folder in adapters.items()]
-    room = ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(slots)]
-    return [*room, *loaded, "--lora-modules", *modules]
+    options = ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(slots), *loaded]
+    return [*options, "--lora-modules", *modules] if modules else options
 
 
 def adapter_rank(adapter: Path) -> int:

@@ -41,6 +41,7 @@ from alphatier_server.errors import (
     NotFound,
 )
 from alphatier_server.gateway.admit import Admitter
+from alphatier_server.gateway.alphas import Alphas
 from alphatier_server.gateway.handle import Gateway, HandleSettings
 from alphatier_server.gateway.record import Recorder
 from alphatier_server.gateway.request import Head
@@ -76,8 +77,8 @@ DIALECTS = (ChatDialect(), TextDialect(), ResponsesDialect(), MessagesDialect(),
 
 _DESCRIPTION = """OpenAI's API in front of a family of efficiency tiers.
 
-Choose a tier by model name (`family:tier`), the header `X-Efficiency-Tier`, the field `efficiency_tier`,
-or `reasoning_effort`; the answer's headers say what ran."""
+Choose a tier by model name (`family:tier`), the header `X-Efficiency-Tier`, the fields `efficiency_tier` or
+`efficiency`, or `reasoning_effort`; the answer's headers say what ran."""
 
 
 @dataclass(frozen=True)
@@ -226,9 +227,11 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
         config.limits.keepalive_seconds,
         config.access.allowed_media_hosts,
         config.log.prompts,
+        config.alphas.step,
     )
     admitter = Admitter(parts.access, queue, parts.metrics)
-    gateway = Gateway(parts.families, admitter, sender, recorder, requests, parts.state)
+    alphas = Alphas(parts.families, parts.pool, parts.administer, config.alphas)
+    gateway = Gateway(parts.families, admitter, alphas, sender, recorder, requests, parts.state)
     passed = [PassthroughDialect(path) for path in config.passthrough]
     dialects: dict[str, Dialect] = {dialect.path: dialect for dialect in (*DIALECTS, *passed)}
     paths = [Route(path, GeneratingPath(gateway, dialect, settings.clients)) for path, dialect in dialects.items()]
@@ -297,7 +300,7 @@ def _application(
         )
     describe_completions(app)
     app.include_router(health_router(parts.pool, parts.state, in_flight, details_for))
-    app.include_router(models_router(parts.families))
+    app.include_router(models_router(parts.families, settings.config.alphas.step))
     if private:
         app.include_router(metrics_router(parts.metrics))
     if private and parts.administer is not None:

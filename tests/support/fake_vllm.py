@@ -40,6 +40,10 @@ class Engine:
         if (self.folder / "refuse-second").exists() and "load" in (self.folder / "events").read_text():
             return web.Response(status=500, text="no room")
         self.note(f"load {body['lora_name']}")
+        while (self.folder / "hang").exists():  # noqa: ASYNC110 - the test is another process
+            await asyncio.sleep(0.01)
+        if (self.folder / "refuse").exists():
+            return web.Response(status=500, text="no room")
         if body["lora_name"] in self.texts:
             return web.Response(status=400, text=f"'{body['lora_name']}' has already been loaded")
         rank = json.loads((Path(body["lora_path"]) / "adapter_config.json").read_text())["r"]

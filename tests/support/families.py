@@ -8,6 +8,7 @@ from alphatier_models import (
     Base,
     Evaluation,
     Family,
+    GatedAdapter,
     Interval,
     Reasoning,
     SamplingSettings,
@@ -66,5 +67,29 @@ def small_family(folder: Path, name: str = "toy") -> Family:
         default_tier="careful",
         reference_tier="base",
     )
+    save_family(family, folder)
+    return family
+
+
+def gated_family(folder: Path, name: str = "toy", largest: float = 0.8) -> Family:
+    """The small family, with a gated adapter of rank 4 for one layer."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    family = small_family(folder, name)
+    gated = folder / "gated"
+    gated.mkdir()
+    layer, draw = "base_model.model.model.layers.0.self_attn.q_proj", np.random.default_rng(0)
+    shapes = {".lora_A.weight": (4, 8), ".lora_B.weight": (8, 4), ".lora_gate": (2, 2)}
+    save_file(
+        {layer + part: draw.normal(size=shape).astype(np.float32) for part, shape in shapes.items()},
+        gated / "adapter_model.safetensors",
+    )
+    (gated / "adapter_config.json").write_text(
+        json.dumps({"r": 4, "lora_alpha": 8, "base_model_name_or_path": "base"})
+    )
+    (gated / "gate.json").write_text(json.dumps({"largest": largest}))
+    adapter = GatedAdapter(path="gated", sha256=directory_sha256(gated), largest=largest)
+    family = family.model_copy(update={"gated": adapter})
     save_family(family, folder)
     return family

@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,19 @@ import aiohttp
 import uvicorn
 
 from alphatier_models import Family, Tier, directory_sha256, load_family, save_family
+from alphatier_models.gated import export
 from alphatier_server.accelerator.protocol import accelerated_protocol
 from alphatier_server.app import AppSettings, Parts, assemble
+from alphatier_server.engines.control import administer
 from alphatier_server.engines.engine import Busy
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
+from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import FakeEngine
 from support.waiting import eventually
@@ -69,6 +75,24 @@ class RunningFleet:
     def post(self, model: str, **fields: Any) -> Any:
         body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
         return self.http.post(f"{self.url}/v1/chat/completions", json=body)
+
+    async def alpha(self, model: str, **fields: Any) -> tuple[str, str]:
+        """Tier and decision, as the answer's headers tell them; the answer must be of that tier's weights."""
+        async with self.post(model, **fields) as response:
+            assert response.status == 200, await response.text()
+            document = await response.json()
+        tier, decision = response.headers["x-alphatier-tier"], response.headers["x-alphatier-decision"]
+        assert document["model"] == f"toy:{tier}"
+        weights = document["choices"][0]["message"]["content"]
+        family = self.fleet.families["toy"]
+        if tier.startswith("alpha-"):
+            with tempfile.TemporaryDirectory() as made:
+                export(self.fleet.folders["toy"] / "gated", float(tier[6:]), Path(made))
+                assert weights == directory_sha256(Path(made))
+            assert float(response.headers["x-alphatier-alpha"]) == float(tier[6:])
+        else:
+            assert weights == (family.tier(tier).sha256 or "base")
+        return tier, decision
 
     async def up(self, *names: str, seconds: float = 20) -> None:
         def are_up() -> bool:
@@ -122,6 +146,7 @@ async def running_fleet(
     environment: Mapping[str, str] = os.environ,
     default_key: str | None = None,
     ca_file: Path | None = None,
+    alphas: AlphaSettings | None = None,
 ) -> AsyncIterator[RunningFleet]:
     metrics = Metrics()
     pool = Pool(metrics, settings)
@@ -142,9 +167,11 @@ async def running_fleet(
         environment=environment,
         default_key=default_key,
         ca_file=ca_file,
+        alphas=alphas,
     )
-    plain = AppSettings()
-    application = assemble(plain, Parts(fleet.families, pool, metrics))
+    plain = AppSettings(GatewayConfig(alphas=alphas or AlphaSettings()))
+    parts = Parts(fleet.families, pool, metrics, administer=partial(administer, fleet))
+    application = assemble(plain, parts)
     protocol = accelerated_protocol(application.gateway, application.dialects, plain.clients)
     server = uvicorn.Server(
         uvicorn.Config(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from alphatier_server.dialects.chunks import ChunkRelay
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
-from alphatier_server.dialects.efforts import TIER_FIELD, Selector, openai_efforts, take_effort_out
+from alphatier_server.dialects.efforts import SELECTOR_FIELDS, Selector, openai_efforts, take_effort_out
 from alphatier_server.dialects.json_object import JsonObject, object_or_empty, objects_in
 from alphatier_server.dialects.reasoning import split_message, with_reasoning_content
 from alphatier_server.dialects.template import with_model
@@ -29,7 +29,7 @@ class _Completions(Dialect):
         """The engine's model name and priority; no selectors; running usage for streams: aborted ones count."""
         values = body.values
         replace: dict[str, Any] = {} if values["model"] == target.engine_model else {"model": target.engine_model}
-        remove = {key for key in (TIER_FIELD, "reasoning_effort") if key in values}
+        remove = {key for key in (*SELECTOR_FIELDS, "reasoning_effort") if key in values}
         if "reasoning" in values:
             take_effort_out(values, "reasoning", replace, remove)
         if target.priority is not None:

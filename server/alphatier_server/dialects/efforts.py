@@ -8,9 +8,12 @@ from alphatier_server.dialects.json_object import object_or_empty, without
 from alphatier_server.errors import InvalidRequest
 
 TIER_FIELD = "efficiency_tier"
+SHARE_FIELD = "efficiency"
+SELECTOR_FIELDS = (TIER_FIELD, SHARE_FIELD)
+"""The gateway's own fields, which no engine is sent."""
 READ_FIELDS = (
     "model",
-    TIER_FIELD,
+    *SELECTOR_FIELDS,
     "reasoning_effort",
     "reasoning",
     "stream",
@@ -85,6 +88,15 @@ def take_effort_out(body: Mapping[str, Any], outer: str, replace: dict[str, Any]
             replace[outer] = rest
         else:
             remove.add(outer)
+
+
+def share_field(value: Any, place: str) -> float:
+    """The value, which must be a number from 0 to 1. Raises InvalidRequest that names the place."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRequest(f"{place} must be a number, not {_kind(value)}", code="invalid_type", param=place)
+    if not 0 <= value <= 1:
+        raise InvalidRequest(f"{place} must be from 0 to 1", code="invalid_value", param=place)
+    return value
 
 
 def _kind(value: Any) -> str:

@@ -16,7 +16,7 @@ import orjson
 
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import (
-    TIER_FIELD,
+    SELECTOR_FIELDS,
     Effort,
     Selector,
     TokenBudget,
@@ -79,7 +79,7 @@ class MessagesDialect(Dialect):
         Without a priority as well: vLLM's Messages API has none, and takes all such requests as 0.
         """
         replace: dict[str, Any] = {"model": target.engine_model}
-        remove = {TIER_FIELD}
+        remove = {*SELECTOR_FIELDS}
         take_effort_out(body.values, "output_config", replace, remove)
         if object_or_empty(body.values.get("thinking")).get("type") == "disabled":
             remove.add("thinking")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
-from alphatier_server.dialects.efforts import TIER_FIELD, Effort
+from alphatier_server.dialects.efforts import SELECTOR_FIELDS, Effort
 from alphatier_server.dialects.json_object import JsonObject, object_or_empty
 from alphatier_server.dialects.usage import Usage, token_count
 from alphatier_server.errors import GatewayError
@@ -38,11 +38,11 @@ class PassthroughDialect(Dialect):
         return ()
 
     def engine_body(self, body: JsonObject, target: Target) -> bytes:
-        """The body with the engine's model name and without the tier."""
+        """The body with the engine's model name and without what chose the tier."""
         replace: dict[str, Any] = {"model": target.engine_model}
         if target.priority is not None and "priority" in body.values:
             replace["priority"] = target.priority
-        return body.edited(replace, (TIER_FIELD,))
+        return body.edited(replace, SELECTOR_FIELDS)
 
     def relay(self, body: Mapping[str, Any], target: Target) -> Relay:
         return PassthroughRelay()

@@ -15,7 +15,7 @@ import orjson
 
 from alphatier_server.dialects.dialect import Dialect, Observed, Relay, Target
 from alphatier_server.dialects.efforts import (
-    TIER_FIELD,
+    SELECTOR_FIELDS,
     Effort,
     openai_efforts,
     refuse_thinking_token_budget,
@@ -64,7 +64,7 @@ class ResponsesDialect(Dialect):
     def engine_body(self, body: JsonObject, target: Target) -> bytes:
         """The body with the engine's model name and priority, and `store` off, without selectors."""
         replace: dict[str, Any] = {"model": target.engine_model, "store": False}
-        remove = {TIER_FIELD, "reasoning_effort"}
+        remove = {*SELECTOR_FIELDS, "reasoning_effort"}
         if target.priority is not None:
             replace["priority"] = target.priority
         take_effort_out(body.values, "reasoning", replace, remove)

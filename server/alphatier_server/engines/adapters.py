@@ -9,10 +9,12 @@ https://docs.vllm.ai/en/latest/features/lora/#dynamically-serving-lora-adapters
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alphatier_models import directory_sha256
+from alphatier_models import EditError, directory_sha256
 from alphatier_server.engines.api import EngineApi
 from alphatier_server.errors import EngineError
 
@@ -101,28 +103,53 @@ class AdapterStore:
 
     async def keep(self, adapter: Adapter) -> Adapter:
         """The same adapter, as a copy with the checksum that was promised. Raises EngineError."""
-        if adapter.pinned:
-            return adapter
-        if not self._copy_path(adapter).is_dir():
+        if not adapter.pinned and not self._copy_path(adapter).is_dir():
             await asyncio.to_thread(self._copy, adapter)
         return self.newest(adapter)
+
+    async def export(self, gated: Adapter, alpha: float, adapter: Adapter) -> None:
+        """Keep `adapter`, which is the gated one at `alpha`. Raises EngineError."""
+        copy = await self.keep(gated)
+        if not self._copy_path(adapter).is_dir():
+            await asyncio.to_thread(self._export, copy.path, alpha, adapter)
 
     def _copy_path(self, adapter: Adapter) -> Path:
         family, _, tier = adapter.public.partition(":")
         return self.folder / family / f"{tier}@{adapter.sha256}"
 
     def _copy(self, adapter: Adapter) -> None:
-        target = self._copy_path(adapter)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".copy-") as temporary:
-            copy = Path(temporary) / "adapter"
-            try:
-                shutil.copytree(adapter.path, copy, ignore=shutil.ignore_patterns(".*"))
-            except (OSError, shutil.Error) as error:
-                raise EngineError(f"{adapter.path} cannot be copied to {target.parent}: {error}") from error
+        with self._new(adapter) as copy:
+            shutil.copytree(adapter.path, copy, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
             if self.checksums and directory_sha256(copy) != adapter.sha256:
                 raise EngineError(
                     f"{adapter.path} has another checksum than family.json says; it may still be being written. "
                     "Load the family again when it is complete."
                 )
-            copy.rename(target)
+
+    def _export(self, gated: Path, alpha: float, adapter: Adapter) -> None:
+        try:
+            from alphatier_models.gated import export
+        except ImportError as error:  # they come with vLLM, and nothing else here needs them
+            raise EngineError(
+                f"{adapter.public} is made of the family's gated adapter, which needs numpy and safetensors: "
+                "pip install numpy safetensors"
+            ) from error
+        try:
+            with self._new(adapter) as folder:
+                export(gated, alpha, folder)
+        except EditError as error:
+            raise EngineError(str(error)) from error
+
+    @contextmanager
+    def _new(self, adapter: Adapter) -> Iterator[Path]:
+        """An empty folder that becomes the adapter's copy if the block ends without an error. Raises EngineError."""
+        target = self._copy_path(adapter)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".copy-") as temporary:
+                folder = Path(temporary) / "adapter"
+                folder.mkdir()
+                yield folder
+                folder.rename(target)
+        except (OSError, shutil.Error) as error:
+            raise EngineError(f"{adapter.path} cannot be copied to {target.parent}: {error}") from error

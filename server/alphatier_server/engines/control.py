@@ -71,6 +71,8 @@ async def _done(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
                 return 200, _family(fleet, task.result())
             fleet.registry.job(task)
             return 202, {"path": path, "state": "loading"}
+        case "load_alpha":
+            return 200, {"tier": (await fleet.load_alpha(name, arguments["alpha"])).name}
         case "remove_family":
             await fleet.remove_family(name)
             return 200, {"name": name, "state": "removed"}

@@ -73,6 +73,7 @@ class ControlPlane:
                 checksums=config.checksums,
                 ca_file=config.engine_ca_file,
                 busy=busy,
+                alphas=config.alphas,
             )
         except EngineError:
             self.tidy()

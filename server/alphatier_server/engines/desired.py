@@ -60,6 +60,7 @@ class EngineMaker:
             arguments=settings.arguments,
             replicas=settings.replicas,
             store=self.context.adapters,
+            exported=self.context.alphas.keep,
             engine_priority=settings.priority,
         )
         for spec in specs:

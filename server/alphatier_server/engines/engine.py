@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.spec import EngineSpec
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
+from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.upstream import UpstreamClient
 
 Report = Callable[[str], None]
@@ -42,6 +43,7 @@ class EngineContext:
     adapters: AdapterStore
     keys: EngineKeys
     devices: Devices
+    alphas: AlphaSettings = field(default_factory=AlphaSettings)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,10 @@ class Engine(ABC):
         """Why it was given up."""
         self.settled = asyncio.Event()
         """Set once it could answer for the first time, or was given up."""
+
+    def takes_adapters(self, family: str) -> bool:
+        """Whether it can load adapters of the family while it runs."""
+        return False
 
     @abstractmethod
     def replicas(self) -> list[str]:

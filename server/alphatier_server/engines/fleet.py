@@ -15,24 +15,27 @@ what all of them have open.
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alphatier_models import Family, load_family
+from alphatier_models import Family, Tier, load_family
 from alphatier_models.files import family_file
-from alphatier_server.engines.adapters import AdapterStore
+from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.api import EngineKeys
 from alphatier_server.engines.desired import EngineMaker, Plan, affected
 from alphatier_server.engines.devices import Devices
 from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyChange, Key, Report
+from alphatier_server.engines.exported import Exported, with_exported
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
-from alphatier_server.engines.registry import EngineRegistry
-from alphatier_server.engines.spec import EngineSpec
+from alphatier_server.engines.registry import POLL_SECONDS, EngineRegistry
+from alphatier_server.engines.spec import EngineSpec, adapter_of
 from alphatier_server.errors import EngineError, UnknownEngine
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
+from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
 
@@ -59,6 +62,7 @@ class Fleet:
         environment: Mapping[str, str] = os.environ,
         ca_file: Path | None = None,
         planner: Plan = plan_engines,
+        alphas: AlphaSettings | None = None,
     ) -> None:
         """`families` is the mapping that the endpoints use: it is changed in place, entry by entry.
 
@@ -73,10 +77,23 @@ class Fleet:
         self._checksums = checksums
         client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
         store = AdapterStore(logs / "work" / "adapters", checksums)
+        alphas = alphas or AlphaSettings()
+        self._exported = Exported(alphas.keep, metrics)
         keys = EngineKeys(default_key, environment)
         in_flight = busy or pool.in_flight
         self._context = EngineContext(
-            families, self.folders, pool, metrics, client, report, in_flight, logs, store, keys, Devices()
+            families,
+            self.folders,
+            pool,
+            metrics,
+            client,
+            report,
+            in_flight,
+            logs,
+            store,
+            keys,
+            Devices(),
+            alphas,
         )
         self._make = EngineMaker(self._context, planner)
         self.registry = EngineRegistry(self._context, on_failure)
@@ -173,12 +190,48 @@ class Fleet:
         try:
             async with self._lock:
                 family = await asyncio.to_thread(load_family, folder, checksums=self._checksums)
-                change = FamilyChange(family.name, self.families.get(family.name), family, folder)
+                old = self.families.get(family.name)
+                family = family if old is None else with_exported(family, old)
+                change = FamilyChange(family.name, old, family, folder)
                 if change.old != family or self.folders.get(family.name) != folder:
                     await self._change(change)
         finally:
             self.loading.remove(str(folder))
         return family
+
+    async def load_alpha(self, name: str, alpha: float) -> Tier:
+        """Serve the family's gated adapter at `alpha` too: the same family with one more tier, perhaps for another.
+
+        Returns once requests get it. Raises UnknownEngine, or EngineError; nothing has changed then.
+        """
+        until = time.monotonic() + self._context.alphas.wait_seconds
+        while True:
+            async with self._lock:
+                if (family := self.families.get(name)) is None:
+                    raise UnknownEngine(name)
+                if not any(engine.takes_adapters(name) for engine in self.registry):
+                    raise EngineError(f"No engine of {name} loads adapters while it runs.")
+                if family.gated is None or alpha > family.gated.largest:
+                    raise EngineError(f"{name} has no adapter of alpha {alpha:g} any more.")
+                tier = family.at_alpha(alpha)
+                if tier in family.tiers:
+                    return tier
+                staying = self._exported.beside(family)
+                if staying is not None:
+                    await self._export(family, tier)
+                    changed = family.model_copy(update={"tiers": (*family.listed, *staying, tier)})
+                    await self._change(FamilyChange(name, family, changed, self.folders[name]))
+                    return tier
+            if time.monotonic() >= until:
+                raise EngineError(f"{name}:{tier.name} has no room: requests use all of `alphas.keep`.")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _export(self, family: Family, tier: Tier) -> None:
+        assert family.gated is not None
+        assert tier.alpha is not None
+        gated = Adapter(f"{family.name}:gated", family.gated.sha256, self.folders[family.name] / family.gated.path)
+        adapter = adapter_of(family, tier, self.folders[family.name])
+        await self._context.adapters.export(gated, tier.alpha, adapter)
 
     async def remove_family(self, name: str) -> None:
         """Serve the family no more: 404 for new requests, and its engines drain. Raises UnknownEngine."""

@@ -35,6 +35,9 @@ class ManagedEngine(Engine):
     def replicas(self) -> list[str]:
         return [self.name]
 
+    def takes_adapters(self, family: str) -> bool:
+        return self.spec.family == family and self.spec.max_lora_rank is not None
+
     async def run(self) -> None:
         """Start the engine and restart it whenever it ends.
 

@@ -42,22 +42,25 @@ def plan_engines(
     replicas: int = 1,
     store: AdapterStore | None = None,
     engine_priority: bool = False,
+    exported: int = 0,
 ) -> list[EngineSpec]:
     """The engines for the family in `folder`. `work` is a folder for files that engines need.
 
     `arguments` are added to each engine's command line; each spec will be run `replicas` times. Adapters are
-    read from `store` where it has them. With `engine_priority` vLLM heeds the priority of each request.
+    read from `store` where it has them; with a gated adapter there is room for `exported` more. With
+    `engine_priority` vLLM heeds the priority of each request.
     Raises EngineError when a file cannot be used.
     """
     can_write_json = writes_json(family, folder)
     if kind == "transformers":
+        family = family.model_copy(update={"tiers": family.listed})  # it takes no adapters while it runs
         return [replace(_transformers_engine(family, folder, work, arguments), writes_json=can_write_json)]
     if engine_priority:
         arguments = ["--scheduling-policy", "priority", *arguments]
     sharing = [tier for tier in family.tiers if tier.layout != "checkpoint"]
     checkpoints = [tier for tier in family.tiers if tier.layout == "checkpoint"]
     count = (len(checkpoints) + bool(sharing)) * replicas
-    planner = VllmPlanner(family, folder, arguments, count, store or AdapterStore(work / "adapters"))
+    planner = VllmPlanner(family, folder, arguments, count, store or AdapterStore(work / "adapters"), exported)
     specs = [planner.engine(tiers) for tiers in (sharing, *([tier] for tier in checkpoints)) if tiers]
     return [replace(spec, by_priority=engine_priority, writes_json=can_write_json) for spec in specs]
 

@@ -42,6 +42,9 @@ class RemoteEngine(Engine):
         replicas = self._context.pool.replicas
         return [replica.name for replica in replicas if replica.name == self._replica(replica.family)]
 
+    def takes_adapters(self, family: str) -> bool:
+        return self._settings.load_adapters and self._serves(family)
+
     async def run(self) -> None:
         try:
             while True:
@@ -66,7 +69,7 @@ class RemoteEngine(Engine):
             self._reported.pop(_HEALTH, None)
             with self._context.pool.batch():
                 for family in list(self._context.families.values()):
-                    if self._settings.families is None or family.name in self._settings.families:
+                    if self._serves(family.name):
                         self._publish(family)
         self.settled.set()
 
@@ -157,7 +160,10 @@ class RemoteEngine(Engine):
                 self._adapters.found(name, tier.identity)
             elif self._adapters.name_of(public, tier.identity) is None:
                 adapter = await asyncio.to_thread(adapter_of, family, tier, folder)
-                self._offered[await self._adapters.load(adapter)] = False
+                self._offered[await self._adapters.load(self._context.adapters.newest(adapter))] = False
+
+    def _serves(self, family: str) -> bool:
+        return self._settings.families is None or family in self._settings.families
 
     def _replica(self, family: str) -> str:
         return f"{family}@{self.name}"

@@ -27,6 +27,8 @@ class VllmPlanner:
     """How many share the machine."""
     store: AdapterStore
     """Adapters are read from here where it has them."""
+    exported: int = 0
+    """Adapters of other alphas, where the family has them, that there is room for."""
 
     @told()
     def engine(self, tiers: Sequence[Tier]) -> EngineSpec:
@@ -42,20 +44,23 @@ class VllmPlanner:
             model, revision = first.hub or str(tier_on_disk(first, self.folder)), first.revision
         else:
             name, model, revision = f"{family.name}-vllm", model_location(family, self.folder), family.base.revision
-            weights = [family.base.identity, *(["adapters"] if adapters else [])]
+            weights = [family.base.identity, *(["adapters"] if adapters or family.gated else [])]
             base = next((tier.name for tier in tiers if tier.layout == "base"), "base-weights")
         base_name = f"{family.name}:{base}"
         gpus, machine, environment = self._on_this_machine(Path(model))
-        rank = vllm.room_for((adapter.rank for adapter in adapters), self.arguments) if adapters else None
+        ranks = [adapter.rank for adapter in adapters]
+        if family.gated is not None and first.layout != "checkpoint":
+            ranks.append(vllm.adapter_rank(self.folder / family.gated.path))
+        rank = vllm.room_for(ranks, self.arguments) if ranks else None
         reasoning = _reasoning_options(family, Path(model))
         options = ["--served-model-name", base_name, *(["--revision", revision] if revision else [])]
         options += ["--enable-per-request-metrics", *reasoning, *machine]
-        if adapters:
+        if ranks:
             environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
 
         def command(port: int) -> list[str]:
             entry = [*vllm.ENTRY, "--model", model, "--host", "127.0.0.1", "--port", str(port)]
-            return [*entry, *options, *self._adapter_options(adapters, rank or 0), *self.arguments]
+            return [*entry, *options, *self._adapter_options(adapters, rank), *self.arguments]
 
         return EngineSpec(
             name=name,
@@ -84,10 +89,14 @@ class VllmPlanner:
         sharing = engines_per_gpu(self.engines, gpus, len(visible_gpus()))
         return gpus, ["--gpu-memory-utilization", f"{0.9 / sharing:.2f}"] if sharing > 1 else [], dict(vllm.QUIET)
 
-    def _adapter_options(self, adapters: Sequence[Adapter], rank: int) -> list[str]:
-        """Those of the moment: what was loaded since is read from its copy."""
+    def _adapter_options(self, adapters: Sequence[Adapter], rank: int | None) -> list[str]:
+        """Those of the moment: what was loaded since is read from its copy. None without a rank."""
+        if rank is None:
+            return []
         folders = {adapter.public: self.store.newest(adapter).path for adapter in adapters}
-        return vllm.adapter_options(folders, rank, on_cpu=vllm.is_for_cpus(), changing=True)
+        there = sum(tier.layout == "adapter" for tier in self.family.listed)
+        room = there + self.exported if self.family.gated is not None else there
+        return vllm.adapter_options(folders, rank, on_cpu=vllm.is_for_cpus(), changing=True, room=room)
 
 
 def _reasoning_options(family: Family, model: Path) -> list[str]:

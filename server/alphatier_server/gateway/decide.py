@@ -1,22 +1,37 @@
 """Which tier answers a request, and why. Pure: no I/O, no clock, no randomness.
 
 Precedence, first match wins: the model's suffix (`family:tier`), the header `X-Efficiency-Tier`, the
-field `efficiency_tier`, the API's own effort (`reasoning_effort`, `reasoning.effort`,
-`output_config.effort`), a budget of thinking tokens, the family's default. The first three name a tier
+field `efficiency_tier`, the field `efficiency`, the API's own effort (`reasoning_effort`, `reasoning.effort`,
+`output_config.effort`), a budget of thinking tokens, the family's default. The first four name a tier
 outright; two of them that name different tiers are an error, as is a pair of different efforts. A named
 tier wins over an effort, and the answer's headers say so.
+
+A family with a gated adapter has a tier for every alpha up to its largest, in steps: `alpha-0.37` is the nearest.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from alphatier_models import EFFORTS, Family, Tier
-from alphatier_server.dialects.efforts import TIER_FIELD, Effort, Selector, TokenBudget, effort_field, string_field
+from alphatier_server.dialects.efforts import (
+    SHARE_FIELD,
+    TIER_FIELD,
+    Effort,
+    Selector,
+    TokenBudget,
+    effort_field,
+    share_field,
+    string_field,
+)
 from alphatier_server.errors import InvalidRequest, NotFound
 
 AUTO = "auto"
+STEP = 0.05
+_ALPHA = re.compile(r"alpha-(0|0?\.[0-9]{1,9}|0\.)")
 
 Reason = Literal["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"]
 
@@ -51,22 +66,26 @@ def decide(
     families: Mapping[str, Family],
     efforts: Sequence[Effort] = (),
     default_tier: str | None = None,
+    step: float = STEP,
 ) -> Decision:
     """The decision for a request with this parsed body and these `X-Efficiency-Tier` header values.
 
     `efforts` are the places where the body says how much to think (each API has its own), `default_tier`
-    the caller's own default, where the family has such a tier. Raises InvalidRequest (contradiction, wrong
-    type, unknown effort) or NotFound (unknown model or tier).
+    the caller's own default, where the family has such a tier; alphas that no tier has are rounded to multiples of
+    `step`. Raises InvalidRequest (contradiction, wrong type or value, unknown effort) or NotFound (unknown model or
+    tier).
     """
     family, suffix = _family(body.get("model"), families)
     named = list(_named_tiers(suffix, tier_headers, body.get(TIER_FIELD)))
+    if (share := body.get(SHARE_FIELD)) is not None:
+        named.append(Selector(SHARE_FIELD, efficiency_tier(family, share_field(share, SHARE_FIELD), step).name))
     _refuse_contradiction(named)
     efforts_named = [effort for effort in efforts if isinstance(effort, Selector)]
     _refuse_contradiction(efforts_named)
     for selector in efforts_named:
         effort_field(selector.value, selector.place)
     if named:
-        return _named_decision(family, named[0])
+        return _named_decision(family, named[0], step)
     chosen = _effort_tier(family, efforts) if efforts else None
     if chosen is not None:
         return Decision(family, chosen, "effort")
@@ -93,6 +112,63 @@ def budget_tier(family: Family, tokens: int) -> Tier | None:
         if p90.get(family.efforts[effort], math.inf) <= tokens:
             return family.tier(family.efforts[effort])
     return min(measured, key=lambda pair: pair[1].tokens.mean)[0]
+
+
+def efficiency_tier(family: Family, share: float, step: float = STEP) -> Tier:
+    """The tier that lies `share` of the way from the tokens of the least alpha to those of the largest.
+
+    Tokens are measured means, on the first data set of the least alpha; between two measured alphas they are
+    interpolated, where the family has a gated adapter. Else it is the tier whose tokens are nearest. Where a larger
+    alpha measured more tokens than a smaller one, it counts as if it had as many. Raises InvalidRequest without two
+    measured alphas.
+
+    With 80 tokens at alpha 0 and 40 at alpha 0.4, half of the way are 60 tokens: alpha 0.2.
+    """
+    points = _measured_alphas(family)
+    if len(points) < 2:
+        raise InvalidRequest(
+            f"{SHARE_FIELD} needs two alphas with measured tokens, and the family {family.name!r} has fewer; "
+            "name a tier.",
+            code="not_measured",
+            param=SHARE_FIELD,
+        )
+    if share == 1:
+        return points[-1][2]
+    first, last = points[0][1], points[-1][1]
+    wanted = first + share * (last - first)
+    if family.gated is None:
+        return min(points, key=lambda point: abs(point[1] - wanted))[2]
+    for (low, more, tier), (high, fewer, _) in pairwise(points):
+        if fewer <= wanted:
+            part = (more - wanted) / (more - fewer) if more > fewer else 0.0
+            return tier if part == 0.0 else _at_alpha(family, low + part * (high - low), step)
+    return points[-1][2]
+
+
+def _measured_alphas(family: Family) -> list[tuple[float, float, Tier]]:
+    """Alpha, tokens (never more than at a smaller alpha) and tier, by alpha."""
+    tiers = sorted((tier for tier in family.listed if tier.evaluations and tier.alpha is not None), key=_alpha_of)
+    points: list[tuple[float, float, Tier]] = []
+    for tier in tiers:
+        evaluation = tier.evaluation(tiers[0].evaluations[0].dataset)
+        if evaluation is not None:
+            most = points[-1][1] if points else math.inf
+            points.append((_alpha_of(tier), min(most, evaluation.tokens.mean), tier))
+    return points
+
+
+def nearest_tier(tiers: Iterable[Tier], alpha: float) -> Tier | None:
+    """The one whose alpha is nearest, of two the more thorough one; None where none has an alpha."""
+    return min(
+        (tier for tier in tiers if tier.alpha is not None),
+        key=lambda tier: (round(abs(_alpha_of(tier) - alpha), 9), _alpha_of(tier)),
+        default=None,
+    )
+
+
+def _alpha_of(tier: Tier) -> float:
+    assert tier.alpha is not None
+    return tier.alpha
 
 
 def auto_tier(family: Family) -> Tier:
@@ -151,19 +227,40 @@ def _effort_tier(family: Family, efforts: Sequence[Effort]) -> Tier | None:
     return next((budget_tier(family, budget.tokens) for budget in efforts if isinstance(budget, TokenBudget)), None)
 
 
-def _named_decision(family: Family, selector: Selector) -> Decision:
+def _named_decision(family: Family, selector: Selector, step: float) -> Decision:
     if selector.value == AUTO:
         return Decision(family, auto_tier(family), "auto")
     try:
-        return Decision(family, family.tier(selector.value), "explicit")
+        return Decision(family, _tier(family, selector.value, step), "explicit")
     except KeyError:
-        names = [*(tier.name for tier in family.tiers), AUTO]
+        names = [*(tier.name for tier in family.listed), AUTO]
+        between = "" if family.gated is None else f", and alpha-X for any X from 0 to {family.gated.largest:g}"
         raise NotFound(
             f"The family {family.name!r} has no tier {selector.value[:80]!r} ({selector.place}); "
-            f"there are {_listed(names)}.",
+            f"there are {_listed(names)}{between}.",
             code="model_not_found" if selector.place == "model" else "tier_not_found",
             param=selector.place,
         ) from None
+
+
+def _tier(family: Family, name: str, step: float) -> Tier:
+    """The tier of that name, or at the alpha that it says. KeyError when there is none."""
+    try:
+        return family.tier(name)
+    except KeyError:
+        alpha = _ALPHA.fullmatch(name)
+        if family.gated is None or alpha is None or float(alpha[1]) > family.gated.largest:
+            raise
+        return _at_alpha(family, float(alpha[1]), step)
+
+
+def _at_alpha(family: Family, alpha: float, step: float) -> Tier:
+    """The tier nearest to `alpha` among all that are multiples of `step`. KeyError as `Family.at_alpha`."""
+    largest = family.gated.largest if family.gated is not None else 0.0
+    steps = min(round(alpha / step), math.floor(largest / step + 1e-9))
+    rounded = round(steps * step, 9)
+    there = (tier for tier in family.tiers if tier.alpha == rounded)
+    return next(there, None) or family.at_alpha(rounded)
 
 
 def _model_names(families: Mapping[str, Family]) -> list[str]:
@@ -172,7 +269,7 @@ def _model_names(families: Mapping[str, Family]) -> list[str]:
 
 def public_models(family: Family) -> list[str]:
     """Every model name under which the family answers."""
-    tiers = [f"{family.name}:{tier.name}" for tier in family.tiers]
+    tiers = [f"{family.name}:{tier.name}" for tier in family.listed]
     return [family.name, f"{family.name}:{AUTO}", *tiers]
 
 

@@ -8,6 +8,7 @@ the process cancel it, which closes the engine's connection, which makes the eng
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ from alphatier_server.errors import (
     UpstreamError,
 )
 from alphatier_server.gateway.admit import Admitter
-from alphatier_server.gateway.decide import decide
+from alphatier_server.gateway.alphas import Alphas
+from alphatier_server.gateway.decide import STEP, decide
 from alphatier_server.gateway.engine_errors import engine_error, failure
 from alphatier_server.gateway.media import refuse_remote_media
 from alphatier_server.gateway.record import Recorder, RequestRecord
@@ -60,6 +62,7 @@ class HandleSettings:
     media_hosts: tuple[str, ...] = ()
     """Hosts from which engines may fetch media that a request names by URL."""
     log_prompts: bool = False
+    alpha_step: float = STEP
 
 
 class Gateway:
@@ -69,6 +72,7 @@ class Gateway:
         self,
         families: Mapping[str, Family],
         admitter: Admitter,
+        alphas: Alphas,
         sender: Sender,
         recorder: Recorder,
         settings: HandleSettings,
@@ -76,6 +80,7 @@ class Gateway:
     ) -> None:
         self._families = families
         self._admitter = admitter
+        self._alphas = alphas
         self._sender = sender
         self._recorder = recorder
         self._settings = settings
@@ -120,15 +125,21 @@ class Gateway:
         record.key = caller.name
         body = await self._read(request, record)
         values = body.values
-        decision = decide(values, request.head.tiers(), self._families, dialect.efforts(values), caller.default_tier)
+        efforts, step = dialect.efforts(values), settings.alpha_step
+        decision = decide(values, request.head.tiers(), self._families, efforts, caller.default_tier, step)
         self._recorder.decided(record, decision)
         refuse_remote_media(body.raw, values, settings.media_hosts)
         record.streamed = _wants_stream(values)
-        if record.streamed and settings.keep_alive and dialect.keep_alive:
+        comments = record.streamed and settings.keep_alive > 0 and bool(dialect.keep_alive)
+        # the head of a stream says which tier runs, and its first comment sends the head
+        longest = settings.keep_alive if comments else math.inf
+        decision = self._recorder.decided(record, await self._alphas.ready(decision, caller, longest))
+        if comments:
             start = partial(_start, response, dialect, record)
             record.keep_alive = KeepAlive(dialect, response, settings.keep_alive, start)
         record.priority = ENGINE_PRIORITIES[caller.priority]
         record.admission = await self._admitter.admit(caller, decision, body, dialect, streamed=record.streamed)
+        decision = self._recorder.decided(record, self._alphas.in_place(decision, caller))
         answer, target = await self._sender.send(dialect, request, body, decision, record)
         if answer.body is None:
             return await _stream(answer, dialect, body, target, response, record)

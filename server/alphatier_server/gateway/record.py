@@ -119,12 +119,17 @@ class Recorder:
         self._log = log
         self._tiers: dict[tuple[str, str], TierMetrics] = {}
 
-    def decided(self, record: RequestRecord, decision: Decision) -> None:
-        """The tier is known: the request counts as in flight for it."""
+    def decided(self, record: RequestRecord, decision: Decision) -> Decision:
+        """The tier is known: the request counts as in flight for it, and for none decided before."""
+        if decision is record.decision:
+            return decision
+        if record.tier_metrics is not None:
+            record.tier_metrics.in_flight.dec()
         record.decision = decision
         record.tier_metrics = tier = self._tier(decision.family.name, decision.tier.name)
         tier.in_flight.inc()
         tier.decision(decision.reason).inc()
+        return decision
 
     def close(self, record: RequestRecord) -> None:
         """Give back what the request holds, count it, and write its log line. Raises nothing."""

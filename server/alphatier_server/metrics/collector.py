@@ -125,6 +125,10 @@ class Labelled(Generic[Child]):
         self._children = {values: child for values, child in self._children.items() if values[0] != first}
         self._store.remove(self.name, first)
 
+    def values(self) -> Mapping[Labels, float]:
+        """The number of each series (of a histogram its first), of all processes."""
+        return {labels: values[0] for labels, values in self._store.read().get(self.name, {}).items()}
+
     def family(self, series: Mapping[Labels, Sequence[float]]) -> Metric:
         """What a scrape shows."""
         family: Metric = self._family(self.name, self._text, labels=self._labels)

@@ -108,6 +108,10 @@ class Pool:
         candidates = self._candidates.get(tier) or self._find(*tier)
         return sum(max(0, most - replica.in_flight) for replica in candidates) if most and candidates else None
 
+    def serves(self, family: str, tier: str) -> bool:
+        """Whether any replica can answer for the tier."""
+        return bool(self._candidates.get((family, tier)) or self._serving(family, tier))
+
     def ready(self) -> bool:
         """Whether any replica can answer."""
         return any(replica.up and not replica.draining for replica in self._replicas.values())

@@ -11,14 +11,14 @@ from alphatier_server.gateway.decide import AUTO, auto_tier, default_tier_of
 from alphatier_server.keys.ring import Caller
 
 
-def models_router(families: Mapping[str, Family]) -> APIRouter:
-    """`/v1/models` and one model of it; a key sees its own tiers."""
+def models_router(families: Mapping[str, Family], step: float) -> APIRouter:
+    """`/v1/models` and one model of it; a key sees its own tiers. `step` is that of alphas between them."""
     router = APIRouter(tags=["models"], responses={401: {"description": "No API key, or one that is not known"}})
 
     def cards(request: Request) -> list[dict[str, Any]]:
         caller: Caller = request.state.caller
         return [
-            _card(model, family, tier)
+            _card(model, family, tier, step)
             for family in families.values()
             for model, tier in _models(family, caller.default_tier)
             if caller.may_use(family.name, tier.name)
@@ -45,11 +45,11 @@ def models_router(families: Mapping[str, Family]) -> APIRouter:
 def _models(family: Family, default_tier: str | None) -> list[tuple[str, Tier]]:
     """The names that choose a tier of the family, and the tier."""
     own = family.tier(default_tier_of(family, default_tier))
-    named = [(f"{family.name}:{tier.name}", tier) for tier in family.tiers]
+    named = [(f"{family.name}:{tier.name}", tier) for tier in family.listed]
     return [(family.name, own), (f"{family.name}:{AUTO}", auto_tier(family)), *named]
 
 
-def _card(model: str, family: Family, tier: Tier) -> dict[str, Any]:
+def _card(model: str, family: Family, tier: Tier, step: float) -> dict[str, Any]:
     """OpenAI's model object, with what clients need to choose a tier under the key `alphatier`."""
     evaluation = tier.evaluation()
     details: dict[str, Any] = {
@@ -58,6 +58,8 @@ def _card(model: str, family: Family, tier: Tier) -> dict[str, Any]:
         "alpha": tier.alpha,
         "efforts": [effort for effort in EFFORTS if family.efforts[effort] == tier.name],
     }
+    if model == family.name and family.gated is not None:
+        details["alphas"] = {"largest": family.gated.largest, "step": step}
     if evaluation is None:
         details["figures"] = "not measured"
     else:

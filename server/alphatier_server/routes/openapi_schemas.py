@@ -61,6 +61,12 @@ _PASSED_ON = "OpenAI's request; fields not listed go to the engine unchanged."
 _MODEL: Schema = {"type": "string", "description": "`<family>`, `<family>:<tier>` or `<family>:auto`."}
 _STREAM = _or_null("boolean", description="Answer as server-sent events.")
 _TIER = _or_null("string", description="A tier's name, or `auto`.")
+_SHARE = _or_null(
+    "number",
+    description="How far from the most thorough tier (0) to the shortest (1), in measured tokens.",
+    minimum=0,
+    maximum=1,
+)
 _EFFORT: Schema = {"enum": [*EFFORTS, None], "description": "Mapped to a tier by the family."}
 _CAP = "The engine ends the thinking after so many tokens, whatever the tier."
 _BUDGET = _or_null("integer", description=_CAP, minimum=0)
@@ -76,6 +82,7 @@ _COMMON: Schema = {
     "stream": _STREAM,
     "stream_options": _or_null("object", properties=_STREAM_OPTIONS),
     "efficiency_tier": _TIER,
+    "efficiency": _SHARE,
     "reasoning_effort": _EFFORT,
     "reasoning": _or_null("object", properties={"effort": _EFFORT}),
     "thinking_token_budget": _BUDGET,
@@ -103,6 +110,7 @@ _ANTHROPIC: Schema = {
     "model": _MODEL,
     "messages": _MESSAGES,
     "efficiency_tier": _TIER,
+    "efficiency": _SHARE,
     "thinking": _THINKING,
     "output_config": _OUTPUT_CONFIG,
     "system": {"type": ["string", "array", "null"], "items": {"type": "object"}},
@@ -155,6 +163,7 @@ SCHEMAS: Schema = {
             "instructions": _or_null("string"),
             "stream": _STREAM,
             "efficiency_tier": _TIER,
+            "efficiency": _SHARE,
             "reasoning": _or_null("object", properties={"effort": _EFFORT}),
             "max_output_tokens": _or_null("integer", minimum=1),
             "text": _or_null("object"),

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from alphatier_server.settings.access import AccessSettings
+from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.replicas import PoolSettings
@@ -145,6 +146,7 @@ class GatewayConfig(Section):
     access: AccessSettings = Field(default_factory=AccessSettings)
     overload: OverloadSettings = Field(default_factory=OverloadSettings)
     replicas: PoolSettings = Field(default_factory=PoolSettings)
+    alphas: AlphaSettings = Field(default_factory=AlphaSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @field_validator("passthrough")

@@ -1,0 +1,240 @@
+"""A family with a gated adapter answers at every alpha: made, loaded, unloaded while requests run."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from alphatier_models import EFFORTS, load_family, save_family
+from alphatier_server.engines.plan import plan_engines
+from alphatier_server.settings.alphas import AlphaSettings
+from support.fake_engine import completion, fake_engine
+from support.families import gated_family
+from support.fleets import VLLM, NewFleet, RunningFleet, by_url, running_fleet, texts
+from support.waiting import eventually
+
+SHORT = AlphaSettings(keep=2, wait_seconds=0.2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of the test's own with the family `toy`, which has alphas 0 (careful), 0.4 (terse) and all others."""
+    gated_family(tmp_path / "toy")
+    return tmp_path / "toy"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, folder: Path) -> NewFleet:
+    return partial(running_fleet, tmp_path, [folder])
+
+
+@pytest.fixture
+async def running(gateway: NewFleet) -> AsyncIterator[RunningFleet]:
+    """A gateway with one vLLM, which keeps two adapters beside the tiers' own."""
+    async with gateway([VLLM], wait=["toy-vllm"], alphas=AlphaSettings(keep=2)) as running:
+        yield running
+
+
+def loads(running: RunningFleet) -> list[str]:
+    return [event for event in running.events() if event.startswith("load ")]
+
+
+async def test_an_alpha_is_rounded_made_loaded_and_answered(running: RunningFleet) -> None:
+    assert await running.alpha("toy:alpha-0.37") == ("alpha-0.35", "explicit")
+    assert await running.alpha("toy:alpha-0.35") == ("alpha-0.35", "explicit")
+    assert await running.alpha("toy", efficiency_tier="alpha-0.8") == ("alpha-0.8", "explicit")
+    assert loads(running) == ["load toy:alpha-0.35", "load toy:alpha-0.8"]
+
+
+async def test_a_tier_that_has_the_alpha_answers_itself(running: RunningFleet) -> None:
+    assert await running.alpha("toy:alpha-0.39") == ("terse", "explicit")
+    assert await running.alpha("toy:alpha-0") == ("careful", "explicit")
+    assert loads(running) == []
+
+
+async def test_efficiency_is_a_share_of_the_measured_tokens(running: RunningFleet) -> None:
+    # alpha 0 has 80 tokens, alpha 0.4 has 40: half of the way are 60, which lie at alpha 0.2
+    assert await running.alpha("toy", efficiency=0.5) == ("alpha-0.2", "explicit")
+    assert await running.alpha("toy", efficiency=0) == ("careful", "explicit")
+    assert await running.alpha("toy", efficiency=1, reasoning_effort="max") == ("terse", "explicit")
+    assert await running.alpha("toy:alpha-0.2", efficiency=0.5) == ("alpha-0.2", "explicit")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"model": "toy:terse", "efficiency": 0.5}, 400, "model says 'terse', but efficiency says 'alpha-0.2'"),
+        ({"model": "toy:alpha-0.3", "efficiency_tier": "alpha-0.2"}, 400, "Contradiction"),
+        ({"efficiency": 1.5}, 400, "efficiency must be from 0 to 1"),
+        ({"efficiency": "0.5"}, 400, "efficiency must be a number"),
+        ({"efficiency": True}, 400, "efficiency must be a number"),
+        ({"model": "toy:alpha-0.81"}, 404, "and alpha-X for any X from 0 to 0.8"),
+        ({"model": "toy:alpha--0.1"}, 404, "there are base, careful, terse, auto"),
+        ({"model": "toy:alpha-1e-3"}, 404, "there are base"),
+    ],
+)
+async def test_what_names_no_alpha_is_refused(
+    running: RunningFleet, fields: dict[str, object], status: int, said: str
+) -> None:
+    fields = {"model": "toy", **fields}
+    async with running.post(str(fields.pop("model")), **fields) as response:
+        assert response.status == status
+        assert said in (await response.json())["error"]["message"]
+    assert loads(running) == []
+
+
+async def test_many_who_ask_at_once_share_one_load(running: RunningFleet) -> None:
+    asked = [running.alpha(f"toy:alpha-{alpha}") for alpha in ("0.1", "0.6") * 10]
+    answers = await asyncio.gather(*asked)
+    assert answers == [("alpha-0.1", "explicit"), ("alpha-0.6", "explicit")] * 10
+    assert sorted(loads(running)) == ["load toy:alpha-0.1", "load toy:alpha-0.6"]
+
+
+async def test_more_alphas_than_are_kept_are_all_answered_in_turn(running: RunningFleet) -> None:
+    alphas = [f"alpha-{step * 0.05:g}" for step in range(1, 8)]
+    answers = await asyncio.gather(*(running.alpha(f"toy:{alpha}") for alpha in alphas))
+    assert answers == [(alpha, "explicit") for alpha in alphas]
+    await eventually(lambda: sum(event.startswith("unload") for event in running.events()) == len(alphas) - 2)
+
+
+async def test_the_least_used_goes_when_room_is_needed(running: RunningFleet) -> None:
+    for alpha in ("0.1", "0.6", "0.1", "0.1", "0.6"):
+        await running.alpha(f"toy:alpha-{alpha}")
+    await running.alpha("toy:alpha-0.7")
+    await eventually(lambda: "unload toy:alpha-0.6" in running.events())
+    assert "unload toy:alpha-0.1" not in running.events()
+    assert [tier.name for tier in running.fleet.families["toy"].tiers][3:] == ["alpha-0.1", "alpha-0.7"]
+
+
+async def test_none_goes_while_a_request_uses_it(gateway: NewFleet, caplog: pytest.LogCaptureFixture) -> None:
+    async with gateway([VLLM], wait=["toy-vllm"], alphas=AlphaSettings(keep=1, wait_seconds=0.2)) as running:
+        async with running.post("toy:alpha-0.1", stream=True) as stream:
+            assert stream.headers["x-alphatier-tier"] == "alpha-0.1"
+            assert await running.alpha("toy:alpha-0.7") == ("terse", "fallback")
+            assert await running.alpha("toy:alpha-0.2") == ("alpha-0.1", "fallback")
+            running.finish_streams()
+            assert "UNLOADED" not in await texts(stream)
+        assert "unload toy:alpha-0.1" not in running.events()
+        assert "toy:alpha-0.7 has no room" in caplog.text
+
+
+async def test_a_load_that_fails_gives_the_nearest_tier_and_is_not_tried_at_once_again(gateway: NewFleet) -> None:
+    async with gateway([VLLM], wait=["toy-vllm"]) as running:
+        (running.folder / "refuse").touch()
+        for _ in range(3):
+            assert await running.alpha("toy:alpha-0.3") == ("terse", "fallback")
+        assert loads(running) == ["load toy:alpha-0.3"]
+        assert await running.alpha("toy:terse") == ("terse", "explicit")
+        assert running.fleet.families["toy"] == load_family(running.folder / "toy")
+
+
+async def test_a_load_that_hangs_keeps_nobody_longer_than_was_set(gateway: NewFleet) -> None:
+    async with gateway([VLLM], wait=["toy-vllm"], alphas=SHORT) as running:
+        hang = running.folder / "hang"
+        hang.touch()
+        answers = await asyncio.gather(*(running.alpha(f"toy:alpha-{alpha}") for alpha in ("0.1", "0.3", "0.1")))
+        assert answers == [("careful", "fallback"), ("terse", "fallback"), ("careful", "fallback")]
+        hang.unlink()
+        await eventually(lambda: running.pool.serves("toy", "alpha-0.1"))
+        assert await running.alpha("toy:alpha-0.1") == ("alpha-0.1", "explicit")
+
+
+async def test_nobody_waits_where_the_operator_wants_the_nearest(gateway: NewFleet) -> None:
+    settings = AlphaSettings(wait_seconds=0)
+    async with gateway([VLLM], wait=["toy-vllm"], alphas=settings) as running:
+        assert await running.alpha("toy:alpha-0.3") == ("terse", "fallback")
+        await eventually(lambda: running.pool.serves("toy", "alpha-0.3"))
+        assert await running.alpha("toy:alpha-0.3") == ("alpha-0.3", "explicit")
+
+
+async def test_a_client_that_leaves_while_it_waits_leaves_the_load_to_the_next(running: RunningFleet) -> None:
+    hang = running.folder / "hang"
+    hang.touch()
+    asking = asyncio.create_task(running.alpha("toy:alpha-0.3"))
+    await eventually(lambda: loads(running))
+    asking.cancel()
+    await eventually(lambda: running.metrics.in_flight.values()["toy", "alpha-0.3"] == 0)
+    hang.unlink()
+    assert await running.alpha("toy:alpha-0.3") == ("alpha-0.3", "explicit")
+    assert loads(running) == ["load toy:alpha-0.3"]
+
+
+async def test_a_deadline_ends_the_wait(running: RunningFleet) -> None:
+    (running.folder / "hang").touch()
+    body = {"model": "toy:alpha-0.3", "messages": []}
+    headers = {"x-request-timeout": "0.3"}
+    async with running.http.post(f"{running.url}/v1/chat/completions", json=body, headers=headers) as response:
+        assert response.status == 504
+    (running.folder / "hang").unlink()
+
+
+async def test_one_that_was_unloaded_while_it_was_asked_comes_back(gateway: NewFleet) -> None:
+    async with gateway([VLLM], wait=["toy-vllm"], alphas=AlphaSettings(keep=1)) as running:
+        for _ in range(2):
+            for alpha in ("alpha-0.1", "alpha-0.7"):
+                answers = await asyncio.gather(*(running.alpha(f"toy:{alpha}") for _ in range(5)))
+                assert answers == [(alpha, "explicit")] * 5
+
+
+async def test_an_engine_that_crashes_comes_back_with_the_alphas(running: RunningFleet) -> None:
+    import psutil
+
+    await running.alpha("toy:alpha-0.3")
+    for process in psutil.Process().children(recursive=True):
+        if "fake_vllm" in " ".join(process.cmdline()[:2]):
+            process.kill()
+    await eventually(lambda: not running.pool.ready())
+    await running.up("toy-vllm")
+    assert await running.alpha("toy:alpha-0.3") == ("alpha-0.3", "explicit")
+
+
+async def test_the_family_is_read_again_and_keeps_its_alphas(folder: Path, running: RunningFleet) -> None:
+    await running.alpha("toy:alpha-0.3")
+    family = load_family(folder)
+    save_family(family.model_copy(update={"default_tier": "terse"}), folder)
+    await running.fleet.load_family(folder)
+    assert await running.alpha("toy") == ("terse", "default")
+    assert await running.alpha("toy:alpha-0.3") == ("alpha-0.3", "explicit")
+    assert loads(running) == ["load toy:alpha-0.3"]
+
+
+async def test_engines_that_take_no_adapters_answer_with_the_nearest_tier(folder: Path, gateway: NewFleet) -> None:
+    async with (
+        fake_engine(completion()) as engine,
+        gateway([by_url(engine)], wait=[engine.replica]) as running,
+        running.post("toy:alpha-0.3") as response,
+    ):
+        assert response.status == 200
+        assert response.headers["x-alphatier-tier"] == "terse"
+        assert response.headers["x-alphatier-decision"] == "fallback"
+
+
+async def test_models_say_which_alphas_can_be_had(running: RunningFleet) -> None:
+    await running.alpha("toy:alpha-0.3")
+    async with running.http.get(f"{running.url}/v1/models") as response:
+        cards = {card["id"]: card["alphatier"] for card in (await response.json())["data"]}
+    assert list(cards) == ["toy", "toy:auto", "toy:base", "toy:careful", "toy:terse"]
+    assert cards["toy"]["alphas"] == {"largest": 0.8, "step": 0.05}
+    assert "alphas" not in cards["toy:terse"]
+
+
+def test_a_vllm_has_room_for_the_alphas_that_are_kept(folder: Path, tmp_path: Path) -> None:
+    family = load_family(folder)
+    (spec,) = plan_engines(family, folder, "vllm", work=tmp_path, exported=4)
+    command = spec.command(1)
+    # on a CPU: two tiers and four others, old weights beside new ones, and one that stays empty
+    assert command[command.index("--max-loras") + 1] in ("13", "7")
+    assert int(command[command.index("--max-cpu-loras") + 1]) >= 13
+    alone = family.model_copy(
+        update={
+            "tiers": family.tiers[:1],
+            "default_tier": "base",
+            "efforts": dict.fromkeys(EFFORTS, "base"),
+        }
+    )
+    (spec,) = plan_engines(alone, folder, "vllm", work=tmp_path, exported=4)
+    assert "--enable-lora" in spec.command(1)
+    assert "--lora-modules" not in spec.command(1)
+    assert spec.max_lora_rank == 8
