@@ -1,18 +1,24 @@
 """A family with a gated adapter answers at every alpha: made, loaded, unloaded while requests run."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from alphatier_models import EFFORTS, load_family, save_family
+from alphatier_models.vllm import hold_free_port
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.settings.alphas import AlphaSettings
 from support.fake_engine import completion, fake_engine
 from support.families import gated_family
-from support.fleets import VLLM, NewFleet, RunningFleet, by_url, running_fleet, texts
+from support.fleets import FAKE_VLLM, VLLM, NewFleet, RunningFleet, by_url, running_fleet, texts
+from support.processes import serving
 from support.waiting import eventually
 
 SHORT = AlphaSettings(keep=2, wait_seconds=0.2)
@@ -117,7 +123,7 @@ async def test_none_goes_while_a_request_uses_it(gateway: NewFleet, caplog: pyte
             running.finish_streams()
             assert "UNLOADED" not in await texts(stream)
         assert "unload toy:alpha-0.1" not in running.events()
-        assert "toy:alpha-0.7 has no room" in caplog.text
+        assert "no room for alpha 0.7" in caplog.text
 
 
 async def test_a_load_that_fails_gives_the_nearest_tier_and_is_not_tried_at_once_again(gateway: NewFleet) -> None:
@@ -238,3 +244,35 @@ def test_a_vllm_has_room_for_the_alphas_that_are_kept(folder: Path, tmp_path: Pa
     assert "--enable-lora" in spec.command(1)
     assert "--lora-modules" not in spec.command(1)
     assert spec.max_lora_rank == 8
+
+
+def test_workers_share_the_alphas_of_an_engine_by_url(folder: Path, tmp_path: Path) -> None:
+    port, held = hold_free_port()
+    command = [sys.executable, str(FAKE_VLLM), "--folder", str(tmp_path), "--port", str(port)]
+    engine = subprocess.Popen([*command, "--served-model-name", "toy:base", "--max-lora-rank", "16"])
+    settings = tmp_path / "gateway.toml"
+    settings.write_text(
+        f'families = ["{folder}"]\nworkers = 2\n[[engines]]\nurl = "http://127.0.0.1:{port}"\nload_adapters = true\n'
+        "[alphas]\nkeep = 1\n[replicas]\nhealth_interval = 0.2\n"
+    )
+    try:
+        with serving(tmp_path, "--config", str(settings), logs=tmp_path) as served:
+            served.wait_for_tier("terse")
+
+            def tier(model: str) -> str:
+                body = {"model": model, "messages": []}
+                answer = httpx.post(f"{served.url}/v1/chat/completions", json=body, timeout=60)
+                assert answer.status_code == 200, answer.text
+                return answer.headers["x-alphatier-tier"]
+
+            with ThreadPoolExecutor(8) as clients:
+                for alpha in ("alpha-0.1", "alpha-0.7", "alpha-0.1"):
+                    assert set(clients.map(tier, [f"toy:{alpha}"] * 16)) == {alpha}
+            unloaded = [line for line in (tmp_path / "events").read_text().splitlines() if "unload" in line]
+            assert [line.partition("@")[0] for line in unloaded][:1] == ["unload toy:alpha-0.1"]
+            counted = served.metric("alphatier_decisions_total", tier="alpha-0.1", decision="explicit")
+            assert counted == 32
+    finally:
+        engine.terminate()
+        engine.wait()
+        held.close()

@@ -98,6 +98,7 @@ class Fleet:
         self._make = EngineMaker(self._context, planner)
         self.registry = EngineRegistry(self._context, on_failure)
         self._lock = asyncio.Lock()
+        self._exporting = asyncio.Lock()
         self._applied = 0
         self._settings = engines
         self._dismissed: set[Key] = set()
@@ -205,26 +206,31 @@ class Fleet:
         Returns once requests get it. Raises UnknownEngine, or EngineError; nothing has changed then.
         """
         until = time.monotonic() + self._context.alphas.wait_seconds
-        while True:
-            async with self._lock:
-                if (family := self.families.get(name)) is None:
-                    raise UnknownEngine(name)
-                if not any(engine.takes_adapters(name) for engine in self.registry):
-                    raise EngineError(f"No engine of {name} loads adapters while it runs.")
-                if family.gated is None or alpha > family.gated.largest:
-                    raise EngineError(f"{name} has no adapter of alpha {alpha:g} any more.")
-                tier = family.at_alpha(alpha)
-                if tier in family.tiers:
-                    return tier
-                staying = self._exported.beside(family)
-                if staying is not None:
-                    await self._export(family, tier)
-                    changed = family.model_copy(update={"tiers": (*family.listed, *staying, tier)})
-                    await self._change(FamilyChange(name, family, changed, self.folders[name]))
-                    return tier
-            if time.monotonic() >= until:
-                raise EngineError(f"{name}:{tier.name} has no room: requests use all of `alphas.keep`.")
-            await asyncio.sleep(POLL_SECONDS)
+        async with self._exporting:  # in turn, as looking for one that no request uses is not for nothing
+            while (tier := await self._exported_tier(name, alpha)) is None:
+                if time.monotonic() >= until:
+                    raise EngineError(f"{name} has no room for alpha {alpha:g}: requests use all of `alphas.keep`.")
+                await asyncio.sleep(POLL_SECONDS)
+        return tier
+
+    async def _exported_tier(self, name: str, alpha: float) -> Tier | None:
+        """The tier, once it is served; None where there is no room for it now."""
+        async with self._lock:
+            if (family := self.families.get(name)) is None:
+                raise UnknownEngine(name)
+            if not any(engine.takes_adapters(name) for engine in self.registry):
+                raise EngineError(f"No engine of {name} loads adapters while it runs.")
+            if family.gated is None or alpha > family.gated.largest:
+                raise EngineError(f"{name} has no adapter of alpha {alpha:g} any more.")
+            tier = family.at_alpha(alpha)
+            if tier in family.tiers:
+                return tier
+            if (staying := self._exported.beside(family)) is None:
+                return None
+            await self._export(family, tier)
+            changed = family.model_copy(update={"tiers": (*family.listed, *staying, tier)})
+            await self._change(FamilyChange(name, family, changed, self.folders[name]))
+            return tier
 
     async def _export(self, family: Family, tier: Tier) -> None:
         assert family.gated is not None
