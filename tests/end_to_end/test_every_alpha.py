@@ -12,6 +12,7 @@ from alphatier_models.gated import export
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.engines import EngineSettings
+from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.replicas import PoolSettings
 from support.fleets import RunningFleet, running_fleet
 from support.waiting import eventually
@@ -84,7 +85,7 @@ async def test_alphas_that_no_tier_has_come_and_go_on_a_running_vllm(tmp_path: P
         wait=["tiny-vllm"],
         planner=plan_engines,
         patience=START_SECONDS,
-        alphas=AlphaSettings(keep=2, wait_seconds=60),
+        config=GatewayConfig(alphas=AlphaSettings(keep=2, wait_seconds=60)),
     ) as running:
         models = ["tiny:alpha-0.35", "tiny:alpha-0.75"] * 4
         answers = await asyncio.gather(*(answer(running, model) for model in models))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -14,14 +15,21 @@ import pytest
 from alphatier_models import EFFORTS, load_family, save_family
 from alphatier_models.vllm import hold_free_port
 from alphatier_server.engines.plan import plan_engines
+from alphatier_server.keys.access import build_access
+from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.alphas import AlphaSettings
+from alphatier_server.settings.gateway import GatewayConfig, LimitSettings
+from alphatier_server.settings.overload import OverloadSettings
 from support.fake_engine import completion, fake_engine
 from support.families import gated_family
 from support.fleets import FAKE_VLLM, VLLM, NewFleet, RunningFleet, by_url, running_fleet, texts
+from support.keys import key_file
 from support.processes import serving
 from support.waiting import eventually
 
-SHORT = AlphaSettings(keep=2, wait_seconds=0.2)
+
+def alphas(**settings: Any) -> GatewayConfig:
+    return GatewayConfig(alphas=AlphaSettings(**settings))
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def gateway(tmp_path: Path, folder: Path) -> NewFleet:
 @pytest.fixture
 async def running(gateway: NewFleet) -> AsyncIterator[RunningFleet]:
     """A gateway with one vLLM, which keeps two adapters beside the tiers' own."""
-    async with gateway([VLLM], wait=["toy-vllm"], alphas=AlphaSettings(keep=2)) as running:
+    async with gateway([VLLM], wait=["toy-vllm"], config=alphas(keep=2)) as running:
         yield running
 
 
@@ -99,10 +107,10 @@ async def test_many_who_ask_at_once_share_one_load(running: RunningFleet) -> Non
 
 
 async def test_more_alphas_than_are_kept_are_all_answered_in_turn(running: RunningFleet) -> None:
-    alphas = [f"alpha-{step * 0.05:g}" for step in range(1, 8)]
-    answers = await asyncio.gather(*(running.alpha(f"toy:{alpha}") for alpha in alphas))
-    assert answers == [(alpha, "explicit") for alpha in alphas]
-    await eventually(lambda: sum(event.startswith("unload") for event in running.events()) == len(alphas) - 2)
+    several = [f"alpha-{step * 0.05:g}" for step in range(1, 8)]
+    answers = await asyncio.gather(*(running.alpha(f"toy:{alpha}") for alpha in several))
+    assert answers == [(alpha, "explicit") for alpha in several]
+    await eventually(lambda: sum(event.startswith("unload") for event in running.events()) == len(several) - 2)
 
 
 async def test_the_least_used_goes_when_room_is_needed(running: RunningFleet) -> None:
@@ -115,7 +123,7 @@ async def test_the_least_used_goes_when_room_is_needed(running: RunningFleet) ->
 
 
 async def test_none_goes_while_a_request_uses_it(gateway: NewFleet, caplog: pytest.LogCaptureFixture) -> None:
-    async with gateway([VLLM], wait=["toy-vllm"], alphas=AlphaSettings(keep=1, wait_seconds=0.2)) as running:
+    async with gateway([VLLM], wait=["toy-vllm"], config=alphas(keep=1, wait_seconds=0.2)) as running:
         async with running.post("toy:alpha-0.1", stream=True) as stream:
             assert stream.headers["x-alphatier-tier"] == "alpha-0.1"
             assert await running.alpha("toy:alpha-0.7") == ("terse", "fallback")
@@ -137,7 +145,7 @@ async def test_a_load_that_fails_gives_the_nearest_tier_and_is_not_tried_at_once
 
 
 async def test_a_load_that_hangs_keeps_nobody_longer_than_was_set(gateway: NewFleet) -> None:
-    async with gateway([VLLM], wait=["toy-vllm"], alphas=SHORT) as running:
+    async with gateway([VLLM], wait=["toy-vllm"], config=alphas(keep=2, wait_seconds=0.2)) as running:
         hang = running.folder / "hang"
         hang.touch()
         answers = await asyncio.gather(*(running.alpha(f"toy:alpha-{alpha}") for alpha in ("0.1", "0.3", "0.1")))
@@ -148,8 +156,7 @@ async def test_a_load_that_hangs_keeps_nobody_longer_than_was_set(gateway: NewFl
 
 
 async def test_nobody_waits_where_the_operator_wants_the_nearest(gateway: NewFleet) -> None:
-    settings = AlphaSettings(wait_seconds=0)
-    async with gateway([VLLM], wait=["toy-vllm"], alphas=settings) as running:
+    async with gateway([VLLM], wait=["toy-vllm"], config=alphas(wait_seconds=0)) as running:
         assert await running.alpha("toy:alpha-0.3") == ("terse", "fallback")
         await eventually(lambda: running.pool.serves("toy", "alpha-0.3"))
         assert await running.alpha("toy:alpha-0.3") == ("alpha-0.3", "explicit")
@@ -177,7 +184,7 @@ async def test_a_deadline_ends_the_wait(running: RunningFleet) -> None:
 
 
 async def test_one_that_was_unloaded_while_it_was_asked_comes_back(gateway: NewFleet) -> None:
-    async with gateway([VLLM], wait=["toy-vllm"], alphas=AlphaSettings(keep=1)) as running:
+    async with gateway([VLLM], wait=["toy-vllm"], config=alphas(keep=1)) as running:
         for _ in range(2):
             for alpha in ("alpha-0.1", "alpha-0.7"):
                 answers = await asyncio.gather(*(running.alpha(f"toy:{alpha}") for _ in range(5)))
@@ -215,6 +222,69 @@ async def test_engines_that_take_no_adapters_answer_with_the_nearest_tier(folder
         assert response.status == 200
         assert response.headers["x-alphatier-tier"] == "terse"
         assert response.headers["x-alphatier-decision"] == "fallback"
+
+
+async def test_what_waits_for_a_slot_while_its_alpha_goes_gets_the_nearest(gateway: NewFleet) -> None:
+    config = alphas(keep=1).model_copy(update={"overload": OverloadSettings(max_in_flight=1)})
+    async with gateway([VLLM], wait=["toy-vllm"], config=config) as running:
+        await running.alpha("toy:alpha-0.1")
+        async with running.post("toy:base", stream=True) as stream:
+            hang = running.folder / "hang"
+            hang.touch()
+            newcomer = asyncio.create_task(running.alpha("toy:alpha-0.7"))
+            await eventually(lambda: "load toy:alpha-0.7" in running.events())
+            waiting = asyncio.create_task(running.alpha("toy:alpha-0.1"))
+            await eventually(lambda: running.metrics.queued.values()["normal",] == 1)
+            hang.unlink()
+            await eventually(lambda: running.pool.serves("toy", "alpha-0.7"))
+            running.finish_streams()
+            await texts(stream)
+        assert await waiting == ("careful", "fallback")
+        assert await newcomer == ("alpha-0.7", "explicit")
+
+
+async def test_a_stream_waits_no_longer_than_for_its_first_comment(gateway: NewFleet) -> None:
+    config = GatewayConfig(limits=LimitSettings(keepalive_seconds=0.2))
+    async with gateway([VLLM], wait=["toy-vllm"], config=config) as running:
+        (running.folder / "hang").touch()
+        running.finish_streams()
+        async with running.post("toy:alpha-0.3", stream=True) as stream:
+            assert stream.headers["x-alphatier-decision"] == "fallback"
+            assert await texts(stream)
+        (running.folder / "hang").unlink()
+
+
+async def test_a_key_has_no_alpha_loaded_that_it_may_not_use(tmp_path: Path, gateway: NewFleet) -> None:
+    allowed = {"tiers": ["toy:base", "toy:careful", "toy:alpha-0.1", "toy:alpha-0.3"]}
+    access = build_access(
+        AccessSettings(keys_file=key_file(tmp_path, {"some": "sk-some"}, some=allowed)), environment={}
+    )
+    async with gateway([VLLM], wait=["toy-vllm"], access=access) as running:
+        running.http.headers["authorization"] = "Bearer sk-some"
+        async with running.post("toy:alpha-0.2") as response:
+            assert response.status == 403
+        assert loads(running) == []
+        assert await running.alpha("toy:alpha-0.1") == ("alpha-0.1", "explicit")
+        (running.folder / "refuse").touch()
+        assert await running.alpha("toy:alpha-0.3") == ("alpha-0.1", "fallback")  # terse is nearer, but not the key's
+
+
+async def test_without_numpy_the_operator_is_told_what_to_install(
+    running: RunningFleet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "alphatier_models.gated", None)
+    assert await running.alpha("toy:alpha-0.3") == ("terse", "fallback")
+    assert "pip install numpy safetensors" in caplog.text
+
+
+def test_a_gateway_that_makes_no_adapter_has_no_numpy_in_memory(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; import alphatier_server.cli, alphatier_server.process.command;"
+        "from alphatier_server.settings.families import load_families;"
+        f"load_families([Path({str(folder)!r})], checksums=True);"
+        "assert not {'numpy', 'safetensors'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 async def test_models_say_which_alphas_can_be_had(running: RunningFleet) -> None:

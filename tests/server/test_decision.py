@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from alphatier_models import EFFORTS, Family
+from alphatier_models import EFFORTS, Family, GatedAdapter, Tier
 from alphatier_server.dialects.efforts import Effort, TokenBudget, openai_efforts
 from alphatier_server.errors import InvalidRequest, NotFound
-from alphatier_server.gateway.decide import auto_tier, budget_tier, decide
+from alphatier_server.gateway.decide import auto_tier, budget_tier, decide, efficiency_tier
+from support.families import evaluation
 
 
 def chosen(families: dict[str, Family], *headers: str, **body: Any) -> tuple[str, str]:
@@ -176,3 +177,62 @@ def _with_accuracy(family: Family, accuracy: float) -> Any:
         update={"mean": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01}
     )
     return evaluation.model_copy(update={"accuracy": interval})
+
+
+def measured(family: Family, tokens: dict[float, float], largest: float | None = 0.8) -> Family:
+    """The family with a tier at each alpha, of so many tokens."""
+    tiers = [
+        Tier(
+            name=f"t-{alpha:g}",
+            layout="adapter",
+            path="p",
+            sha256="0" * 64,
+            alpha=alpha,
+            evaluations=(evaluation(0.9, n),),
+        )
+        for alpha, n in tokens.items()
+    ]
+    gated = None if largest is None else GatedAdapter(path="gated", sha256="1" * 64, largest=largest)
+    return family.model_copy(update={"tiers": (*family.tiers[:1], *tiers), "gated": gated})
+
+
+def test_efficiency_goes_evenly_through_the_tokens_not_through_the_alphas(family: Family) -> None:
+    steep = measured(family, {0.0: 100, 0.2: 40, 0.8: 20})
+    # 80 = 100 - 0.25 * 80 tokens lie a third of the way to 40; 60 two thirds; 30 half of the way from 40 to 20
+    alphas = [efficiency_tier(steep, share).alpha for share in (0, 0.25, 0.5, 0.75, 0.875, 1)]
+    assert alphas == [0.0, 0.05, 0.15, 0.2, 0.5, 0.8]
+    assert efficiency_tier(steep, 0.25, step=0.01).name == "alpha-0.07"
+
+
+def test_efficiency_never_goes_back_where_a_larger_alpha_measured_more_tokens(family: Family) -> None:
+    bumpy = measured(family, {0.0: 100, 0.2: 60, 0.4: 70, 0.8: 20})
+    found = [efficiency_tier(bumpy, share / 20).alpha or 0.0 for share in range(21)]
+    assert found == sorted(found)
+    flat = measured(family, {0.0: 50, 0.4: 50})
+    assert [efficiency_tier(flat, share).alpha for share in (0, 0.5, 1)] == [0.0, 0.0, 0.4]
+
+
+def test_efficiency_takes_the_nearest_tier_of_a_family_without_a_gated_adapter(family: Family) -> None:
+    single = measured(family, {0.0: 100, 0.2: 40, 0.8: 20}, largest=None)
+    assert [efficiency_tier(single, share).name for share in (0, 0.3, 0.4, 1)] == ["t-0", "t-0", "t-0.2", "t-0.8"]
+
+
+def test_efficiency_needs_two_measured_alphas(family: Family) -> None:
+    with pytest.raises(InvalidRequest, match="name a tier"):
+        efficiency_tier(measured(family, {0.0: 100}), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "largest", "step", "name"),
+    [
+        ("alpha-0.83", 0.83, 0.05, "alpha-0.8"),  # never past the largest
+        ("alpha-.3", 0.8, 0.05, "alpha-0.3"),
+        ("alpha-0.33", 0.8, 0.1, "alpha-0.3"),
+        ("alpha-0.025", 0.8, 0.05, "t-0"),
+        ("alpha-0.41", 0.8, 0.02, "t-0.4"),
+    ],
+)
+def test_an_alpha_is_rounded_to_a_step(family: Family, asked: str, largest: float, step: float, name: str) -> None:
+    gated = measured(family, {0.0: 100, 0.4: 40}, largest)
+    decision = decide({"model": f"toy:{asked}"}, (), {"toy": gated}, step=step)
+    assert (decision.tier.name, decision.reason) == (name, "explicit")

@@ -24,9 +24,9 @@ from alphatier_server.engines.engine import Busy
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.engines.plan import plan_engines
 from alphatier_server.engines.spec import EngineSpec
+from alphatier_server.keys.access import Access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
-from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.replicas import PoolSettings
@@ -146,8 +146,10 @@ async def running_fleet(
     environment: Mapping[str, str] = os.environ,
     default_key: str | None = None,
     ca_file: Path | None = None,
-    alphas: AlphaSettings | None = None,
+    config: GatewayConfig | None = None,
+    access: Access | None = None,
 ) -> AsyncIterator[RunningFleet]:
+    config = config or GatewayConfig()
     metrics = Metrics()
     pool = Pool(metrics, settings)
     loaded = {family.name: (family, path) for path in families for family in [load_family(path)]}
@@ -167,10 +169,10 @@ async def running_fleet(
         environment=environment,
         default_key=default_key,
         ca_file=ca_file,
-        alphas=alphas,
+        alphas=config.alphas,
     )
-    plain = AppSettings(GatewayConfig(alphas=alphas or AlphaSettings()))
-    parts = Parts(fleet.families, pool, metrics, administer=partial(administer, fleet))
+    plain = AppSettings(config)
+    parts = Parts(fleet.families, pool, metrics, access or Access(), administer=partial(administer, fleet))
     application = assemble(plain, parts)
     protocol = accelerated_protocol(application.gateway, application.dialects, plain.clients)
     server = uvicorn.Server(
