@@ -86,9 +86,7 @@ class RunningFleet:
         weights = document["choices"][0]["message"]["content"]
         family = self.fleet.families["toy"]
         if tier.startswith("alpha-"):
-            with tempfile.TemporaryDirectory() as made:
-                export(self.fleet.folders["toy"] / "gated", float(tier[6:]), Path(made))
-                assert weights == directory_sha256(Path(made))
+            assert weights == exported(self.fleet.folders["toy"], float(tier[6:]))
             assert float(response.headers["x-alphatier-alpha"]) == float(tier[6:])
         else:
             assert weights == (family.tier(tier).sha256 or "base")
@@ -114,6 +112,13 @@ async def texts(response: aiohttp.ClientResponse) -> list[str]:
     lines = [line.decode().strip() for line in (await response.read()).splitlines() if line.strip()]
     assert lines[-1] == "data: [DONE]", lines[-1]
     return [json.loads(line[6:])["choices"][0]["delta"]["content"].strip() for line in lines[:-1]]
+
+
+def exported(family: Path, alpha: float) -> str:
+    """The weights of the family's gated adapter at `alpha`."""
+    with tempfile.TemporaryDirectory() as made:
+        export(family / "gated", alpha, Path(made))
+        return directory_sha256(Path(made))
 
 
 def fake_planner(folder: Path) -> Callable[..., list[EngineSpec]]:
