@@ -120,6 +120,7 @@ async def test_the_least_used_goes_when_room_is_needed(running: RunningFleet) ->
     await eventually(lambda: "unload toy:alpha-0.6" in running.events())
     assert "unload toy:alpha-0.1" not in running.events()
     assert [tier.name for tier in running.fleet.families["toy"].tiers][3:] == ["alpha-0.1", "alpha-0.7"]
+    assert running.reported.count("family toy was changed: +alpha-0.7 -alpha-0.6") == 1
 
 
 async def test_none_goes_while_a_request_uses_it(gateway: NewFleet, caplog: pytest.LogCaptureFixture) -> None:

@@ -55,6 +55,16 @@ class FamilyChange:
     new: Family | None
     folder: Path
 
+    @property
+    def difference(self) -> str:
+        """The tiers that a changed family has beside those of before, and has no more, in words for the operator."""
+        if self.old is None or self.new is None:
+            return ""
+        before, now = ([tier.name for tier in family.tiers] for family in (self.old, self.new))
+        coming = [f"+{name}" for name in now if name not in before]
+        going = [f"-{name}" for name in before if name not in now]
+        return f": {' '.join(coming + going)}" if coming or going else ""
+
 
 class Engine(ABC):
     """One engine. `run` works until it is cancelled; the fleet decides when it comes and goes."""

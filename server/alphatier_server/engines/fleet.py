@@ -305,7 +305,7 @@ class Fleet:
         if change.new is None:
             self.registry.job(self._forget_family_when_idle(change.name))
         verb = "removed" if change.new is None else "added" if change.old is None else "changed"
-        self._context.report(f"family {change.name} was {verb}")
+        self._context.report(f"family {change.name} was {verb}{change.difference}")
 
     async def _forget_family_when_idle(self, family: str) -> None:
         """What engines by URL have of it; they themselves stay."""
