@@ -22,8 +22,8 @@ from alphatier_models.schema import Family
 
 FAMILY_FILE = "family.json"
 _CHECKPOINT_FILES = ("config.json",)
-_ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_GATED_FILES = (*_ADAPTER_FILES, "gate.json")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+GATED_FILES = (*ADAPTER_FILES, "gate.json")
 
 
 def load_family(path: str | Path, *, checksums: bool = True) -> Family:
@@ -208,13 +208,13 @@ def _file_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator
     yield from _base_problems(family, folder, checksums=checksums)
     for index, tier in enumerate(family.tiers):
         if tier.path is not None and tier.sha256 is not None:
-            needed = _ADAPTER_FILES if tier.layout == "adapter" else _CHECKPOINT_FILES
+            needed = ADAPTER_FILES if tier.layout == "adapter" else _CHECKPOINT_FILES
             yield from _folder_problems(
                 tier.path, tier.sha256, needed, f"tiers[{index}]", folder, checksums=checksums
             )
     if family.gated is not None:
         path, sha256 = family.gated.path, family.gated.sha256
-        yield from _folder_problems(path, sha256, _GATED_FILES, "gated", folder, checksums=checksums)
+        yield from _folder_problems(path, sha256, GATED_FILES, "gated", folder, checksums=checksums)
 
 
 def _base_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:

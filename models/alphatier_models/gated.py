@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from alphatier_models.errors import GatedError
+from alphatier_models.files import GATED_FILES
 
-CONFIG, TENSORS, GATE = "adapter_config.json", "adapter_model.safetensors", "gate.json"
+CONFIG, TENSORS, GATE = GATED_FILES
 _A, _B, _LAYER_GATE = ".lora_A.weight", ".lora_B.weight", ".lora_gate"
 
 

@@ -9,25 +9,14 @@ import pytest
 
 from alphatier_models import GatedAdapter, Tier, directory_sha256, load_family, save_family
 from alphatier_models.gated import export
-from alphatier_server.engines.plan import plan_engines
 from alphatier_server.settings.alphas import AlphaSettings
-from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.gateway import GatewayConfig
-from alphatier_server.settings.replicas import PoolSettings
-from support.fleets import RunningFleet, running_fleet
+from support.fleets import RunningFleet, vllm_fleet
 from support.waiting import eventually
 
 from .conftest import SHIPPED
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
-
-START_SECONDS = 240
-QUESTION = {
-    "messages": [{"role": "user", "content": "What is 17 + 25 - 8 + 3?"}],
-    "temperature": 0,
-    "max_tokens": 200,
-}
-
 
 MESSAGES = [{"role": "user", "content": "What is 17 + 25 - 8 + 3?"}]
 LARGEST = 0.75
@@ -77,16 +66,8 @@ async def answer(running: RunningFleet, model: str) -> tuple[str, str, str]:
 async def test_alphas_that_no_tier_has_come_and_go_on_a_running_vllm(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     gated_of("alpha-0.4", folder)
-    async with running_fleet(
-        tmp_path,
-        [folder],
-        [EngineSettings(kind="vllm")],
-        PoolSettings(),
-        wait=["tiny-vllm"],
-        planner=plan_engines,
-        patience=START_SECONDS,
-        config=GatewayConfig(alphas=AlphaSettings(keep=2, wait_seconds=60)),
-    ) as running:
+    config = GatewayConfig(alphas=AlphaSettings(keep=2, wait_seconds=60))
+    async with vllm_fleet(tmp_path, folder, config) as running:
         models = ["tiny:alpha-0.35", "tiny:alpha-0.75"] * 4
         answers = await asyncio.gather(*(answer(running, model) for model in models))
         assert [answer[:2] for answer in answers] == [("alpha-0.35", "explicit"), ("alpha-0.75", "explicit")] * 4

@@ -9,10 +9,7 @@ import psutil
 import pytest
 
 from alphatier_models import load_family, save_family
-from alphatier_server.engines.plan import plan_engines
-from alphatier_server.settings.engines import EngineSettings
-from alphatier_server.settings.replicas import PoolSettings
-from support.fleets import RunningFleet, running_fleet
+from support.fleets import VLLM_START_SECONDS, RunningFleet, vllm_fleet
 from support.waiting import eventually
 
 from .conftest import SHIPPED
@@ -20,7 +17,6 @@ from .conftest import SHIPPED
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 LONG = {"temperature": 0, "ignore_eos": True, "max_tokens": 400, "stream": True}
-START_SECONDS = 240
 STREAM_EVERY = 0.3
 """Seconds between two streams; each takes more than one."""
 
@@ -66,15 +62,7 @@ def spoken(raw: bytes) -> str:
 async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_path: Path) -> None:
     folder = tmp_path / "tiny"
     shutil.copytree(SHIPPED, folder)
-    async with running_fleet(
-        tmp_path,
-        [folder],
-        [EngineSettings(kind="vllm")],
-        PoolSettings(),
-        wait=["tiny-vllm"],
-        planner=plan_engines,
-        patience=START_SECONDS,
-    ) as running:
+    async with vllm_fleet(tmp_path, folder) as running:
         careful, terse = await text(running, "tiny:alpha-0"), await text(running, "tiny:alpha-0.4")
         assert careful != terse
 
@@ -107,6 +95,6 @@ async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_pa
             if "api_server.entry" in " ".join(process.cmdline()) and "guard" not in " ".join(process.cmdline()):
                 process.kill()
         await eventually(lambda: not running.pool.ready())
-        await running.up("tiny-vllm", seconds=START_SECONDS)
+        await running.up("tiny-vllm", seconds=VLLM_START_SECONDS)
         assert {await text(running, tier) for tier in ("tiny:twin", "tiny:alpha-0.4")} == {careful}
         assert running.failures == []

@@ -36,6 +36,7 @@ from support.waiting import eventually
 FAKE_VLLM = Path(__file__).with_name("fake_vllm.py")
 QUICK = PoolSettings(health_interval=0.1, health_timeout=2)
 VLLM = EngineSettings(kind="vllm")
+VLLM_START_SECONDS = 240
 
 
 @dataclass
@@ -136,6 +137,22 @@ def _fake(spec: EngineSpec, folder: Path) -> EngineSpec:
         return [sys.executable, str(FAKE_VLLM), "--folder", str(folder), *real[real.index("--host") :]]
 
     return replace(spec, command=command)
+
+
+def vllm_fleet(
+    folder: Path, family: Path, config: GatewayConfig | None = None
+) -> AbstractAsyncContextManager["RunningFleet"]:
+    """A real vLLM of the family `tiny`."""
+    return running_fleet(
+        folder,
+        [family],
+        [VLLM],
+        PoolSettings(),
+        wait=["tiny-vllm"],
+        planner=plan_engines,
+        patience=VLLM_START_SECONDS,
+        config=config,
+    )
 
 
 @asynccontextmanager

@@ -21,8 +21,9 @@ from torch.nn.functional import pad
 
 from alphatier_models.blending.tensors import FLOATS, Spec, Weights, write_tensors
 from alphatier_models.errors import BlendError
+from alphatier_models.files import ADAPTER_FILES
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, TENSORS = ADAPTER_FILES
 _FACTOR = re.compile(r"(?P<module>.+\.lora_(?:embedding_)?)(?P<side>[AB])(?P<rest>(?:\.weight)?)")
 _PLAIN = ("rank_pattern", "alpha_pattern", "alora_invocation_tokens", "use_dora", "use_qalora", "use_bdlora")
 _SAME = ("target_modules", "fan_in_fan_out", "layers_to_transform", "task_type")

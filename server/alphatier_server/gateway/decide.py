@@ -28,9 +28,9 @@ from alphatier_server.dialects.efforts import (
     string_field,
 )
 from alphatier_server.errors import InvalidRequest, NotFound
+from alphatier_server.settings.alphas import STEP
 
 AUTO = "auto"
-STEP = 0.05
 _ALPHA = re.compile(r"alpha-(0|0?\.[0-9]{1,9}|0\.)")
 
 Reason = Literal["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"]

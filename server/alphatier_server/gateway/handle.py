@@ -32,7 +32,7 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
-from alphatier_server.gateway.decide import STEP, decide
+from alphatier_server.gateway.decide import decide
 from alphatier_server.gateway.engine_errors import engine_error, failure
 from alphatier_server.gateway.media import refuse_remote_media
 from alphatier_server.gateway.record import Recorder, RequestRecord
@@ -40,6 +40,7 @@ from alphatier_server.gateway.relay import KeepAlive, SentError, relay_stream
 from alphatier_server.gateway.request import Request, ResponseWriter, lines
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
+from alphatier_server.settings.alphas import STEP
 from alphatier_server.settings.overload import ENGINE_PRIORITIES
 from alphatier_server.upstream import Answer
 
