@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from alphatier_models.errors import EditError
-from alphatier_models.files import chat_template
+from alphatier_models.files import ADAPTER_FILES, chat_template
 from alphatier_models.hashing import text_sha256
 
 WANTED = (
@@ -26,7 +26,7 @@ WANTED = (
 )
 """The files of a model that belong to a family: what engines read, and its licence."""
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_ADAPTER_CONFIG, _ADAPTER_TENSORS = ADAPTER_FILES
 Shape = tuple[int, ...]
 _LONGEST_HEADER = 100_000_000  # the format's own limit, bytes
 
@@ -45,7 +45,7 @@ class Weights:
     @cached_property
     def config(self) -> dict[str, Any]:
         """adapter_config.json or config.json. Raises EditError."""
-        return read_object(self.folder / ("adapter_config.json" if self.layout == "adapter" else "config.json"))
+        return read_object(self.folder / (_ADAPTER_CONFIG if self.layout == "adapter" else "config.json"))
 
     @cached_property
     def template_sha256(self) -> str | None:
@@ -72,7 +72,7 @@ class Weights:
 
 def layout_of(folder: Path) -> Literal["adapter", "checkpoint"]:
     """What the folder holds. Raises EditError when it is neither."""
-    if (folder / "adapter_config.json").is_file():
+    if (folder / _ADAPTER_CONFIG).is_file():
         return "adapter"
     if (folder / "config.json").is_file():
         return "checkpoint"
@@ -84,7 +84,7 @@ def layout_of(folder: Path) -> Literal["adapter", "checkpoint"]:
 
 def read_weights(folder: Path) -> Weights:
     """The weights in `folder`. Raises EditError when it holds none, or none as safetensors."""
-    files = [folder / ADAPTER_WEIGHTS] if layout_of(folder) == "adapter" else sorted(folder.glob("*.safetensors"))
+    files = [folder / _ADAPTER_TENSORS] if layout_of(folder) == "adapter" else sorted(folder.glob("*.safetensors"))
     if not files or not all(file.is_file() for file in files):
         raise EditError(
             f"{folder} has no {files[0].name if files else '*.safetensors'}. Save the weights as safetensors "

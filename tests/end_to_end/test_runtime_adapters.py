@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from alphatier_models import load_family, save_family
-from support.fleets import VLLM_START_SECONDS, RunningFleet, vllm_fleet
+from support.fleets import RunningFleet, vllm_fleet
+from support.processes import START_SECONDS
 from support.waiting import eventually
 
 from .conftest import SHIPPED
@@ -95,6 +96,6 @@ async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_pa
             if "api_server.entry" in " ".join(process.cmdline()) and "guard" not in " ".join(process.cmdline()):
                 process.kill()
         await eventually(lambda: not running.pool.ready())
-        await running.up("tiny-vllm", seconds=VLLM_START_SECONDS)
+        await running.up("tiny-vllm", seconds=START_SECONDS)
         assert {await text(running, tier) for tier in ("tiny:twin", "tiny:alpha-0.4")} == {careful}
         assert running.failures == []

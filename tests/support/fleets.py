@@ -31,12 +31,12 @@ from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.replicas import PoolSettings
 from support.fake_engine import FakeEngine
+from support.processes import START_SECONDS
 from support.waiting import eventually
 
 FAKE_VLLM = Path(__file__).with_name("fake_vllm.py")
 QUICK = PoolSettings(health_interval=0.1, health_timeout=2)
 VLLM = EngineSettings(kind="vllm")
-VLLM_START_SECONDS = 240
 
 
 @dataclass
@@ -150,7 +150,7 @@ def vllm_fleet(
         PoolSettings(),
         wait=["tiny-vllm"],
         planner=plan_engines,
-        patience=VLLM_START_SECONDS,
+        patience=START_SECONDS,
         config=config,
     )
 
