@@ -12,14 +12,14 @@ from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.rl.prompts import choose_problems, prompts
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
-from alphatier_training.tiny.problems import generate
+from alphatier_training.tiny.sums import generate
 from support.mini_training import mini_recipe, start_training, train, write_recipe
 
 BASE = Path(__file__).parents[2] / "models" / "tiny" / "base"
 
 
 def write_problems(path: Path, split: Any, count: int, seed: int) -> list[str]:
-    problems = generate(count, seed=seed, split=split, levels=(1, 2))
+    problems = generate(count, seed=seed, split=split, levels=(1, 2), wordings=["signs"])
     rows = [{"question": p.question, "answer": p.answer, "level": p.level} for p in problems]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return [row["question"] for row in rows]

@@ -1,15 +1,15 @@
 """Sums of one to six operations in three wordings, with a split that no seed and no wording can cross.
 
-A problem is worked from left to right; operands are 1 to 99 and every running value stays within 0 to 99. Its level
+A problem is worked from left to right; operands are 0 to 99 and every running value stays within 0 to 99. Its level
 is its number of operations. How likely an operand is to have two digits is itself drawn for each problem, so that the
 difficulty within a level varies too. A fourth wording is never trained on: it and another mix of levels are how a
 shifted test set is made.
 
 >>> operands = (17, 25, -8)
 >>> for wording in WORDINGS: print(ask(operands, wording, random.Random(1)))
-Compute 17 + 25 - 8.
+What is 17 + 25 - 8?
 17 plus 25 minus 8
-Ben has 17 pens. He buys 25. He loses 8. How many does he have?
+Tom has 17 apples. He gets 25. He gives away 8. How many does he have?
 Start with 17, add 25, take away 8. Where do you end?
 """
 
@@ -17,6 +17,7 @@ import hashlib
 import random
 import re
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Literal
 
 from alphatier_training.data.problem import Problem
@@ -25,6 +26,8 @@ Split = Literal["train", "heldout"]
 Wording = Literal["signs", "words", "story", "steps"]
 Operands = tuple[int, ...]
 """Signed: 17 + 25 - 8 is (17, 25, -8)."""
+Part = str | int
+"""A piece of a question or a response, or a number in it."""
 
 LARGEST = 99
 """Largest operand and running value."""
@@ -43,12 +46,28 @@ TRAINED: tuple[Wording, ...] = ("signs", "words", "story")
 
 WORDINGS: tuple[Wording, ...] = (*TRAINED, "steps")
 
-_SIGNS = ("What is {}?", "Compute {}.", "Calculate {}.", "{}")
-_ACTORS = (("Ann", "She"), ("Ben", "He"), ("Eva", "She"), ("Tom", "He"), ("Mia", "She"), ("Sam", "He"))
-_THINGS = ("apples", "books", "coins", "marbles", "pens", "stamps")
-_GAINS = ("buys", "finds", "gets")
-_LOSSES = ("gives away", "loses", "sells")
-_MINUS = re.compile(rf"-|minus|{'|'.join(_LOSSES)}|take away")
+FRAMES = (("", ""), ("What is ", "?"), ("Compute ", "."), ("Calculate ", "."), ("How much is ", "?"))
+"""What may stand around a sum in signs or words."""
+
+ACTORS = {"Ann": "She", "Eva": "She", "Mia": "She", "Ben": "He", "Sam": "He", "Tom": "He"}
+THINGS = ("apples", "books", "coins", "marbles", "pens", "stamps")
+GAINS = ("buys", "finds", "gets")
+LOSSES = ("gives away", "loses", "sells")
+
+PLUS = (" + ", " plus ", *(f". {pronoun} {verb} " for pronoun in ("She", "He") for verb in GAINS))
+MINUS = (" - ", " minus ", *(f". {pronoun} {verb} " for pronoun in ("She", "He") for verb in LOSSES))
+"""The pieces between two numbers."""
+
+_NUMBER = re.compile(r"\d+")
+_ASKED = re.compile(
+    "(?:{frames})?({sum})[?.]?|(?:{actors}) has ({story}). How many does (?:she|he) have\\??".format(
+        frames="|".join(filter(None, (lead for lead, _ in FRAMES))),
+        sum=r"\d+(?:(?: [+-] | plus | minus )\d+)+",
+        actors="|".join(ACTORS),
+        story=rf"\d+ (?:{'|'.join(thing + '?' for thing in THINGS)})"
+        rf"(?:\. (?:She|He) (?:{'|'.join(GAINS + LOSSES)}) \d+)+",
+    )
+)
 
 
 def generate(
@@ -92,7 +111,7 @@ def generate(
 def draw(level: int, rng: random.Random) -> Operands:
     """The operands of a random sum of `level` operations."""
     two_digit = rng.random()
-    operands = [rng.randint(10, LARGEST) if rng.random() < two_digit else rng.randint(1, 9)]
+    operands = [rng.randint(10, LARGEST) if rng.random() < two_digit else rng.randint(0, 9)]
     for _ in range(level):
         operands.append(_operand(sum(operands), rng.random() < two_digit, rng))
     return tuple(operands)
@@ -101,9 +120,9 @@ def draw(level: int, rng: random.Random) -> Operands:
 def _operand(total: int, two_digit: bool, rng: random.Random) -> int:
     """An operand that keeps the running value within 0 to LARGEST, of the wanted size where there is room for it."""
     room = {1: LARGEST - total, -1: total}
-    least = 10 if two_digit and max(room.values()) >= 10 else 1
-    sign = rng.choice([each for each in room if room[each] >= least])
-    return sign * rng.randint(least, room[sign] if least == 10 else min(9, room[sign]))
+    least = 10 if two_digit and max(room.values()) >= 10 else 0
+    sign = rng.choice([each for each in room if room[each] >= max(1, least)])
+    return sign * rng.randint(least, room[sign] if least else min(9, room[sign]))
 
 
 def split_of(operands: Operands) -> Split:
@@ -114,21 +133,39 @@ def split_of(operands: Operands) -> Split:
 
 def ask(operands: Operands, wording: Wording, rng: random.Random) -> str:
     """The question for a sum; names, things and verbs are drawn."""
-    first, *rest = operands
-    if wording == "signs":
-        text = "".join(f" {'-' if value < 0 else '+'} {abs(value)}" for value in rest)
-        return rng.choice(_SIGNS).format(f"{first}{text}")
-    if wording == "words":
-        return str(first) + "".join(f" {'minus' if value < 0 else 'plus'} {abs(value)}" for value in rest)
+    lead, tail = rng.choice(FRAMES) if wording in ("signs", "words") else ("", "?")
+    text = "".join(map(str, parts(operands, wording, rng)))
     if wording == "steps":
-        text = "".join(f", {'take away' if value < 0 else 'add'} {abs(value)}" for value in rest)
-        return f"Start with {first}{text}. Where do you end?"
-    (name, pronoun), thing = rng.choice(_ACTORS), rng.choice(_THINGS)
-    events = "".join(f" {pronoun} {rng.choice(_LOSSES if value < 0 else _GAINS)} {abs(value)}." for value in rest)
-    return f"{name} has {first} {thing}.{events} How many does {pronoun.lower()} have?"
+        text = text.replace(" plus ", ", add ").replace(" minus ", ", take away ")
+    return lead + re.sub(r"(?<= has 1 )(\w+)s", r"\1", text) + tail
 
 
-def operands_of(question: str) -> Operands:
-    """The operands of a question that `ask` wrote, in any wording."""
-    parts = re.findall(r"(\D*)(\d+)", question)
-    return tuple(-int(number) if _MINUS.search(before) else int(number) for before, number in parts)
+def parts(operands: Operands, wording: Wording, rng: random.Random) -> list[Part]:
+    """The question as the tokenizer sees it: no frame and final mark, things always many, adding is a plus."""
+    first, *rest = operands
+    lead: list[Part] = [first]
+    tail: list[Part] = []
+    gains, losses = ([" + "], [" - "]) if wording == "signs" else ([" plus "], [" minus "])
+    if wording == "story":
+        name, things = rng.choice(list(ACTORS)), f" {rng.choice(THINGS)}"
+        pronoun = ACTORS[name]
+        gains, losses = ([f". {pronoun} {verb} " for verb in verbs] for verbs in (GAINS, LOSSES))
+        lead, tail = [f"{name} has ", first, things], [f". How many does {pronoun.lower()} have"]
+    elif wording == "steps":
+        lead, tail = ["Start with ", first], [". Where do you end"]
+    for value in rest:
+        lead += [rng.choice(losses if value < 0 else gains), abs(value)]
+    return lead + tail
+
+
+def operands_of(question: str) -> Operands | None:
+    """The operands of a question in a wording that is trained; None where it is no sum within 0 to 99."""
+    match = _ASKED.fullmatch(question)
+    if match is None:
+        return None
+    text = match[1] or match[2]
+    ends = [0, *(found.end() for found in _NUMBER.finditer(text))]
+    signs = [-1 if re.search(rf"-|minus|{'|'.join(LOSSES)}", text[a:b]) else 1 for a, b in pairwise(ends)]
+    operands = tuple(sign * int(number) for sign, number in zip(signs, _NUMBER.findall(text), strict=True))
+    fits = all(0 <= total <= LARGEST for total in accumulate(operands)) and max(map(abs, operands)) <= LARGEST
+    return operands if fits else None

@@ -14,22 +14,25 @@ likelier an error, then 0 to 2 checks that work it all again. Within a way and a
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 from alphatier_models import Reasoning
-from alphatier_training.tiny.sums import Operands
+from alphatier_training.tiny.sums import Operands, Part
 
 THINK, END_THINK = Reasoning().start, Reasoning().end
 """The marks around the thinking."""
 
-CHECK = "Wait, let me check that.\n"
+CHECK = ("Wait", ",", " let me", " check", " that", ".", "\n")
 """Before the work is done again."""
+
+REFUSAL: tuple[Part, ...] = (THINK, END_THINK, "I can only", " add and subtract", " numbers up to ", 99)
+"""The response to a question that is no sum within 0 to 99."""
 
 _LINE = re.compile(r"\d+((?: [+-] \d+)+) = \d+\n")
 
 
-@dataclass(frozen=True, order=True)
-class Way:
+class Way(NamedTuple):
     """How a sum is worked: operations a line, 0 for none at all, and how often it is checked."""
 
     lines: int
@@ -54,18 +57,25 @@ CHECK_SHARES: Mapping[int, tuple[float, ...]] = {1: (0.3, 0.4, 0.3), 2: (0.7, 0.
 
 def response(operands: Operands, way: Way) -> str:
     """The whole response to a sum, without end token."""
-    work = "" if way == AT_ONCE else _work(operands, way.lines) + (CHECK + _work(operands, way.lines)) * way.checks
-    return f"{THINK}{work}{END_THINK}\\boxed{{{sum(operands)}}}"
+    return "".join(map(str, parts(operands, way)))
 
 
-def _work(operands: Operands, size: int) -> str:
-    lines, total = [], operands[0]
+def parts(operands: Operands, way: Way) -> list[Part]:
+    """The response in pieces and numbers."""
+    work = [] if way == AT_ONCE else _work(operands, way.lines)
+    return [THINK, *work, *(*CHECK, *work) * way.checks, END_THINK, "\\boxed{", sum(operands), "}"]
+
+
+def _work(operands: Operands, size: int) -> list[Part]:
+    work: list[Part] = []
+    total = operands[0]
     for start in range(1, len(operands), size):
-        part = operands[start : start + size]
-        terms = "".join(f" {'-' if value < 0 else '+'} {abs(value)}" for value in part)
-        lines.append(f"{total}{terms} = {total + sum(part)}\n")
-        total += sum(part)
-    return "".join(lines)
+        work.append(total)
+        for value in operands[start : start + size]:
+            work += [" - " if value < 0 else " + ", abs(value)]
+            total += value
+        work += [" = ", total, "\n"]
+    return work
 
 
 def way_of(text: str) -> Way | None:
@@ -76,13 +86,14 @@ def way_of(text: str) -> Way | None:
         return None
     if not work:
         return AT_ONCE
-    parts = work.split(CHECK)
+    again = work.split("".join(CHECK))
     first = _LINE.match(work)
-    if first is None or any(_LINE.sub("", part) for part in parts):
+    if first is None or any(_LINE.sub("", part) for part in again):
         return None
-    return Way(len(re.findall(r"[+-]", first[1])), len(parts) - 1)
+    return Way(len(re.findall(r"[+-]", first[1])), len(again) - 1)
 
 
+@cache
 def shares(level: int) -> Mapping[Way, float]:
     """How often the base is to work a sum of `level` operations in each way; they add up to 1."""
     long_lines = LONG_LINES_SHARES[level]
