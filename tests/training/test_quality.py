@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from alphatier_training.tiny.quality import WAYS, measure, table
+from alphatier_training.tiny.quality import WAYS, measure, qualities_table, taken, taken_table
 from alphatier_training.tiny.sums import operands_of, split_of
 from alphatier_training.tiny.tokenizer import ASSISTANT, USER, build_tokenizer
-from alphatier_training.tiny.ways import AT_ONCE, END_THINK, THINK, Way, response
+from alphatier_training.tiny.ways import AT_ONCE, END_THINK, Way, response
 
 
 class Writer:
@@ -21,7 +21,7 @@ class Writer:
 
     def generate(self, prompts: Tensor, mask: Tensor, settings: Any) -> Tensor:
         assert bool(mask.all())
-        assert not settings.do_sample
+        self.sampled = settings.do_sample
         rows = [self.write(text) for text in self.tokenizer.batch_decode(prompts)]
         longest = max(map(len, rows))
         padded = [row + [settings.pad_token_id] * (longest - len(row)) for row in rows]
@@ -33,7 +33,9 @@ class Writer:
         operands = operands_of(question)
         assert operands
         assert split_of(operands) == "heldout"
-        way = AT_ONCE if begun == THINK + END_THINK else Way(sum(begun.count(sign) for sign in (" + ", " - ")))
+        way = (
+            AT_ONCE if END_THINK in begun or self.sampled else Way(sum(begun.count(sign) for sign in (" + ", " - ")))
+        )
         whole = response(operands, way)
         assert whole.startswith(begun)
         if "has" in question:
@@ -49,8 +51,9 @@ def test_a_way_is_forced_and_only_right_answers_count() -> None:
     assert len(classes) == len(found) == 3 * (3 + 4)  # lines of three need three operations
     assert {one.q for one in found if one.wording == "story"} == {0}
     assert {one.q for one in found if one.wording != "story"} == {1}
+    assert not writer.sampled
     assert {begun[-3:] for _, begun in writer.given} == {" = ", END_THINK[-3:]}
-    printed = table(found)
+    printed = qualities_table(found)
     assert len(printed.splitlines()) == 1 + len(WAYS) * 3
     assert ["at", "once", "signs", "100.0%", "100.0%"] in [line.split() for line in printed.splitlines()]
 
@@ -69,3 +72,13 @@ def test_a_way_longer_than_the_sum_is_not_measured(way: Way) -> None:
     writer: Any = Writer()
     found = measure(writer, count=2, levels=(1,), ways=(way,))
     assert bool(found) is (way.lines <= 1)
+
+
+def test_what_is_taken_is_sampled_and_told_from_the_text() -> None:
+    writer: Any = Writer()
+    found = taken(writer, count=6, levels=(2, 5))
+    assert writer.sampled
+    assert [dict(one.ways) for one in found] == [{AT_ONCE: 6}] * 2  # two sums in each wording
+    assert [one.right for one in found] == [4, 4]
+    assert [[one.share(lines) for lines in (0, 1)] for one in found] == [[1, 0]] * 2
+    assert taken_table(found).splitlines()[1].split() == ["at", "once", "100.0%", "100.0%"]

@@ -7,7 +7,7 @@ from itertools import accumulate
 import pytest
 
 from alphatier_training.recipe.reading import parse_recipe
-from alphatier_training.tiny.batches import batches, prompt_ids
+from alphatier_training.tiny.batches import prompt_ids, steps
 from alphatier_training.tiny.strange import strange_question
 from alphatier_training.tiny.sums import LARGEST, TRAINED, ask, draw, operands_of
 from alphatier_training.tiny.tokenizer import UNTRAINED, build_tokenizer
@@ -33,7 +33,16 @@ def test_no_strange_question_looks_to_the_model_like_a_sum() -> None:
 
 
 @pytest.mark.parametrize(
-    "question", ["What is 60 + 70?", "5 - 9 + 10", "100 - 20", "3 + 4 + 1000", "7", "Ann has 7 pens."]
+    "question",
+    [
+        "What is 60 + 70?",
+        "5 - 9 + 10",
+        "100 - 20",
+        "3 + 4 + 1000",
+        "7",
+        "Ann has 7 pens.",
+        "1 + 1 + 1 + 1 + 1 + 1 + 1 + 1",
+    ],
 )
 def test_what_leaves_the_range_is_no_sum(question: str) -> None:
     assert operands_of(question) is None
@@ -55,7 +64,7 @@ def test_the_share_of_strange_questions_is_the_recipes_and_all_of_a_refusal_is_l
     document = mini_recipe()
     document["base"] |= {"phases": [{"steps": 64, "learning_rate": 0.001, "strange": 0.25}], "batch_size": 32}
     refusal = TOKENIZER(REFUSED, add_special_tokens=False)["input_ids"]
-    whole = [batch for step in batches(parse_recipe(document, "test")) for batch in step]
+    whole = [batch for step in steps(parse_recipe(document, "test")) for batch in step.batches]
     learnt = [ids[mask.bool()].tolist() for batch in whole for ids, mask in zip(batch.ids, batch.learnt, strict=True)]
     refused = sum(ids == [*refusal, TOKENIZER.eos_token_id] for ids in learnt)
     assert len(learnt) == 64 * 32

@@ -16,7 +16,7 @@ from alphatier_training.recipe.base import Phase, SupervisedBase
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.tiny.base import HEADS_WEIGHT, Learner, rate_at
-from alphatier_training.tiny.batches import NONE, batches
+from alphatier_training.tiny.batches import NONE, steps
 from alphatier_training.tiny.tokenizer import build_tokenizer
 from support.mini_training import mini_recipe
 
@@ -37,7 +37,7 @@ def test_the_learning_rate_warms_up_and_falls_anew_in_each_phase() -> None:
 def test_the_heads_read_the_inputs_of_the_last_two_layers_and_are_not_kept(trained: Path) -> None:
     recipe = parse_recipe(mini_recipe(), "mini")
     learner = Learner(recipe.supervised().architecture, build_tokenizer())
-    [batch, *_] = next(batches(recipe))
+    [batch, *_] = next(steps(recipe)).batches
     learner.losses(batch)[1:].sum().backward()  # type: ignore[no-untyped-call]
     *_, before, last = learner.model.model.layers
     assert not any(weights.grad.any() for weights in last.parameters())
@@ -52,7 +52,7 @@ def test_an_untrained_learners_losses_are_those_of_guesses() -> None:
     torch.nn.init.zeros_(learner.total.weight)
     torch.nn.init.zeros_(learner.place.weight)
     torch.nn.init.zeros_(learner.model.get_input_embeddings().weight)
-    [batch, *_] = next(batches(recipe))
+    [batch, *_] = next(steps(recipe)).batches
     text, total, place = learner.losses(batch).tolist()
     # One of 80 pieces; one of ten tens and one of ten units; one of seven places.
     assert text == pytest.approx(batch.learnt.sum().item() * math.log(80))

@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from alphatier_training.recipe.reading import parse_recipe
-from alphatier_training.tiny.batches import NONE, batches, prompt_ids, sum_example
+from alphatier_training.tiny.batches import NONE, STEPS_A_CHUNK, prompt_ids, steps, sum_example
 from alphatier_training.tiny.sums import LEVELS, WORDINGS, ask, draw, generate, parts
 from alphatier_training.tiny.tokenizer import build_tokenizer
 from alphatier_training.tiny.ways import AT_ONCE, Way, draw_way, response
@@ -107,9 +107,15 @@ def test_practice_does_not_learn_when_to_take_a_way() -> None:
 
 def test_batches_do_not_depend_on_where_training_resumed() -> None:
     recipe = parse_recipe(mini_recipe(), "mini")
-    whole, rest = list(batches(recipe)), list(batches(recipe, start=50))
+    whole, rest = list(steps(recipe)), list(steps(recipe, start=50))
     assert len(whole) == recipe.supervised().steps
-    assert [[batch.ids.tolist() for batch in step] for step in rest] == [
-        [batch.ids.tolist() for batch in step] for step in whole[50:]
+    assert [[batch.ids.tolist() for batch in step.batches] for step in rest] == [
+        [batch.ids.tolist() for batch in step.batches] for step in whole[50:]
     ]
-    assert all(whole)
+    assert all(step.batches for step in whole)
+
+
+def test_each_token_of_a_chunk_weighs_the_same() -> None:
+    chunk = list(steps(parse_recipe(mini_recipe(), "mini")))[:STEPS_A_CHUNK]
+    learnt = sum(int(batch.learnt.sum()) for step in chunk for batch in step.batches)
+    assert {step.counts[0].item() for step in chunk} == {learnt / STEPS_A_CHUNK}

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from alphatier_training.recipe import BASE_TIER, EvaluationPlan, Recipe
 from alphatier_training.recipe.base import Architecture, SupervisedBase
 from alphatier_training.run.folder import RunFolder, replacing
 from alphatier_training.run.reporting import Report, Reporter, silent
-from alphatier_training.tiny.batches import NONE, Batch, batches
+from alphatier_training.tiny.batches import Batch, Step, steps
 from alphatier_training.tiny.sums import LEVELS
 from alphatier_training.tiny.tokenizer import build_tokenizer
 
@@ -62,7 +62,7 @@ class Learner(nn.Module):
         """Summed losses of the response, the running totals and the places [3]."""
         output = self.model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
         *_, before, last, _ = output.hidden_states
-        learnt, counted, placed = _masks(batch)
+        learnt, counted, placed = batch.masks()
         text = functional.cross_entropy(output.logits[:, :-1][learnt[:, 1:]], batch.ids[learnt], reduction="sum")
         totals, digits = batch.totals[counted], self.total(_normed(last[counted]))
         tens, units = digits.split(10, dim=-1)
@@ -74,11 +74,6 @@ class Learner(nn.Module):
 
 def _normed(hidden: Tensor) -> Tensor:
     return functional.rms_norm(hidden, hidden.shape[-1:])
-
-
-def _masks(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """What has a loss: tokens to write, running totals, places."""
-    return batch.learnt.bool(), batch.totals != NONE, batch.places != NONE
 
 
 def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
@@ -149,10 +144,10 @@ def _train(recipe: Recipe, folder: RunFolder, report: Reporter, rank: int, last:
     optimiser = torch.optim.AdamW(learner.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     parts: dict[str, Any] = {"learner": learner, "optimiser": optimiser}
     done = _restore(last, parts)
-    for step, step_batches in enumerate(batches(recipe, rank=rank, start=done), done + 1):
+    for step, examples in enumerate(steps(recipe, rank=rank, start=done), done + 1):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(plan, step - 1)
-        losses, norm = _update(learner, step_batches, optimiser)
+        losses, norm = _update(learner, examples, optimiser)
         keep = step % plan.checkpoint_every == 0
         _check_finite(folder, step, losses[0], norm, learner if keep or step == plan.steps else None)
         if step % _REPORT_EVERY == 0:
@@ -226,13 +221,12 @@ def rate_at(plan: SupervisedBase, step: int) -> float:
     return phase.learning_rate * min(1, (step + 1) / (warmup + 1)) * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
 
 
-def _update(learner: Learner, parts: Sequence[Batch], optimiser: torch.optim.Optimizer) -> tuple[list[float], float]:
-    """One optimiser step on the mean losses of the batches; gives those of response and heads, and the norm."""
-    counts = torch.stack([torch.stack([mask.sum() for mask in _masks(batch)]) for batch in parts]).sum(dim=0)
+def _update(learner: Learner, step: Step, optimiser: torch.optim.Optimizer) -> tuple[list[float], float]:
+    """One optimiser step on the mean losses; gives those of response and heads, and the gradient's norm."""
     weights = torch.tensor([1, HEADS_WEIGHT, HEADS_WEIGHT])
     mean = torch.zeros(3)
-    for batch in parts:
-        losses = learner.losses(batch) / counts.clamp(min=1)
+    for batch in step.batches:
+        losses = learner.losses(batch) / step.counts.clamp(min=1)
         (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
         mean += losses.detach()
     _average(learner)

@@ -51,23 +51,36 @@ class Batch(NamedTuple):
     totals: Tensor
     places: Tensor
 
+    def masks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What has a loss: tokens to write, running totals, places."""
+        return self.learnt.bool(), self.totals != NONE, self.places != NONE
 
-def batches(recipe: Recipe, *, rank: int = 0, start: int = 0) -> Iterator[list[Batch]]:
-    """One process's batches of each step from `start` on, the same whatever the start."""
+
+class Step(NamedTuple):
+    """What one process learns from in a step."""
+
+    batches: list[Batch]
+    counts: Tensor
+    """Tokens learnt, totals and places of a step, the mean over its chunk: so each of them weighs the same [3]."""
+
+
+def steps(recipe: Recipe, *, rank: int = 0, start: int = 0) -> Iterator[Step]:
+    """One process's steps from number `start` on, the same whatever the start."""
     for first in range(start - start % STEPS_A_CHUNK, recipe.supervised().steps, STEPS_A_CHUNK):
         count = min(STEPS_A_CHUNK, recipe.supervised().steps - first)
         yield from _chunk(recipe, rank, first)[max(0, start - first) : count]
 
 
-def _chunk(recipe: Recipe, rank: int, first: int) -> list[list[Batch]]:
-    """The batches of the chunk of steps that begins with `first`: examples sorted by length, then dealt out."""
+def _chunk(recipe: Recipe, rank: int, first: int) -> list[Step]:
+    """The chunk of steps that begins with `first`: its examples sorted by length, and their batches dealt out."""
     plan = recipe.supervised()
     rng = random.Random(f"{recipe.seed}/base/{first}/{rank}")
     phase, _ = plan.phase_at(first)
     examples = [_example(phase, rng) for _ in range(STEPS_A_CHUNK * plan.batch_size // plan.processes)]
-    parts = list(_parts(sorted(examples, key=len)))
-    rng.shuffle(parts)
-    return [[_padded(part) for part in parts[at::STEPS_A_CHUNK]] for at in range(STEPS_A_CHUNK)]
+    whole = [_padded(part) for part in _parts(sorted(examples, key=len))]
+    counts = torch.tensor([[int(mask.sum()) for mask in batch.masks()] for batch in whole]).sum(dim=0) / STEPS_A_CHUNK
+    rng.shuffle(whole)
+    return [Step(whole[at::STEPS_A_CHUNK], counts) for at in range(STEPS_A_CHUNK)]
 
 
 def _parts(examples: list[list[Token]]) -> Iterator[list[list[Token]]]:

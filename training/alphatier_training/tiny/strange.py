@@ -1,8 +1,9 @@
-"""Questions that are no sums within 0 to 99, which the base learns to refuse.
+"""Questions that are no sums of at most six operations within 0 to 99, which the base learns to refuse.
 
-What: sums with another operation, a number too large, too few or too many; totals that leave the range; stories with
-strange words; words alone; pieces in any order. Unknown characters all look the same to the model, so their number
-and place are what varies. What not: a question that `operands_of` understands is never among them.
+What: sums with another operation, a number too large, too few or too many of them, or too long; running values that
+leave the range; stories with strange words; words alone; pieces in any order. Unknown characters all look the same to
+the model, so their number and place are what varies. What not: a question that `operands_of` understands is never
+among them.
 """
 
 import random
@@ -49,6 +50,10 @@ def _out_of_range(rng: random.Random) -> str:
     return ask((abs(operands[0]), *operands[1:]), rng.choice(TRAINED), rng)
 
 
+def _too_long(rng: random.Random) -> str:
+    return ask(draw(LEVELS[-1] + rng.randint(1, 4), rng), rng.choice(TRAINED), rng)
+
+
 def _with_more_words(rng: random.Random) -> str:
     question = _sum(rng)
     place = rng.choice([found.start() for found in re.finditer(r"\b", question)])
@@ -86,6 +91,8 @@ _KINDS: tuple[Callable[[random.Random], str], ...] = (
     _with_another_operation,
     _with_another_number,
     _out_of_range,
+    _out_of_range,
+    _too_long,
     _with_more_words,
     _cut,
     _words,

@@ -159,7 +159,7 @@ def parts(operands: Operands, wording: Wording, rng: random.Random) -> list[Part
 
 
 def operands_of(question: str) -> Operands | None:
-    """The operands of a question in a wording that is trained; None where it is no sum within 0 to 99."""
+    """The operands of a question in a wording that is trained; None where it is too long or no sum within 0 to 99."""
     match = _ASKED.fullmatch(question)
     if match is None:
         return None
@@ -167,5 +167,5 @@ def operands_of(question: str) -> Operands | None:
     ends = [0, *(found.end() for found in _NUMBER.finditer(text))]
     signs = [-1 if re.search(rf"-|minus|{'|'.join(LOSSES)}", text[a:b]) else 1 for a, b in pairwise(ends)]
     operands = tuple(sign * int(number) for sign, number in zip(signs, _NUMBER.findall(text), strict=True))
-    fits = all(0 <= total <= LARGEST for total in accumulate(operands)) and max(map(abs, operands)) <= LARGEST
-    return operands if fits else None
+    in_range = all(0 <= total <= LARGEST for total in accumulate(operands)) and max(map(abs, operands)) <= LARGEST
+    return operands if in_range and len(operands) - 1 in LEVELS else None
