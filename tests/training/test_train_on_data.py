@@ -86,11 +86,11 @@ def test_the_words_that_ask_for_a_target_are_part_of_the_prompt_that_has_to_fit(
     folder.work.mkdir()
     longest = []
     for penalty in ({"kind": "sigmoid"}, {"kind": "target", "target_tokens": [10, 40], "suffix": " + {target}"}):
-        document["rl"] |= {"penalty": penalty, "max_prompt_tokens": 10, "steps": 10}
+        document["rl"] |= {"penalty": penalty, "max_prompt_tokens": 13, "steps": 10}
         recipe = parse_recipe(document, "test")
         choose_problems(recipe, folder, silent)
         longest.append(max(prompts(recipe, folder, AutoTokenizer.from_pretrained(BASE))["prompt_tokens"]))
-    assert longest == [7, 10]
+    assert longest == [10, 13]
 
 
 def test_what_became_of_the_problems_is_written_down(family: Path) -> None:
