@@ -22,6 +22,7 @@ class Writer:
     def generate(self, prompts: Tensor, mask: Tensor, settings: Any) -> Tensor:
         assert bool(mask.all())
         self.sampled = settings.do_sample
+        assert (settings.temperature, settings.top_p) == (1, 1)
         rows = [self.write(text) for text in self.tokenizer.batch_decode(prompts)]
         longest = max(map(len, rows))
         padded = [row + [settings.pad_token_id] * (longest - len(row)) for row in rows]

@@ -134,6 +134,8 @@ def _responses(
     settings = GenerationConfig(
         max_new_tokens=MAX_NEW_TOKENS,
         do_sample=sampled,
+        temperature=1.0,
+        top_p=1.0,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
