@@ -38,7 +38,7 @@ class Phase(Section):
         description="share of the practice that is answered at once; lines of 1 to 3 operations share the rest",
     )
     strange: Share = Field(
-        0.06, description="share of questions that are no sums, answered by saying what the model can do"
+        0.08, description="share of questions that are no sums, answered by saying what the model can do"
     )
 
 

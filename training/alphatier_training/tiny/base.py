@@ -143,15 +143,18 @@ def _train(recipe: Recipe, folder: RunFolder, report: Reporter, rank: int, last:
     learner = Learner(plan.architecture, build_tokenizer())
     optimiser = torch.optim.AdamW(learner.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     parts: dict[str, Any] = {"learner": learner, "optimiser": optimiser}
-    done = _restore(last, parts)
+    done, recent = _restore(last, parts), []
     for step, examples in enumerate(steps(recipe, rank=rank, start=done), done + 1):
         for group in optimiser.param_groups:
             group["lr"] = rate_at(plan, step - 1)
         losses, norm = _update(learner, examples, optimiser)
+        recent.append(losses)
         keep = step % plan.checkpoint_every == 0
         _check_finite(folder, step, losses[0], norm, learner if keep or step == plan.steps else None)
         if step % _REPORT_EVERY == 0:
-            text = "loss {:.3f}, totals {:.3f}, places {:.3f}".format(*losses)
+            means = (math.fsum(column) / len(recent) for column in zip(*recent, strict=True))
+            text = "loss {:.3f}, totals {:.3f}, places {:.3f}".format(*means)
+            recent.clear()
             report(Report(BASE_TIER, step, plan.steps, "steps", text))
         if rank == 0 and keep:
             save_state(folder.checkpoints(BASE_TIER), step, {name: part.state_dict() for name, part in parts.items()})

@@ -45,9 +45,16 @@ def _with_another_number(rng: random.Random) -> str:
 
 
 def _out_of_range(rng: random.Random) -> str:
-    """A short sum whose running value leaves the range."""
-    operands = tuple(rng.choice((1, -1)) * rng.randint(1, LARGEST) for _ in range(rng.choice((2, 2, 2, 3, 4))))
-    return ask((abs(operands[0]), *operands[1:]), rng.choice(TRAINED), rng)
+    """A short sum whose running value leaves the range, and may come back."""
+    operands = draw(rng.choice((0, 0, 0, 1, 2)), rng)
+    total = sum(operands)
+    if rng.random() < total / LARGEST:
+        operands += (rng.randint(LARGEST - total + 1, LARGEST),)
+    else:
+        operands += (-rng.randint(total + 1, LARGEST),)
+    while rng.random() < 0.2:
+        operands += (rng.choice((1, -1)) * rng.randint(1, LARGEST),)
+    return ask(operands, rng.choice(TRAINED), rng)
 
 
 def _too_long(rng: random.Random) -> str:
@@ -61,9 +68,10 @@ def _with_more_words(rng: random.Random) -> str:
 
 
 def _cut(rng: random.Random) -> str:
+    """The beginning of a sum, often up to a number, or its end."""
     question = _sum(rng)
-    place = rng.randrange(len(question))
-    return rng.choice((question[:place], question[place:]))
+    place = rng.choice([rng.randrange(len(question)), rng.choice(list(re.finditer(r"\d+", question))).start()])
+    return rng.choice((question[:place], question[:place], question[place:]))
 
 
 def _words(rng: random.Random) -> str:
@@ -90,6 +98,7 @@ def _pieces(rng: random.Random) -> str:
 _KINDS: tuple[Callable[[random.Random], str], ...] = (
     _with_another_operation,
     _with_another_number,
+    _out_of_range,
     _out_of_range,
     _out_of_range,
     _too_long,
