@@ -48,7 +48,7 @@ def reasoning(tallies: Sequence[Tally], question: Question) -> Panel:
         thought = answer.reasoning.strip() or ("(at once)" if answer.reasoning_tokens == 0 else "(none told apart)")
         thoughts.append(Text.assemble((thought, "dim"), f"\n{answer.content.strip()} ", _cell(answer, question)))
     table.add_row(*thoughts)
-    return Panel(table, title=question.text, title_align="left", expand=False)
+    return Panel(table, title=f"The whole reasoning: {question.text}", title_align="left", expand=False)
 
 
 def picture(cards: Sequence[dict[str, Any]], width: int) -> Text:
