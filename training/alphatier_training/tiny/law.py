@@ -8,8 +8,8 @@ where s is the sigmoid. So RL at alpha should take the short way where
 
     q > (1 - alpha s(1)) / (1 - alpha s(-1))       .976 at alpha .05, .902 at .2, .793 at .4, .529 at .8
 
-What: q of the base by level, of answers at once; how often each tier answers at once by level, from the samples of its
-evaluation. What not: lines of several operations, which are nearly always right, so that the rule takes them anywhere.
+What: q of the base by level, of answers at once; how often each tier answers at once by level, from the samples of
+its evaluation. What not: lines of several operations, nearly always right, so that the rule takes them anywhere.
 """
 
 import json

@@ -11,10 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import click
 import torch
-import typer
 from transformers import GenerationConfig
 
 from alphatier_training.tiny.batches import sum_example
@@ -175,19 +175,22 @@ def _name(lines: int) -> str:
     return f"lines of {lines}" if lines else "at once"
 
 
-def main(
-    base: Annotated[Path, typer.Argument(help="folder of the base, as `alphatier train` wrote it")],
-    count: Annotated[int, typer.Option("--sums", help="held-out sums of each level")] = 200,
-    seed: Annotated[int, typer.Option(help="of the sums")] = 99,
-    shifted: Annotated[bool, typer.Option("--shifted", help="in the wording that is never trained on")] = False,
-) -> None:
-    """Print how often each way of working is right, by level and wording, and how often it is taken, in percent."""
+@click.command()
+@click.argument("base", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--sums", "count", default=200, show_default=True, help="Held-out sums of each level.")
+@click.option("--seed", default=99, show_default=True, help="Of the sums.")
+@click.option("--shifted", is_flag=True, help="In the wording that is never trained on.")
+def main(base: Path, count: int, seed: int, shifted: bool) -> None:
+    """Print how often each way of working is right, by level and wording, and how often it is taken, in percent.
+
+    BASE is the folder of a base, as `alphatier train` wrote it.
+    """
     torch.set_num_threads(1)
     model: Any = FastLlama.from_pretrained(base)
     wordings: tuple[Wording, ...] = ("steps",) if shifted else TRAINED
-    typer.echo(qualities_table(measure(model, count=count, seed=seed, wordings=wordings)))
-    typer.echo(taken_table(taken(model, count=3 * count, seed=seed, wordings=wordings)))
+    click.echo(qualities_table(measure(model, count=count, seed=seed, wordings=wordings)))
+    click.echo(taken_table(taken(model, count=3 * count, seed=seed, wordings=wordings)))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()
