@@ -42,10 +42,10 @@ def test_an_oracle_asks_the_dear_tier_only_where_it_is_needed() -> None:
             "thorough": tier(50, lambda n: 1.0, 2),
         }
     )
-    at_30 = next(one for one in three if one.tokens == 30)  # half of the problems each: all are right
+    at_30 = next(one for one in three if one.tokens == 30)
     assert at_30.mix == pytest.approx(0.75, abs=0.02)
-    assert at_30.oracle == pytest.approx(1)
-    assert 0.2 < at_30.gain.low < at_30.gain.mean < at_30.gain.high < 0.3
+    assert 0.93 < at_30.oracle < 0.99  # where the middling tier was lucky four times it is asked again
+    assert 0.15 < at_30.gain.low < at_30.gain.mean < at_30.gain.high < 0.25
 
 
 def test_luck_pays_nothing() -> None:
