@@ -16,16 +16,16 @@ def generate(
     count: int, *, seed: int, split: Literal["train", "heldout"], levels: Sequence[int] | None = None
 ) -> list[Problem]:
     """Built-in problems, of all levels unless some are named; the same arguments give the same ones."""
-    from alphatier_training.tiny import problems
+    from alphatier_training.tiny import sums
 
-    return problems.generate(count, seed=seed, split=split, levels=levels or all_levels())
+    return sums.generate(count, seed=seed, split=split, levels=levels or all_levels())
 
 
 def all_levels() -> tuple[int, ...]:
     """The levels of the built-in problems, from easy to hard."""
-    from alphatier_training.tiny.problems import LEVELS
+    from alphatier_training.tiny.sums import LEVELS
 
-    return tuple(LEVELS)
+    return LEVELS
 
 
 def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:

@@ -63,7 +63,14 @@ def tables(found: Found) -> Iterator[Table]:
         rows = {row: line.figures for row, line in lines.items()}
         yield figures(f"Family {found.family} on {name}", rows, found.reference)
         yield from filter(
-            None, (levels(name, rows), budgets(name, rows), efficiency(found, name), tests(found, name))
+            None,
+            (
+                levels(name, rows),
+                budgets(name, rows),
+                efficiency(found, name),
+                headroom(found, name),
+                tests(found, name),
+            ),
         )
     yield from filter(None, [overall(found)])
 
@@ -77,6 +84,7 @@ def document(found: Found) -> dict[str, Any]:
         "datasets": {
             name: {
                 "hypervolume": plain(found.hypervolume[name]),
+                "headroom": [one._asdict() | {"gain": plain(one.gain)} for one in found.headroom[name]],
                 "rows": {
                     row: {
                         "tier": line.tier,
@@ -180,6 +188,20 @@ def efficiency(found: Found, dataset: str, frontier: str = "the frontier") -> Ta
     ]
     headers = ["", *(heading for heading, *_ in shown.values())]
     return Table("Accuracy and tokens together", caption, headers, rows) if rows else None
+
+
+def headroom(found: Found, dataset: str) -> Table | None:
+    """What choosing a tier by problem could gain; None where it is unknown."""
+    caption = (
+        f"{dataset}: accuracy % at so many tokens a problem; the oracle chooses the tier by one half of a problem's "
+        "samples and is measured on the other, the mix asks two tiers whatever the problem"
+    )
+    rows = [
+        [f"{one.tokens:.1f} tokens", f"{100 * one.mix:.1f}", f"{100 * one.oracle:.1f}", spread(one.gain, 100)]
+        for one in found.headroom[dataset]
+    ]
+    headers = ["", "best mix of two tiers", "oracle", "gain, points"]
+    return Table("Headroom for a choice by problem", caption, headers, rows) if rows else None
 
 
 def tests(found: Found, dataset: str) -> Table | None:

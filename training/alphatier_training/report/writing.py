@@ -130,6 +130,7 @@ def _dataset(evidence: Evidence, found: Found, dataset: str, suffix: str) -> Ite
     budgets = plots.over_budgets(taken, dataset, order, frontier_of(dataset, evidence.frontiers))
     yield Picture(f"budgets{suffix}", budgets, _at_budgets(taken))
     yield tables.efficiency(found, dataset, evidence.frontier_name)
+    yield tables.headroom(found, dataset)
     yield tables.tests(found, dataset)
     tokens = {name: [sample.tokens for sample in line.samples] for name, line in taken.items()}
     ranges = "; ".join(f"{name} from {min(each)} to {max(each)} tokens" for name, each in tokens.items())
