@@ -2,10 +2,16 @@
 
 import itertools
 import random
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from alphatier_training.data.reading import read_problems
+from alphatier_training.recipe.problems import DataSet
+from alphatier_training.tiny.shifted import shifted
 from alphatier_training.tiny.sums import LARGEST, LEVELS, TRAINED, ask, draw, generate, operands_of, split_of
 from alphatier_training.tiny.tokenizer import build_tokenizer
 from alphatier_training.tiny.ways import AT_ONCE, Way, draw_way, response, shares, tokens, way_of
@@ -107,3 +113,22 @@ def test_shares_add_up_and_are_drawn() -> None:
     assert drawn[AT_ONCE] / 4000 == pytest.approx(0.45, abs=0.03)
     # Lines of one are the rest, 0.55, of which 0.4 are checked once.
     assert drawn[Way(1, 1)] / 4000 == pytest.approx(0.22, abs=0.03)
+
+
+def test_the_shifted_set_is_held_out_worded_otherwise_harder_and_read_as_data(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    for file in (first, second):
+        assert CliRunner().invoke(shifted, [str(file), "--problems", "120"]).exit_code == 0
+    assert first.read_text() == second.read_text()
+    problems = read_problems(DataSet(name="shifted", path=str(first)))
+    assert len(problems) == 120
+    assert [operands_of(problem.question) for problem in problems] == [None] * 120
+    for problem in problems:
+        numbers = re.findall(r"(with|add|away) (\d+)", problem.question)
+        operands = tuple(-int(number) if sign == "away" else int(number) for sign, number in numbers)
+        assert split_of(operands) == "heldout"
+        assert (str(sum(operands)), str(len(operands) - 1)) == (problem.answer, problem.level)
+    assert Counter(problem.level for problem in problems)["6"] == 40
+    refused = CliRunner().invoke(shifted, [str(first), "--problems", "20000"])
+    assert (refused.exit_code, "ask for fewer" in refused.output) == (2, True)
+    assert first.read_text() == second.read_text()
