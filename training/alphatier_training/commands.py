@@ -164,7 +164,7 @@ def sweep(
     make a curve of accuracy against tokens; each other variant is tested against it at its own number of tokens,
     by seed and problem.
 
-    Example: alphatier sweep training/recipes/tiny.yaml training/recipes/sweeps/penalties.yaml
+    Example: alphatier sweep training/recipes/tiny-tiers.yaml training/recipes/sweeps/methods.yaml
     """
     from rich.console import Console
 
