@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from alphatier_models import EFFORTS, find_problems, load_family
+from alphatier_models import EFFORTS, directory_sha256, find_problems, load_family, save_family
+from alphatier_models.schema import GatedAdapter
 from alphatier_training.commands import choose, report
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.figures import Point, dominators, evenly_spread, front
@@ -230,6 +231,18 @@ def test_sweeps_over_one_base_are_joined(tmp_path: Path) -> None:
     again = run(first, second, "--out", tmp_path / "joined")
     assert again.exit_code == 1
     assert "Give --out a folder that does not" in again.output
+
+
+def test_the_adapter_of_every_alpha_goes_along(tmp_path: Path) -> None:
+    family = measured_family(tmp_path / "run", {"sums": SWEEP})
+    (tmp_path / "run" / "gated").mkdir()
+    for file in ("adapter_config.json", "adapter_model.safetensors", "gate.json"):
+        (tmp_path / "run" / "gated" / file).write_text("{}")
+    adapter = GatedAdapter(path="gated", sha256=directory_sha256(tmp_path / "run" / "gated"), largest=0.8)
+    save_family(family.model_copy(update={"gated": adapter}), tmp_path / "run")
+    result = run(tmp_path / "run", "--tiers", "2", "--out", tmp_path / "offered")
+    assert result.exit_code == 0, result.output
+    assert load_family(tmp_path / "offered").gated == adapter  # checksums too
 
 
 def test_tiers_of_several_sweeps_are_compared_problem_by_problem(tmp_path: Path) -> None:

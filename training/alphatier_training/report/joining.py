@@ -67,7 +67,7 @@ def write_choice(joined: Joined, proposal: Proposal) -> str:
 
 
 def write_copies(joined: Joined, proposal: Proposal, out: Path) -> str:
-    """Copy the base and the chosen tiers into the new folder `out`, with their family.json; says what is there.
+    """Copy base, gated adapter and chosen tiers into the new folder `out`, with their family.json; says so.
 
     Raises:
         TrainingError: `out` is there already, or two tiers lie in folders of the same name.
@@ -79,13 +79,16 @@ def write_copies(joined: Joined, proposal: Proposal, out: Path) -> str:
     if len(set(paths.values())) < len(paths):
         listing = ", ".join(paths.values())
         raise TrainingError(f"two tiers lie in folders of the same name ({listing}); rename one of them.")
+    first = next(iter(joined.homes.values()))
     with replacing(out) as folder:
-        if (local := base_folder(chosen, next(iter(joined.homes.values())))) is not None:
+        if (local := base_folder(chosen, first)) is not None:
             shutil.copytree(local, folder / chosen.base.model)
+        if chosen.gated is not None:
+            shutil.copytree(first / chosen.gated.path, folder / chosen.gated.path)
         for name, path in paths.items():
             shutil.copytree(joined.homes[name] / path, folder / path)
         save_family(chosen, folder)
-    return f"Written: {out}, with its own copies of the base and the tiers."
+    return f"Written: {out}, with its own copies of what the family needs."
 
 
 def _whole(path: Path) -> Family:
