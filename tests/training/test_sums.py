@@ -14,7 +14,7 @@ from alphatier_training.recipe.problems import DataSet
 from alphatier_training.tiny.shifted import shifted
 from alphatier_training.tiny.sums import LARGEST, LEVELS, TRAINED, ask, draw, generate, operands_of, split_of
 from alphatier_training.tiny.tokenizer import build_tokenizer
-from alphatier_training.tiny.ways import AT_ONCE, Way, draw_way, response, shares, tokens, way_of
+from alphatier_training.tiny.ways import AT_ONCE, REFUSAL, Way, draw_way, response, shares, tokens, way_of
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -83,10 +83,20 @@ def test_a_way_is_written_and_told_from_its_text(way: Way, work: str) -> None:
     assert text == rf"<think>{work}</think>\boxed{{39}}"
     assert way_of(text) == way
     assert way_of(text.replace("= 39", "= 38")) == way  # wrong, but worked in the same way
+    assert way_of(text.removeprefix("<think>")) == way  # a tier of a large alpha drops the mark
+    assert way_of(f"{work}\n\\boxed{{39}}") == way  # an endpoint gives the thinking apart
 
 
 @pytest.mark.parametrize(
-    "text", ["", "39", "<think>17 + 25", r"<think>Hm.</think>\boxed{39}", r"<think>1 = 1</think>"]
+    "text",
+    [
+        "",
+        "39",
+        "<think>17 + 25",
+        r"<think>Hm.</think>\boxed{39}",
+        r"<think>1 = 1</think>",
+        "".join(map(str, REFUSAL)),
+    ],
 )
 def test_what_is_no_way_is_none(text: str) -> None:
     assert way_of(text) is None

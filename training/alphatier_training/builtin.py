@@ -28,6 +28,14 @@ def all_levels() -> tuple[int, ...]:
     return LEVELS
 
 
+def way_of(response: str) -> str | None:
+    """How a response to a built-in problem is worked, in words; None where it is in none of the known ways."""
+    from alphatier_training.tiny import ways
+
+    way = ways.way_of(response)
+    return way and way.name
+
+
 def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
     """Train the base from nothing, or go on from its checkpoint; errors are `tiny.base.train_base`'s."""
     from alphatier_training.tiny import base

@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Literal
 
 from alphatier_models import Evaluation, Interval
+from alphatier_training.builtin import way_of
 from alphatier_training.evaluation.figures import (
     Efficiency,
     Frontier,
     Overall,
+    Ways,
     efficiency,
     frontier_of,
     hypervolume,
     overall,
+    ways,
 )
 from alphatier_training.evaluation.headroom import Headroom, headroom
 from alphatier_training.evaluation.intervals import difference, holm, interval, permutation, ratio
-from alphatier_training.evaluation.samples import Sample, means, same_questions
+from alphatier_training.evaluation.samples import DATASET, Sample, means, same_questions
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Found:
     """Data set to what the family's tiers dominate; None without the reference's samples."""
     headroom: Mapping[str, Sequence[Headroom]]
     """Data set to what choosing a tier by problem could gain; empty without several samples a problem."""
+    ways: Mapping[str, Mapping[str, Ways]]
+    """Data set to each row's ways of working; only the built-in problems have known ones."""
     overall: Mapping[str, Overall]
     """Row to its figures over all data sets, relative to the reference's; empty for one data set."""
 
@@ -115,7 +120,11 @@ def find(
             by_row[row][name] = own
     everywhere = {row: own for row, own in by_row.items() if len(own) == len(taken) > 1}
     averages = {row: one for row, own in everywhere.items() if (one := overall(own, everywhere.get(reference, {})))}
-    return Found(family, reference, datasets, _comparisons(taken, tests), together, areas, room, averages)
+    worked = {
+        name: {row: ways(line.samples, way_of) for row, line in lines.items() if name == DATASET}
+        for name, lines in taken.items()
+    }
+    return Found(family, reference, datasets, _comparisons(taken, tests), together, areas, room, worked, averages)
 
 
 def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:

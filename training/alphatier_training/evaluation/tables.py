@@ -66,6 +66,7 @@ def tables(found: Found) -> Iterator[Table]:
             None,
             (
                 levels(name, rows),
+                ways(found, name),
                 budgets(name, rows),
                 efficiency(found, name),
                 headroom(found, name),
@@ -89,9 +90,10 @@ def document(found: Found) -> dict[str, Any]:
                     row: {
                         "tier": line.tier,
                         "baseline": row if row != line.tier else None,
-                        "samples": str(line.file),
+                        "samples": str(line.file) if line.file else None,
                         **line.figures.model_dump(mode="json"),
                         "efficiency": plain(found.efficiency[name].get(row)),
+                        "ways": plain(found.ways[name].get(row)),
                     }
                     for row, line in lines.items()
                 },
@@ -162,6 +164,17 @@ def levels(dataset: str, rows: Rows) -> Table | None:
         for row, found in rows.items()
     }
     return _grid("By level", f"{dataset}: accuracy % / mean tokens", names, map(_level, names), cells)
+
+
+def ways(found: Found, dataset: str) -> Table | None:
+    """How each row works, by level; None where ways of working are not known."""
+    rows = {f"{row}, {way}": shares for row, of in found.ways[dataset].items() for way, shares in of.items()}
+    names = list(dict.fromkeys(level for shares in rows.values() for level in shares))
+    cells = {row: {level: spread(one, 100, 0) for level, one in shares.items()} for row, shares in rows.items()}
+    caption = (
+        f"{dataset}: % of responses, by what is written before the answer: nothing, or lines of so many operations"
+    )
+    return _grid("Ways of working", caption, names, map(_level, names), cells)
 
 
 def budgets(dataset: str, rows: Rows) -> Table | None:

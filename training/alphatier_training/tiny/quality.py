@@ -155,9 +155,7 @@ def qualities_table(found: Sequence[Quality]) -> str:
     for way in sorted({one.way for one in found}):
         for wording in dict.fromkeys(one.wording for one in found):
             cells = {one.level: f"{one.q:.1%}" for one in found if (one.way, one.wording) == (way, wording)}
-            lines.append(
-                f"{_name(way.lines):11}{wording:7}" + "".join(f"{cells.get(level, '-'):>7}" for level in levels)
-            )
+            lines.append(f"{way.name:11}{wording:7}" + "".join(f"{cells.get(level, '-'):>7}" for level in levels))
     return "\n".join(lines)
 
 
@@ -165,14 +163,10 @@ def taken_table(found: Sequence[Taken]) -> str:
     """Ways down, levels across, in percent; and how many are right."""
     lines = ["taken             " + "".join(f"{one.level:>7}" for one in found)]
     for way in WAYS:
-        lines.append(f"{_name(way.lines):18}" + "".join(f"{one.share(way.lines):>7.1%}" for one in found))
+        lines.append(f"{way.name:18}" + "".join(f"{one.share(way.lines):>7.1%}" for one in found))
     lines.append(f"{'none of them':18}" + "".join(f"{one.ways[None] / one.ways.total():>7.1%}" for one in found))
     lines.append(f"{'right':18}" + "".join(f"{one.right / one.ways.total():>7.1%}" for one in found))
     return "\n".join(lines)
-
-
-def _name(lines: int) -> str:
-    return f"lines of {lines}" if lines else "at once"
 
 
 @click.command()

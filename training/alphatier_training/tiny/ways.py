@@ -29,6 +29,8 @@ CHECK = ("Wait", ",", " let me", " check", " that", ".", "\n")
 REFUSAL: tuple[Part, ...] = (THINK, END_THINK, "I can only", " add and subtract", " numbers up to ", 99)
 """The response to a question that is no sum within 0 to 99."""
 
+_RESPONSE = re.compile(rf"(?:{THINK})?(.*?)(?:{END_THINK})?\s*\\boxed\{{\d+\}}", re.DOTALL)
+
 _LINE = re.compile(r"\d+((?: [+-] \d+)+) = \d+\n")
 
 
@@ -37,6 +39,12 @@ class Way(NamedTuple):
 
     lines: int
     checks: int = 0
+
+    @property
+    def name(self) -> str:
+        """In words, however often it is checked: `lines of 2, checked`."""
+        worked = f"lines of {self.lines}" if self.lines else "at once"
+        return f"{worked}, checked" if self.checks else worked
 
 
 AT_ONCE = Way(0)
@@ -79,15 +87,22 @@ def _work(operands: Operands, size: int) -> list[Part]:
 
 
 def way_of(text: str) -> Way | None:
-    """The way of a response, right or wrong, by its first line; None where it is none of them."""
-    start, _, rest = text.partition(THINK)
-    work, closed, _ = rest.partition(END_THINK)
-    if start.strip() or not closed:
+    r"""The way of a response, right or wrong, by its first line; None where it is none of them.
+
+    The marks around the thinking may be missing: tiers of a large alpha drop the first, which saves a token, and
+    endpoints that give the thinking apart take both.
+
+    >>> way_of(r"</think>\boxed{34}") == AT_ONCE
+    True
+    """
+    found = _RESPONSE.fullmatch(text.strip())
+    if found is None:
         return None
+    work = found[1].strip()
     if not work:
         return AT_ONCE
-    again = work.split("".join(CHECK))
-    first = _LINE.match(work)
+    again = f"{work}\n".split("".join(CHECK))
+    first = _LINE.match(again[0])
     if first is None or any(_LINE.sub("", part) for part in again):
         return None
     return Way(len(re.findall(r"[+-]", first[1])), len(again) - 1)
