@@ -67,6 +67,19 @@ def figures_at(family: Family, alpha: float, dataset: str | None = None) -> Figu
     return None
 
 
+def unknown(family: Family) -> str:
+    """Why `figures_at` may know nothing, and the remedy, in words."""
+    if family.gated is None:
+        return "its tiers were trained one by one and have figures at their own alphas only"
+    measured = [tier.alpha for tier in family.tiers if tier.alpha is not None and tier.evaluations]
+    there = (
+        f"only {min(measured):g} to {max(measured):g} lie between measured tiers"
+        if measured
+        else "no tier is measured"
+    )
+    return f"{there}. Measure on both sides of it, alike: alphatier evaluate --write"
+
+
 def _figures(alpha: float, one: Evaluation, other: Evaluation, part: float, tiers: tuple[str, ...]) -> Figures:
     """Those that lie `part` of the way from `one` to `other`."""
     return Figures(
