@@ -34,7 +34,7 @@ from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.recipe.sections import Alpha, Section
 from alphatier_training.run.folder import RunFolder, replacing
 from alphatier_training.run.scheduling import Machine
-from alphatier_training.train import SAMPLES, Selection, train_family
+from alphatier_training.train import Selection, train_family
 from alphatier_training.variants import Run
 
 
@@ -110,7 +110,7 @@ def run_sweep(
 
 
 def _adopt_base(recipe: Recipe, source: RunFolder, folder: RunFolder) -> None:
-    """Give a run its base, and what was measured of it, as if its own stage had made them."""
+    """Give a run its base as if its own stage had made it, and what was measured of it; it takes the rest."""
     folder.claim(recipe)
     if folder.is_done(BASE_TIER):
         return
@@ -123,5 +123,3 @@ def _adopt_base(recipe: Recipe, source: RunFolder, folder: RunFolder) -> None:
         others = shutil.ignore_patterns("alpha-*")
         shutil.copytree(source.samples, folder.samples, dirs_exist_ok=True, ignore=others)
     folder.mark_done(BASE_TIER, 0.0)
-    if source.is_done(SAMPLES + BASE_TIER):
-        folder.mark_done(SAMPLES + BASE_TIER, 0.0)

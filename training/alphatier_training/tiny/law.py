@@ -167,9 +167,12 @@ def law(runs: tuple[Path, ...], sums: int, plot: Path | None, as_json: bool) -> 
 
 def _quality(base: Path, sums: int) -> dict[int, dict[str, float]]:
     """The base's q by level and way, over all wordings."""
+    import torch
+
     from alphatier_training.tiny.llama import FastLlama
     from alphatier_training.tiny.quality import measure
 
+    torch.set_num_threads(1)
     right: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in measure(FastLlama.from_pretrained(base), count=sums):
         right[one.level][one.way.name].append(one.q)
@@ -192,14 +195,14 @@ def _table(title: str, found: Sequence[Cell]) -> Table:
     table = Table(
         title=title,
         caption="Operations a line (0: at once) of most responses, and their share; ! what the rule says where it is "
-        f"another: {agreed} of {len(found)} agree. Below a level: q of the base. Last: the level up to which answers "
+        f"another: {agreed} of {len(found)} agree. Below a level: q of the base, %. Last: up to which level answers "
         "are at once, by the rule and as it is.",
     )
     table.add_column("alpha")
     table.add_column("q above", justify="right")
     for level, cell in sorted(levels.items()):
-        q = "\n".join(f"{_SHORT[way]} {cell.q[way]:.1%}" for way in reversed(WAYS) if way in cell.q)
-        table.add_column(f"level {level}\n{q}", justify="right")
+        q = "\n".join(f"{_SHORT[way]} {100 * cell.q[way]:.1f}" for way in reversed(WAYS) if way in cell.q)
+        table.add_column(f"lvl {level}\n{q}", justify="right")
     table.add_column("up to", justify="right")
     predicted, observed = (switching(found, predicted=which) for which in (True, False))
     for alpha in predicted:
