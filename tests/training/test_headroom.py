@@ -48,6 +48,11 @@ def test_an_oracle_asks_the_dear_tier_only_where_it_is_needed() -> None:
     assert 0.15 < at_30.gain.low < at_30.gain.mean < at_30.gain.high < 0.25
 
 
+def test_more_tokens_never_make_the_mix_worse() -> None:
+    found = headroom({"good": tier(10, lambda n: 1.0, 1), "bad": tier(50, lambda n: 0.5, 2)})
+    assert [one.mix for one in found] == pytest.approx([1, 1])
+
+
 def test_luck_pays_nothing() -> None:
     """Every tier is right as often on every problem, so there is nothing to choose."""
     found = headroom({"terse": tier(10, lambda n: 0.5, 1), "thorough": tier(50, lambda n: 0.8, 2)})

@@ -126,5 +126,10 @@ def test_runs_that_cannot_be_compared_are_told(tmp_path: Path) -> None:
     assert "is no run of `alphatier train`" in command(f"a={tmp_path}", *out).output
     assert "there are 2 of a, 1 of b" in command(f"a={one}", f"a={one}", f"b={one}", *out).output
     assert "there is no such variant; there are a" in command(f"a={one}", "--curve", "c", *out).output
-    other = finished_run(tmp_path / "other", problems=30)
+    for file in (one / "work" / "samples").glob("base*"):
+        file.rename(tmp_path / file.name)
+    assert "no run has responses of the base" in command(f"a={one}", *out).output
+    again = finished_run(tmp_path / "again")
+    assert command(f"a={one}", f"b={again}", *out).exit_code == 0
+    one, other = again, finished_run(tmp_path / "other", problems=30)
     assert "Measure every run on the same problems" in command(f"a={one}", f"b={other}", *out).output

@@ -137,8 +137,10 @@ def grids_of(finished: Sequence[Run], out: Path, curve: Sequence[str] = ()) -> d
     Raises:
         TrainingError: the runs answered different problems.
     """
-    first = finished[0]
-    base = samples_of(first.recipe, RunFolder(first.folder(out)), BASE_TIER)
+    every = (samples_of(run.recipe, RunFolder(run.folder(out)), BASE_TIER) for run in finished)
+    base = next(filter(None, every), None)
+    if base is None:
+        raise TrainingError("no run has responses of the base. Measure it: alphatier train RECIPE --tier base")
     grids: dict[tuple[str, float | None], Grid] = {("base", None): grid([base])}
     for variant in dict.fromkeys(run.variant for run in finished):
         same = [run for run in finished if run.variant == variant]
@@ -149,8 +151,8 @@ def grids_of(finished: Sequence[Run], out: Path, curve: Sequence[str] = ()) -> d
             for run, taken in zip(same, samples, strict=True):
                 if not same_questions(taken, base):
                     raise TrainingError(
-                        f"{run.folder(out)} has no responses of {tier_name(alpha)} to all the problems of "
-                        f"{first.folder(out)}. Measure every run on the same problems."
+                        f"{run.folder(out)} has no responses of {tier_name(alpha)} to all the problems that the base "
+                        "was asked. Measure every run on the same problems."
                     )
             grids[curve[0] if variant in curve else variant, alpha] = grid(samples)
     return grids

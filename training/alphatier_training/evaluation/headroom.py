@@ -97,4 +97,5 @@ def _hull(tokens: Any, accuracy: Any, places: Any) -> Any:
     width = tokens[None, None, :] - tokens[None, :, None]
     part = np.where(width > 0, (places[:, None, None] - tokens[None, :, None]) / np.where(width > 0, width, 1), 0)
     mixed = accuracy[None, :, None] * (1 - part) + accuracy[None, None, :] * part
-    return np.where(between, mixed, -np.inf).max(axis=(1, 2))
+    alone = np.where(tokens <= places[:, None], accuracy, -np.inf).max(axis=1)  # a cheaper one may be the best
+    return np.maximum(np.where(between, mixed, -np.inf).max(axis=(1, 2)), alone)
