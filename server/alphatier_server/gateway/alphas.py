@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from alphatier_models import Family
 from alphatier_server.engines.control import Administer
-from alphatier_server.gateway.decide import Decision, nearest_tier
+from alphatier_server.gateway.decide import Decision
+from alphatier_server.gateway.dial import nearest
 from alphatier_server.keys.ring import Caller
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.alphas import AlphaSettings
@@ -56,11 +57,14 @@ class Alphas:
         if not decision.family.is_exported(decision.tier) or self._pool.serves(family.name, decision.tier.name):
             return decision
         assert decision.tier.alpha is not None
-        serving = (tier for tier in family.tiers if self._pool.serves(family.name, tier.name))
-        nearest = nearest_tier(
-            (tier for tier in serving if caller.may_use(family.name, tier.name)), decision.tier.alpha
-        )
-        return decision if nearest is None else Decision(family, nearest, "fallback")
+        there = {
+            tier.alpha: tier
+            for tier in family.tiers
+            if tier.alpha is not None
+            and caller.may_use(family.name, tier.name)
+            and self._pool.serves(family.name, tier.name)
+        }
+        return Decision(family, there[nearest(there, decision.tier.alpha)], "fallback") if there else decision
 
     def _load(self, tier: _Tier, decision: Decision) -> asyncio.Task[bool] | None:
         """The one attempt for all who wait; None where the last one has just failed."""
