@@ -1,6 +1,8 @@
 """A family with a gated adapter answers at every alpha: made, loaded, unloaded while requests run."""
 
 import asyncio
+import inspect
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -9,20 +11,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
+import openai
 import pytest
+from aiohttp import web
 
 from alphatier_models import EFFORTS, load_family, save_family
 from alphatier_models.vllm import hold_free_port
 from alphatier_server.engines.exported import Exported
 from alphatier_server.engines.plan import plan_engines
+from alphatier_server.gateway.decide import Decision
+from alphatier_server.gateway.tier_metrics import saved_share
 from alphatier_server.keys.access import build_access
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.gateway import GatewayConfig, LimitSettings
 from alphatier_server.settings.overload import OverloadSettings
-from support.fake_engine import completion, fake_engine
+from support.fake_engine import completion, events, fake_engine
 from support.families import gated_family
 from support.fleets import (
     FAKE_VLLM,
@@ -347,6 +354,63 @@ async def test_a_stream_waits_no_longer_than_for_its_first_comment(gateway: NewF
         (running.folder / "hang").unlink()
 
 
+ASK: Any = [{"role": "user", "content": "What is 3 + 4?"}]
+RECORDED = Path(__file__).parent / "data"
+CHAT: dict[str, Any] = {"id": "x", "object": "chat.completion", "created": 1}
+TEXT = {"type": "output_text", "text": "7", "annotations": []}
+WHOLE: dict[str, dict[str, Any]] = {
+    "chat/completions": {**CHAT, "choices": [{"index": 0, "message": {"role": "assistant", "content": "7"}}]},
+    "completions": {**CHAT, "choices": [{"index": 0, "text": "7"}]},
+    "responses": {
+        "id": "r", "object": "response", "created_at": 1, "status": "completed",
+        "output": [{"type": "message", "id": "m", "role": "assistant", "content": [TEXT]}],
+    },
+    "messages": {"id": "m", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "7"}]},
+}  # fmt: skip
+STREAMED = {
+    "chat/completions": b'data: {"choices":[{"index":0,"delta":{"content":"7"}}]}\n\ndata: [DONE]\n\n',
+    "completions": b'data: {"choices":[{"index":0,"text":"7"}]}\n\ndata: [DONE]\n\n',
+    "responses": (RECORDED / "responses.sse").read_bytes(),
+    "messages": (RECORDED / "messages.sse").read_bytes(),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", WHOLE)
+async def test_every_api_answers_at_an_alpha_by_its_official_client(
+    gateway: NewFleet, api: str, stream: bool
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path == "/v1/load_lora_adapter":
+            engine.models = (*engine.models, (await request.json())["lora_name"])
+            return web.Response()
+        assert request.path == f"/v1/{api}"
+        handler = events(STREAMED[api]) if stream else completion(**WHOLE[api], model="x")
+        return await handler(request)
+
+    async with (
+        fake_engine(answer) as engine,
+        gateway([by_url(engine, load_adapters=True)], wait=[engine.replica]) as running,
+        openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none") as sdk,
+        anthropic.AsyncAnthropic(base_url=running.url, api_key="none") as claude,
+    ):
+        call: Any = {
+            "chat/completions": partial(sdk.chat.completions.with_raw_response.create, messages=ASK),
+            "completions": partial(sdk.completions.with_raw_response.create, prompt="What is 3 + 4?"),
+            "responses": partial(sdk.responses.with_raw_response.create, input="What is 3 + 4?"),
+            "messages": partial(claude.messages.with_raw_response.create, messages=ASK, max_tokens=50),
+        }[api]
+        raw = await call(model="toy:alpha-0.3", stream=stream)
+        told = {name: raw.headers[f"x-alphatier-{name}"] for name in ("tier", "alpha", "decision")}
+        assert told == {"tier": "alpha-0.3", "alpha": "0.3", "decision": "explicit"}
+        assert json.loads(engine.bodies[-1])["model"].startswith("toy:alpha-0.3@")
+        parsed = raw.parse()
+        answered = await parsed if inspect.isawaitable(parsed) else parsed
+        parts = [str(part) async for part in answered] if stream else [str(answered)]
+        assert "7" in "".join(parts)
+        assert "toy:alpha-0.3" in "".join(parts)
+
+
 async def test_a_key_has_no_alpha_loaded_that_it_may_not_use(tmp_path: Path, gateway: NewFleet) -> None:
     allowed = {"tiers": ["toy:base", "toy:careful", "toy:alpha-0.1", "toy:alpha-0.3"]}
     access = build_access(
@@ -392,13 +456,56 @@ def test_a_gateway_that_makes_no_adapter_has_no_numpy_in_memory(folder: Path) ->
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-async def test_models_say_which_alphas_can_be_had(running: RunningFleet) -> None:
+async def test_models_say_which_alphas_can_be_had_and_what_is_known_of_them(running: RunningFleet) -> None:
     await running.alpha("toy:alpha-0.3")
     async with running.http.get(f"{running.url}/v1/models") as response:
         cards = {card["id"]: card["alphatier"] for card in (await response.json())["data"]}
     assert list(cards) == ["toy", "toy:auto", "toy:base", "toy:careful", "toy:terse"]
-    assert cards["toy"]["alphas"] == {"largest": 0.8, "step": 0.05}
     assert "alphas" not in cards["toy:terse"]
+    alphas = cards["toy"]["alphas"]
+    between = {known.pop("alpha"): known for known in alphas.pop("between")}
+    assert alphas == {"largest": 0.8, "step": 0.05}
+    assert list(between) == [round(step * 0.05, 2) for step in range(1, 17) if step != 8]
+    assert between[0.1] == {
+        "tier": "alpha-0.1",
+        "figures": "interpolated",
+        "between": ["careful", "terse"],
+        "dataset": "chains",
+        "accuracy": {"mean": pytest.approx(0.9675), "low": 0.95, "high": 0.98},
+        "tokens": {"mean": 70, "low": 39, "high": 81},
+    }
+    assert between[0.5] == {"tier": "alpha-0.5", "figures": "not measured"}
+
+
+async def test_an_alpha_between_tiers_is_described_as_what_answers_for_it(running: RunningFleet) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none") as client:
+        for asked in ("toy:alpha-0.1", "toy:alpha-0.11"):
+            card = await client.models.retrieve(asked)
+            told: dict[str, Any] = card.alphatier  # type: ignore[attr-defined]
+            assert (card.id, told["alpha"], told["figures"]) == ("toy:alpha-0.1", 0.1, "interpolated")
+            assert told["tokens"]["mean"] == 70
+        assert (await client.models.retrieve("toy:alpha-0.39")).id == "toy:terse"
+        with pytest.raises(openai.NotFoundError, match="there are toy, toy:auto"):
+            await client.models.retrieve("toy:alpha-0.81")
+    assert loads(running) == []
+
+
+async def test_interpolated_tokens_count_for_savings_and_limits(tmp_path: Path, gateway: NewFleet) -> None:
+    key = key_file(
+        tmp_path, {"some": "sk-some"}, some={"tokens_per_minute": 1000, "tiers": ["toy:terse", "toy:alpha-0.1"]}
+    )
+    access = build_access(AccessSettings(keys_file=key), environment={})
+    async with gateway([VLLM], wait=["toy-vllm"], access=access) as running:
+        running.http.headers["authorization"] = "Bearer sk-some"
+        async with running.post("toy:alpha-0.1") as response:
+            assert response.headers["x-alphatier-tier"] == "alpha-0.1"
+            assert int(response.headers["x-ratelimit-remaining-tokens"]) > 1000 - 80 - 40  # careful's 90th percentile
+        for model, status in (("toy:alpha-0.1", 200), ("toy:alpha-0.2", 404)):
+            async with running.http.get(f"{running.url}/v1/models/{model}") as response:
+                assert response.status == status
+        family = running.fleet.families["toy"]
+        decision = Decision(family, family.tier("alpha-0.1"), "explicit")
+        assert saved_share(decision) == pytest.approx(100 / 70 - 1)  # base has 100 tokens, alpha 0.1 some 70
 
 
 def test_a_vllm_has_room_for_the_alphas_that_are_kept(folder: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.errors import Overloaded
 from alphatier_server.gateway.decide import Decision
+from alphatier_server.gateway.dial import as_measured
 from alphatier_server.gateway.request import Head
 from alphatier_server.keys.access import Access
 from alphatier_server.keys.ring import Caller
@@ -57,7 +58,7 @@ class Admitter:
         Raises Forbidden, InvalidRequest (a batch that no limit would ever let in), RateLimited or LimitsUnavailable.
         """
         self._access.allow(caller, decision.family.name, decision.tier.name)
-        requests, tokens = estimate(len(body.raw), body.values, decision.tier)
+        requests, tokens = estimate(len(body.raw), body.values, as_measured(decision.family, decision.tier))
         if not dialect.generates:
             tokens = 0
         reservation = await self._access.admit(caller, streamed=streamed, tokens=tokens, requests=requests)

@@ -65,8 +65,11 @@ _figures: dict[str, tuple[Family, dict[float, Figures | None]]] = {}
 
 
 def figures_of(family: Family, tier: Tier) -> Figures | None:
-    """`figures_at` of the tier's alpha, remembered as long as the family stays as it is."""
-    if tier.alpha is None:
+    """`figures_at` of the tier's alpha, remembered as long as the family stays as it is.
+
+    None also for a tier that was trained by itself and not measured.
+    """
+    if tier.alpha is None or not (tier.evaluations or family.is_exported(tier)):
         return None
     known = _figures.get(family.name)
     if known is None or known[0] is not family:
@@ -74,6 +77,12 @@ def figures_of(family: Family, tier: Tier) -> Figures | None:
     if tier.alpha not in known[1]:
         known[1][tier.alpha] = figures_at(family, tier.alpha)
     return known[1][tier.alpha]
+
+
+def as_measured(family: Family, tier: Tier) -> Tier:
+    """The tier; for an alpha between two measured ones the more thorough of these, whose answers are longer."""
+    known = None if tier.evaluations else figures_of(family, tier)
+    return tier if known is None else family.tier(known.tiers[0])
 
 
 def _alphas(family: Family, step: float) -> list[float]:
