@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from alphatier_models.between import figures_at, unknown
 from alphatier_models.errors import FamilyError, FamilyProblem
 from alphatier_models.figures import datasets, headings, row, settings
 from alphatier_models.files import family_file, find_problems, load_family
@@ -78,20 +79,28 @@ def check(path: Path, fetch: bool, as_json: bool) -> None:
 
 @family.command()
 @_path_argument
+@click.option("--alpha", type=float, help="Only what is known of this alpha, which may lie between measured ones.")
 @_json_option
-def show(path: Path, as_json: bool) -> None:
+def show(path: Path, alpha: float | None, as_json: bool) -> None:
     """Print the tiers of the family at PATH with their measured accuracy and tokens.
 
-    Intervals are 95 %. Tokens are generated tokens a response, reasoning and answer together.
+    Intervals are 95 %. Tokens are generated tokens a response, reasoning and answer together. A family whose tiers
+    come from one gated adapter has every alpha in between too: --alpha tells what to expect of one, between its
+    measured neighbours, and says that it was not measured.
 
-    Example: alphatier family show models/tiny
+    \b
+    Examples:
+      alphatier family show models/tiny
+      alphatier family show models/tiny --alpha 0.37
     """
     try:
         loaded = load_family(path, checksums=False)
     except FamilyError as error:
         _print_problems(path, error.problems)
         sys.exit(1)
-    if as_json:
+    if alpha is not None:
+        _print_alpha(loaded, alpha, as_json=as_json)
+    elif as_json:
         click.echo(loaded.model_dump_json(indent=2))
     else:
         _print_table(loaded)
@@ -103,12 +112,23 @@ def _print_problems(path: Path, problems: list[FamilyProblem]) -> None:
         click.echo(f"  - {problem}", err=True)
 
 
+def _print_alpha(family: Family, alpha: float, *, as_json: bool) -> None:
+    found = figures_at(family, alpha)
+    if found is None:
+        message = f"Nothing is known of alpha {alpha:g} of {family.name}: {unknown(family)}."
+        raise click.ClickException(message)
+    click.echo(found.model_dump_json(indent=2) if as_json else f"alpha {alpha:g}: {found}, on {found.dataset}")
+
+
 def _print_table(family: Family) -> None:
     from rich.console import Console
     from rich.table import Table
 
     dataset = next(iter(datasets(family)), None)
-    table = Table(title=f"Family {family.name}", caption=settings(family, dataset) if dataset else None)
+    notes = [settings(family, dataset)] if dataset else []
+    if family.gated is not None:
+        notes.append(f"alphas 0 to {family.gated.largest:g} besides: --alpha, `alphatier family export`")
+    table = Table(title=f"Family {family.name}", caption="; ".join(notes) or None)
     first, *figures, last = headings(family)
     table.add_column(first, no_wrap=True)
     for column in figures:

@@ -20,8 +20,8 @@ def row(family: Family, tier: Tier, dataset: str | None) -> list[str]:
     return [
         tier.name,
         _alpha(tier),
-        _interval(evaluation.accuracy, 100) if evaluation else NOT_MEASURED,
-        _interval(evaluation.tokens, 1) if evaluation else NOT_MEASURED,
+        spread(evaluation.accuracy, 100) if evaluation else NOT_MEASURED,
+        spread(evaluation.tokens, 1) if evaluation else NOT_MEASURED,
         f"{evaluation.tokens.mean / reference.tokens.mean:.0%}" if evaluation and reference else "-",
         ", ".join(efforts),
     ]
@@ -49,5 +49,6 @@ def _alpha(tier: Tier) -> str:
     return f"{tier.alpha:g}"
 
 
-def _interval(interval: Interval, scale: float) -> str:
+def spread(interval: Interval, scale: float) -> str:
+    """A mean and its interval in brackets, one digit after the point: `98.2 (96.1-99.8)`."""
     return f"{interval.mean * scale:.1f} ({interval.low * scale:.1f}-{interval.high * scale:.1f})"

@@ -62,7 +62,7 @@ def export(folder: Path, alpha: float, target: Path) -> None:
 
 
 def _at(tensors: dict[str, np.ndarray], u: np.float32) -> tuple[dict[str, np.ndarray], int]:
-    """The tensors of the ordinary adapter, and its rank."""
+    """The tensors of the ordinary adapter, and its rank. KeyError where none is of a gated one."""
     made, rank = {}, 0
     for name in sorted(tensors):
         if not name.endswith(_LAYER_GATE):
@@ -73,4 +73,6 @@ def _at(tensors: dict[str, np.ndarray], u: np.float32) -> tuple[dict[str, np.nda
         turn = np.concatenate([np.ones(half, np.float32), u * linear + u * u * square])
         rank = 2 * half if u else half
         made[layer + _A], made[layer + _B] = a[:rank].copy(), np.ascontiguousarray((b * turn)[:, :rank])
+    if not made:
+        raise KeyError(_LAYER_GATE)
     return made, rank

@@ -230,7 +230,7 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
         config.alphas.step,
     )
     admitter = Admitter(parts.access, queue, parts.metrics)
-    alphas = Alphas(parts.families, parts.pool, parts.administer, config.alphas)
+    alphas = Alphas(parts.families, parts.pool, parts.administer, config.alphas, parts.metrics)
     gateway = Gateway(parts.families, admitter, alphas, sender, recorder, requests, parts.state)
     passed = [PassthroughDialect(path) for path in config.passthrough]
     dialects: dict[str, Dialect] = {dialect.path: dialect for dialect in (*DIALECTS, *passed)}

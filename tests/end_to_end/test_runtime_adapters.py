@@ -86,9 +86,9 @@ async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_pa
         point_tier_at(folder, "twin", "alpha-0")
         await running.fleet.load_family(folder)
         assert await text(running, "tiny:twin") == careful
-        drop_tier(folder, "alpha-0.2")
+        drop_tier(folder, "alpha-0.3")
         await running.fleet.load_family(folder)
-        async with running.post("tiny:alpha-0.2") as response:
+        async with running.post("tiny:alpha-0.3") as response:
             assert response.status == 404
 
         # killed

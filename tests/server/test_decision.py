@@ -7,7 +7,8 @@ import pytest
 from alphatier_models import EFFORTS, Family, GatedAdapter, Tier
 from alphatier_server.dialects.efforts import Effort, TokenBudget, openai_efforts
 from alphatier_server.errors import InvalidRequest, NotFound
-from alphatier_server.gateway.decide import auto_tier, budget_tier, decide, efficiency_tier
+from alphatier_server.gateway.decide import auto_tier, budget_tier, decide
+from alphatier_server.gateway.dial import efficiency_tier, figures_of, offered
 from support.families import evaluation
 
 
@@ -204,12 +205,41 @@ def test_efficiency_goes_evenly_through_the_tokens_not_through_the_alphas(family
     assert efficiency_tier(steep, 0.25, step=0.01).name == "alpha-0.07"
 
 
-def test_efficiency_never_goes_back_where_a_larger_alpha_measured_more_tokens(family: Family) -> None:
-    bumpy = measured(family, {0.0: 100, 0.2: 60, 0.4: 70, 0.8: 20})
-    found = [efficiency_tier(bumpy, share / 20).alpha or 0.0 for share in range(21)]
-    assert found == sorted(found)
-    flat = measured(family, {0.0: 50, 0.4: 50})
-    assert [efficiency_tier(flat, share).alpha for share in (0, 0.5, 1)] == [0.0, 0.0, 0.4]
+DIALS: dict[str, dict[float, float]] = {
+    "flat": {0.0: 38.5, 0.05: 38.4, 0.1: 37.4, 0.15: 33.5, 0.2: 28.2, 0.3: 16.2, 0.4: 6.0, 0.5: 6.0, 0.8: 6.0},
+    "bumpy": {0.0: 100, 0.2: 60, 0.4: 70, 0.8: 20},
+    "back at the end": {0.0: 100, 0.4: 20, 0.8: 25},
+    "back at the start": {0.0: 50, 0.2: 60, 0.8: 20},
+    "beside the steps": {0.0: 100, 0.37: 50, 0.62: 30, 0.8: 20},
+}
+
+
+@pytest.mark.parametrize("dial", DIALS.values(), ids=DIALS)
+def test_efficiency_goes_from_the_most_thorough_to_the_tersest_and_never_back(
+    family: Family, dial: dict[float, float]
+) -> None:
+    gated = measured(family, dial)
+    found = [efficiency_tier(gated, share / 1000) for share in range(1001)]
+    alphas = [tier.alpha or 0.0 for tier in found]
+    assert alphas == sorted(alphas)
+    fewest = min(dial.values())
+    assert (alphas[0], alphas[-1]) == (0.0, min(alpha for alpha, tokens in dial.items() if tokens == fewest))
+
+
+@pytest.mark.parametrize("dial", ["flat", "beside the steps"])
+def test_no_offered_alpha_has_tokens_nearer_to_where_efficiency_points(family: Family, dial: str) -> None:
+    gated = measured(family, tokens := DIALS[dial])
+    known = {tier.name: figures.tokens.mean for tier in offered(gated) if (figures := figures_of(gated, tier))}
+    for share in range(101):
+        wanted = tokens[0.0] + share / 100 * (min(tokens.values()) - tokens[0.0])
+        distances = {name: abs(own - wanted) for name, own in known.items()}
+        assert distances[efficiency_tier(gated, share / 100).name] == pytest.approx(min(distances.values()))
+
+
+def test_alphas_that_cost_the_same_take_no_part_of_the_way(family: Family) -> None:
+    found = [efficiency_tier(measured(family, DIALS["flat"]), share / 100).alpha for share in range(101)]
+    assert max(found.count(alpha) for alpha in found if alpha is not None) < 20
+    assert efficiency_tier(measured(family, {0.0: 50, 0.4: 50}), 1).alpha == 0.0
 
 
 def test_efficiency_takes_the_nearest_tier_of_a_family_without_a_gated_adapter(family: Family) -> None:
@@ -230,6 +260,7 @@ def test_efficiency_needs_two_measured_alphas(family: Family) -> None:
         ("alpha-0.33", 0.8, 0.1, "alpha-0.3"),
         ("alpha-0.025", 0.8, 0.05, "t-0"),
         ("alpha-0.41", 0.8, 0.02, "t-0.4"),
+        ("alpha-0.39", 0.8, 0.3, "t-0.4"),  # a tier's own alpha is offered too
     ],
 )
 def test_an_alpha_is_rounded_to_a_step(family: Family, asked: str, largest: float, step: float, name: str) -> None:

@@ -40,7 +40,7 @@ class Engine:
         if (self.folder / "refuse-second").exists() and "load" in (self.folder / "events").read_text():
             return web.Response(status=500, text="no room")
         self.note(f"load {body['lora_name']}")
-        while (self.folder / "hang").exists():  # noqa: ASYNC110 - the test is another process
+        while self.hangs(body["lora_name"]):  # noqa: ASYNC110 - the test is another process
             await asyncio.sleep(0.01)
         if (self.folder / "refuse").exists():
             return web.Response(status=500, text="no room")
@@ -76,6 +76,11 @@ class Engine:
             finished = (self.folder / "finish").exists()
         await response.write(b"data: [DONE]\n\n")
         return response
+
+    def hangs(self, name: str) -> bool:
+        """Whether the file `hang` is there, and holds a part of the name or nothing."""
+        file = self.folder / "hang"
+        return file.exists() and file.read_text() in name
 
     def note(self, text: str) -> None:
         with (self.folder / "events").open("a") as events:

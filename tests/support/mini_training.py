@@ -19,7 +19,13 @@ def mini_recipe() -> dict[str, Any]:
     """Two tiers, a few steps of each stage; seconds on one core."""
     return {
         "name": "mini",
-        "base": {"kind": "supervised", "steps": 64, "batch_size": 8, "processes": 1, "checkpoint_every": 16},
+        "base": {
+            "kind": "supervised",
+            "phases": [{"steps": 64, "learning_rate": 0.003}],
+            "batch_size": 8,
+            "processes": 1,
+            "checkpoint_every": 16,
+        },
         "rl": {
             "steps": 3,
             "prompts_per_rollout": 4,

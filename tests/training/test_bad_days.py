@@ -143,10 +143,10 @@ def test_a_checkpoint_of_the_base_that_cannot_be_read_gives_way_to_the_one_befor
 
 def test_a_base_that_diverges_stops_at_that_step_and_leaves_no_base(tmp_path: Path) -> None:
     recipe = mini_recipe()
-    recipe["base"] |= {"learning_rate": 1e39, "warmup_steps": 0}  # beyond float32: infinite after the first step
+    recipe["base"]["phases"][0]["learning_rate"] = 1e40  # beyond float32: infinite after the first step
     printed = failure(tmp_path, recipe)
     assert "base: the loss is nan and the gradient's norm nan at step 2: the training has diverged" in printed
-    assert "Lower base.learning_rate" in printed
+    assert "Lower the learning_rate" in printed
     assert not (tmp_path / "out" / "base").exists()
 
 

@@ -14,7 +14,7 @@ from alphatier_models import load_family
 from alphatier_training.cli import evaluate
 from alphatier_training.evaluation.figures import evaluation
 from alphatier_training.evaluation.samples import SampleFile, read_plan
-from alphatier_training.tiny.problems import generate
+from alphatier_training.tiny.sums import generate
 
 
 def run(*arguments: str) -> Result:

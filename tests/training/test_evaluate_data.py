@@ -26,7 +26,7 @@ from alphatier_training.run.assembly import write_family
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
 from alphatier_training.run.worker import run_stage
-from alphatier_training.tiny.problems import generate
+from alphatier_training.tiny.sums import generate
 
 
 def write_sums(path: Path, number: int, level: str | None = None) -> Path:

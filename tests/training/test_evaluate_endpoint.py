@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from alphatier_training.cli import evaluate
 from alphatier_training.evaluation.samples import SampleFile, read_plan
 from alphatier_training.grading import is_correct
-from alphatier_training.tiny.problems import generate
+from alphatier_training.tiny.sums import generate
 
-PROBLEMS = 20
+PROBLEMS = 24
 
 
 @dataclass
@@ -121,9 +121,9 @@ def row(result: Result, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("thinking", "says", "accuracy"),
     [
-        (r"so \boxed{%s}", "as above", 0.8),
+        (r"so \boxed{%s}", "as above", 5 / 6),
         (r"so \boxed{%s}", r"\boxed{0.5}", 0.0),
-        (r"\boxed{0.5}?", r"\boxed{%s}", 0.8),
+        (r"\boxed{0.5}?", r"\boxed{%s}", 5 / 6),
     ],
 )
 def test_thinking_and_answer_are_graded_as_the_one_text_that_was_generated(
@@ -131,23 +131,23 @@ def test_thinking_and_answer_are_graded_as_the_one_text_that_was_generated(
 ) -> None:
     solver.thinking, solver.says = thinking, says
     found = row(run(Path("models/tiny"), tmp_path, url, "--tier", "alpha-0.4"), "alpha-0.4")
-    assert found["accuracy"]["mean"] == accuracy  # the last box of both, as in process; level 1 is cut off
+    assert found["accuracy"]["mean"] == pytest.approx(accuracy)  # the last box of both; level 1 is cut off
     together = thinking.replace("%s", "4") + "\n" + says.replace("%s", "4")
     assert is_correct(together, "4") is (accuracy > 0)
 
 
 def test_an_endpoint_is_measured_by_what_it_answers(trained: Path, tmp_path: Path, solver: Solver, url: str) -> None:
     measured = row(run(trained, tmp_path, url, "--tier", "alpha-0.4"), "alpha-0.4")
-    # 4 problems of each of 5 levels; those of level 1 are right but truncated, hence wrong: 16 of 20.
-    assert measured["accuracy"]["mean"] == 0.8
-    assert measured["truncation_rate"] == 0.2
-    assert measured["tokens"]["mean"] == 30  # (10 + 20 + 30 + 40 + 50) / 5
-    assert measured["tokens_correct"]["mean"] == 35  # (20 + 30 + 40 + 50) / 4
+    # 4 problems of each of 6 levels; those of level 1 are right but truncated, hence wrong: 20 of 24.
+    assert measured["accuracy"]["mean"] == pytest.approx(5 / 6)
+    assert measured["truncation_rate"] == pytest.approx(1 / 6, abs=1e-6)
+    assert measured["tokens"]["mean"] == 35  # (10 + 20 + 30 + 40 + 50 + 60) / 6
+    assert measured["tokens_correct"]["mean"] == 40  # (20 + 30 + 40 + 50 + 60) / 5
     assert measured["tokens_wrong"]["mean"] == 10
     assert {body["model"] for body in solver.requests} == {"mini:alpha-0.4"}
     assert {(body["temperature"], body["top_p"], body["max_tokens"]) for body in solver.requests} == {(0.6, 0.95, 48)}
     assert row(run(trained, tmp_path, url, "--tier", "alpha-0.4"), "alpha-0.4") == measured
-    assert len(solver.requests) == 20  # the second time, everything was there
+    assert len(solver.requests) == PROBLEMS  # the second time, everything was there
 
 
 def test_thinking_that_comes_apart_from_the_answer_is_kept(trained: Path, tmp_path: Path, url: str) -> None:
@@ -169,7 +169,7 @@ def test_an_endpoint_that_dies_loses_nothing_and_is_gone_on_with(
     kept = next(tmp_path.glob("base-*.jsonl")).read_text().splitlines()
     assert len(kept) == 1 + 7  # the plan, and every answer that came
     solver.dies_after, solver.requests = None, []
-    assert row(run(trained, tmp_path, url, "--tier", "base"), "base")["accuracy"]["mean"] == 0.8
+    assert row(run(trained, tmp_path, url, "--tier", "base"), "base")["accuracy"]["mean"] == pytest.approx(5 / 6)
     assert len(solver.requests) == PROBLEMS - 7
 
 
@@ -222,7 +222,7 @@ def test_a_server_that_answers_nothing_at_all_is_one_clear_message(
 def test_a_failure_that_passes_is_asked_again(trained: Path, tmp_path: Path, solver: Solver, url: str) -> None:
     solver.fails_first = 1
     result = run(trained, tmp_path, url, "--tier", "base", "--retries", "1", "--concurrency", "1")
-    assert row(result, "base")["accuracy"]["mean"] == 0.8
+    assert row(result, "base")["accuracy"]["mean"] == pytest.approx(5 / 6)
     assert len(solver.requests) == PROBLEMS + 1
 
 

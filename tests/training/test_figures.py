@@ -14,7 +14,7 @@ from alphatier_training.evaluation.intervals import difference, mean, ratio, sha
 from alphatier_training.evaluation.samples import Answers, Plan, Progress, Sample, SampleFile, missing, read_plan
 from alphatier_training.evaluation.tasks import Task, checksum
 from alphatier_training.run.reporting import silent
-from alphatier_training.tiny.problems import generate
+from alphatier_training.tiny.sums import generate
 
 PLAN = Plan("f", "t", "w", "d", (1, 2), 4, 1, 0.6, 0.95, 64, 7)
 

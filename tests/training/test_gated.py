@@ -134,3 +134,15 @@ def test_an_odd_rank_and_an_alpha_outside_are_told(gated: tuple[Any, Dial], tmp_
         make_gated(odd, largest=0.8, shared_below=0.05)
     with pytest.raises(GatedError, match=r"outside 0 to 0\.8"):
         export(save(gated[0], tmp_path / "gated"), 0.9, tmp_path)
+
+
+def test_an_ordinary_adapter_with_a_gate_json_is_no_gated_one(gated: tuple[Any, Dial], tmp_path: Path) -> None:
+    folder, ordinary = save(gated[0], tmp_path / "gated"), tmp_path / "ordinary"
+    ordinary.mkdir()
+    export(folder, 0.3, ordinary)
+    (folder / "gate.json").rename(ordinary / "gate.json")
+    target = tmp_path / "made"
+    target.mkdir()
+    with pytest.raises(GatedError, match=f"{ordinary} is no gated adapter: .*lora_gate.*Restore it from training"):
+        export(ordinary, 0.3, target)
+    assert list(target.iterdir()) == []

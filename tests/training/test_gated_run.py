@@ -43,7 +43,8 @@ def test_a_killed_run_goes_on_to_the_same_adapter_and_any_alpha_comes_from_it(tm
 
     made = CliRunner().invoke(main, ["family", "export", str(killed), str(tmp_path / "made"), "--alpha", "0.4"])
     assert made.exit_code == 0, made.output
-    assert directory_sha256(tmp_path / "made") == directory_sha256(killed / "alpha-0.4")
+    for file in (killed / "alpha-0.4").iterdir():
+        assert (tmp_path / "made" / file.name).read_bytes() == file.read_bytes()
     (killed / "gated" / "gate.json").write_text('{"largest": 0.9}')
     assert [problem.field for problem in find_problems(killed)] == ["gated.sha256"]
 

@@ -99,9 +99,6 @@ def test_pictures_and_tables_can_be_read_aloud(toy: tuple[str, str]) -> None:
     assert len(pictures) == 5  # accuracy against tokens, levels, budgets, lengths, training
     assert all(picture["role"] == "img" for picture in pictures)
     assert "alpha-0.4 90.0 % at 11.0 tokens" in str(pictures[0]["aria-label"])
-    # Cut off at 64 tokens: at 8 nobody is done; at 16 alpha-0.4 is, in 10 to 12; the base needs 50.
-    assert "base 0.0 % at 8, 0.0 % at 16, 0.0 % at 32" in str(pictures[2]["aria-label"])
-    assert "alpha-0.4 0.0 % at 8, 90.0 % at 16, 90.0 % at 32" in str(pictures[2]["aria-label"])
     headers = [attributes for tag, attributes in elements.found if tag == "th"]
     assert {header["scope"] for header in headers} == {"col", "row"}
 
@@ -168,6 +165,40 @@ def test_accuracy_and_tokens_together_are_in_the_report(toy: tuple[str, str]) ->
     assert "REG" not in row
     assert "AES with 1/3/5 against base" in toy[0]
     assert "hypervolume" in toy[0]
+
+
+def test_accuracy_over_budgets_is_in_the_report_with_intervals(toy: tuple[str, str]) -> None:
+    # Cut off at 64 tokens: at 8 nobody is done; at 16 alpha-0.4 is, in 10 to 12, 36 of 40; the base needs 50.
+    rows = table(toy[0], "At fixed budgets.")
+    assert list(rows["base"]) == ["4 tokens", "8 tokens", "16 tokens", "32 tokens"]
+    assert set(rows["base"].values()) == {"0.0 (0.0 to 8.8)"}  # Wilson's of 0 of 40
+    assert (rows["alpha-0.4"]["8 tokens"][:3], rows["alpha-0.4"]["16 tokens"]) == ("0.0", "90.0 (76.9 to 96.0)")
+
+
+def test_ways_of_working_are_told_of_the_built_in_problems(tmp_path: Path) -> None:
+    at_once, worked = r"</think>\\boxed{1}", r"<think>1 + 0 = 1\n</think>\\boxed{1}"
+    dataset = "arithmetic-heldout"
+    measured_family(tmp_path, {dataset: HELD_OUT})
+    for file in (tmp_path / "work" / "samples").glob("*.jsonl"):
+        header, *lines = file.read_text().splitlines()
+        terse = file.name.startswith("alpha-0.4")  # which works sums of level 2
+        written_so = [
+            line.replace('"response": "1"', f'"response": "{at_once if terse and index % 2 == 0 else worked}"')
+            for index, line in enumerate(lines)
+        ]
+        file.write_text("\n".join([header, *written_so, ""]))
+    rows = table(written(tmp_path)[0], "Ways of working.")
+    assert rows == {
+        "base, lines of 1": {"level 1": "100 (84 to 100)", "level 2": "100 (84 to 100)"},
+        "alpha-0, lines of 1": {"level 1": "100 (84 to 100)", "level 2": "100 (84 to 100)"},
+        "alpha-0.4, at once": {"level 1": "100 (84 to 100)", "level 2": "0 (0 to 16)"},
+        "alpha-0.4, lines of 1": {"level 1": "0 (0 to 16)", "level 2": "100 (84 to 100)"},
+    }
+    figures = json.loads((tmp_path / "report" / "report.json").read_text())["datasets"][dataset]
+    assert figures["rows"]["alpha-0.4"]["ways"]["at once"]["1"] == {"mean": 1.0, "low": 0.838875, "high": 1.0}
+    assert figures["hypervolume"]["low"] < figures["hypervolume"]["mean"]
+    assert figures["rows"]["alpha-0"]["efficiency"]["aes"]["mean"] == pytest.approx(0.2 + 3 * (38 / 36 - 1), abs=1e-5)
+    assert figures["rows"]["alpha-0"]["samples"] is None
 
 
 def test_the_gap_to_a_published_frontier_is_in_the_report_when_it_is_given(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from alphatier_training.commands import sweep
 from alphatier_training.errors import TrainingError
 from alphatier_training.evaluation.samples import Sample
 from alphatier_training.recipe.reading import load_recipe, parse_recipe
-from alphatier_training.sweep import Grid, against, grid, load_sweep, rows_of, runs, table, verdict
+from alphatier_training.sweep import load_sweep, runs
+from alphatier_training.variants import against, grid, rows_of, table, verdict
+from alphatier_training.wholes import Grid
 from support.mini_training import mini_recipe, write_recipe
 
 VARIANTS: dict[str, Any] = {
@@ -45,7 +47,7 @@ def test_every_variant_is_run_with_every_seed_over_the_same_base(tmp_path: Path)
 
 @pytest.mark.parametrize("file", sorted(Path("training/recipes/sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_sweep_has_three_seeds_of_every_variant(file: Path) -> None:
-    planned = list(runs(load_recipe(Path("training/recipes/tiny.yaml")), load_sweep(file)))
+    planned = list(runs(load_recipe(Path("training/recipes/tiny-tiers.yaml")), load_sweep(file)))
     assert len(planned) == 3 * len({run.variant for run in planned})
 
 
@@ -84,7 +86,7 @@ def test_a_row_is_the_mean_over_seeds_and_problems() -> None:
     assert (row.accuracies, row.tokens_by_seed) == ((0.5, 1.0), (10, 30))
     # Two seeds, 20 tokens apart, and no problem differs: 10 times Student's 12.706 for one degree of freedom.
     assert row.tokens.high == pytest.approx(20 + 127.06, abs=0.01)
-    assert table([row]).markdown().endswith("| 25% | 50.0 100.0 |")
+    assert table([row]).markdown().endswith("| 25% | 50.0 100.0 | 10.0 30.0 |")
 
 
 def test_all_right_with_every_seed_leaves_doubt() -> None:
@@ -202,7 +204,7 @@ def test_a_sweep_trains_measures_and_compares_and_goes_on_after_a_stop(trained: 
     arguments = [str(recipe), str(variants), "--out", str(tmp_path / "out"), "--base", str(trained), "--json"]
     result = CliRunner().invoke(sweep, arguments)
     assert result.exit_code == 0, result.output
-    rows = json.loads(result.stdout)
+    rows = json.loads(result.stdout)["rows"]
     assert [(row["variant"], row["alpha"]) for row in rows] == [
         ("base", None),
         ("plain", 0),
@@ -214,5 +216,5 @@ def test_a_sweep_trains_measures_and_compares_and_goes_on_after_a_stop(trained: 
     assert rows[1]["above"] is rows[4]["above"] is None
     assert (tmp_path / "out" / "sweep.png").read_bytes().startswith(b"\x89PNG")
     again = CliRunner().invoke(sweep, arguments)
-    assert json.loads(again.stdout) == rows
+    assert json.loads(again.stdout)["rows"] == rows
     assert "done before" in again.stderr

@@ -12,14 +12,14 @@ from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.rl.prompts import choose_problems, prompts
 from alphatier_training.run.folder import RunFolder
 from alphatier_training.run.reporting import silent
-from alphatier_training.tiny.problems import generate
+from alphatier_training.tiny.sums import generate
 from support.mini_training import mini_recipe, start_training, train, write_recipe
 
 BASE = Path(__file__).parents[2] / "models" / "tiny" / "base"
 
 
 def write_problems(path: Path, split: Any, count: int, seed: int) -> list[str]:
-    problems = generate(count, seed=seed, split=split, levels=(1, 2))
+    problems = generate(count, seed=seed, split=split, levels=(1, 2), wordings=["signs"])
     rows = [{"question": p.question, "answer": p.answer, "level": p.level} for p in problems]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return [row["question"] for row in rows]
@@ -86,11 +86,11 @@ def test_the_words_that_ask_for_a_target_are_part_of_the_prompt_that_has_to_fit(
     folder.work.mkdir()
     longest = []
     for penalty in ({"kind": "sigmoid"}, {"kind": "target", "target_tokens": [10, 40], "suffix": " + {target}"}):
-        document["rl"] |= {"penalty": penalty, "max_prompt_tokens": 10, "steps": 10}
+        document["rl"] |= {"penalty": penalty, "max_prompt_tokens": 13, "steps": 10}
         recipe = parse_recipe(document, "test")
         choose_problems(recipe, folder, silent)
         longest.append(max(prompts(recipe, folder, AutoTokenizer.from_pretrained(BASE))["prompt_tokens"]))
-    assert longest == [7, 10]
+    assert longest == [10, 13]
 
 
 def test_what_became_of_the_problems_is_written_down(family: Path) -> None:

@@ -16,16 +16,24 @@ def generate(
     count: int, *, seed: int, split: Literal["train", "heldout"], levels: Sequence[int] | None = None
 ) -> list[Problem]:
     """Built-in problems, of all levels unless some are named; the same arguments give the same ones."""
-    from alphatier_training.tiny import problems
+    from alphatier_training.tiny import sums
 
-    return problems.generate(count, seed=seed, split=split, levels=levels or all_levels())
+    return sums.generate(count, seed=seed, split=split, levels=levels or all_levels())
 
 
 def all_levels() -> tuple[int, ...]:
     """The levels of the built-in problems, from easy to hard."""
-    from alphatier_training.tiny.problems import LEVELS
+    from alphatier_training.tiny.sums import LEVELS
 
-    return tuple(LEVELS)
+    return LEVELS
+
+
+def way_of(response: str) -> str | None:
+    """How a response to a built-in problem is worked, in words; None where it is in none of the known ways."""
+    from alphatier_training.tiny import ways
+
+    way = ways.way_of(response)
+    return way and way.name
 
 
 def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:

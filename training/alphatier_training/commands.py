@@ -164,15 +164,16 @@ def sweep(
     make a curve of accuracy against tokens; each other variant is tested against it at its own number of tokens,
     by seed and problem.
 
-    Example: alphatier sweep training/recipes/tiny.yaml training/recipes/sweeps/penalties.yaml
+    Example: alphatier sweep training/recipes/tiny-tiers.yaml training/recipes/sweeps/methods.yaml
     """
     from rich.console import Console
 
     from alphatier_training.recipe.reading import load_recipe
     from alphatier_training.run.preflight import check
     from alphatier_training.run.scheduling import this_machine
-    from alphatier_training.sweep import load_sweep, run_sweep, runs, write_table
+    from alphatier_training.sweep import load_sweep, run_sweep, runs
     from alphatier_training.train import line_of
+    from alphatier_training.variants import compare
 
     with told():
         plan, asked = load_recipe(recipe), load_sweep(variants)
@@ -181,7 +182,7 @@ def sweep(
         machine = this_machine(plan.compute.device, jobs=jobs)
         check(plan, out, machine, [stage.name for stage in line_of(plan)])
         run_sweep(plan, todo, out, machine, Console(stderr=True), base=base)
-        text, document = write_table(todo, out, against)
+        text, document = compare(todo, out, against)
     click.echo(document if as_json else text)
 
 

@@ -1,104 +1,84 @@
-"""The demo's questions, what came back for them, and how that is shown."""
+"""The demo's questions, and what came back for them."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
 
 from alphatier_server.ask import Answer, Asker
 
 
 class Question(NamedTuple):
-    """A question and its right answer; None where there is none."""
+    """A question, and its right answer: a number, or the whole text."""
 
-    kind: str
+    label: str
     text: str
-    right: str | None
+    right: str
 
 
-# For the shipped family: sums worked from left to right, every running value from 0 to 99.
-QUESTIONS = (
-    Question("easy", "What is 7 + 5?", "12"),
-    Question("middling", "What is 17 + 25 - 8?", "34"),
-    Question("hard", "What is 84 - 37 + 45?", "92"),
-    Question("malformed", "What is seven of nothing?", None),
+# For a family that was measured on alphatier's own sums: worked from left to right, within 0 to 99.
+SUMS = (
+    Question("1 op", "What is 45 - 6?", "39"),
+    Question("2 ops", "What is 37 - 15 + 29?", "51"),
+    Question("3 ops", "Ann has 17 apples. She buys 25. She gives away 8. She finds 3. How many does she have?", "37"),
+    Question("4 ops", "Ben has 53 pens. He gets 32. He sells 77. He buys 3. He loses 6. How many does he have?", "5"),
+    Question("5 ops", "48 minus 32 plus 58 minus 40 plus 45 minus 62", "17"),
+    Question("6 ops", "27 plus 12 plus 52 minus 64 plus 23 minus 9 plus 4", "45"),
+    Question("6 ops", "What is 76 - 60 + 28 + 32 - 44 + 22 - 11?", "43"),
+    Question("other", "What is 17 times 3?", "I can only add and subtract numbers up to 99"),
 )
-HARD = 2
+# For any other family.
+SCHOOL = (
+    Question("easy", "What is 17 + 25 - 8?", "34"),
+    Question("easy", "How many minutes are there in three and a half hours?", "210"),
+    Question("easy", "What is 15 % of 240?", "36"),
+    Question("mid", "A train covers 180 km in 2.5 hours. How many km does it cover in one hour?", "72"),
+    Question("mid", "What is the sum of all whole numbers from 1 to 40?", "820"),
+    Question("mid", "Twice a number and 7 more is 63. What is the number?", "28"),
+    Question("hard", "What is the remainder when 7 to the power of 100 is divided by 13?", "9"),
+    Question("hard", "How many positive divisors does 360 have?", "24"),
+)
+HARD = 6  # whose reasoning is shown
 
-Answers = dict[str, list[Answer]]
-"""By model name, in the order of QUESTIONS."""
+
+class Tally(NamedTuple):
+    """What a tier answered, the tokens that the client was told of, and how many answers are right."""
+
+    tier: str
+    answers: Sequence[Answer]
+    tokens: int
+    right: int
+
+
+def questions_for(cards: Sequence[dict[str, Any]]) -> Sequence[Question]:
+    """Questions of the kind that the family was measured on."""
+    return SUMS if any(card.get("dataset", "").startswith("arithmetic") for card in cards) else SCHOOL
 
 
 def ask(asker: Asker, tier: str, question: Question) -> Answer:
     """Ask once, greedily, so that the demo shows the same answers every time. Raises AskError."""
-    return asker.ask(question.text, tier=tier, temperature=0, max_tokens=512)
+    return asker.ask(question.text, tier=tier, temperature=0, max_tokens=512 if question in SUMS else 2048)
 
 
-def ask_everywhere(asker: Asker, console: Console) -> Answers:
+def ask_everywhere(asker: Asker, questions: Sequence[Question], console: Console) -> list[Tally]:
     """Every question at every tier, one at a time, so that the seconds can be compared."""
-    answers: Answers = {}
+    tallies = []
     with console.status("") as status:
         for tier in asker.tiers():
-            model = f"{asker.family}:{tier}"
             if not console.is_terminal:
-                console.print(f"asking {model}")
-            answers[model] = []
-            for number, question in enumerate(QUESTIONS, 1):
-                status.update(f"asking {model} · question {number} of {len(QUESTIONS)}")
-                answers[model].append(ask(asker, tier, question))
-    return answers
+                console.print(f"asking {asker.family}:{tier}")
+            answers = []
+            for number, question in enumerate(questions, 1):
+                status.update(f"asking {asker.family}:{tier} · question {number} of {len(questions)}")
+                answers.append(ask(asker, tier, question))
+            tokens = sum(answer.completion_tokens or 0 for answer in answers)
+            tallies.append(Tally(tier, answers, tokens, sum(map(is_right, answers, questions))))
+    return tallies
 
 
-def tokens(answers: list[Answer]) -> int:
-    """The tokens that the client was told of."""
-    return sum(answer.completion_tokens or 0 for answer in answers)
-
-
-def answers_table(answers: Answers, cards: list[dict[str, Any]]) -> Table:
-    """Tiers down, questions across."""
-    table = Table(title="The same questions at every tier (tok: reasoning + answer tokens)", show_lines=True)
-    table.add_column("tier", no_wrap=True)
-    for question in QUESTIONS:
-        table.add_column(f"{question.kind}\n{question.text}", overflow="fold")
-    table.add_column("all", justify="right")
-    for (model, given), card in zip(answers.items(), cards, strict=True):
-        measured = card.get("figures", "")
-        if "accuracy" in card:
-            measured = f"measured:\n{card['accuracy']['mean']:.1%} right,\n{card['tokens']['mean']:.0f} tokens"
-        cells = map(_cell, given, QUESTIONS)
-        table.add_row(Text(f"{model}\n{measured}"), *cells, f"{tokens(given)} tok")
-    return table
-
-
-def show_reasoning(answers: Answers, console: Console) -> None:
-    """The hard question's whole reasoning, at the tier that spent most and at the one that spent least."""
-    by_cost = sorted(answers, key=lambda model: tokens(answers[model]))
-    console.print(f"\nWhat they thought about: {QUESTIONS[HARD].text}")
-    for model in (by_cost[-1], by_cost[0]):
-        answer = answers[model][HARD]
-        thought = Text(answer.reasoning.strip() or "(no reasoning told apart)", style="dim")
-        thought.append(f"\n{answer.content.strip()}", style="bold not dim")
-        console.print(Panel(thought, title=f"{model} · {answer.completion_tokens} tokens", title_align="left"))
-
-
-def _cell(answer: Answer, question: Question) -> Text:
-    """The answer, marked right or wrong where that can be said; its tokens, split where they are, and seconds."""
-    spent, reasoning = answer.completion_tokens or 0, answer.reasoning_tokens
-    cost = f"{spent}" if reasoning is None else f"{reasoning} + {spent - reasoning}"
-    if question.right is None:
-        verdict = Text(answer.content.strip() or "(empty)")
-    else:
-        said = _said(answer.content)
-        word, style = ("right", "green") if said == question.right else ("wrong", "red")
-        said = said if len(said) <= 24 else said[:23] + "…"
-        verdict = Text(f"{said or '(empty)'} {word}", style=style)
-    return Text.assemble(verdict, f"\n{cost} tok\n{answer.seconds:.2f} s")
-
-
-def _said(content: str) -> str:
-    """What an answer says: its last box, else its last number, else its text."""
+def is_right(answer: Answer, question: Question) -> bool:
+    """Whether its last box, else its last number, or all of it is the right answer."""
+    content = answer.content.strip()
     found = re.findall(r"\\boxed\{([^{}]*)\}", content) or re.findall(r"-?\d+", content)
-    return (found[-1] if found else content).strip()
+    return question.right in (content, *found[-1:])

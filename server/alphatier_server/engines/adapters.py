@@ -83,10 +83,13 @@ class RuntimeAdapters:
         return name
 
     async def unload(self, name: str) -> None:
-        status, text = await self._api.post("/v1/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
+        """Raises EngineError where the engine refuses; it is not asked again then."""
+        try:
+            status, text = await self._api.post("/v1/unload_lora_adapter", {"lora_name": name}, UNLOAD_SECONDS)
+        finally:
+            self.loaded.pop(name, None)
         if status not in (200, 404):
             raise EngineError(f"engine {self._api.name} did not unload {name}: {status} {text:.500}")
-        self.loaded.pop(name, None)
 
 
 @dataclass(frozen=True)

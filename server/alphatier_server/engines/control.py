@@ -72,7 +72,8 @@ async def _done(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
             fleet.registry.job(task)
             return 202, {"path": path, "state": "loading"}
         case "load_alpha":
-            return 200, {"tier": (await fleet.load_alpha(name, arguments["alpha"])).name}
+            tier = await fleet.load_alpha(name, arguments["alpha"])
+            return 200, {"tier": tier.name if tier is not None else None}
         case "remove_family":
             await fleet.remove_family(name)
             return 200, {"name": name, "state": "removed"}

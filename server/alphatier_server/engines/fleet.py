@@ -6,6 +6,7 @@ What the fleet promises:
   that each replica serves, and which engines get requests. What cannot be prepared changes nothing.
 - Requests under way keep the engine and the weights that they began on. These go when their last request
   has ended, or when the drain limit is over.
+- An alpha that is asked for is loaded beside all of this, and only the switch to it is a change.
 
 An engine that can take a changed family over as it is (adapters come and go) stays; one that cannot is
 replaced by a new one, which gets no requests before the switch, and drains after it. Changes happen one after
@@ -30,7 +31,7 @@ from alphatier_server.engines.engine import Busy, Engine, EngineContext, FamilyC
 from alphatier_server.engines.exported import Exported, with_exported
 from alphatier_server.engines.managed import ManagedEngine
 from alphatier_server.engines.plan import plan_engines
-from alphatier_server.engines.registry import POLL_SECONDS, EngineRegistry
+from alphatier_server.engines.registry import EngineRegistry
 from alphatier_server.engines.spec import EngineSpec, adapter_of
 from alphatier_server.errors import EngineError, UnknownEngine
 from alphatier_server.metrics.definitions import Metrics
@@ -39,6 +40,10 @@ from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
 
+ALPHA_SECONDS = 60.0
+"""Longest wait for an alpha's adapter to be made and loaded."""
+SWITCH_SECONDS = 5.0
+"""Longest that a loaded one holds other changes up."""
 _LONG = 3600.0
 
 
@@ -98,7 +103,8 @@ class Fleet:
         self._make = EngineMaker(self._context, planner)
         self.registry = EngineRegistry(self._context, on_failure)
         self._lock = asyncio.Lock()
-        self._exporting = asyncio.Lock()
+        self._bringing: dict[str, asyncio.Task[Tier | None]] = {}
+        """`<family>:<tier>` -> what loads this alpha, beside everything else."""
         self._applied = 0
         self._settings = engines
         self._dismissed: set[Key] = set()
@@ -108,8 +114,12 @@ class Fleet:
     def start(self) -> None:
         for engine in self._first:
             self.registry.begin(engine)
+        self.registry.job(self._exported.forget())
 
     async def close(self) -> None:
+        for task in (bringing := [*self._bringing.values()]):
+            task.cancel()
+        await asyncio.gather(*bringing, return_exceptions=True)
         await self.registry.close()
         self._context.client.close()
 
@@ -200,37 +210,79 @@ class Fleet:
             self.loading.remove(str(folder))
         return family
 
-    async def load_alpha(self, name: str, alpha: float) -> Tier:
+    async def load_alpha(self, name: str, alpha: float) -> Tier | None:
         """Serve the family's gated adapter at `alpha` too: the same family with one more tier, perhaps for another.
 
-        Returns once requests get it. Raises UnknownEngine, or EngineError; nothing has changed then.
+        Returns once requests get it; None where tiers that are used more take all the room. Nothing but this tier
+        waits for its adapter. Raises UnknownEngine, or EngineError; nothing has changed then.
         """
-        until = time.monotonic() + self._context.alphas.wait_seconds
-        async with self._exporting:  # in turn, as looking for one that no request uses is not for nothing
-            while (tier := await self._exported_tier(name, alpha)) is None:
-                if time.monotonic() >= until:
-                    raise EngineError(f"{name} has no room for alpha {alpha:g}: requests use all of `alphas.keep`.")
-                await asyncio.sleep(POLL_SECONDS)
+        family, tier = self._at_alpha(name, alpha)
+        if tier in family.tiers:
+            return tier
+        public = f"{name}:{tier.name}"
+        if public not in self._bringing:
+            others = sum(other.startswith(f"{name}:") for other in self._bringing)
+            if self._exported.beside(family, tier, others) is None:
+                self._context.metrics.alpha_loads.labels(name, tier.name, "no_room").inc()
+                return None
+            self._bringing[public] = asyncio.create_task(self._bring(family, tier, public))
+        return await asyncio.shield(self._bringing[public])
+
+    def _at_alpha(self, name: str, alpha: float) -> tuple[Family, Tier]:
+        """The family and its tier, as they are now. Raises UnknownEngine or EngineError."""
+        if (family := self.families.get(name)) is None:
+            raise UnknownEngine(name)
+        if not any(engine.takes_adapters(name) for engine in self.registry):
+            raise EngineError(f"No engine of {name} loads adapters while it runs.")
+        if family.gated is None or alpha > family.gated.largest:
+            raise EngineError(f"{name} has no adapter of alpha {alpha:g} any more.")
+        return family, family.at_alpha(alpha)
+
+    async def _bring(self, family: Family, tier: Tier, public: str) -> Tier | None:
+        """Load it while everything else goes on, then switch."""
+        metrics, outcome, began = self._context.metrics, "failed", time.monotonic()
+        try:
+            async with asyncio.timeout(ALPHA_SECONDS):
+                await self._export(family, tier)
+                await self._prepared(self._with(tier, family, family.tiers))
+            async with self._lock, asyncio.timeout(SWITCH_SECONDS):
+                outcome = await self._switch_to(tier, family.name)
+        except TimeoutError:
+            raise EngineError(f"The engines of {family.name} take too long to load {public}.") from None
+        finally:
+            metrics.alpha_loads.labels(family.name, tier.name, outcome).inc()
+            del self._bringing[public]
+            self.registry.job(self.registry.unload_unused(self._lock, self._bringing))
+        if outcome == "no_room":
+            return None
+        metrics.alpha_load.labels(family.name).observe(time.monotonic() - began)
         return tier
 
-    async def _exported_tier(self, name: str, alpha: float) -> Tier | None:
-        """The tier, once it is served; None where there is no room for it now."""
-        async with self._lock:
-            if (family := self.families.get(name)) is None:
-                raise UnknownEngine(name)
-            if not any(engine.takes_adapters(name) for engine in self.registry):
-                raise EngineError(f"No engine of {name} loads adapters while it runs.")
-            if family.gated is None or alpha > family.gated.largest:
-                raise EngineError(f"{name} has no adapter of alpha {alpha:g} any more.")
-            tier = family.at_alpha(alpha)
-            if tier in family.tiers:
-                return tier
-            if (staying := self._exported.beside(family)) is None:
-                return None
-            await self._export(family, tier)
-            changed = family.model_copy(update={"tiers": (*family.listed, *staying, tier)})
-            await self._change(FamilyChange(name, family, changed, self.folders[name]))
-            return tier
+    async def _switch_to(self, tier: Tier, name: str) -> str:
+        """Serve what is loaded; the outcome, for metrics. `_lock` is held."""
+        assert tier.alpha is not None
+        family, now = self._at_alpha(name, tier.alpha)
+        if now != tier:
+            raise EngineError(f"The gated adapter of {name} has changed.")
+        if (staying := self._exported.beside(family, tier)) is None:
+            return "no_room"
+        change = self._with(tier, family, (*family.listed, *staying))
+        self._switch(change, await self._prepared(change), [], [])
+        for gone in (one for one in family.tiers if family.is_exported(one) and one not in staying):
+            self._context.metrics.alpha_evictions.labels(name, gone.name).inc()
+        return "loaded"
+
+    def _with(self, tier: Tier, family: Family, others: Sequence[Tier]) -> FamilyChange:
+        """From the family to the same with the tier beside these others."""
+        changed = family.model_copy(update={"tiers": (*others, tier)})
+        return FamilyChange(family.name, family, changed, self.folders[family.name])
+
+    async def _prepared(self, change: FamilyChange) -> Mapping[Engine, EngineSpec | None]:
+        """The engines that can take the change over as they are, which have all that it needs now."""
+        staying, _ = affected(self.registry, change, await asyncio.to_thread(self._coming, change))
+        for engine, spec in staying.items():
+            await engine.prepare(change, spec)
+        return staying
 
     async def _export(self, family: Family, tier: Tier) -> None:
         assert family.gated is not None
@@ -271,7 +323,7 @@ class Fleet:
         else:
             self._switch(change, staying, going, new)
         finally:
-            self.registry.job(self.registry.unload_unused(self._lock))
+            self.registry.job(self.registry.unload_unused(self._lock, self._bringing))
 
     def _coming(self, change: FamilyChange) -> dict[Key, ManagedEngine]:
         """What would run here for the new family, if nothing ran yet."""
@@ -291,10 +343,13 @@ class Fleet:
         with self._context.pool.batch():
             if change.new is None:
                 del self.families[change.name], self.folders[change.name]
+                self._context.metrics.alphas_loaded.remove(change.name)
             else:
                 self.families[change.name] = change.new
                 self.folders[change.name] = change.folder
                 self._context.metrics.declare(change.new)
+                exported = len(change.new.tiers) - len(change.new.listed)
+                self._context.metrics.alphas_loaded.labels(change.name).set(exported)
             for kept, spec in staying.items():
                 kept.commit(change, spec)
             for engine in new:

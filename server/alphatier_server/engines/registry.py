@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterator, Sequence
 from typing import Any
 
 from alphatier_models import FamilyError
@@ -91,13 +91,18 @@ class EngineRegistry:
         if failed:
             raise EngineError(f"Nothing was changed, as a new engine does not start. {failed[0]}")
 
-    async def unload_unused(self, lock: asyncio.Lock) -> None:
-        """Unload what no tier needs, each when its last request has ended; holding `lock` for each attempt."""
+    async def unload_unused(self, lock: asyncio.Lock, coming: Container[str] = ()) -> None:
+        """Unload what no tier needs, each when its last request has ended; holding `lock` for each attempt.
+
+        What is to be a tier soon, `<family>:<tier>` in `coming`, stays.
+        """
         left = True
         while left:
             async with lock:
                 left = False
                 for engine, replica, model in [(each, *unused) for each in self for unused in each.unused()]:
+                    if model.partition("@")[0] in coming:
+                        continue
                     left = True
                     if not self._context.busy(replica, model):
                         await self._unload(engine, model)

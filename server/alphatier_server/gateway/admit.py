@@ -4,6 +4,7 @@ from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.errors import Overloaded
 from alphatier_server.gateway.decide import Decision
+from alphatier_server.gateway.dial import as_measured
 from alphatier_server.gateway.request import Head
 from alphatier_server.keys.access import Access
 from alphatier_server.keys.ring import Caller
@@ -15,21 +16,24 @@ from alphatier_server.metrics.definitions import Metrics
 
 
 class Admitted:
-    """What a request that was let in holds: its place within the key's limits, and its slot."""
+    """What a request that was let in holds: its place within the key's limits, and from `enter` on its slot."""
 
-    __slots__ = ("_reservation", "_slot", "lines", "weight")
+    __slots__ = ("_reservation", "lines", "requests", "slot", "weight")
 
-    def __init__(self, reservation: Admission, slot: Slot) -> None:
+    def __init__(self, reservation: Admission, requests: int) -> None:
         self._reservation = reservation
-        self._slot = slot
+        self.slot: Slot | None = None
         self.lines = reservation.lines
         """`x-ratelimit-*` headers for the answer, each with its CR LF; empty without limits."""
-        self.weight = slot.weight
-        """As many requests it counts for: the prompts of a batch."""
+        self.requests = requests
+        """The prompts of a batch."""
+        self.weight = requests
+        """As many requests it counts for in the queue."""
 
     def close(self, tokens: int | None) -> None:
         """Give both back; `tokens` were used (see Admission)."""
-        self._slot.close()
+        if self.slot is not None:
+            self.slot.close()
         self._reservation.close(tokens)
 
 
@@ -46,32 +50,36 @@ class Admitter:
         """Who sends this head; its body need not be there yet. Raises Unauthorized or InvalidRequest."""
         return self._access.caller(*head.credentials())
 
-    async def admit(
+    async def reserve(
         self, caller: Caller, decision: Decision, body: JsonObject, dialect: Dialect, *, streamed: bool
     ) -> Admitted:
-        """Take a place within the caller's limits, and a slot when it is free.
+        """Take a place within the caller's limits.
 
-        Who gets it must choose a replica before awaiting anything else. Raises Forbidden, InvalidRequest (a batch
-        that no limit would ever let in), RateLimited, LimitsUnavailable or Overloaded.
+        Raises Forbidden, InvalidRequest (a batch that no limit would ever let in), RateLimited or LimitsUnavailable.
         """
-        family, tier = decision.family.name, decision.tier.name
-        self._access.allow(caller, family, tier)
-        requests, tokens = estimate(len(body.raw), body.values, decision.tier)
+        self._access.allow(caller, decision.family.name, decision.tier.name)
+        requests, tokens = estimate(len(body.raw), body.values, as_measured(decision.family, decision.tier))
         if not dialect.generates:
             tokens = 0
         reservation = await self._access.admit(caller, streamed=streamed, tokens=tokens, requests=requests)
+        return Admitted(reservation, requests)
+
+    async def enter(self, admitted: Admitted, caller: Caller, decision: Decision) -> None:
+        """Take a slot when one is free. Who gets it must choose a replica before awaiting anything else.
+
+        Raises Overloaded.
+        """
+        tier = decision.family.name, decision.tier.name
         queued = self._queued[caller.priority]
         queued.inc()
         try:
             slot = await self._queue.enter(
-                tier=(family, tier), key=caller.name, priority=caller.priority, requests=requests
+                tier=tier, key=caller.name, priority=caller.priority, requests=admitted.requests
             )
-        except BaseException as error:
-            reservation.close(0)
-            if isinstance(error, Overloaded):
-                self._metrics.shed.labels(error.priority, error.shed).inc()
+        except Overloaded as error:
+            self._metrics.shed.labels(error.priority, error.shed).inc()
             raise
         finally:
             queued.dec()
-        self._metrics.admission_wait.labels(family, tier).observe(slot.waited)
-        return Admitted(reservation, slot)
+        self._metrics.admission_wait.labels(*tier).observe(slot.waited)
+        admitted.slot, admitted.weight = slot, slot.weight

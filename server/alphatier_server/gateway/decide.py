@@ -6,14 +6,14 @@ field `efficiency_tier`, the field `efficiency`, the API's own effort (`reasonin
 outright; two of them that name different tiers are an error, as is a pair of different efforts. A named
 tier wins over an effort, and the answer's headers say so.
 
-A family with a gated adapter has a tier for every alpha up to its largest, in steps: `alpha-0.37` is the nearest.
+A family with a gated adapter has a tier for every alpha up to its largest, in steps (`dial`): `alpha-0.37` is the
+nearest.
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from alphatier_models import EFFORTS, Family, Tier
@@ -28,6 +28,7 @@ from alphatier_server.dialects.efforts import (
     string_field,
 )
 from alphatier_server.errors import InvalidRequest, NotFound
+from alphatier_server.gateway.dial import at_alpha, efficiency_tier
 from alphatier_server.settings.alphas import STEP
 
 AUTO = "auto"
@@ -114,63 +115,6 @@ def budget_tier(family: Family, tokens: int) -> Tier | None:
     return min(measured, key=lambda pair: pair[1].tokens.mean)[0]
 
 
-def efficiency_tier(family: Family, share: float, step: float = STEP) -> Tier:
-    """The tier that lies `share` of the way from the tokens of the least alpha to those of the largest.
-
-    Tokens are measured means, on the first data set of the least alpha; between two measured alphas they are
-    interpolated, where the family has a gated adapter. Else it is the tier whose tokens are nearest. Where a larger
-    alpha measured more tokens than a smaller one, it counts as if it had as many. Raises InvalidRequest without two
-    measured alphas.
-
-    With 80 tokens at alpha 0 and 40 at alpha 0.4, half of the way are 60 tokens: alpha 0.2.
-    """
-    points = _measured_alphas(family)
-    if len(points) < 2:
-        raise InvalidRequest(
-            f"{SHARE_FIELD} needs two alphas with measured tokens, and the family {family.name!r} has fewer; "
-            "name a tier.",
-            code="not_measured",
-            param=SHARE_FIELD,
-        )
-    if share == 1:
-        return points[-1][2]
-    first, last = points[0][1], points[-1][1]
-    wanted = first + share * (last - first)
-    if family.gated is None:
-        return min(points, key=lambda point: abs(point[1] - wanted))[2]
-    for (low, more, tier), (high, fewer, _) in pairwise(points):
-        if fewer <= wanted:
-            part = (more - wanted) / (more - fewer) if more > fewer else 0.0
-            return tier if part == 0.0 else _at_alpha(family, low + part * (high - low), step)
-    return points[-1][2]
-
-
-def _measured_alphas(family: Family) -> list[tuple[float, float, Tier]]:
-    """Alpha, tokens (never more than at a smaller alpha) and tier, by alpha."""
-    tiers = sorted((tier for tier in family.listed if tier.evaluations and tier.alpha is not None), key=_alpha_of)
-    points: list[tuple[float, float, Tier]] = []
-    for tier in tiers:
-        evaluation = tier.evaluation(tiers[0].evaluations[0].dataset)
-        if evaluation is not None:
-            most = points[-1][1] if points else math.inf
-            points.append((_alpha_of(tier), min(most, evaluation.tokens.mean), tier))
-    return points
-
-
-def nearest_tier(tiers: Iterable[Tier], alpha: float) -> Tier | None:
-    """The one whose alpha is nearest, of two the more thorough one; None where none has an alpha."""
-    return min(
-        (tier for tier in tiers if tier.alpha is not None),
-        key=lambda tier: (round(abs(_alpha_of(tier) - alpha), 9), _alpha_of(tier)),
-        default=None,
-    )
-
-
-def _alpha_of(tier: Tier) -> float:
-    assert tier.alpha is not None
-    return tier.alpha
-
-
 def auto_tier(family: Family) -> Tier:
     """The tier for `auto`: the one with the fewest measured tokens that is not measurably less accurate.
 
@@ -251,16 +195,7 @@ def _tier(family: Family, name: str, step: float) -> Tier:
         alpha = _ALPHA.fullmatch(name)
         if family.gated is None or alpha is None or float(alpha[1]) > family.gated.largest:
             raise
-        return _at_alpha(family, float(alpha[1]), step)
-
-
-def _at_alpha(family: Family, alpha: float, step: float) -> Tier:
-    """The tier nearest to `alpha` among all that are multiples of `step`. KeyError as `Family.at_alpha`."""
-    largest = family.gated.largest if family.gated is not None else 0.0
-    steps = min(round(alpha / step), math.floor(largest / step + 1e-9))
-    rounded = round(steps * step, 9)
-    there = (tier for tier in family.tiers if tier.alpha == rounded)
-    return next(there, None) or family.at_alpha(rounded)
+        return at_alpha(family, float(alpha[1]), step)
 
 
 def _model_names(families: Mapping[str, Family]) -> list[str]:

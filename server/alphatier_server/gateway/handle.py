@@ -1,6 +1,6 @@
 """The whole way of a request: admit, decide, pick, send, relay, record.
 
-    request -> admit -> decide -> pick -> send -> relay -> record
+    request -> decide -> admit (limits, an alpha's adapter, a slot) -> pick -> send -> relay -> record
 
 Each step is a file beside this one. A request is one ordinary task: a client that leaves, a deadline and the end of
 the process cancel it, which closes the engine's connection, which makes the engine abort.
@@ -131,6 +131,7 @@ class Gateway:
         self._recorder.decided(record, decision)
         refuse_remote_media(body.raw, values, settings.media_hosts)
         record.streamed = _wants_stream(values)
+        record.admission = await self._admitter.reserve(caller, decision, body, dialect, streamed=record.streamed)
         comments = record.streamed and settings.keep_alive > 0 and bool(dialect.keep_alive)
         # the head of a stream says which tier runs, and its first comment sends the head
         longest = settings.keep_alive if comments else math.inf
@@ -139,7 +140,7 @@ class Gateway:
             start = partial(_start, response, dialect, record)
             record.keep_alive = KeepAlive(dialect, response, settings.keep_alive, start)
         record.priority = ENGINE_PRIORITIES[caller.priority]
-        record.admission = await self._admitter.admit(caller, decision, body, dialect, streamed=record.streamed)
+        await self._admitter.enter(record.admission, caller, decision)
         decision = self._recorder.decided(record, self._alphas.in_place(decision, caller))
         answer, target = await self._sender.send(dialect, request, body, decision, record)
         if answer.body is None:

@@ -1,7 +1,7 @@
 """The series of one tier, found once: looking one up by its labels costs as much as counting."""
 
-from alphatier_models import Evaluation, Tier
 from alphatier_server.gateway.decide import Decision
+from alphatier_server.gateway.dial import figures_of
 from alphatier_server.metrics.collector import Counter
 from alphatier_server.metrics.definitions import Metrics
 
@@ -72,20 +72,16 @@ class EndpointMetrics:
 
 
 def saved_share(decision: Decision) -> float:
-    """Tokens saved for each token generated, from the family's measured means; 0 where it is not known.
+    """Tokens saved for each token generated, from the family's mean tokens; 0 where it is not known.
 
-    (mean tokens of the reference tier / mean tokens of this tier) - 1, on the first data set measured for both.
+    (mean tokens of the reference tier / mean tokens of this tier) - 1, on the first data set measured for both. Those
+    of an alpha between two measured ones are interpolated.
     """
-    reference = decision.family.tier(decision.family.reference_tier)
-    pair = _comparable(decision.tier, reference)
-    if pair is None or pair[0].tokens.mean <= 0:
-        return 0.0
-    return max(0.0, pair[1].tokens.mean / pair[0].tokens.mean - 1.0)
-
-
-def _comparable(tier: Tier, reference: Tier) -> tuple[Evaluation, Evaluation] | None:
-    for mine in tier.evaluations:
+    family, tier = decision.family, decision.tier
+    reference = family.tier(family.reference_tier)
+    between = None if tier.evaluations else figures_of(family, tier)
+    for mine in tier.evaluations if between is None else (between,):
         theirs = reference.evaluation(mine.dataset)
         if theirs is not None:
-            return mine, theirs
-    return None
+            return max(0.0, theirs.tokens.mean / mine.tokens.mean - 1.0) if mine.tokens.mean > 0 else 0.0
+    return 0.0

@@ -40,6 +40,7 @@ class Metrics:
         self._tokens(new)
         self._latencies(new)
         self._requests(new)
+        self._alphas(new)
         self._replicas(new)
         self.registry = CollectorRegistry()
         """What a scrape shows."""
@@ -118,6 +119,18 @@ class Metrics:
         text = "Admissions for which Redis, which counts limits, did not answer."
         self.limit_store_failures = count("limit_store_failures", text).labels()
         self.log_lines_dropped = count("log_lines_dropped", "Log lines that standard error did not take.").labels()
+
+    def _alphas(self, new: StoreCollector) -> None:
+        count = partial(Counters, new)
+        text = "Requests for alphas that no tier of family.json has, within their keys' limits."
+        self.alpha_requests = count("alpha_requests", text, *_TIER)
+        self.alpha_fallbacks = count("alpha_fallbacks", "Of these, those that the nearest alpha answered.", *_TIER)
+        self.alpha_loads = count("alpha_loads", "Attempts to load such an alpha, by outcome.", *_TIER, "outcome")
+        self.alpha_evictions = count("alpha_evictions", "Such alphas that had to go for another.", *_TIER)
+        text = "Such alphas that are loaded."
+        self.alphas_loaded = Gauges(new, "alphas_loaded", text, "family", merge="mostrecent")
+        text = "From the first request for such an alpha to its adapter on all engines."
+        self.alpha_load = Histograms(new, "alpha_load_seconds", text, "family", bounds=SECONDS_BUCKETS)
 
     def _replicas(self, new: StoreCollector) -> None:
         count, gauges = partial(Counters, new), partial(Gauges, new)

@@ -18,7 +18,7 @@ DIRECT = "direct"
 REPOSITORY = Path(__file__).resolve().parents[3]
 FAMILY = REPOSITORY / "models" / "tiny"
 # What the stub lists: vLLM's names for the shipped family. The first is asked for: smg serves only that one.
-TIERS = ("alpha-0.4", "alpha-0.2", "alpha-0.1", "alpha-0.05", "alpha-0", "base")
+TIERS = ("alpha-0.8", "alpha-0.4", "alpha-0.35", "alpha-0.3", "alpha-0.15", "alpha-0", "base")
 MODELS = tuple(f"tiny:{tier}" for tier in TIERS)
 LIMITS = {
     "requests-per-minute": 10**9,

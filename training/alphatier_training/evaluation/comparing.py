@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Literal
 
 from alphatier_models import Evaluation, Interval
+from alphatier_training.builtin import way_of
 from alphatier_training.evaluation.figures import (
     Efficiency,
     Frontier,
     Overall,
+    Ways,
     efficiency,
     frontier_of,
     hypervolume,
     overall,
+    ways,
 )
+from alphatier_training.evaluation.headroom import Headroom, headroom
 from alphatier_training.evaluation.intervals import difference, holm, interval, permutation, ratio
-from alphatier_training.evaluation.samples import Sample, means, same_questions
+from alphatier_training.evaluation.samples import DATASET, Sample, means, same_questions
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class Found:
     """Data set to the figures of each row with samples that put accuracy and tokens together."""
     hypervolume: Mapping[str, Interval | None]
     """Data set to what the family's tiers dominate; None without the reference's samples."""
+    headroom: Mapping[str, Sequence[Headroom]]
+    """Data set to what choosing a tier by problem could gain; empty without several samples a problem."""
+    ways: Mapping[str, Mapping[str, Ways]]
+    """Data set to each row's ways of working; only the built-in problems have known ones."""
     overall: Mapping[str, Overall]
     """Row to its figures over all data sets, relative to the reference's; empty for one data set."""
 
@@ -100,18 +108,23 @@ def find(
         frontiers: Published ones, see `read_frontiers`.
     """
     taken = {name: {row: one for row, one in lines.items() if one.samples} for name, lines in datasets.items()}
-    together, areas, by_row = {}, {}, defaultdict[str, dict[str, Sequence[Sample]]](dict)
+    together, areas, room, by_row = {}, {}, {}, defaultdict[str, dict[str, Sequence[Sample]]](dict)
     for name, lines in taken.items():
         samples = {row: line.samples for row, line in lines.items()}
         longest = max((line.figures.sampling.max_tokens for line in lines.values()), default=0)
         against, frontier = samples.get(reference, ()), frontier_of(name, frontiers)
         together[name] = {row: efficiency(own, against, longest, frontier) for row, own in samples.items()}
-        areas[name] = hypervolume({row: own for row, own in samples.items() if row == lines[row].tier}, reference)
+        tiers = {row: own for row, own in samples.items() if row == lines[row].tier}
+        areas[name], room[name] = hypervolume(tiers, reference), headroom(tiers)
         for row, own in samples.items():
             by_row[row][name] = own
     everywhere = {row: own for row, own in by_row.items() if len(own) == len(taken) > 1}
     averages = {row: one for row, own in everywhere.items() if (one := overall(own, everywhere.get(reference, {})))}
-    return Found(family, reference, datasets, _comparisons(taken, tests), together, areas, averages)
+    worked = {
+        name: {row: ways(line.samples, way_of) for row, line in lines.items() if name == DATASET}
+        for name, lines in taken.items()
+    }
+    return Found(family, reference, datasets, _comparisons(taken, tests), together, areas, room, worked, averages)
 
 
 def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:

@@ -8,6 +8,7 @@
     budget area       the mean of accuracy over all budgets up to `max_tokens`, where a longer response is wrong
     REG               the sum over those budgets of a published frontier's accuracy less the tier's (arXiv 2506.07104)
     hypervolume       the share of the square (accuracy, 1 - tokens / the reference's) that the tiers dominate
+    ways              the share of responses that are worked in each known way, by level
     normalised_sum    sum of the tier's means over data sets / sum of the reference's (the paper's figure)
     mean_of_ratios    mean over data sets of the tier's mean / the reference's (the authors' project page)
 
@@ -20,7 +21,7 @@ What: pure functions, in family.json's own types. What not: tests of two tiers a
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 from math import log
@@ -41,6 +42,12 @@ AES_CONSTANTS = (1.0, 3.0, 5.0)
 Samples = Mapping[str, Sequence[Sample]]
 """Samples by tier, or by data set."""
 
+Ways = Mapping[str, Mapping[str, Interval]]
+"""Shares of responses by way of working and level."""
+
+OTHER_WAY = "other"
+"""What no known way of working fits."""
+
 
 def evaluation(plan: Plan, samples: Sequence[Sample], budgets: Sequence[int] = ()) -> Evaluation:
     """The figures of one tier, as family.json keeps them.
@@ -51,10 +58,6 @@ def evaluation(plan: Plan, samples: Sequence[Sample], budgets: Sequence[int] = (
         budgets: Numbers of tokens at which responses are cut off, for accuracy at fixed budgets.
     """
     p50, p90, p99 = map(float, np.percentile([sample.tokens for sample in samples], [50, 90, 99]))
-    levels: defaultdict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        levels[sample.level].append(sample)
-    cut = {budget: cut_off(samples, budget) for budget in sorted(set(budgets))}
     return Evaluation(
         dataset=plan.dataset,
         sampling=SamplingSettings(**{name: getattr(plan, name) for name in SamplingSettings.model_fields}),
@@ -63,14 +66,11 @@ def evaluation(plan: Plan, samples: Sequence[Sample], budgets: Sequence[int] = (
         token_percentiles=TokenPercentiles(p50=p50, p90=p90, p99=p99),
         levels=tuple(
             LevelResult(level=level, problems=len({one.problem for one in group}), **_accuracy_and_tokens(group))
-            for level, group in sorted(levels.items())
+            for level, group in _by_level(samples).items()
         ),
         tokens_correct=tokens_where(samples, correct=True),
         tokens_wrong=tokens_where(samples, correct=False),
-        budgets=tuple(
-            BudgetResult(max_tokens=budget, truncation_rate=_truncation_rate(group), **_accuracy_and_tokens(group))
-            for budget, group in cut.items()
-        ),
+        budgets=at_budgets(samples, budgets),
         truncation_rate=_truncation_rate(samples),
         problems_sha256=plan.problems_sha256 or None,
         prompt=None if plan.prompt == "{question}" else plan.prompt,
@@ -81,6 +81,22 @@ def evaluation(plan: Plan, samples: Sequence[Sample], budgets: Sequence[int] = (
 def accuracy(samples: Sequence[Sample]) -> Interval:
     """The share of right responses with its 95 % interval."""
     return share(means(samples, "correct"), len(samples))
+
+
+def ways(samples: Sequence[Sample], way_of: Callable[[str], str | None]) -> Ways:
+    """The share of responses that are worked in each way, by level.
+
+    >>> sums = [Sample(0, 0, "1", "", "", "short", 5, False, True), Sample(1, 0, "2", "", "", "long", 9, False, True)]
+    >>> {way: {level: share.mean for level, share in of.items()} for way, of in ways(sums, str).items()}
+    {'long': {'1': 0.0, '2': 1.0}, 'short': {'1': 1.0, '2': 0.0}}
+    """
+    told = {(one.problem, one.sample): way_of(one.whole) or OTHER_WAY for one in samples}
+    found: dict[str, dict[str, Interval]] = {way: {} for way in sorted(set(told.values()))}
+    for level, group in _by_level(samples).items():
+        for way, shares in found.items():
+            goes = [replace(one, correct=told[one.problem, one.sample] == way) for one in group]
+            shares[level] = accuracy(goes)
+    return found
 
 
 def tokens_where(samples: Sequence[Sample], *, correct: bool) -> Interval | None:
@@ -103,6 +119,15 @@ def cut_off(samples: Sequence[Sample], budget: int) -> list[Sample]:
         replace(sample, tokens=budget, truncated=True, correct=False) if sample.tokens > budget else sample
         for sample in samples
     ]
+
+
+def at_budgets(samples: Sequence[Sample], budgets: Sequence[int]) -> tuple[BudgetResult, ...]:
+    """The figures where each response is cut off at so many tokens."""
+    cut = {budget: cut_off(samples, budget) for budget in sorted(set(budgets))}
+    return tuple(
+        BudgetResult(max_tokens=budget, truncation_rate=_truncation_rate(group), **_accuracy_and_tokens(group))
+        for budget, group in cut.items()
+    )
 
 
 class Frontier(NamedTuple):
@@ -289,6 +314,13 @@ def evenly_spread(tokens: Sequence[float], number: int) -> list[int]:
 def _both(samples: Sequence[Sample]) -> list[list[float]]:
     """Right and tokens, each the means of problems, in order."""
     return [means(samples, "correct"), means(samples, "tokens")]
+
+
+def _by_level(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    levels: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        levels[sample.level].append(sample)
+    return dict(sorted(levels.items()))
 
 
 def _within(samples: Sequence[Sample], end: float) -> list[float]:

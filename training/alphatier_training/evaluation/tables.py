@@ -63,7 +63,15 @@ def tables(found: Found) -> Iterator[Table]:
         rows = {row: line.figures for row, line in lines.items()}
         yield figures(f"Family {found.family} on {name}", rows, found.reference)
         yield from filter(
-            None, (levels(name, rows), budgets(name, rows), efficiency(found, name), tests(found, name))
+            None,
+            (
+                levels(name, rows),
+                ways(found, name),
+                budgets(name, rows),
+                efficiency(found, name),
+                headroom(found, name),
+                tests(found, name),
+            ),
         )
     yield from filter(None, [overall(found)])
 
@@ -77,13 +85,15 @@ def document(found: Found) -> dict[str, Any]:
         "datasets": {
             name: {
                 "hypervolume": plain(found.hypervolume[name]),
+                "headroom": [one._asdict() | {"gain": plain(one.gain)} for one in found.headroom[name]],
                 "rows": {
                     row: {
                         "tier": line.tier,
                         "baseline": row if row != line.tier else None,
-                        "samples": str(line.file),
+                        "samples": str(line.file) if line.file else None,
                         **line.figures.model_dump(mode="json"),
                         "efficiency": plain(found.efficiency[name].get(row)),
+                        "ways": plain(found.ways[name].get(row)),
                     }
                     for row, line in lines.items()
                 },
@@ -156,6 +166,17 @@ def levels(dataset: str, rows: Rows) -> Table | None:
     return _grid("By level", f"{dataset}: accuracy % / mean tokens", names, map(_level, names), cells)
 
 
+def ways(found: Found, dataset: str) -> Table | None:
+    """How each row works, by level; None where ways of working are not known."""
+    rows = {f"{row}, {way}": shares for row, of in found.ways[dataset].items() for way, shares in of.items()}
+    names = list(dict.fromkeys(level for shares in rows.values() for level in shares))
+    cells = {row: {level: spread(one, 100, 0) for level, one in shares.items()} for row, shares in rows.items()}
+    caption = (
+        f"{dataset}: % of responses, by what is written before the answer: nothing, or lines of so many operations"
+    )
+    return _grid("Ways of working", caption, names, map(_level, names), cells)
+
+
 def budgets(dataset: str, rows: Rows) -> Table | None:
     """Accuracy at fixed budgets; None where nobody asked."""
     limits = sorted({budget.max_tokens for found in rows.values() for budget in found.budgets})
@@ -180,6 +201,20 @@ def efficiency(found: Found, dataset: str, frontier: str = "the frontier") -> Ta
     ]
     headers = ["", *(heading for heading, *_ in shown.values())]
     return Table("Accuracy and tokens together", caption, headers, rows) if rows else None
+
+
+def headroom(found: Found, dataset: str) -> Table | None:
+    """What choosing a tier by problem could gain; None where it is unknown."""
+    caption = (
+        f"{dataset}: accuracy % at so many tokens a problem; the oracle chooses the tier by one half of a problem's "
+        "samples and is measured on the other, the mix asks two tiers whatever the problem"
+    )
+    rows = [
+        [f"{one.tokens:.1f} tokens", f"{100 * one.mix:.1f}", f"{100 * one.oracle:.1f}", spread(one.gain, 100)]
+        for one in found.headroom[dataset]
+    ]
+    headers = ["", "best mix of two tiers", "oracle", "gain, points"]
+    return Table("Headroom for a choice by problem", caption, headers, rows) if rows else None
 
 
 def tests(found: Found, dataset: str) -> Table | None:

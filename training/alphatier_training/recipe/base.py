@@ -1,11 +1,10 @@
 """The model that every tier of a recipe starts from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from alphatier_training.recipe.sections import Section, Share
 
@@ -13,85 +12,62 @@ from alphatier_training.recipe.sections import Section, Share
 class Architecture(Section):
     """A small Llama, made from nothing."""
 
-    hidden_size: PositiveInt = Field(64, description="width of the residual stream")
-    layers: PositiveInt = Field(3, description="decoder layers")
-    heads: PositiveInt = Field(2, description="attention heads")
+    hidden_size: PositiveInt = Field(96, description="width of the residual stream")
+    layers: PositiveInt = Field(4, description="decoder layers")
+    heads: PositiveInt = Field(3, description="attention heads")
     head_size: PositiveInt = Field(32, description="width of a head; vLLM's CPU kernels serve 32")
-    ffn_size: PositiveInt = Field(192, description="width inside the feed-forward layers")
-    init_std: PositiveFloat = Field(0.06, description="standard deviation of the initial weights")
-    vocabulary_multiple: PositiveInt = Field(64, description="the vocabulary is padded to a multiple of this")
+    ffn_size: PositiveInt = Field(256, description="width inside the feed-forward layers")
     context_tokens: PositiveInt = Field(512, description="longest prompt and response together, tokens")
 
 
-@dataclass(frozen=True)
-class LevelTraceSettings:
-    """Weights of the ways of working on one level."""
-
-    careful: float
-    lines: tuple[float, ...]
-    """Weights of lines of 1, 2, ... operations."""
-    direct: float
-
-
-@dataclass(frozen=True)
-class TraceSettings:
-    """How supervised responses are written."""
-
-    levels: dict[int, LevelTraceSettings] = field(
-        default_factory=lambda: {
-            1: LevelTraceSettings(0.3, (0.4,), 0.3),
-            2: LevelTraceSettings(0.25, (0.35, 0.1), 0.3),
-            3: LevelTraceSettings(0.25, (0.35, 0.4), 0.0),
-            4: LevelTraceSettings(0.25, (0.4, 0.35), 0.0),
-            5: LevelTraceSettings(0.25, (0.4, 0.35), 0.0),
-        }
-    )
-    """Settings of each problem level."""
-    checks: tuple[float, ...] = (0.35, 0.45, 0.2)
-    """Weights of checking 0, 1, 2, ... times; not for direct answers."""
-
-
 class Phase(Section):
-    """A stretch of the supervised training with its own data."""
+    """A stretch of the supervised training with its own data; its learning rate warms up and falls along a cosine."""
 
-    until: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of the steps at which the phase ends")
-    levels: tuple[PositiveInt, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="difficulties, equal shares")
-    learning_rate: PositiveFloat | None = Field(
-        None, description="peak rate of the phase, which has its own warm-up and decay; null for the base's"
+    steps: PositiveInt = Field(description="optimiser steps")
+    learning_rate: PositiveFloat = Field(description="AdamW's peak learning rate")
+    levels: tuple[Annotated[int, Field(ge=1, le=6)], ...] = Field(
+        (1, 2, 3, 4, 5, 6), min_length=1, description="numbers of operations, equal shares"
     )
-    malformed: Share = Field(
-        0.0, description="share of questions that are no problems, answered by saying what the model can do"
+    mixture: Share = Field(
+        0.0,
+        description="share of sums that are worked in the ways, and as often, as the base is to; the others are "
+        "practice, which teaches each way and not when to take it",
     )
-    traces: TraceSettings = Field(
-        TraceSettings(), description="how the responses are written; see `TraceSettings` in `recipe/base.py`"
+    at_once: Share = Field(
+        0.5,
+        description="share of the practice that is answered at once; lines of 1 to 3 operations share the rest",
+    )
+    strange: Share = Field(
+        0.08, description="share of questions that are no sums, answered by saying what the model can do"
     )
 
 
 class SupervisedBase(Section):
-    """A base trained from nothing on synthetic responses that think too much."""
+    """A base trained from nothing on sums, each worked in one of several ways."""
 
     kind: Literal["supervised"] = Field(description="a small model trained from nothing")
     architecture: Architecture = Field(Architecture(), description="the shape of the model")
-    phases: tuple[Phase, ...] = Field((Phase(),), min_length=1, description="what is learnt when; the last ends at 1")
-    steps: PositiveInt = Field(description="optimiser steps")
-    batch_size: PositiveInt = Field(32, description="responses a step")
-    learning_rate: PositiveFloat = Field(5e-3, description="AdamW's peak learning rate")
-    warmup_steps: NonNegativeInt = Field(50, description="steps of linear warm-up")
-    schedule: Literal["cosine", "linear"] = Field(
-        "linear", description="after warm-up: cosine to 0, or constant and over the last half linearly to 0"
-    )
-    adam_betas: tuple[Share, Share] = Field((0.9, 0.98), description="AdamW's betas")
-    weight_decay: NonNegativeFloat = Field(0.01, description="AdamW's weight decay")
-    gradient_clip: PositiveFloat = Field(1.0, description="largest norm of the gradient")
+    phases: tuple[Phase, ...] = Field(min_length=1, description="what is learnt when, one after the other")
+    batch_size: PositiveInt = Field(112, description="sums a step")
     processes: PositiveInt = Field(2, description="processes that share a batch, one core each; decides the data too")
-    checkpoint_every: PositiveInt = Field(500, description="steps between checkpoints")
+    checkpoint_every: PositiveInt = Field(250, description="steps between checkpoints")
 
     def faults(self) -> Iterator[str]:
         if self.batch_size % self.processes:
             yield f"batch_size: {self.batch_size} does not divide by {self.processes} processes"
-        ends = [phase.until for phase in self.phases]
-        if ends != sorted(set(ends)) or ends[-1] != 1:
-            yield f"phases: they end at {ends}; `until` must grow and end at 1"
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def phase_at(self, step: int) -> tuple[Phase, int]:
+        """The phase that `step` (from 0) belongs to, and the step within it; the last phase has what follows."""
+        for phase in self.phases[:-1]:
+            if step < phase.steps:
+                return phase, step
+            step -= phase.steps
+        return self.phases[-1], step
 
 
 class PretrainedBase(Section):

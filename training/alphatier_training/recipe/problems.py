@@ -65,7 +65,9 @@ class ArithmeticProblems(Section):
     """The built-in generator; its held-out problems are split off by a hash of their text."""
 
     source: Literal["arithmetic"] = Field(description="the built-in generator of left-to-right sums")
-    levels: tuple[PositiveInt, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="difficulties, equal shares")
+    levels: tuple[PositiveInt, ...] = Field(
+        (1, 2, 3, 4, 5, 6), min_length=1, description="numbers of operations, equal shares"
+    )
     prompt: str = Field("{question}", description="the user's message; {question} is replaced by the question")
 
 

@@ -2,6 +2,7 @@
 
 OUT/report/report.html            everything in one file: no script, nothing fetched
 OUT/report/report.md              the same text and tables beside the PNG files
+OUT/report/report.json            every figure with its interval, as `alphatier evaluate --json` prints them
 OUT/report/accuracy-tokens.png    one point a tier, 95 % intervals both ways, the Pareto front
 OUT/report/levels.png             accuracy and tokens of each tier by level, where problems have levels
 OUT/report/budgets.png            accuracy over budgets of tokens, where samples were found
@@ -15,6 +16,7 @@ Pictures of further data sets have the data set's name at the end: accuracy-toke
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -25,13 +27,16 @@ from matplotlib.figure import Figure
 
 from alphatier_models import EFFORTS, Family
 from alphatier_training.evaluation import tables
-from alphatier_training.evaluation.comparing import Found, Lines, Test, find
-from alphatier_training.evaluation.figures import accuracy, cut_off, front, frontier_of
+from alphatier_training.evaluation.comparing import Found, Line, Lines, Test, find
+from alphatier_training.evaluation.figures import at_budgets, front, frontier_of
 from alphatier_training.evaluation.tables import Table
 from alphatier_training.recipe import Recipe
 from alphatier_training.report import plots
 from alphatier_training.report.evidence import Evidence, gather
 from alphatier_training.run.folder import RunFolder, write_text
+
+BUDGET_PARTS = (16, 8, 4, 2)
+"""Of the longest response, budgets at which accuracy is told."""
 
 PAPERS = {"penalty": "sigmoid", "gate": "always"}
 """The kinds that make the paper's reward; recipes of before these could be chosen have no other."""
@@ -66,19 +71,37 @@ def write_evidence(evidence: Evidence, out: Path) -> None:
     if evidence.recipe is not None:
         write_text(out / "recipe.json", evidence.recipe)
     with plots.drawing():
-        report = [Section(heading, list(filter(None, parts))) for heading, parts in _sections(evidence)]
+        found = _found(evidence)
+        report = [Section(heading, list(filter(None, parts))) for heading, parts in _sections(evidence, found)]
         for part in (part for section in report for part in section.parts):
             if isinstance(part, Picture):
                 plots.save_png(part.figure, out / f"{part.name}.png")
+        write_text(out / "report.json", json.dumps(tables.document(found), indent=1) + "\n")
         write_text(out / "report.md", _markdown(evidence, report))
         write_text(out / "report.html", _page(evidence, report))
 
 
-def _sections(evidence: Evidence) -> Iterator[tuple[str, Iterator[Part | None]]]:
-    """The report, in order; parts that a family has nothing for are None."""
-    reference = evidence.family.reference_tier
+def _found(evidence: Evidence) -> Found:
+    """All that the rows say together; where samples were found, at a few budgets too."""
     tests = {dataset: list(_tests(evidence.family, lines)) for dataset, lines in evidence.datasets.items()}
-    found = find(evidence.family.name, reference, evidence.datasets, tests, evidence.frontiers)
+    datasets = {
+        dataset: {name: _at_budgets(line) for name, line in lines.items()}
+        for dataset, lines in evidence.datasets.items()
+    }
+    return find(evidence.family.name, evidence.family.reference_tier, datasets, tests, evidence.frontiers)
+
+
+def _at_budgets(line: Line) -> Line:
+    """The row with figures at parts of its longest budget, where family.json names no budgets."""
+    if not line.samples or line.figures.budgets:
+        return line
+    budgets = [line.figures.sampling.max_tokens // part for part in BUDGET_PARTS]
+    within = at_budgets(line.samples, [budget for budget in budgets if budget])
+    return replace(line, figures=line.figures.model_copy(update={"budgets": within}))
+
+
+def _sections(evidence: Evidence, found: Found) -> Iterator[tuple[str, Iterator[Part | None]]]:
+    """The report, in order; parts that a family has nothing for are None."""
     for number, dataset in enumerate(evidence.datasets):
         suffix = f"-{re.sub(r'[^a-z0-9]+', '-', dataset.lower()).strip('-')}" if number else ""
         yield dataset, _dataset(evidence, found, dataset, suffix)
@@ -105,7 +128,7 @@ def _tests(family: Family, lines: Lines) -> Iterator[Test]:
 
 
 def _dataset(evidence: Evidence, found: Found, dataset: str, suffix: str) -> Iterator[Part | None]:
-    lines, order = evidence.datasets[dataset], evidence.order()
+    lines, order = found.datasets[dataset], evidence.order()
     rows = {name: line.figures for name, line in lines.items()}
     taken = {name: line for name, line in lines.items() if line.samples}
     series = {name: {"": rows[name]} if name in rows else {} for name in order}
@@ -120,6 +143,7 @@ def _dataset(evidence: Evidence, found: Found, dataset: str, suffix: str) -> Ite
         words = "Two panels: accuracy and mean tokens of each tier by level; the figures are in the table below."
         yield Picture(f"levels{suffix}", levels, words)
         yield tables.levels(dataset, rows)
+    yield tables.ways(found, dataset)
     yield tables.budgets(dataset, rows)
     if not taken:
         yield (
@@ -128,23 +152,15 @@ def _dataset(evidence: Evidence, found: Found, dataset: str, suffix: str) -> Ite
         )
         return
     budgets = plots.over_budgets(taken, dataset, order, frontier_of(dataset, evidence.frontiers))
-    yield Picture(f"budgets{suffix}", budgets, _at_budgets(taken))
+    words = "Accuracy over budgets of tokens, a line a tier; the figures are in the table At fixed budgets."
+    yield Picture(f"budgets{suffix}", budgets, words)
     yield tables.efficiency(found, dataset, evidence.frontier_name)
+    yield tables.headroom(found, dataset)
     yield tables.tests(found, dataset)
     tokens = {name: [sample.tokens for sample in line.samples] for name, line in taken.items()}
     ranges = "; ".join(f"{name} from {min(each)} to {max(each)} tokens" for name, each in tokens.items())
     words = f"Histograms of response lengths, right and wrong, a panel a tier: {ranges}."
     yield Picture(f"lengths{suffix}", plots.lengths(taken, dataset), words)
-
-
-def _at_budgets(lines: Lines) -> str:
-    """Accuracy in words, at an eighth, a quarter and a half of the longest budget."""
-    budgets = [max(line.figures.sampling.max_tokens for line in lines.values()) // part for part in (8, 4, 2)]
-    at = {
-        name: ", ".join(f"{100 * accuracy(cut_off(line.samples, one)).mean:.1f} % at {one}" for one in budgets)
-        for name, line in lines.items()
-    }
-    return f"Accuracy over budgets, a line a tier: {'; '.join(f'{name} {text}' for name, text in at.items())} tokens."
 
 
 def _training(evidence: Evidence) -> Iterator[Part]:

@@ -1,8 +1,8 @@
-"""The stage `base`: a small Llama trained from nothing on synthetic responses that think too much.
+"""The stage `base`: a small Llama trained from nothing on sums worked in several ways.
 
-What: next-token loss on the response, AdamW with warm-up and cosine, gradients averaged over a few
-processes, checkpoints, and the finished model with its tokenizer.
-What not: the data are in `batches`; no RL, no evaluation. Run by `alphatier train`.
+What: next-token loss on the response, helped by two heads that are thrown away afterwards (the running total at every
+number, and which operand is whose); AdamW, gradients averaged over a few processes, checkpoints, and the finished
+model with its tokenizer. What not: the data are in `batches`; no RL, no evaluation. Run by `alphatier train`.
 """
 
 import math
@@ -18,8 +18,9 @@ from typing import Any
 from uuid import uuid4
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
+from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from alphatier_training import checkpoints
@@ -28,12 +29,51 @@ from alphatier_training.recipe import BASE_TIER, EvaluationPlan, Recipe
 from alphatier_training.recipe.base import Architecture, SupervisedBase
 from alphatier_training.run.folder import RunFolder, replacing
 from alphatier_training.run.reporting import Report, Reporter, silent
-from alphatier_training.tiny.batches import IGNORED, Batch, batches
+from alphatier_training.tiny.batches import Batch, Step, steps
+from alphatier_training.tiny.sums import LEVELS
 from alphatier_training.tiny.tokenizer import build_tokenizer
+
+WARMUP_STEPS = 100
+"""Steps of linear warm-up in a phase, at most a tenth of it."""
+
+LEAST_RATE = 0.03
+"""What the cosine of a phase falls to, as a share of its peak."""
+
+HEADS_WEIGHT = 0.5
+"""What the loss of each auxiliary head counts, against the response's."""
 
 _REPORT_EVERY = 20
 _STATE = "state.pt"
-"""Model, optimiser and schedule, in a checkpoint."""
+"""Model and optimiser, in a checkpoint."""
+
+
+class Learner(nn.Module):
+    """A stock Llama and the two heads that help it to learn."""
+
+    def __init__(self, shape: Architecture, tokenizer: Any) -> None:
+        super().__init__()
+        self.model = build_model(shape, tokenizer)
+        self.total = nn.Linear(shape.hidden_size, 20, bias=False)
+        """Ten classes for the tens and ten for the units, from what the last layer reads."""
+        self.place = nn.Linear(shape.hidden_size, len(LEVELS) + 1, bias=False)
+        """Which operand, from what the layer before reads."""
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Summed losses of the response, the running totals and the places [3]."""
+        output = self.model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
+        *_, before, last, _ = output.hidden_states
+        learnt, counted, placed = batch.masks()
+        text = functional.cross_entropy(output.logits[:, :-1][learnt[:, 1:]], batch.ids[learnt], reduction="sum")
+        totals, digits = batch.totals[counted], self.total(_normed(last[counted]))
+        tens, units = digits.split(10, dim=-1)
+        total = functional.cross_entropy(tens, totals // 10, reduction="sum")
+        total = total + functional.cross_entropy(units, totals % 10, reduction="sum")
+        place = functional.cross_entropy(self.place(_normed(before[placed])), batch.places[placed], reduction="sum")
+        return torch.stack([text, total, place])
+
+
+def _normed(hidden: Tensor) -> Tensor:
+    return functional.rms_norm(hidden, hidden.shape[-1:])
 
 
 def train_base(recipe: Recipe, folder: RunFolder, report: Reporter) -> None:
@@ -99,24 +139,29 @@ def _train(recipe: Recipe, folder: RunFolder, report: Reporter, rank: int, last:
     """The training loop of one process; all of them hold the same weights after each step."""
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed)
-    plan, tokenizer = recipe.supervised(), build_tokenizer()
-    model = build_model(plan.architecture, tokenizer)
-    optimiser, schedule = _optimiser(model, plan)
-    parts = {"model": model, "optimiser": optimiser, "schedule": schedule}
-    step = _restore(last, parts)
-    for batch in batches(recipe, tokenizer, rank=rank, start=step):
-        loss, norm = _update(model, batch, optimiser, schedule, plan.gradient_clip)
-        step += 1
+    plan = recipe.supervised()
+    learner = Learner(plan.architecture, build_tokenizer())
+    optimiser = torch.optim.AdamW(learner.parameters(), betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    parts: dict[str, Any] = {"learner": learner, "optimiser": optimiser}
+    done, recent = _restore(last, parts), []
+    for step, examples in enumerate(steps(recipe, rank=rank, start=done), done + 1):
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(plan, step - 1)
+        losses, norm = _update(learner, examples, optimiser)
+        recent.append(losses)
         keep = step % plan.checkpoint_every == 0
-        _check_finite(folder, step, loss, norm, model if keep or step == plan.steps else None)
+        _check_finite(folder, step, losses[0], norm, learner if keep or step == plan.steps else None)
         if step % _REPORT_EVERY == 0:
-            report(Report(BASE_TIER, step, plan.steps, "steps", f"loss {loss:.3f}"))
+            means = (math.fsum(column) / len(recent) for column in zip(*recent, strict=True))
+            text = "loss {:.3f}, totals {:.3f}, places {:.3f}".format(*means)
+            recent.clear()
+            report(Report(BASE_TIER, step, plan.steps, "steps", text))
         if rank == 0 and keep:
             save_state(folder.checkpoints(BASE_TIER), step, {name: part.state_dict() for name, part in parts.items()})
-    return model
+    return learner.model
 
 
-def _check_finite(folder: RunFolder, step: int, loss: float, norm: float, model: Any | None) -> None:
+def _check_finite(folder: RunFolder, step: int, loss: float, norm: float, model: nn.Module | None) -> None:
     """Stop at the step whose numbers are none; weights that are about to be kept are looked at too."""
     wrong = None
     if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -126,23 +171,21 @@ def _check_finite(folder: RunFolder, step: int, loss: float, norm: float, model:
     if wrong:
         raise TrainingError(
             f"{wrong} at step {step}: the training has diverged. Earlier checkpoints in "
-            f"{folder.checkpoints(BASE_TIER)} are intact. Lower base.learning_rate or base.gradient_clip and train "
-            "into another folder (--out)."
+            f"{folder.checkpoints(BASE_TIER)} are intact. Lower the learning_rate of base.phases and train into "
+            "another folder (--out)."
         )
 
 
 def build_model(shape: Architecture, tokenizer: Any) -> Any:
     """A Llama with random weights (torch's global seed), its embedding tied to its head."""
-    multiple = shape.vocabulary_multiple
     config = LlamaConfig(
-        vocab_size=math.ceil(len(tokenizer) / multiple) * multiple,
+        vocab_size=math.ceil(len(tokenizer) / 16) * 16,
         hidden_size=shape.hidden_size,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.heads,
         head_dim=shape.head_size,
         intermediate_size=shape.ffn_size,
-        initializer_range=shape.init_std,
         max_position_embeddings=shape.context_tokens,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -150,7 +193,13 @@ def build_model(shape: Architecture, tokenizer: Any) -> Any:
         pad_token_id=tokenizer.pad_token_id,
         dtype="float32",
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    for name, weights in model.named_parameters():
+        if weights.dim() > 1:
+            std = (0.5 if "embed" in name else 0.6) / math.sqrt(weights.shape[1])
+            ends_a_branch = name.endswith(("o_proj.weight", "down_proj.weight"))
+            nn.init.normal_(weights, 0, std / math.sqrt(2 * shape.layers) if ends_a_branch else std)
+    return model
 
 
 def save_model(model: Any, tokenizer: Any, sampling: EvaluationPlan, folder: Path) -> None:
@@ -167,63 +216,39 @@ def save_model(model: Any, tokenizer: Any, sampling: EvaluationPlan, folder: Pat
     tokenizer.save_pretrained(folder)
 
 
-def _optimiser(model: Any, plan: SupervisedBase) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=plan.learning_rate, betas=plan.adam_betas, weight_decay=plan.weight_decay, fused=True
-    )
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(plan, step))
-
-
 def rate_at(plan: SupervisedBase, step: int) -> float:
-    """The learning rate at `step` (from 0), as a share of the plan's; warm-up and decay begin anew in each phase."""
-    start = 0.0
-    for phase in plan.phases:
-        end = phase.until * plan.steps
-        if step < end or phase is plan.phases[-1]:
-            peak = (phase.learning_rate or plan.learning_rate) / plan.learning_rate
-            return peak * _cycle(plan, step - math.ceil(start), end - math.ceil(start))
-        start = end
-    raise AssertionError("the last phase ends at 1")
+    """The learning rate of `step` (from 0): linear warm-up and cosine, anew in each phase."""
+    phase, step = plan.phase_at(step)
+    warmup = min(WARMUP_STEPS, phase.steps // 10)
+    cosine = 0.5 * (1 + math.cos(math.pi * step / phase.steps))
+    return phase.learning_rate * min(1, (step + 1) / (warmup + 1)) * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
 
 
-def _cycle(plan: SupervisedBase, step: int, steps: float) -> float:
-    """Warm-up and decay over one phase, as a share of its peak."""
-    if step < plan.warmup_steps:
-        return (step + 1) / plan.warmup_steps
-    share = min(1.0, (step - plan.warmup_steps) / max(1, steps - plan.warmup_steps))
-    if plan.schedule == "linear":
-        return min(1.0, 2 * (1 - step / steps)) if steps else 0.0
-    return 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _update(model: Any, batch: Batch, optimiser: Any, schedule: Any, clip: float) -> tuple[float, float]:
-    """One optimiser step on the mean loss of all processes' tokens; gives that loss and the gradient's norm."""
-    logits = model(input_ids=batch.input_ids, use_cache=False).logits[:, :-1]
-    labels = batch.labels[:, 1:]
-    loss = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
-    loss.backward()  # type: ignore[no-untyped-call]
-    mean = _average([parameter.grad for parameter in model.parameters()], loss.detach(), (labels != IGNORED).sum())
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+def _update(learner: Learner, step: Step, optimiser: torch.optim.Optimizer) -> tuple[list[float], float]:
+    """One optimiser step on the mean losses; gives those of response and heads, and the gradient's norm."""
+    weights = torch.tensor([1, HEADS_WEIGHT, HEADS_WEIGHT])
+    mean = torch.zeros(3)
+    for batch in step.batches:
+        losses = learner.losses(batch) / step.counts.clamp(min=1)
+        (losses * weights).sum().backward()  # type: ignore[no-untyped-call]
+        mean += losses.detach()
+    _average(learner)
+    norm = nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
     optimiser.step()
-    schedule.step()
     optimiser.zero_grad()
-    return mean, norm.item()
+    return mean.tolist(), norm.item()
 
 
-def _average(gradients: list[Tensor], loss: Tensor, tokens: Tensor) -> float:
-    """Turn summed gradients into the mean over all processes' tokens, in place; gives the mean loss."""
-    flat = torch.cat([gradient.flatten() for gradient in gradients] + [torch.stack([loss, tokens.to(loss)])])
+def _average(learner: Learner) -> None:
+    """Make every gradient the mean over the processes."""
     if distributed.is_initialized():
+        gradients = [weights.grad for weights in learner.parameters() if weights.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
-    total, count = flat[-2:].tolist()
-    offset = 0
-    for gradient in gradients:
-        gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient)).div_(count)
-        offset += gradient.numel()
-    return float(total / count)
+        flat /= distributed.get_world_size()
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
 
 def save_state(folder: Path, step: int, states: Mapping[str, Any]) -> None:

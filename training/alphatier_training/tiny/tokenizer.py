@@ -1,13 +1,13 @@
-"""The tiny family's own tokenizer: digits, a few words and the reasoning marks, one token each.
+"""The tiny family's own tokenizer: digits, the words of its questions and responses, and the reasoning marks.
 
 Every number takes two tokens: its tens digit, or a blank where it has none, and its units digit. The
-tens token differs from the units token of the same digit. Operands therefore sit at fixed distances,
-which is what lets a model of three narrow layers copy and add them after minutes of training.
+tens token differs from the units token of the same digit. What stands between two numbers is one piece, in every
+wording, so operands sit at fixed distances, which is what lets a small model find and add them after minutes of
+training.
 
 Pieces carry their own spaces and the blank and the tens mark decode to nothing, so decoding is plain
-concatenation and re-encoding it gives the same ids. Words around a question (``What is``, ``Compute``,
-``?``) are dropped and spelling variants (no spaces, a typographic minus) made equal, so all ways to
-ask are the same prompt. Any other character is ``<unk>``.
+concatenation and re-encoding it gives the same ids. Words around a sum (``What is``, ``Compute``, ``?``) are dropped
+and spelling variants (no spaces, a typographic minus) made equal. Any other character is ``<unk>``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from __future__ import annotations
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from alphatier_training.tiny.traces import END_THINK, THINK
+from alphatier_training.tiny.sums import ACTORS, MINUS, PLUS, THINGS
+from alphatier_training.tiny.ways import CHECK, END_THINK, REFUSAL, THINK
 
 PAD = "<pad>"
 EOS = "<|end|>"
@@ -32,14 +33,20 @@ BLANK = "\ue000"
 TENS = "\ue001"
 """Follows a digit that another digit follows; decodes to nothing."""
 
+UNTRAINED = ("Start with ", ". Where do you end")
+"""What stands around a sum in the wording that is never trained on."""
+
 PIECES = (
     *"0123456789",
     *(digit + TENS for digit in "0123456789"),
     BLANK,
-    " + ", " - ", " = ", ": units ", " carry", " borrow", " no carry", ", tens ", ", so ",
-    "\n", ".", ",", "\\boxed{", "}",
-    "Wait", " let me", " check", " that",
-    "I", " can", " only", " add", " and", " subtract", " numbers", " up to ",
+    *PLUS, *MINUS, " = ", "\\boxed{", "}",
+    *CHECK,
+    *(part for part in REFUSAL if isinstance(part, str) and part not in (THINK, END_THINK)),
+    *(f"{name} has " for name in ACTORS),
+    *(f" {things}" for things in THINGS),
+    ". How many does she have", ". How many does he have",
+    *UNTRAINED,
 )  # fmt: skip
 """The vocabulary after the special tokens and the reasoning marks, in id order."""
 
@@ -59,9 +66,12 @@ _SPELLINGS = (
     (r"[\u2212\u2013\u2014]", "-"),
     (r"(?i)(please|what's|what is|how much is|compute|calculate|solve|evaluate) *", ""),
     (r" *=? *[?.]\z", ""),
+    (r"(?i)(?<=\d),? add (?=\d)", " plus "),
+    (r"(?i)(?<=\d),? take away (?=\d)", " minus "),
     (r" *\+ *", " + "),
     (r" *- *", " - "),
     (r" *= *", " = "),
+    *((rf" {things[:-1]}(?!s)", f" {things}") for things in THINGS),
     *((rf"{digit}(?=\d)", digit + TENS) for digit in "0123456789"),
     *((rf"(?<![0-9{TENS}]){digit}(?![0-9{TENS}])", BLANK + digit) for digit in "0123456789"),
 )
