@@ -155,4 +155,4 @@ def test_averaged_checkpoints_and_mixed_adapters_are_the_same_model(tmp_path: Pa
         plain = model(TINY / "base")(words).logits
     off = float((mix - mean).abs().max())
     assert float((plain - mean).abs().max()) > 0.5  # the blend is another model than the base
-    assert off < 1e-4 if rank is None else 1e-3 < off < 0.5, (off, mixed)
+    assert off < 5e-4 if rank is None else 1e-3 < off < 0.5, (off, mixed)

@@ -340,8 +340,8 @@ def test_the_shipped_familys_report_is_small(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert str(tmp_path / "report.html") in result.output
     assert (tmp_path / "report.html").stat().st_size < 600_000
-    made = "Trained here by reinforcement learning, alpha-0, alpha-0.05, alpha-0.1, alpha-0.2, alpha-0.4; the"
-    assert f"{made} reward is correct × (1 − alpha × sigmoid" in (tmp_path / "report.md").read_text()
+    made = "Trained here by reinforcement learning, alpha-0, alpha-0.15, alpha-0.3, alpha-0.35, alpha-0.4, alpha-0.8;"
+    assert f"{made} the reward is correct × (1 − alpha × sigmoid" in (tmp_path / "report.md").read_text()
 
 
 def test_a_tier_that_was_not_measured_says_so_in_its_place(tmp_path: Path) -> None:

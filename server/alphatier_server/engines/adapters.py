@@ -153,6 +153,10 @@ class AdapterStore:
                 folder = Path(temporary) / "adapter"
                 folder.mkdir()
                 yield folder
-                folder.rename(target)
+                try:
+                    folder.rename(target)
+                except OSError:
+                    if not target.is_dir():  # another load of the same weights was first: its copy is as good
+                        raise
         except (OSError, shutil.Error) as error:
             raise EngineError(f"{adapter.path} cannot be copied to {target.parent}: {error}") from error
