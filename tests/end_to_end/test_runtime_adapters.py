@@ -83,12 +83,13 @@ async def test_adapters_change_under_a_running_vllm_and_survive_its_crash(tmp_pa
         await eventually(lambda: "unloaded tiny:alpha-0.4" in " ".join(running.reported))
 
         # added and removed
-        point_tier_at(folder, "twin", "alpha-0")
+        for added in ("twin", "spare"):
+            point_tier_at(folder, added, "alpha-0")
         await running.fleet.load_family(folder)
-        assert await text(running, "tiny:twin") == careful
-        drop_tier(folder, "alpha-0.3")
+        assert {await text(running, added) for added in ("tiny:twin", "tiny:spare")} == {careful}
+        drop_tier(folder, "spare")
         await running.fleet.load_family(folder)
-        async with running.post("tiny:alpha-0.3") as response:
+        async with running.post("tiny:spare") as response:
             assert response.status == 404
 
         # killed

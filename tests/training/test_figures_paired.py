@@ -166,3 +166,14 @@ def test_a_ratio_of_accuracies_is_in_doubt_where_all_are_right() -> None:
 def test_tiers_measured_on_different_data_sets_or_problems_have_no_average() -> None:
     assert overall({"a": [sample(0, True)]}, {"b": [sample(0, True)]}) is None
     assert overall({"a": [sample(0, True)]}, {"a": [sample(1, True)]}) is None
+
+
+def test_a_saving_on_easy_levels_is_told_from_one_on_hard_levels() -> None:
+    def samples(*tokens: int) -> list[Sample]:
+        return [replace(sample(number, True, tokens[number % 3]), level=str(number % 3 + 1)) for number in range(60)]
+
+    # Level 1 of levels 1 and 3 is the easier half: half of its tokens are saved against a tenth; the middle is neither.
+    comparison = compare(samples(10, 1, 90), samples(20, 90, 100))
+    assert comparison.adaptive_saving is not None
+    assert comparison.adaptive_saving.mean == pytest.approx(0.4)
+    assert compare(samples(1, 1, 1)[:1], samples(1, 1, 1)[:1]).adaptive_saving is None

@@ -2,13 +2,14 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from alphatier_models import directory_sha256, find_problems, load_family
+from alphatier_models import directory_sha256, find_problems, load_family, save_family
 from alphatier_models.cli import main
 from alphatier_training.errors import TrainingError
 from alphatier_training.recipe.reading import parse_recipe
@@ -50,7 +51,10 @@ def test_a_killed_run_goes_on_to_the_same_adapter_and_any_alpha_comes_from_it(tm
 
 
 def test_a_family_of_single_runs_has_no_other_alphas(tmp_path: Path) -> None:
-    made = CliRunner().invoke(main, ["family", "export", str(TINY), str(tmp_path / "made"), "--alpha", "0.3"])
+    family = tmp_path / "family"
+    shutil.copytree(TINY, family)
+    save_family(load_family(family).model_copy(update={"gated": None}), family)
+    made = CliRunner().invoke(main, ["family", "export", str(family), str(tmp_path / "made"), "--alpha", "0.3"])
     assert made.exit_code == 1
     assert "trained one by one" in made.output
     assert not (tmp_path / "made").exists()

@@ -20,6 +20,7 @@ from alphatier_training.evaluation.figures import (
     Frontier,
     Overall,
     Ways,
+    adaptive_saving,
     efficiency,
     frontier_of,
     hypervolume,
@@ -49,6 +50,8 @@ class Comparison:
     """Tokens of the first over tokens of the second; None when the second has none."""
     token_p_value: float | None = None
     """Paired permutation test of the mean difference in tokens, two-sided."""
+    adaptive_saving: Interval | None = None
+    """How much more of the second's tokens the first saves on easier levels; None without numbered levels."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ def compare(first: Sequence[Sample], second: Sequence[Sample]) -> Comparison:
         p_value=permutation(differences, parts),
         token_ratio=ratio(*tokens) if min(tokens[1]) else None,
         token_p_value=permutation(longer, parts),
+        adaptive_saving=adaptive_saving(first, second),
     )
 
 

@@ -6,6 +6,7 @@
     tokens a right    mean tokens / accuracy (cost of pass in tokens, arXiv 2504.13359)
     adaptation        mean tokens at the hardest level / at the easiest (ALP, arXiv 2506.05256)
     budget area       the mean of accuracy over all budgets up to `max_tokens`, where a longer response is wrong
+    adaptive saving   share of the other's tokens saved on the easier half of the levels, less that on the harder half
     REG               the sum over those budgets of a published frontier's accuracy less the tier's (arXiv 2506.07104)
     hypervolume       the share of the square (accuracy, 1 - tokens / the reference's) that the tiers dominate
     ways              the share of responses that are worked in each known way, by level
@@ -215,6 +216,25 @@ def aes(accuracy: Any, tokens: Any, reference_accuracy: Any, reference_tokens: A
     return saved * (1 - tokens / reference_tokens) + np.where(change >= 0, gained, lost) * change
 
 
+def adaptive_saving(samples: Sequence[Sample], other: Sequence[Sample]) -> Interval | None:
+    """How much more of the other tier's tokens is saved on the easier half of the levels than on the harder one.
+
+    Both on the same problems. 0.3: 30 points more of the tokens. The middle one of an odd number of levels is in
+    neither half. None without numbered levels.
+    """
+    numbers = _level_numbers(samples)
+    if not numbers:
+        return None
+    levels = sorted(set(numbers))
+    ends = [set(levels[: len(levels) // 2]), set(levels[-(len(levels) // 2) :])]
+    columns = [
+        [one * (number in end) for one, number in zip(means(side, "tokens"), numbers, strict=True)]
+        for end in ends
+        for side in (samples, other)
+    ]
+    return of_means(columns, lambda easy, easy_other, hard, hard_other: hard / hard_other - easy / easy_other)
+
+
 def hypervolume(tiers: Samples, reference: str) -> Interval | None:
     """What the tiers dominate together; None where they were not measured on the same problems."""
     if reference not in tiers or not all(same_questions(one, tiers[reference]) for one in tiers.values()):
@@ -344,10 +364,16 @@ def _reg(samples: Sequence[Sample], frontier: Frontier, max_tokens: int) -> Inte
     return of_means([_within(samples, end)], lambda area: best - end * area, (0,))
 
 
-def _adaptation(samples: Sequence[Sample], tokens: Sequence[float]) -> Interval | None:
+def _level_numbers(samples: Sequence[Sample]) -> list[int]:
+    """Of the problems, in order; empty where some have none, or all the same."""
     levels = {one.problem: re.search(r"(\d+)\s*$", one.level) for one in samples}
     numbers = [int(match[1]) for _, match in sorted(levels.items()) if match]
-    if len(numbers) < len(levels) or len(set(numbers)) < 2:
+    return numbers if len(numbers) == len(levels) and len(set(numbers)) > 1 else []
+
+
+def _adaptation(samples: Sequence[Sample], tokens: Sequence[float]) -> Interval | None:
+    numbers = _level_numbers(samples)
+    if not numbers:
         return None
     hardest, easiest = ([float(number == end) for number in numbers] for end in (max(numbers), min(numbers)))
     weighed = [[one * a for one, a in zip(tokens, at, strict=True)] for at in (hardest, easiest)]

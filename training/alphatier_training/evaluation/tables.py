@@ -232,6 +232,11 @@ def tests(found: Found, dataset: str) -> Table | None:
         "permutation tests, p by Holm's correction over all tests here"
     )
     headers = ["", "accuracy, points", "better / worse", "p", "tokens, %", "p of tokens"]
+    if any(one.adaptive_saving for one in compared.values()):
+        caption += "; share of tokens saved on the easier half of the levels less that on the harder half, points"
+        headers.append("easier less harder")
+        for row, one in zip(rows, compared.values(), strict=True):
+            row.append(spread(one.adaptive_saving, 100))
     return Table(title, caption, headers, rows) if rows else None
 
 
