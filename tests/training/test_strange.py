@@ -6,6 +6,8 @@ from itertools import accumulate
 
 import pytest
 
+from alphatier_training.builtin import generate
+from alphatier_training.grading import are_correct
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.tiny.batches import prompt_ids, steps
 from alphatier_training.tiny.strange import strange_question
@@ -69,3 +71,23 @@ def test_the_share_of_strange_questions_is_the_recipes_and_all_of_a_refusal_is_l
     refused = sum(ids == [*refusal, TOKENIZER.eos_token_id] for ids in learnt)
     assert len(learnt) == 64 * 32
     assert 0.2 < refused / len(learnt) < 0.3
+
+
+def test_rl_has_as_many_strange_questions_as_asked_for_and_a_refusal_is_right() -> None:
+    plain = generate(1000, seed=1, split="train")
+    mixed = generate(1000, seed=1, split="train", strange=0.1)
+    strange = [problem for problem in mixed if problem.level == "strange"]
+    assert 70 < len(strange) < 130
+    assert [one for one in mixed if one.level != "strange"] == [
+        one for one, other in zip(plain, mixed, strict=True) if other.level != "strange"
+    ]
+    answer = strange[0].answer
+    responses = [
+        REFUSED,
+        f"</think>{answer}",
+        f"</think></think>{answer} ",
+        f"{REFUSED} and more",
+        f"{REFUSED}\\boxed{{3}}",
+    ]
+    assert are_correct(responses, [answer] * 5) == [True, True, True, False, False]
+    assert are_correct(["<think></think>42", "42"], ["42", "42"]) == [False, False]

@@ -3,6 +3,7 @@
 The only way to `tiny`: each function imports the part of it that it needs when it is called.
 """
 
+import random
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -13,12 +14,23 @@ from alphatier_training.run.reporting import Reporter
 
 
 def generate(
-    count: int, *, seed: int, split: Literal["train", "heldout"], levels: Sequence[int] | None = None
+    count: int,
+    *,
+    seed: int,
+    split: Literal["train", "heldout"],
+    levels: Sequence[int] | None = None,
+    strange: float = 0.0,
 ) -> list[Problem]:
-    """Built-in problems, of all levels unless some are named; the same arguments give the same ones."""
+    """Built-in problems, of all levels unless some are named; the same arguments give the same ones.
+
+    A share `strange` of them, drawn one by one, is replaced by questions that are to be refused.
+    """
+    from alphatier_training.tiny import strange as others
     from alphatier_training.tiny import sums
 
-    return sums.generate(count, seed=seed, split=split, levels=levels or all_levels())
+    rng = random.Random(f"{seed}/{split}/strange")
+    problems = sums.generate(count, seed=seed, split=split, levels=levels or all_levels())
+    return [others.strange_problem(rng) if rng.random() < strange else problem for problem in problems]
 
 
 def all_levels() -> tuple[int, ...]:

@@ -3,12 +3,15 @@ r"""Whether a response is right: its last `\boxed{}` against the answer. Trainin
 What: brace matching, `spelling.judge` for what is certain, math-verify in a bounded pool of processes
 for the rest, and a cache of what math-verify said.
 What not: no tolerance of a factor 100: `50%` is `50` and not `0.5`; no other place for an answer than
-the box. Truncation is not seen here: callers, who know the token ids, count it as wrong.
+the box, but for an answer that is a sentence, such as a refusal: a response without a box is right when it says
+that, and nothing else, after its thinking. Truncation is not seen here: callers, who know the token ids, count it as wrong.
 
 >>> is_correct(r"17 + 25 = 42</think>\boxed{42}", "42")
 True
 >>> is_correct("The answer is 42.", "42")
 False
+>>> is_correct("Hm.</think>I can only add numbers.", "I can only add numbers.")
+True
 >>> are_correct([r"\boxed{\frac12}", r"\boxed{50\%}"], ["0.5", "0.5"])
 [True, False]
 """
@@ -24,6 +27,9 @@ __all__ = ["Statistics", "are_correct", "is_correct", "last_box", "statistics"]
 COMPARISON_SECONDS = 3.0
 """Processor time that one comparison may take; a longer one is wrong (the authors' code allows 1 s)."""
 
+SENTENCE_WORDS = 4
+"""An answer of so many words, and no LaTeX, is a sentence."""
+
 _BOX = re.compile(r"\\boxed\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
@@ -33,7 +39,7 @@ statistics = _pool.statistics
 
 
 def is_correct(response: str, answer: str) -> bool:
-    r"""Whether the last `\boxed{}` of `response` equals `answer`; False when there is none.
+    r"""Whether the last `\boxed{}` of `response` equals `answer`; without one, whether `answer` is the sentence it says.
 
     Raises:
         TrainingError: The process that compares cannot be started.
@@ -52,7 +58,19 @@ def are_correct(responses: Sequence[str], answers: Sequence[str]) -> list[bool]:
     judged = {(box, answer): box is not None and judge(box, answer) for box, answer in set(pairs)}
     compared = _pool.are_equal(sorted({open_ for open_ in judged.values() if not isinstance(open_, bool)}))
     verdicts = {pair: one if isinstance(one, bool) else compared[one] for pair, one in judged.items()}
-    return [verdicts[pair] for pair in pairs]
+    return [
+        verdicts[pair] or (pair[0] is None and _is_sentence(pair[1]) and _said(response) == pair[1])
+        for pair, response in zip(pairs, responses, strict=True)
+    ]
+
+
+def _is_sentence(answer: str) -> bool:
+    return len(answer.split()) >= SENTENCE_WORDS and "\\" not in answer
+
+
+def _said(response: str) -> str:
+    """What follows the thinking."""
+    return response.rpartition("</think>")[2].strip()
 
 
 def last_box(response: str) -> str | None:

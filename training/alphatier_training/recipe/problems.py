@@ -68,6 +68,9 @@ class ArithmeticProblems(Section):
     levels: tuple[PositiveInt, ...] = Field(
         (1, 2, 3, 4, 5, 6), min_length=1, description="numbers of operations, equal shares"
     )
+    strange: Share = Field(
+        0.0, description="share of RL prompts that are no sums, and right when refused, so that no tier forgets to"
+    )
     prompt: str = Field("{question}", description="the user's message; {question} is replaced by the question")
 
 

@@ -75,8 +75,8 @@ def prompts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Any:
     Of a gated adapter also `alpha`.
     """
     if isinstance(recipe.problems, ArithmeticProblems):
-        levels = recipe.problems.levels
-        problems = generate(_needed(recipe), seed=recipe.rl_seed(), split="train", levels=levels)
+        levels, strange = recipe.problems.levels, recipe.problems.strange
+        problems = generate(_needed(recipe), seed=recipe.rl_seed(), split="train", levels=levels, strange=strange)
     else:
         lines = folder.problems.read_text(encoding="utf-8").splitlines()
         problems = [Problem(**json.loads(line)) for line in lines]

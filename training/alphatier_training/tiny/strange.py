@@ -10,8 +10,10 @@ import random
 import re
 from collections.abc import Callable
 
+from alphatier_training.data.problem import Problem
 from alphatier_training.tiny.sums import FRAMES, LARGEST, LEVELS, TRAINED, ask, draw, operands_of
 from alphatier_training.tiny.tokenizer import PIECES, UNTRAINED
+from alphatier_training.tiny.ways import REFUSAL
 
 _SIGNS = ("*", "x", "/", "^", "%", ":", "=", "+ +", "- +", "+ -", "- -", "", ".", ",", "and", "times", "divided by")
 
@@ -22,6 +24,11 @@ def strange_question(rng: random.Random) -> str:
         question = rng.choice(_KINDS)(rng)
         if operands_of(question) is None:
             return question
+
+
+def strange_problem(rng: random.Random) -> Problem:
+    """The same with the sentence that refuses it as its answer."""
+    return Problem(strange_question(rng), "".join(map(str, REFUSAL[2:])), "strange")
 
 
 def _sum(rng: random.Random) -> str:
