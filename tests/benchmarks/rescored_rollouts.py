@@ -37,7 +37,8 @@ def log_probability(model: Any, ids: Tensor, real: Tensor, width: int) -> Tensor
     """Of each row's response [rows], the tokens after `width`, at temperature 1."""
     logits = model(input_ids=ids, attention_mask=real).logits[:, width - 1 : -1]
     tokens = logits.log_softmax(-1).gather(2, ids[:, width:, None]).squeeze(2)
-    return (tokens * real[:, width:]).double().sum(1)
+    total: Tensor = (tokens * real[:, width:]).double().sum(1)
+    return total
 
 
 def measure(family: Path, problems: int, samples: int) -> dict[str, Any]:
@@ -62,7 +63,9 @@ def measure(family: Path, problems: int, samples: int) -> dict[str, Any]:
     prompts, mask = rows_of(problems, samples, tokenizer)
     width = prompts.shape[1]
     torch.manual_seed(1)
-    found, lengths, scores = {}, [], []
+    found: dict[str, Any] = {}
+    lengths: list[Tensor] = []
+    scores: list[list[Tensor]] = []
     for number in range(len(tiers)):
         model.set_adapter(f"tier{number}")
         ids = base.generate(input_ids=prompts, attention_mask=mask, generation_config=settings)

@@ -1,7 +1,6 @@
 """The tiers of all alphas in one run: each row's own adapter, weights of separate runs, and going on after a stop."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +12,18 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from alphatier_models import directory_sha256, find_problems, load_family
+from alphatier_models import directory_sha256, load_family
 from alphatier_training.errors import TrainingError
 from alphatier_training.joint import adapter_name, make_joint
 from alphatier_training.recipe.reading import parse_recipe
-from support.mini_training import mini_recipe, train, write_recipe
+from support.mini_training import (
+    assert_same_family,
+    kill_when,
+    mini_recipe,
+    start_training,
+    train,
+    write_recipe,
+)
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"
 CONFIG = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -29,7 +35,7 @@ def joint_recipe(**rl: Any) -> dict[str, Any]:
     recipe = mini_recipe()
     return recipe | {
         "base": {"kind": "pretrained", "model": str(TINY / "base")},
-        "rl": recipe["rl"] | {"joint": True, "steps": 2, "temperature": 1.5, "loss": {"constant": 1}} | rl,
+        "rl": recipe["rl"] | {"joint": True, "temperature": 1.5, "loss": {"constant": 1}} | rl,
         "evaluation": {"problems": 20, "max_new_tokens": 48},
     }
 
@@ -132,31 +138,21 @@ def test_the_tiers_are_those_of_separate_runs_to_rounding_where_the_responses_ar
     assert not all(torch.equal(weight, joint[0.4][name]) for name, weight in joint[0.0].items())
 
 
-# As above.
-GO_ON = """
-import sys
-from pathlib import Path
-from alphatier_training.run.folder import RunFolder
-from alphatier_training.run.reporting import silent
-from alphatier_training.tier import train_tier
-
-folder = RunFolder(Path(sys.argv[1]))
-train_tier(folder.recipe(), folder, None, silent)
-"""
-
-
 @pytest.mark.timeout(600)
-def test_a_run_makes_a_family_and_goes_on_to_the_same_tiers(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    train(write_recipe(tmp_path, joint_recipe(checkpoint_every=1)), out)
-    assert find_problems(out) == []
-    assert [tier.name for tier in load_family(out).tiers] == ["base", "alpha-0", "alpha-0.4"]
-    before = {tier: directory_sha256(out / tier) for tier in ("alpha-0", "alpha-0.4")}
-    assert before == {tier: directory_sha256(out / "joint" / tier) for tier in before}
-    shutil.rmtree(out / "joint")
-    shutil.rmtree(out / "work" / "checkpoints" / "joint" / "checkpoint-2")
-    subprocess.run([sys.executable, "-W", "ignore", "-c", GO_ON, str(out)], timeout=240, check=True)
-    assert before == {tier: directory_sha256(out / "joint" / tier) for tier in before}
+def test_a_killed_run_goes_on_to_the_same_tiers_each_with_an_adapter_of_its_own(tmp_path: Path) -> None:
+    recipe, killed = write_recipe(tmp_path, joint_recipe()), tmp_path / "killed"
+    train(recipe, tmp_path / "whole")
+    begun = start_training(recipe, killed)
+    kill_when(lambda: any((killed / "work" / "checkpoints" / "joint").glob("*/complete.json")), begun)
+    train(recipe, killed)
+    assert_same_family(killed, tmp_path / "whole")
+    assert [tier.name for tier in load_family(killed).tiers] == ["base", "alpha-0", "alpha-0.4"]
+    assert directory_sha256(killed / "alpha-0") != directory_sha256(killed / "alpha-0.4")
+
+
+def test_a_recipe_without_it_has_the_checksum_that_it_had() -> None:
+    assert '"joint": true' in parse_recipe(joint_recipe(), "recipe").canonical_json()
+    assert "joint" not in parse_recipe(joint_recipe(joint=False), "recipe").canonical_json()
 
 
 @pytest.mark.parametrize(

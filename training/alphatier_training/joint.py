@@ -41,7 +41,7 @@ class Joint(ByRow):
         self.check(x)
         if active_adapter != next(iter(self._tiers)):
             return result  # its rows have had theirs with the first adapter's
-        parts = x.index_select(0, self._by_tier).split(self._counts)
+        parts = torch.split(x.index_select(0, self._by_tier), self._counts)
         changes = [self._change(module, name, part) for name, part in zip(self._tiers, parts, strict=True)]
         return result + torch.cat(changes).index_select(0, self._back).to(result.dtype)
 

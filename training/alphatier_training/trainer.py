@@ -143,7 +143,7 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         logged = (self._logs["extra"][name] for name in ("right", "tokens"))  # by the reward, of all processes
         right, tokens = (torch.tensor(list(one), device=groups.device).view_as(groups) for one in logged)
         count = len(self._joint) if self._joint else 1
-        tiers = zip(*(values.chunk(count) for values in (groups, right, tokens)), strict=True)
+        tiers = zip(groups.chunk(count), right.chunk(count), tokens.chunk(count), strict=True)
         treated = torch.cat([response_advantages(*tier, self.method) for tier in tiers]).flatten()
         self._response_advantages = treated
         start = self.accelerator.process_index * len(mask)

@@ -193,8 +193,12 @@ class Recipe(Section):
         return self.seed if self.rl.seed is None else self.rl.seed
 
     def canonical_json(self) -> str:
-        """The recipe with every default filled in, as JSON; what `sha256` is taken of."""
-        text: str = json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True)
+        """The recipe with every default filled in but `rl.joint`'s, as JSON; what `sha256` is taken of.
+
+        So the checksums of families whose recipes do not know that field hold.
+        """
+        left_out = None if self.rl.joint else {"rl": {"joint"}}
+        text: str = json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2, sort_keys=True)
         return text + "\n"
 
     def sha256(self) -> str:
