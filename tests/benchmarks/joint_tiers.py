@@ -19,28 +19,22 @@ from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.8)
 PARTS = ("rollout", "reward", "scoring")
 
 
 def recipe_of(base: Path, steps: int, prompts: int, *, joint: bool) -> Any:
-    """The tiny recipe's tiers, cut to a few rollouts."""
+    """The recipe of an adapter an alpha, cut to a few rollouts."""
     from alphatier_training.recipe.reading import load_recipe, parse_recipe
 
-    document = load_recipe(ROOT / "training" / "recipes" / "tiny.yaml").model_dump(mode="json")
+    document = load_recipe(ROOT / "training" / "recipes" / "tiny-tiers.yaml").model_dump(mode="json")
     document["base"] = {"kind": "pretrained", "model": str(base)}
-    document["rl"] |= {"steps": steps, "prompts_per_rollout": prompts, "gated": None, "joint": joint}
-    document["rl"]["lora"] |= {"rank": 16, "scale": 16}
-    document["tiers"] |= {
-        "alphas": ALPHAS,
-        "default": "base",
-        "efforts": dict.fromkeys(document["tiers"]["efforts"], "base"),
-    }
-    return parse_recipe(document, "tiny")
+    document["rl"] |= {"steps": steps, "prompts_per_rollout": prompts, "joint": joint}
+    return parse_recipe(document, "tiny-tiers")
 
 
 def run(base: Path, steps: int, prompts: int, alpha: float | None) -> dict[str, Any]:
     """Train one tier, or all for None, in this process; what each rollout took."""
+    import torch
     from transformers import TrainerCallback
 
     from alphatier_training.run.base import fetch_base
@@ -57,6 +51,7 @@ def run(base: Path, steps: int, prompts: int, alpha: float | None) -> dict[str, 
         def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
             self.times.append((time.process_time(), time.perf_counter()))
 
+    torch.set_num_threads(1)  # as a stage does
     recipe = recipe_of(base, steps, prompts, joint=alpha is None)
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))

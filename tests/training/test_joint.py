@@ -29,6 +29,7 @@ TINY = Path(__file__).parents[2] / "models" / "tiny"
 CONFIG = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
 IDS = torch.arange(24).view(4, 6) % 16
 ALPHAS = (0.0, 0.1, 0.4)
+VLLM = {"device": "auto", "generation": {"engine": "vllm_colocate"}}
 
 
 def joint_recipe(**rl: Any) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def test_a_killed_run_goes_on_to_the_same_tiers_each_with_an_adapter_of_its_own(
 
 def test_a_recipe_without_it_has_the_checksum_that_it_had() -> None:
     assert '"joint": true' in parse_recipe(joint_recipe(), "recipe").canonical_json()
-    assert "joint" not in parse_recipe(joint_recipe(joint=False), "recipe").canonical_json()
+    assert '"joint"' not in parse_recipe(joint_recipe(joint=False), "recipe").canonical_json()
 
 
 @pytest.mark.parametrize(
@@ -163,9 +164,10 @@ def test_a_recipe_without_it_has_the_checksum_that_it_had() -> None:
         ({"rl": {"updates_per_rollout": 2}}, "joint: needs updates_per_rollout 1"),
         ({"rl": {"kl": {"coefficient": 0.1}}}, "joint: needs updates_per_rollout 1"),
         ({"rl": {"advantage": "whiten"}}, "other than whiten"),
-        ({"rl": {"penalty": {"kind": "laser_d"}}}, "remembers nothing"),
+        ({"rl": {"penalty": {"kind": "hapo"}}}, "remembers nothing"),
         ({"compute": {"device": "auto", "strategy": "fsdp"}}, "set compute.strategy to replicate"),
-        ({"compute": {"device": "auto", "generation": {"engine": "vllm_colocate"}}}, "engine to in_process"),
+        ({"compute": VLLM}, "rl.joint: vLLM has one adapter a rollout; set compute.generation.engine to in_process"),
+        ({"compute": VLLM, "rl": {"joint": False, "gated": {}}}, "rl.gated: vLLM has one adapter a rollout"),
     ],
 )
 def test_what_does_not_fit_together_is_said(change: dict[str, Any], said: str) -> None:
