@@ -102,7 +102,7 @@ def main() -> None:
         print(f"{field:<24}{separate:>10.2f}{median(joint[field]):>8.2f}{median(joint[field]) / separate:>7.2f}")
     start = sum(one["start"] for one in found.values())
     print(f"{'before it, processor':<24}{start:>10.2f}{joint['start']:>8.2f}{joint['start'] / start:>7.2f}")
-    for name, value in (("tokens a response", "tokens"), ("memory, MB", "memory")):
+    for name, value in (("tokens a response", "tokens"), ("memory, bytes", "memory")):
         print(f"{name}: {[one[value] for one in found.values()]} and {joint[value]}")
 
 
