@@ -120,7 +120,7 @@ for name, alpha in (("joint", None), ("separate", 0.0), ("separate", 0.4)):
 
 def test_the_tiers_are_those_of_separate_runs_to_rounding_where_the_responses_are(tmp_path: Path) -> None:
     for name in ("joint", "separate"):
-        own = {"joint": name == "joint", "micro_batch": 8, "gradient_clip": 0.01, "degenerate_groups": "drop"}
+        own = {"joint": name == "joint", "micro_batch": 8, "gradient_clip": 0.01, "advantage": "batch_std"}
         (tmp_path / f"{name}.yaml").write_text(json.dumps(joint_recipe(**own, steps=3)))
     command = [sys.executable, "-W", "ignore", "-c", RUNS, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
