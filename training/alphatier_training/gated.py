@@ -9,7 +9,6 @@ its own. At one alpha the whole is an ordinary adapter of rank 2r (`alphatier_mo
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,27 +24,61 @@ ADAPTER = "default"
 """PEFT's name of the one adapter that a policy has."""
 
 
-@dataclass(eq=False)
-class Dial(LoraVariant):  # type: ignore[misc]  # peft has no types for mypy
-    """Where the rows of the next forward passes stand; all layers of a model look here.
+class ByRow(LoraVariant):  # type: ignore[misc]  # peft has no types for mypy
+    """What treats each row of a batch by its alpha; all layers of a model look here.
 
     PEFT calls `forward` in place of a plain adapter's sum.
     """
 
-    largest: float
-    """The alpha at which u is 1."""
-    shared_below: float
-    """Rows of an alpha below this train the first block."""
-    alphas: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """Of each row [rows]."""
+    def __init__(self) -> None:
+        self.alphas = torch.zeros(0)
+        """Of each row of the next forward passes [rows]."""
 
-    def forward(self, module: Any, active_adapter: str, x: Tensor, result: Tensor, **_unused: Any) -> Tensor:
-        """`result` [rows, ..., out] with the layer's change of `x` [rows, ..., in] at each row's alpha."""
+    def check(self, x: Tensor) -> None:
+        """TrainingError unless the inputs `x` [rows, ..., in] of a layer have as many rows as there are alphas."""
         if len(self.alphas) != len(x):
             raise TrainingError(
                 f"{len(self.alphas)} alphas for {len(x)} rows: a model whose layers mix a batch's rows (experts) "
                 "cannot be trained at many alphas at once. Train a tier an alpha."
             )
+
+    @contextmanager
+    def rows(self, rows: Tensor) -> Iterator[None]:
+        """While a model runs only these rows of its batch, in this order."""
+        whole, self.alphas = self.alphas, self.alphas[rows]
+        yield
+        self.alphas = whole
+
+    def install(self, model: PeftModel) -> list[LoraLayer]:
+        """Let all adapters of a model look here; gives its adapted layers.
+
+        Raises:
+            TrainingError: one is no plain LoRA of a linear layer.
+        """
+        layers = []
+        for name, layer in model.named_modules():
+            if hasattr(layer, "on_rows"):
+                layer.on_rows = self.rows
+            if not isinstance(layer, LoraLayer):
+                continue
+            if not isinstance(layer.get_base_layer(), nn.Linear) or layer.lora_variant:
+                raise TrainingError(f"{name} is no plain LoRA of a linear layer: it cannot be trained at many alphas")
+            layer.lora_variant.update(dict.fromkeys(layer.lora_A, self))
+            layers.append(layer)
+        return layers
+
+
+class Dial(ByRow):
+    """Turns half of an adapter by each row's alpha."""
+
+    def __init__(self, largest: float, shared_below: float) -> None:
+        """`largest` is the alpha at which u is 1; rows of an alpha below `shared_below` train the first block."""
+        super().__init__()
+        self.largest, self.shared_below = largest, shared_below
+
+    def forward(self, module: Any, active_adapter: str, x: Tensor, result: Tensor, **_unused: Any) -> Tensor:
+        """`result` [rows, ..., out] with the layer's change of `x` [rows, ..., in] at each row's alpha."""
+        self.check(x)
         a, b = module.lora_A[active_adapter].weight, module.lora_B[active_adapter].weight
         gate, scale, inputs = module.lora_gate[active_adapter], module.scaling[active_adapter], x.to(a.dtype)
         rank = gate.shape[1]
@@ -65,13 +98,6 @@ class Dial(LoraVariant):  # type: ignore[misc]  # peft has no types for mypy
             return seen
         return torch.where(trains, seen, linear(linear(x, a.detach()), b.detach()))
 
-    @contextmanager
-    def rows(self, rows: Tensor) -> Iterator[None]:
-        """While a model runs only these rows of its batch, in this order."""
-        whole, self.alphas = self.alphas, self.alphas[rows]
-        yield
-        self.alphas = whole
-
 
 def make_gated(model: PeftModel, *, largest: float, shared_below: float) -> Dial:
     """Turn a model's LoRA adapter of rank 2r into a gated one; the dial says at which alphas it runs.
@@ -82,18 +108,11 @@ def make_gated(model: PeftModel, *, largest: float, shared_below: float) -> Dial
         TrainingError: the adapter is not a plain LoRA of linear layers, or its rank is odd.
     """
     dial = Dial(largest, shared_below)
-    for name, layer in model.named_modules():
-        if hasattr(layer, "on_rows"):
-            layer.on_rows = dial.rows
-        if not isinstance(layer, LoraLayer):
-            continue
-        if not isinstance(layer.get_base_layer(), nn.Linear) or layer.lora_variant:
-            raise TrainingError(f"{name} is no plain LoRA of a linear layer, and cannot be gated")
+    for layer in dial.install(model):
         if layer.r[ADAPTER] % 2:
             raise TrainingError(f"an adapter of rank {layer.r[ADAPTER]} has no two halves; give it an even rank")
         weight = layer.lora_A[ADAPTER].weight
         gate = torch.randn(2, layer.r[ADAPTER] // 2, dtype=weight.dtype).to(weight.device)
         layer.lora_gate = nn.ParameterDict({ADAPTER: nn.Parameter(gate)})
         layer.adapter_layer_names = (*layer.adapter_layer_names, "lora_gate")
-        layer.lora_variant[ADAPTER] = dial
     return dial

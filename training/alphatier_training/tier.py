@@ -19,7 +19,8 @@ from alphatier_models.gated import GATE, Gate
 from alphatier_training.checkpoints import COMPLETE, drop_half_written, in_order, newest, step_of
 from alphatier_training.errors import TrainingError
 from alphatier_training.grading import are_correct
-from alphatier_training.recipe import GATED, Recipe, tier_name
+from alphatier_training.joint import adapter_name
+from alphatier_training.recipe import Recipe, tier_name
 from alphatier_training.rl.config import dtype_of, trainer_config
 from alphatier_training.rl.engine import clear_generation_errors
 from alphatier_training.rl.keeping import MEASURED, KeepsTheBest, RolloutFile, best
@@ -40,7 +41,7 @@ _TOKENIZER_FILES = ("tokenizer*", "*.jinja", "generation_config.json", "special_
 def train_tier(recipe: Recipe, folder: RunFolder, alpha: float | None, report: Reporter) -> None:
     """Train the tier of `alpha`, or go on from its last whole checkpoint, and put it into the family.
 
-    None is the gated adapter of all alphas.
+    None is the one run of all alphas.
 
     A run that the alarm stops gives its best checkpoint; the curve's last entry says why.
 
@@ -48,7 +49,7 @@ def train_tier(recipe: Recipe, folder: RunFolder, alpha: float | None, report: R
         TrainingError: it collapsed before there was a checkpoint; loss, gradient, weights or probabilities were not
             finite; or the engine that generates the rollouts failed.
     """
-    name = _name_of(alpha)
+    name = _name_of(recipe, alpha)
     if device_of(recipe.compute.device) == "cpu":  # on GPUs the optimiser may be on the CPU, and needs its cores
         torch.set_num_threads(1)
     tensorboard = folder.work / "tensorboard" / name
@@ -83,7 +84,7 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float | None, report
     """The trainer of one tier, ready to train."""
     device = device_of(recipe.compute.device)
     on_cpu = device == "cpu"
-    base, name, method = load_reference(folder), _name_of(alpha), recipe.rl
+    base, name, method = load_reference(folder), _name_of(recipe, alpha), recipe.rl
     tokenizer = AutoTokenizer.from_pretrained(base.path, padding_side="left")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -105,6 +106,7 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float | None, report
     with clear_generation_errors(config):  # the trainer greets the engine
         trainer = EfficiencyTrainer(
             method=method,
+            alphas=recipe.tiers.alphas,
             rollouts=_rollouts(recipe, folder, name),
             model=model,
             reward_funcs=LengthPenalisedReward(alpha or 0.0, method, end_token_ids(model, tokenizer), are_correct),
@@ -125,21 +127,37 @@ def build_trainer(recipe: Recipe, folder: RunFolder, alpha: float | None, report
 
 
 def _write_tier(source: Path, recipe: Recipe, base: BaseReference, target: Path) -> None:
-    """A stock PEFT adapter, or a stock checkpoint with the base's tokenizer, of the trainer's checkpoint `source`."""
+    """A stock PEFT adapter, or a stock checkpoint with the base's tokenizer, of the trainer's checkpoint `source`.
+
+    Of a joint run a folder of adapters, by the tiers' names.
+    """
     with replacing(target) as finished:
-        for file in _model_files(source):
-            shutil.copyfile(file, finished / file.name)
-        if recipe.rl.lora:
-            config = finished / "adapter_config.json"
-            settings = json.loads(config.read_text(encoding="utf-8"))
-            settings["base_model_name_or_path"] = base.seen_from_an_adapter
-            write_text(config, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        if recipe.rl.joint:
+            for alpha in recipe.tiers.alphas:
+                _write_adapter(source / adapter_name(alpha), base, finished / tier_name(alpha))
+        elif recipe.rl.lora:
+            _write_adapter(source, base, finished)
             if recipe.rl.gated:
                 write_text(finished / GATE, Gate(largest=recipe.rl.gated.largest).model_dump_json() + "\n")
-            return
-        for file in (file for pattern in _TOKENIZER_FILES for file in Path(base.path).glob(pattern)):
-            if not (finished / file.name).exists():
-                shutil.copyfile(file, finished / file.name)
+        else:
+            _copy_model(source, finished)
+            for file in (file for pattern in _TOKENIZER_FILES for file in Path(base.path).glob(pattern)):
+                if not (finished / file.name).exists():
+                    shutil.copyfile(file, finished / file.name)
+
+
+def _write_adapter(source: Path, base: BaseReference, target: Path) -> None:
+    _copy_model(source, target)
+    config = target / "adapter_config.json"
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings["base_model_name_or_path"] = base.seen_from_an_adapter
+    write_text(config, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for file in _model_files(source):
+        shutil.copyfile(file, target / file.name)
 
 
 def _model_files(folder: Path) -> list[Path]:
@@ -150,8 +168,8 @@ def _model_files(folder: Path) -> list[Path]:
     return [file for file in files if file.name not in _NOT_THE_MODELS]
 
 
-def _name_of(alpha: float | None) -> str:
-    return GATED if alpha is None else tier_name(alpha)
+def _name_of(recipe: Recipe, alpha: float | None) -> str:
+    return recipe.one_run() or "" if alpha is None else tier_name(alpha)
 
 
 def _rollouts(recipe: Recipe, folder: RunFolder, name: str) -> RolloutFile:

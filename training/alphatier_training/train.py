@@ -1,7 +1,7 @@
 """`alphatier train`: the line of stages, and which of them are run.
 
     base -> problems (with data sets) -> alpha-0, alpha-0.4, ...   one RL run a tier
-                                         gated -> alpha-0, ...     or one for all of them
+                                         gated -> alpha-0, ...     or one for all of them (or `joint`)
     family, when the tiers are done: they can be served
     samples-base, samples-alpha-0, ...   as soon as each of these is done
     report, when family and samples are done: it adds the figures
@@ -12,6 +12,7 @@ what it needs when it is run (`run.worker`).
 """
 
 import asyncio
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from alphatier_models import FAMILY_FILE
 from alphatier_training.errors import TrainingError, clear_storage_errors
-from alphatier_training.recipe import BASE_TIER, GATED, Recipe, tier_name
+from alphatier_training.recipe import BASE_TIER, GATED, SIDE_BY_SIDE, Recipe, tier_name
 from alphatier_training.recipe.base import PretrainedBase
 from alphatier_training.recipe.problems import DataProblems
 from alphatier_training.run.folder import RunFolder
@@ -43,8 +44,8 @@ PATIENCE = 15.0
 def line_of(recipe: Recipe) -> list[Stage]:
     """Every stage, in order: the RL before the samples, as nothing but the report waits for these."""
     shared = shared_stages(recipe)
-    if recipe.rl.gated:
-        tiers = [Stage(tier_name(alpha), partial(_export, alpha), (GATED,)) for alpha in recipe.tiers.alphas]
+    if one := recipe.one_run():
+        tiers = [Stage(tier_name(alpha), partial(_export, alpha), (one,)) for alpha in recipe.tiers.alphas]
     else:
         tiers = [
             Stage(tier_name(alpha), partial(_train_tier, alpha), _names(shared), processes=recipe.compute.processes)
@@ -64,8 +65,8 @@ def shared_stages(recipe: Recipe) -> list[Stage]:
     base = Stage(BASE_TIER, _make_base)
     problems = Stage("problems", _choose_problems, (BASE_TIER,), within=BASE_TIER)
     stages = [base, problems] if isinstance(recipe.problems, DataProblems) else [base]
-    if recipe.rl.gated:
-        stages.append(Stage(GATED, partial(_train_tier, None), _names(stages), processes=recipe.compute.processes))
+    if one := recipe.one_run():
+        stages.append(Stage(one, partial(_train_tier, None), _names(stages), processes=recipe.compute.processes))
     return stages
 
 
@@ -212,8 +213,12 @@ def _export(alpha: float, recipe: Recipe, folder: RunFolder, report: Reporter) -
     from alphatier_models.gated import export
     from alphatier_training.run.folder import replacing
 
-    with replacing(folder.tier(tier_name(alpha))) as new:
-        export(folder.tier(GATED), alpha, new)
+    name = tier_name(alpha)
+    with replacing(folder.tier(name)) as new:
+        if recipe.rl.joint:
+            shutil.copytree(folder.tier(SIDE_BY_SIDE) / name, new, dirs_exist_ok=True)
+        else:
+            export(folder.tier(GATED), alpha, new)
 
 
 def _sample(tier: str, recipe: Recipe, folder: RunFolder, report: Reporter) -> None:

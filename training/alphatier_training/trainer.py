@@ -8,7 +8,7 @@ What not: no reward (`rl.rollout_reward`), no callbacks (`rl.watching`, `rl.keep
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,7 +18,8 @@ from torch import Tensor
 from trl import RLOOTrainer
 
 from alphatier_training.advantages import over_tokens, response_advantages, whiten
-from alphatier_training.gated import Dial, make_gated
+from alphatier_training.gated import ByRow, make_gated
+from alphatier_training.joint import Joint, make_joint
 from alphatier_training.loss import aggregate, kl_estimate, mismatch, mismatch_weights, policy_loss
 from alphatier_training.recipe.rl import Reinforcement
 from alphatier_training.rl.engine import Engine, clear_generation_errors
@@ -35,16 +36,26 @@ _NEXT_TO_NOTHING = 1e-300
 class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types for mypy
     """RLOO with the advantage, loss and KL that a recipe asks for."""
 
-    def __init__(self, *args: Any, method: Reinforcement, rollouts: RolloutFile | None = None, **kwargs: Any) -> None:
-        """As TRL's, with the recipe's `method` and the file in which some responses are kept."""
+    def __init__(
+        self,
+        *args: Any,
+        method: Reinforcement,
+        alphas: Sequence[float] = (),
+        rollouts: RolloutFile | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As TRL's, with the recipe's `method`, the alphas of a joint run, and the file of the kept responses."""
         self.method, self._rollouts = method, rollouts
         self._scored: list[Tensor] | None = None
         self._rewards = self._response_advantages = torch.empty(0)
         self._seconds: dict[str, float] = {}
         super().__init__(*args, **kwargs)
-        self._dial: Dial | None = None
+        self._joint: Joint | None = make_joint(self.model, alphas) if method.joint else None
+        self._by_row: ByRow | None = self._joint
         if method.gated:
-            self._dial = make_gated(self.model, largest=method.gated.largest, shared_below=method.gated.shared_below)
+            self._by_row = make_gated(
+                self.model, largest=method.gated.largest, shared_below=method.gated.shared_below
+            )
         engine = Engine(self.vllm_generation, self.model) if self.use_vllm else None
         self._weighed = engine if method.mismatch.correction != "none" else None
 
@@ -91,8 +102,8 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         started = time.perf_counter()
         self._seconds.clear()
         self._scored = []
-        if self._dial:
-            self._dial.alphas = torch.tensor([row["alpha"] for row in inputs], device=self.accelerator.device)
+        if self._by_row:
+            self._by_row.alphas = torch.tensor([row["alpha"] for row in inputs], device=self.accelerator.device)
         self.beta = self.method.kl.coefficient or _NEXT_TO_NOTHING * self._measures_kl
         try:
             output: Rollout = super()._generate_and_score_completions(inputs)
@@ -106,8 +117,8 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
             output["old_per_token_logps"] = scored[0]
         if len(scored) > 1:
             output["ref_per_token_logps"] = scored[1]
-        if self._dial:
-            output["alphas"] = self._dial.alphas
+        if self._by_row:
+            output["alphas"] = self._by_row.alphas
         output["advantages"] = self._advantages(output)
         if self._weighed is not None:
             output["advantages"] = output["advantages"] * self._weights(output, self._weighed)
@@ -131,7 +142,9 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         groups = rewards.view(-1, self.num_generations)
         logged = (self._logs["extra"][name] for name in ("right", "tokens"))  # by the reward, of all processes
         right, tokens = (torch.tensor(list(one), device=groups.device).view_as(groups) for one in logged)
-        treated = response_advantages(groups, right, tokens, self.method).flatten()
+        count = len(self._joint) if self._joint else 1
+        tiers = zip(groups.chunk(count), right.chunk(count), tokens.chunk(count), strict=True)
+        treated = torch.cat([response_advantages(*tier, self.method) for tier in tiers]).flatten()
         self._response_advantages = treated
         start = self.accelerator.process_index * len(mask)
         found = over_tokens(treated[start : start + len(mask)], mask, penalties)
@@ -151,8 +164,8 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         """The loss of one micro batch (`loss`); held-out problems have none."""
         if not self.model.training:
             return torch.zeros((), device=self.accelerator.device)
-        if self._dial:
-            self._dial.alphas = inputs["alphas"]
+        if self._by_row:
+            self._by_row.alphas = inputs["alphas"]
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
         mask, kept = inputs["completion_mask"].float(), inputs["completion_ids"].shape[1]
@@ -165,12 +178,22 @@ class EfficiencyTrainer(RLOOTrainer):  # type: ignore[misc]  # trl has no types 
         if reference is not None and kl.coefficient and kl.place == "loss":
             penalty = kl_estimate(logps, reference, kl.estimator) * mask
             loss = loss + kl.coefficient * aggregate(penalty, mask, self.method)
+        if self._joint:
+            loss = loss * len(self._joint)  # each tier's is the mean of its own responses
         with torch.no_grad():
             self._log_mean("entropy", entropies, mask)
             if reference is not None:
                 self._log_mean("kl", kl_estimate(logps, reference, "k3"), mask)
             self._metrics["train"]["clipped"].append(self.accelerator.gather(clipped).mean().item())
         return loss
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        return self._joint.clip(model, self.args.max_grad_norm) if self._joint else super()._clip_grad_norm(model)
+
+    def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(*args, **kwargs)
+        if self._joint:
+            self._joint.activate(self.model)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the tokens generated a second, all processes together, and whether the last gradient was clipped."""

@@ -23,7 +23,7 @@ from alphatier_training.errors import TrainingError, told
 from alphatier_training.evaluation.intervals import Crossed, crossed, holm, spread
 from alphatier_training.evaluation.samples import Sample, means, same_questions
 from alphatier_training.evaluation.tables import Table, p_text, plain
-from alphatier_training.recipe import BASE_TIER, GATED, Recipe, tier_name
+from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.report import plots
 from alphatier_training.run.assembly import samples_of
 from alphatier_training.run.folder import RunFolder, write_text
@@ -178,8 +178,8 @@ def _seconds(finished: Sequence[Run], out: Path, curve: Sequence[str]) -> dict[s
 
 def _rl_seconds(run: Run, out: Path) -> float:
     folder = RunFolder(run.folder(out))
-    stages = [GATED, *map(tier_name, run.recipe.tiers.alphas)]
-    return float(sum(folder.took(stage)["seconds"] for stage in stages if folder.is_done(stage)))
+    stages = [run.recipe.one_run(), *map(tier_name, run.recipe.tiers.alphas)]
+    return float(sum(folder.took(stage)["seconds"] for stage in stages if stage and folder.is_done(stage)))
 
 
 def rows_of(

@@ -27,6 +27,9 @@ BASE_TIER = "base"
 GATED = "gated"
 """The stage, and the folder, of the adapter that is every tier."""
 
+SIDE_BY_SIDE = "joint"
+"""The same of the tiers that are trained side by side."""
+
 
 def tier_name(alpha: float) -> str:
     """The name of the tier trained at `alpha`, e.g. `alpha-0.05`."""
@@ -154,6 +157,10 @@ class Recipe(Section):
                 f"tiers.alphas: {max(self.tiers.alphas):g} is above rl.gated.largest, {self.rl.gated.largest:g}; "
                 "raise that, or leave it out"
             )
+        if self.one_run() and self.compute.generation.engine != "in_process":
+            yield f"rl.{self.one_run()}: vLLM has one adapter a rollout; set compute.generation.engine to in_process"
+        if self.rl.joint and self.compute.strategy != "replicate":
+            yield "rl.joint: each tier's gradient is clipped alone, and whole; set compute.strategy to replicate"
         share = self.rl.prompts_per_rollout * self.rl.samples_per_prompt // self.rl.updates_per_rollout
         processes = self.compute.processes
         if self.rl.prompts_per_rollout % processes:
@@ -177,6 +184,10 @@ class Recipe(Section):
         """The levels of the built-in problems; none for data sets."""
         return self.problems.levels if isinstance(self.problems, ArithmeticProblems) else ()
 
+    def one_run(self) -> str | None:
+        """The stage that trains all tiers at once; None where each has its own."""
+        return GATED if self.rl.gated else SIDE_BY_SIDE if self.rl.joint else None
+
     def rl_seed(self) -> int:
         """The seed of prompts and rollouts."""
         return self.seed if self.rl.seed is None else self.rl.seed
@@ -184,9 +195,12 @@ class Recipe(Section):
     def canonical_json(self) -> str:
         """The recipe with every default filled in, as JSON; what `sha256` is taken of.
 
-        Without `problems.strange` where it is 0: so the checksums of recipes that do not know the field hold.
+        Without `problems.strange` and `rl.joint` where they are at their defaults: so the checksums of families
+        whose recipes do not know these fields hold.
         """
-        left_out = {"problems": {"strange"}} if not getattr(self.problems, "strange", 0) else None
+        left_out: dict[str, set[str]] = {} if self.rl.joint else {"rl": {"joint"}}
+        if isinstance(self.problems, ArithmeticProblems) and not self.problems.strange:
+            left_out["problems"] = {"strange"}
         text: str = json.dumps(self.model_dump(mode="json", exclude=left_out), indent=2, sort_keys=True)
         return text + "\n"
 

@@ -187,6 +187,11 @@ class Reinforcement(Section):
     gated: Gated | None = Field(
         None, description="one run that gives every alpha, with an adapter that alpha turns; null: a run an alpha"
     )
+    joint: bool = Field(
+        False,
+        description="one run for all tiers: an adapter each, side by side, which only its own responses train, and "
+        "has as many of them as alone; false: a run an alpha",
+    )
     checkpoint_every: PositiveInt = Field(10, description="rollouts between checkpoints (authors' code: 10)")
     checkpoints_kept: Annotated[int, Field(ge=2)] = Field(
         2, description="checkpoints kept: the newest, and the best by measured Pareto rank of accuracy and tokens"
@@ -226,8 +231,13 @@ class Reinforcement(Section):
             )
         if self.gated and (self.lora is None or self.lora.rank % 2):
             yield "gated: the adapter's two halves share its rank; set lora.rank to an even number"
-        if self.gated and (self.updates_per_rollout > 1 or self.kl.coefficient):
-            yield "gated: needs updates_per_rollout 1 and kl.coefficient 0"
+        for name in ("gated", "joint"):
+            if getattr(self, name) and (self.updates_per_rollout > 1 or self.kl.coefficient):
+                yield f"{name}: needs updates_per_rollout 1 and kl.coefficient 0"
+        if self.joint and (self.lora is None or self.gated):
+            yield "joint: the tiers are adapters side by side; set lora, and leave out gated"
+        if self.joint and (self.penalty.remembers or self.advantage == "whiten"):
+            yield "joint: needs a penalty that remembers nothing, and an advantage other than whiten"
         if self.length_baseline == "right" and self.advantage == "group_std":
             yield "length_baseline: group_std standardises the whole reward; set advantage to another"
         bounded = self.selection or self.degenerate_groups == "drop" or not self.right_below_zero

@@ -15,15 +15,15 @@ def trainer_config(recipe: Recipe, output: Path, *, on_cpu: bool) -> Any:
     """TRL's configuration of one RL run; `per_device` is one process's share."""
     rl, processes = recipe.rl, recipe.compute.processes
     responses = rl.prompts_per_rollout * rl.samples_per_prompt // processes
-    update = responses // rl.updates_per_rollout
+    update, tiers = responses // rl.updates_per_rollout, len(recipe.tiers.alphas) if rl.joint else 1
     micro, recompute = rl.micro_batch or update, recipe.compute.gradient_checkpointing
     return RLOOConfig(
         output_dir=str(output),
         seed=recipe.rl_seed(),
         max_steps=rl.steps * rl.updates_per_rollout,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=update // micro,
-        steps_per_generation=responses // micro,
+        gradient_accumulation_steps=tiers * update // micro,
+        steps_per_generation=tiers * responses // micro,
         num_generations=rl.samples_per_prompt,
         num_iterations=1,
         max_completion_length=rl.max_new_tokens,

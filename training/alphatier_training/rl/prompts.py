@@ -72,7 +72,7 @@ def choose_problems(recipe: Recipe, folder: RunFolder, report: Reporter) -> None
 def prompts(recipe: Recipe, folder: RunFolder, tokenizer: Any) -> Any:
     """The rollouts' prompts as a data set: `prompt` (a conversation), `answer`, `prompt_tokens`, `target_tokens`.
 
-    Of a gated adapter also `alpha`.
+    Where all tiers are trained at once also `alpha`; of a joint run each rollout's prompts are there for every tier.
     """
     if isinstance(recipe.problems, ArithmeticProblems):
         levels, strange = recipe.problems.levels, recipe.problems.strange
@@ -129,17 +129,25 @@ def _asked(recipe: Recipe, chosen: Sequence[Problem], tokenizer: Any, **same: bo
         message(recipe.problems.prompt, problem.question) + words
         for problem, (_, words) in zip(chosen, targets, strict=True)
     ]
-    rows = zip(*_encoded(tokenizer, messages), chosen, targets, strict=True)
-    names = ("prompt", "answer", "prompt_tokens", "target_tokens")
-    columns: dict[str, list[Any]] = {}
+    conversations, encoded = _encoded(tokenizer, messages)
+    columns: dict[str, list[Any]] = {
+        "prompt": conversations,
+        "answer": [problem.answer for problem in chosen],
+        "prompt_tokens": list(map(len, encoded)),
+        "target_tokens": [target for target, _ in targets],
+        **{name: [value] * len(chosen) for name, value in same.items()},
+    }
+    size = recipe.rl.prompts_per_rollout
     if recipe.rl.gated:
-        size, rng = recipe.rl.prompts_per_rollout, random.Random(f"{recipe.rl_seed()}/alphas")
+        rng = random.Random(f"{recipe.rl_seed()}/alphas")
         drawn = (draw_alphas(recipe.rl.gated, size, rng) for _ in range(0, len(chosen), size))
-        columns = {"alpha": list(islice(chain.from_iterable(drawn), len(chosen)))}
-    columns |= {name: [value] * len(chosen) for name, value in same.items()}
-    values = ((prompt, problem.answer, len(ids), target) for prompt, ids, problem, (target, _) in rows)
-    rows_of = zip(names, zip(*values, strict=True), strict=True)
-    return Dataset.from_dict({name: list(column) for name, column in rows_of} | columns)
+        columns["alpha"] = list(islice(chain.from_iterable(drawn), len(chosen)))
+    if recipe.rl.joint:
+        starts, alphas = range(0, len(chosen), size), recipe.tiers.alphas
+        order = [row for start in starts for _ in alphas for row in range(len(chosen))[start : start + size]]
+        of = [alpha for start in starts for alpha in alphas for _ in chosen[start : start + size]]
+        columns = {name: [values[row] for row in order] for name, values in columns.items()} | {"alpha": of}
+    return Dataset.from_dict(columns)
 
 
 def _encoded(tokenizer: Any, messages: Sequence[str]) -> tuple[list[Any], list[list[int]]]:

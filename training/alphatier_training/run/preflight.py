@@ -300,7 +300,7 @@ def disk_wanted(
     DeepSpeed's 14, with a bfloat16 copy. Of an adapter only its own weights are trained. Checkpoints of an earlier
     run are replaced, so that their bytes count against it.
     """
-    lora, at_once = recipe.rl.lora, min(at_once, len(tiers))
+    lora, at_once = recipe.rl.lora, len(tiers) if recipe.rl.joint else min(at_once, len(tiers))
     trained = _adapter_weights(shapes, lora.rank) if lora else sum(map(prod, shapes.values()))
     sharded = recipe.compute.strategy.startswith("zero") and not lora
     checkpoint, tier = trained * (14 if sharded else 12), trained * (2 if sharded else 4)

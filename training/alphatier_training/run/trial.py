@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alphatier_training.checkpoints import COMPLETE
-from alphatier_training.recipe import BASE_TIER, GATED, Recipe, tier_name
+from alphatier_training.recipe import BASE_TIER, Recipe, tier_name
 from alphatier_training.recipe.reading import parse_recipe
 from alphatier_training.run.folder import RunFolder, size_of
 from alphatier_training.run.preflight import check, preflight
@@ -92,8 +92,8 @@ def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Docu
     check(recipe, out, machine, [stage.name for stage in line_of(recipe)])
     small, place = _smoke_recipe(recipe), out.with_name(f"{out.name}.smoke")
     shutil.rmtree(place, ignore_errors=True)
-    folder, tier = RunFolder(place), tier_name(small.tiers.alphas[0])
-    trained = GATED if recipe.rl.gated else tier
+    folder, tier = RunFolder(place), tier_name(small.tiers.alphas[-1])
+    trained = recipe.one_run() or tier
     shared = tuple(stage.name for stage in shared_stages(small) if stage.name != trained)
     train_family(small, place, machine, console, Selection(only=shared))
     checkpoint = asyncio.run(_until_checkpoint(small, folder, trained, machine, console))
@@ -101,7 +101,7 @@ def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Docu
     last: Document = json.loads(folder.curve(trained).read_text(encoding="utf-8"))[-1]
     seconds = last["step_time"] * recipe.rl.updates_per_rollout
     hours, at_once = recipe.rl.steps * seconds / 3600, narrowed(machine, recipe).tiers_at_once(recipe)
-    runs = 1 if recipe.rl.gated else len(recipe.tiers.alphas)
+    runs = 1 if recipe.one_run() else len(recipe.tiers.alphas)
     pace = {
         "tier": trained,
         "rollouts": recipe.rl.steps,  # of a tier's whole run
@@ -122,11 +122,15 @@ def smoke(recipe: Recipe, out: Path, machine: Machine, console: Console) -> Docu
 
 
 def _smoke_recipe(recipe: Recipe) -> Recipe:
-    """The recipe with its last tier only, two rollouts, a checkpoint after each, and two problems a data set."""
+    """The recipe with its last tier only, two rollouts, a checkpoint after each, and two problems a data set.
+
+    Of a joint run all tiers, as they share its rollouts.
+    """
     document = recipe.model_dump(mode="json")
     document["rl"] |= {"steps": 2, "checkpoint_every": 1, "alarm": None}
     efforts = dict.fromkeys(recipe.tiers.efforts, BASE_TIER)
-    document["tiers"] = {"alphas": [recipe.tiers.alphas[-1]], "default": BASE_TIER, "efforts": efforts}
+    alphas = recipe.tiers.alphas if recipe.rl.joint else recipe.tiers.alphas[-1:]
+    document["tiers"] = {"alphas": alphas, "default": BASE_TIER, "efforts": efforts}
     document["evaluation"]["problems"] = 2
     if document["problems"].get("pass_rate"):
         document["problems"]["pass_rate"] = None
