@@ -222,7 +222,9 @@ def test_a_conversation_goes_on_by_its_items(served: Served) -> None:
     ]
     second = sdk.responses.create(model="tiny", input=turns)
     assert second.output_text
-    assert first.usage and second.usage and second.usage.input_tokens > 2 * first.usage.input_tokens
+    assert first.usage
+    assert second.usage
+    assert second.usage.input_tokens > 2 * first.usage.input_tokens
     with pytest.raises(openai.BadRequestError, match="previous_response_id"):
         sdk.responses.create(model="tiny", input="What is 5 + 4?", previous_response_id=first.id)
 

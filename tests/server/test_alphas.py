@@ -550,9 +550,12 @@ def test_workers_share_the_alphas_of_an_engine_by_url(folder: Path, tmp_path: Pa
                     assert answer.json()["choices"][0]["message"]["content"] == exported(folder, float(model[10:]))
                 return answered
 
+            def comes(alpha: str) -> bool:
+                return tier(f"toy:{alpha}") == alpha
+
             with httpx.Client(timeout=60) as http, ThreadPoolExecutor(8) as clients:
                 for alpha in ("alpha-0.1", "alpha-0.7", "alpha-0.1"):
-                    asyncio.run(eventually(lambda asked=alpha: tier(f"toy:{asked}") == asked))
+                    asyncio.run(eventually(partial(comes, alpha)))
                     assert set(clients.map(tier, [f"toy:{alpha}"] * 16)) == {alpha}
             unloaded = [line for line in (tmp_path / "events").read_text().splitlines() if "unload" in line]
             assert [line.partition("@")[0] for line in unloaded][:1] == ["unload toy:alpha-0.1"]

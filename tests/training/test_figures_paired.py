@@ -172,7 +172,7 @@ def test_a_saving_on_easy_levels_is_told_from_one_on_hard_levels() -> None:
     def samples(*tokens: int) -> list[Sample]:
         return [replace(sample(number, True, tokens[number % 3]), level=str(number % 3 + 1)) for number in range(60)]
 
-    # Level 1 of levels 1 and 3 is the easier half: half of its tokens are saved against a tenth; the middle is neither.
+    # Of three levels the first is the easier half, the last the harder one: half of the tokens saved against a tenth.
     comparison = compare(samples(10, 1, 90), samples(20, 90, 100))
     assert comparison.adaptive_saving is not None
     assert comparison.adaptive_saving.mean == pytest.approx(0.4)
