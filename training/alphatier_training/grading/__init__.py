@@ -2,9 +2,9 @@ r"""Whether a response is right: its last `\boxed{}` against the answer. Trainin
 
 What: brace matching, `spelling.judge` for what is certain, math-verify in a bounded pool of processes
 for the rest, and a cache of what math-verify said.
-What not: no tolerance of a factor 100: `50%` is `50` and not `0.5`; no other place for an answer than the box, but for
-an answer that is a sentence, such as a refusal: a response without a box is right when it says that, and nothing else,
-after its thinking. Truncation is not seen here: callers, who know the token ids, count it as wrong.
+What not: no tolerance of a factor 100: `50%` is `50` and not `0.5`; no other place for an answer than the box, but
+for an answer that is a sentence, such as a refusal: a response without a box is right when it says that, and nothing
+else, after its thinking. Truncation is not seen here: callers, who know the token ids, count it as wrong.
 
 >>> is_correct(r"17 + 25 = 42</think>\boxed{42}", "42")
 True
