@@ -1,15 +1,16 @@
-"""Forty strange questions to the shipped base: a refusal, or an answer that is right."""
+"""Forty strange questions to the shipped family: a refusal, or an answer that is right."""
 
 import re
 from pathlib import Path
 
 import pytest
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alphatier_training.tiny.tokenizer import PIECES
+from alphatier_models import load_family
 from alphatier_training.tiny.ways import REFUSAL
 
-BASE = Path(__file__).parents[2] / "models" / "tiny" / "base"
+TINY = Path(__file__).parents[2] / "models" / "tiny"
 REFUSED = "".join(map(str, REFUSAL[2:]))
 
 STRANGE = {
@@ -57,27 +58,33 @@ STRANGE = {
 """Questions and what is right, if anything is."""
 
 
-@pytest.fixture(scope="module")
-def answers() -> dict[str, str]:
-    tokenizer, model = AutoTokenizer.from_pretrained(BASE), AutoModelForCausalLM.from_pretrained(BASE)
-    if not set(PIECES) <= set(tokenizer.get_vocab()):
-        pytest.skip("the shipped base is of another vocabulary")
+LONGEST = 130
+"""Tokens of the longest honest response: six lines, checked."""
+
+
+def answers(tier: str) -> dict[str, str]:
+    """What the tier says to each question, greedily."""
+    tokenizer = AutoTokenizer.from_pretrained(TINY / "base")
+    model = AutoModelForCausalLM.from_pretrained(TINY / "base")
+    if tier != "base":
+        model = PeftModel.from_pretrained(model, TINY / tier)
     found = {}
     for question in STRANGE:
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
-        written = model.generate(**prompt, do_sample=False, max_new_tokens=200)
-        found[question] = tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
+        (written,) = model.generate(**prompt, do_sample=False, max_new_tokens=LONGEST)
+        said = written[prompt["input_ids"].shape[1] :]
+        found[question] = tokenizer.decode(said, skip_special_tokens=True) if len(said) < LONGEST else "no end"
     return found
 
 
-@pytest.mark.parametrize("question", STRANGE)
-def test_a_strange_question_is_refused_or_answered_rightly(answers: dict[str, str], question: str) -> None:
-    answer = answers[question]
-    boxes = re.findall(r"\\boxed\{(.*?)\}", answer)
-    assert REFUSED in answer or boxes[-1:] == [str(STRANGE[question])], answer
-
-
-def test_there_are_forty() -> None:
+@pytest.mark.parametrize("tier", [tier.name for tier in load_family(TINY, checksums=False).tiers])
+def test_strange_questions_are_refused_or_answered_rightly(tier: str) -> None:
+    wrong = {
+        question: answer
+        for question, answer in answers(tier).items()
+        if REFUSED not in answer and re.findall(r"\\boxed\{(.*?)\}", answer)[-1:] != [str(STRANGE[question])]
+    }
     assert len(STRANGE) == 40
+    assert not wrong
