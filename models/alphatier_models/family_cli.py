@@ -121,6 +121,7 @@ def _print_alpha(family: Family, alpha: float, *, as_json: bool) -> None:
 
 
 def _print_table(family: Family) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -128,7 +129,7 @@ def _print_table(family: Family) -> None:
     notes = [settings(family, dataset)] if dataset else []
     if family.gated is not None:
         notes.append(f"alphas 0 to {family.gated.largest:g} besides: --alpha, `alphatier family export`")
-    table = Table(title=f"Family {family.name}", caption="; ".join(notes) or None)
+    table = Table(title=f"Family {family.name}", caption="; ".join(notes) or None, box=SIMPLE_HEAD, pad_edge=False)
     first, *figures, last = headings(family)
     table.add_column(first, no_wrap=True)
     for column in figures:

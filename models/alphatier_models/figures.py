@@ -16,7 +16,7 @@ def row(family: Family, tier: Tier, dataset: str | None) -> list[str]:
     reference = family.tier(family.reference_tier).evaluation(dataset) if evaluation else None
     efforts: list[str] = [effort for effort in EFFORTS if family.efforts[effort] == tier.name]
     if tier.name == family.default_tier:
-        efforts.append("(default)")
+        efforts.append("default")
     return [
         tier.name,
         _alpha(tier),
