@@ -36,7 +36,7 @@ def small_router(family: Family) -> Router:
         shift=(certain, *tokens[0], (coin + certain) / 2, *tokens[1]),
         operating=(
             Operating(price=0, accuracy=0.99, tokens=80),
-            Operating(price=0.1, accuracy=0.98, tokens=60),
+            Operating(price=0.1, accuracy=0.987, tokens=60),
             Operating(price=10, accuracy=0.75, tokens=40),
         ),
         thorough=Operating(price=0, accuracy=0.99, tokens=80),

@@ -26,6 +26,9 @@ ROUTER_FILE = "router.json"
 LARGEST_BYTES = 2 * 1024 * 1024
 """Of the file."""
 
+SAME = 0.1
+"""Points of accuracy by which two tiers may differ in worth and be the same."""
+
 FAR = 4.0
 """Standard deviations past which a measure counts no more."""
 
@@ -94,6 +97,7 @@ class Router(_Strict):
     base: str
     """The identity of the family's base."""
     tiers: tuple[RoutedTier, ...] = Field(min_length=2)
+    """The most accurate first."""
     measures: tuple[str, ...]
     """Names of the measures (`features.NAMES`), so that a file for others is refused."""
     centre: tuple[float, ...]
@@ -165,8 +169,12 @@ class Router(_Strict):
 
 
 def best(expectations: Sequence[Expectation], price: float) -> Expectation:
-    """The one with the most points of accuracy less `price` for each token; of equals the one with fewer tokens."""
-    return max(expectations, key=lambda one: (100 * one.chance - price * one.tokens, -one.tokens))
+    """The first with the most points of accuracy less `price` for each token, or so little less that it is the same.
+
+    The first, and not the very best, so that a word more in the prompt does not change the tier for nothing.
+    """
+    worth = [100 * one.chance - price * one.tokens for one in expectations]
+    return expectations[next(at for at, value in enumerate(worth) if value >= max(worth) - SAME)]
 
 
 def load_router(file: Path, sha256: str | None = None) -> Router:

@@ -37,7 +37,7 @@ def router() -> None:
 )
 @click.option("--tier", "tiers", multiple=True, metavar="NAME", help="Learn of these tiers alone. [all with samples]")
 @click.option("--epochs", default=150, show_default=True, type=click.IntRange(1), help="Of each network.")
-@click.option("--width", default=16, show_default=True, type=click.IntRange(1), help="Hidden units.")
+@click.option("--width", default=32, show_default=True, type=click.IntRange(1), help="Hidden units.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def train(
     family: Path,

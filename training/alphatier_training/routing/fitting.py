@@ -2,7 +2,8 @@
 
 The losses: cross-entropy of the share that is right, Poisson's deviance of the mean of the tokens (right in the
 mean whatever their distribution), and the pinball loss of the median and the 90th percentile of their logarithms. For
-some prompts, at random, all words are left out, so that measures count where words are new.
+some prompts, at random, all words are left out, so that measures count where words are new, and what only says how a
+prompt is put is blurred, so that another way of putting it changes little.
 
 What not: no files, and nothing is made of it yet (`making`).
 """
@@ -24,20 +25,24 @@ from alphatier_training.routing.knowing import Known
 STARTS = 17
 """Rows of `Router.start`: 0 to 15 numbers, and more."""
 NUMBERS = NAMES.index("numbers")
+FORM = [NAMES.index(name) for name in ("words", "letters", "different words", "marks", "questions", "lines")]
+"""What a harmless rewording changes."""
 
 
 @dataclass(frozen=True)
 class Tuning:
     """How the network is trained."""
 
-    width: int = 16
+    width: int = 32
     vector: int = 4
     """Of a word."""
-    epochs: int = 400
+    epochs: int = 150
     rate: float = 1e-2
     decay: float = 1e-3
     words_left_out: float = 0.3
     """Share of prompts whose words are all left out, at each step."""
+    form_noise: float = 0.8
+    """Standard deviation that is added to the measures of a prompt's form (`FORM`), at each step."""
     rarest: float = 0.005
     """Share of prompts that a word must be in."""
     most_words: int = 4000
@@ -124,9 +129,12 @@ def fit(inputs: Inputs, known: Known, tuning: Tuning, told: Callable[[int], None
         net.heads.bias.copy_(torch.stack([share.logit(), means, means, means + 0.3], dim=1).flatten())
     optimiser = torch.optim.AdamW(net.parameters(), lr=tuning.rate, weight_decay=tuning.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, tuning.rate, total_steps=tuning.epochs)
+    per_log = torch.tensor(1 / scale, dtype=torch.float32)
     for epoch in range(tuning.epochs):
         kept = (torch.rand(len(bags), 1) >= tuning.words_left_out).float()
-        loss = _loss(net(measures, starts, bags * kept), right, tokens)
+        noise = torch.zeros_like(measures)
+        noise[:, FORM] = tuning.form_noise * torch.randn(len(noise), len(FORM)) * per_log[FORM]
+        loss = _loss(net(measures + noise, starts, bags * kept), right, tokens)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

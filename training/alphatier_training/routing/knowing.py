@@ -32,6 +32,16 @@ class Known:
         prompts, levels = (tuple(own[int(at)] for at in problems) for own in (self.prompts, self.levels))
         return Known(self.tiers, prompts, levels, self.right[:, problems], self.tokens[:, problems])
 
+    def by_accuracy(self) -> "Known":
+        """The same with the most accurate tier first."""
+        order = np.argsort(-self.right.mean(axis=(1, 2)), kind="stable")
+        return self.ordered([self.tiers[int(at)] for at in order])
+
+    def ordered(self, names: Sequence[str]) -> "Known":
+        """The same with the tiers in this order."""
+        order = [self.tiers.index(name) for name in names]
+        return Known(tuple(names), self.prompts, self.levels, self.right[order], self.tokens[order])
+
     def __len__(self) -> int:
         return len(self.prompts)
 

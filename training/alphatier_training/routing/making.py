@@ -32,7 +32,7 @@ Told = Callable[[int], None]
 
 def make(family: Family, known: Known, tuning: Tuning, told: Told = lambda _steps: None) -> Router:
     """The router; `told` hears of the steps that are done, of `steps(tuning)`."""
-    inputs = Inputs(known.prompts)
+    known, inputs = known.by_accuracy(), Inputs(known.prompts)
     fold = np.random.default_rng(tuning.seed).permutation(len(known)) % FOLDS
     unseen = np.zeros((len(known), len(known.tiers), 4))
     for number in range(FOLDS):

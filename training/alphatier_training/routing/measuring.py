@@ -76,10 +76,12 @@ class Quality:
 
 
 def measure(router: Router, known: Known, seed: int = 0) -> Quality:
-    """The router's quality on `known`, whose tiers it must have."""
-    order = [[tier.name for tier in router.tiers].index(name) for name in known.tiers]
+    """The router's quality on `known`, whose tiers must be the router's."""
+    known = known.ordered([tier.name for tier in router.tiers])
     predictions = [router.predict(prompt) for prompt in known.prompts]
-    found = np.array([[one.expectations[at][1:] for at in order] for one in predictions])  # [problem, tier, 4]
+    found = np.array(
+        [[one[1:] for one in prediction.expectations] for prediction in predictions]
+    )  # [problem, tier, 4]
     chance, tokens, _, p90 = np.moveaxis(found, 2, 0).transpose(0, 2, 1)
     places, curves, drawn = _curves(known, chance, tokens, np.random.default_rng(seed))
     closed = [_closed(*own) for own in drawn]
