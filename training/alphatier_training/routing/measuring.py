@@ -17,7 +17,7 @@ tiers from one half of the samples and is measured on the other (`evaluation.hea
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,8 @@ class Quality:
 
     problems: int
     samples: int
-    gap_closed: Interval
+    gap_closed: Interval | None
+    """None where there is no gap."""
     below_mix: Interval
     """Accuracy of the router less the mix's, where that is least."""
     thorough_accuracy: Interval
@@ -70,9 +71,8 @@ class Quality:
 
     def document(self) -> dict[str, Any]:
         """For `--json` and router.json."""
-        return {
-            name: value.model_dump() if isinstance(value, Interval) else value for name, value in asdict(self).items()
-        } | {name: getattr(self, name).model_dump() for name in ("gap_closed", "below_mix", "thorough_accuracy")}
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value.model_dump() if isinstance(value, Interval) else value for name, value in values}
 
 
 def measure(router: Router, known: Known, seed: int = 0) -> Quality:
@@ -90,7 +90,7 @@ def measure(router: Router, known: Known, seed: int = 0) -> Quality:
     return Quality(
         problems=len(known),
         samples=known.right.shape[2],
-        gap_closed=_interval(closed),
+        gap_closed=None if np.isnan(closed[0]) else _interval(closed),
         below_mix=_interval(least),
         thorough_accuracy=accuracy,
         thorough_tokens=share,

@@ -1,6 +1,7 @@
 """A router's figures as a table: what was to be reached, and what was."""
 
 from collections.abc import Callable, Sequence
+from math import nan
 from statistics import fmean
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ _ROWS = (
         "gap closed at equal tokens, %",
         ">= 50 (shifted 25)",
         1,
-        lambda one: 100 * one.gap_closed.mean,
+        lambda one: 100 * one.gap_closed.mean if one.gap_closed else nan,
         lambda one: spread(one.gap_closed, 100),
     ),
     _Row(
