@@ -13,7 +13,7 @@ from alphatier_models import RouterFile, load_family, save_family, text_sha256
 from alphatier_server.keys.access import build_access
 from alphatier_server.logs import LogWriter, RequestLog
 from alphatier_server.settings.access import AccessSettings
-from alphatier_server.settings.auto import AutoSettings
+from alphatier_server.settings.auto import AutoSettings, Goal
 from support.fake_engine import completion
 from support.gateway import RunningGateway, pair
 from support.keys import key_file
@@ -126,18 +126,18 @@ async def test_a_prompt_that_is_unlike_the_training_data_gets_the_default_tier(
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("goal", "expected"),
     [
-        ({"tokens_a_point": 2.0}, "careful"),  # 40 tokens more are worth 20 points, and bring 49
-        ({"tokens_a_point": 0.5}, "terse"),  # 40 tokens more are worth 80 points
-        ({"accuracy_share": 0.7}, "terse"),  # the sample says .75 at a price of 10 a token
-        ({"accuracy_share": 0.98}, "careful"),
-        ({"mean_tokens": 45}, "terse"),
-        ({"mean_tokens": 70}, "careful"),
+        (("tokens_a_point", 2.0), "careful"),  # 40 tokens more are worth 20 points, and bring 49
+        (("tokens_a_point", 0.5), "terse"),  # 40 tokens more are worth 80 points
+        (("accuracy_share", 0.7), "terse"),  # the sample says .75 at a price of 10 a token
+        (("accuracy_share", 0.98), "careful"),
+        (("mean_tokens", 45), "terse"),
+        (("mean_tokens", 70), "careful"),
     ],
 )
-async def test_the_operator_sets_a_price_or_a_target(folder: Path, settings: dict[str, float], expected: str) -> None:
-    async with gateway_of(folder, auto=AutoSettings(**settings)) as gateway:
+async def test_the_operator_sets_a_price_or_a_target(folder: Path, goal: tuple[Goal, float], expected: str) -> None:
+    async with gateway_of(folder, auto=AutoSettings(goal=goal[0], value=goal[1])) as gateway:
         assert await tier(gateway, user(HARD)) == expected
 
 

@@ -30,6 +30,7 @@ def small_router(family: Family) -> Router:
         low=tuple(low),
         high=tuple(high),
         words={},
+        least_known=0,
         hidden=((10.0,) + (0.0,) * (count - 1),),
         start=((0.0,),),
         heads=tuple((value,) for value in (0.0, 0.0, 0.0, 0.0, (coin - certain) / 2, 0.0, 0.0, 0.0)),

@@ -5,7 +5,8 @@
     y = heads h + shift, four for each tier: chance = sigmoid, tokens = exp of the mean's, the median's and the p90's
 
 Chances are calibrated and tokens measured on problems that no part of it was trained on (`figures`). A prompt is
-`unlike` the training data where one of its measures lies outside their range: then nothing is to be expected of it.
+`unlike` the training data where one of its measures lies outside their range, or too few of its words are known: then
+nothing is to be expected of it.
 """
 
 import json
@@ -65,7 +66,7 @@ class Prediction(NamedTuple):
 
     expectations: tuple[Expectation, ...]
     unlike: str | None
-    """The measure in which the prompt is unlike all that was trained on; None where it is not."""
+    """The measure in which the prompt is unlike all that was trained on, or `words`; None where it is not."""
 
 
 class _Strict(BaseModel):
@@ -106,6 +107,8 @@ class Router(_Strict):
     high: tuple[float, ...]
     """The range of each measure that was trained on, with some room."""
     words: dict[str, tuple[float, ...]]
+    least_known: float = Field(ge=0, le=1)
+    """Of a prompt's words: with a smaller share of known ones it is unlike what was trained on."""
     hidden: _Rows
     start: _Rows
     """What `hidden` begins with, by how many numbers the prompt has; the last row is for all that have more."""
@@ -129,17 +132,12 @@ class Router(_Strict):
     def predict(self, prompt: str) -> Prediction:
         """What to expect of each tier for this prompt. Pure; tests/benchmarks/router.py says how long it takes."""
         measures, words = features(prompt)
-        outside = (
-            number
-            for number, (low, value, high) in enumerate(zip(self.low, measures, self.high, strict=True))
-            if not low <= value <= high
-        )
-        unlike = next(outside, None)
         x = [
             max(-FAR, min(FAR, (value - centre) / scale))
             for value, centre, scale in zip(measures, self.centre, self.scale, strict=True)
         ]
         vectors = [self.words[word] for word in words if word in self.words]
+        unlike = self._unlike(measures, len(vectors) / max(1, len(words)))
         width = len(self.hidden[0]) - len(x)
         x += [sum(column) / len(vectors) for column in zip(*vectors, strict=True)] if vectors else [0.0] * width
         start = self.start[min(round(expm1(measures[0])), len(self.start) - 1)]
@@ -149,7 +147,12 @@ class Router(_Strict):
             Expectation(tier.name, _chance(y[at]), *map(_positive, (y[at + 1], y[at + 2], max(y[at + 2 : at + 4]))))
             for tier, at in zip(self.tiers, range(0, len(y), 4), strict=True)
         ]
-        return Prediction(tuple(found), None if unlike is None else NAMES[unlike])
+        return Prediction(tuple(found), unlike)
+
+    def _unlike(self, measures: Sequence[float], known: float) -> str | None:
+        ranges = zip(NAMES, self.low, measures, self.high, strict=True)
+        outside = next((name for name, low, value, high in ranges if not low <= value <= high), None)
+        return outside or ("words" if known < self.least_known else None)
 
     def price_for(self, *, accuracy_share: float | None = None, tokens: float | None = None) -> float:
         """The price (points of accuracy a token) that reached a target on the sample.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from alphatier_models import Family
 from alphatier_models.routing import Expectation, Router
 from alphatier_models.routing.router import best
-from alphatier_server.settings.auto import LOSS_ALLOWED, AutoSettings
+from alphatier_server.settings.auto import AutoSettings
 
 
 class Routing(NamedTuple):
@@ -64,12 +64,11 @@ def routing_of(router: Router, family: Family, settings: AutoSettings) -> Routin
     tiers = router.fits(family)
     if len(tiers) < 2:
         return None
-    if settings.tokens_a_point is not None:
-        return Routing(router, tiers, 1 / settings.tokens_a_point)
-    share = settings.accuracy_share
-    if share is None and settings.mean_tokens is None:
-        share = 1 - LOSS_ALLOWED / max(LOSS_ALLOWED, router.thorough.accuracy)
-    return Routing(router, tiers, router.price_for(accuracy_share=share, tokens=settings.mean_tokens))
+    if settings.goal == "tokens_a_point":
+        return Routing(router, tiers, 1 / settings.value)
+    if settings.goal == "mean_tokens":
+        return Routing(router, tiers, router.price_for(tokens=settings.value))
+    return Routing(router, tiers, router.price_for(accuracy_share=settings.value))
 
 
 def route(

@@ -1,33 +1,27 @@
 """`[auto]`: what `auto` weighs where a family has a router (router.json)."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from alphatier_server.settings.section import Section
 
-LOSS_ALLOWED = 0.005
-"""Of accuracy, where the operator sets nothing."""
+Goal = Literal["accuracy_share", "mean_tokens", "tokens_a_point"]
 
 
 class AutoSettings(Section):
-    """At most one of them; nothing: the fewest tokens at half a point of accuracy less than the best tier."""
+    """What tokens and accuracy are worth against each other."""
 
-    tokens_a_point: float | None = Field(
-        None, gt=0, description="Tokens that a point (a hundredth) of accuracy is worth, e.g. 20."
+    goal: Goal = Field(
+        "accuracy_share",
+        description="accuracy_share: the fewest tokens at this share of the most accurate tier's accuracy; "
+        "mean_tokens: the most accuracy at so many tokens an answer on average; tokens_a_point: so many tokens are "
+        "worth a point (a hundredth) of accuracy.",
     )
-    accuracy_share: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="The fewest tokens at this share of the most accurate tier's accuracy, e.g. 0.95.",
-    )
-    mean_tokens: float | None = Field(
-        None, gt=0, description="The most accuracy at so many tokens an answer on average, or fewer."
-    )
+    value: float = Field(0.995, gt=0, description="The share (0 to 1), or the tokens.")
 
     @model_validator(mode="after")
-    def _one_wish(self) -> Self:
-        if sum(wish is not None for wish in (self.tokens_a_point, self.accuracy_share, self.mean_tokens)) > 1:
-            raise ValueError("tokens_a_point, accuracy_share and mean_tokens exclude each other; set one of them")
+    def _share_is_one(self) -> Self:
+        if self.goal == "accuracy_share" and self.value > 1:
+            raise ValueError("value: a share of the accuracy is at most 1; write e.g. 0.95, or another goal")
         return self

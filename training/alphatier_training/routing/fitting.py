@@ -77,6 +77,11 @@ class Inputs:
             row[[place[word] for word in words if word in place]] = 1
         return bags / np.maximum(1, bags.sum(axis=1, keepdims=True))
 
+    def known(self, vocabulary: Sequence[str]) -> Any:
+        """The share of each prompt's words that are in a vocabulary."""
+        there = set(vocabulary)
+        return np.array([sum(word in there for word in words) / max(1, len(words)) for words in self.words])
+
     def starts(self) -> Any:
         return np.minimum(np.expm1(self.measures[:, NUMBERS]).round(), STARTS - 1).astype(np.int64)
 

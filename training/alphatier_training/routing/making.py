@@ -24,6 +24,9 @@ FOLDS = 5
 ROOM = 0.1
 """By which measures may lie outside the range that was trained on: a share of it, or of one more."""
 
+KNOWN_SHARE = 0.5
+"""Of the share of known words that all but one in a hundred prompts have: with fewer a prompt is unlike them."""
+
 PRIOR = 10.0
 """Responses' worth of doubt that a logit needs any correction."""
 
@@ -96,6 +99,7 @@ def _router(
         low=_row(low - room),
         high=_row(high + room),
         words=dict(zip(whole.vocabulary, _rows(net.words.weight.detach().numpy().T), strict=True)),
+        least_known=round(KNOWN_SHARE * float(np.quantile(inputs.known(whole.vocabulary), 0.01)), 4),
         hidden=_rows(net.hidden.weight.detach().numpy()),
         start=_rows(net.start.weight.detach().numpy()),
         heads=_rows(heads),
