@@ -4,7 +4,7 @@
     python tests/benchmarks/router.py FAMILY --samples runs/evaluate/NAME/tier.jsonl
 
 CPU microseconds of `Router.predict` and the choice, each prompt for itself, of all prompts once: median and 99th
-percentile. The last row is of prompts of 10,000 characters, of which a router sees a tenth.
+percentile. The last row is of prompts of 10,000 characters, of which a router sees the ends.
 """
 
 import argparse

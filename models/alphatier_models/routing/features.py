@@ -8,8 +8,11 @@ import unicodedata
 from itertools import pairwise
 from math import log1p
 
-LONGEST = 1000
+LONGEST = 640
 """Characters that are seen of a prompt: the first half of them, and the last."""
+
+MOST_WORDS = 96
+"""Of these, from the beginning and the end; all are counted."""
 
 POSITIONS = 10
 """Numbers that are seen one by one, from the first."""
@@ -61,7 +64,8 @@ def features(prompt: str) -> tuple[list[float], list[str]]:
         prompt = unicodedata.normalize("NFKC", prompt)
     tokens = _TOKEN.findall(prompt.casefold())
     numbers = [token for token in tokens if token.isdecimal()]
-    singles = [f"#{min(len(token), 6)}" if token.isdecimal() else token for token in tokens]
+    seen = tokens if len(tokens) <= MOST_WORDS else [*tokens[: MOST_WORDS // 2], *tokens[-MOST_WORDS // 2 :]]
+    singles = [f"#{min(len(token), 6)}" if token.isdecimal() else token for token in seen]
     pairs = [f"{one} {other}" for one, other in pairwise(singles)]
     counts = _counts(prompt, tokens, numbers)
     sizes = [log1p(int(number[-15:])) for number in numbers[:POSITIONS]]
