@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphatier_models import FamilyError, load_family, save_family
+from alphatier_models.blending.making import copied_family
+from alphatier_models.card import files_to_upload
 from alphatier_models.editing import renamed
 from alphatier_models.routing import Expectation, Router, RouterError, load_router
 from alphatier_models.routing.features import NAMES, features
@@ -100,6 +102,14 @@ def test_a_renamed_tier_is_still_known_and_one_with_other_weights_is_not(tmp_pat
     assert router.fits(family.model_copy(update={"tiers": tuple(other)})) == {"careful": "careful"}
     base = family.base.model_copy(update={"sha256": "0" * 64})
     assert router.fits(family.model_copy(update={"base": base})) == {}
+
+
+def test_a_copy_and_an_upload_of_the_family_have_its_router(tmp_path: Path) -> None:
+    family = with_router(tmp_path / "toy", small_family(tmp_path / "toy"))
+    with copied_family(tmp_path / "toy", tmp_path / "copy"):
+        pass
+    assert load_family(tmp_path / "copy").router == family.router
+    assert "router.json" in files_to_upload(family, tmp_path / "toy")
 
 
 def test_a_router_outside_the_familys_folder_is_refused(tmp_path: Path) -> None:
