@@ -15,7 +15,10 @@ _place = click.Path(path_type=Path, exists=True)
 
 @click.group()
 def router() -> None:
-    """Train and measure what lets `auto` choose a tier by the prompt."""
+    """Train and measure what lets `auto` choose a tier by the prompt.
+
+    Example: alphatier router train models/tiny --samples runs/router --test heldout=runs/heldout
+    """
 
 
 @router.command()
