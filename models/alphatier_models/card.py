@@ -69,6 +69,7 @@ def files_to_upload(family: Family, folder: Path) -> dict[str, Path]:
     folders = [*([family.base.model] if local else []), *(tier.path for tier in family.tiers if tier.path)]
     folders += [family.gated.path] if family.gated else []
     names = [FAMILY_FILE, CARD, _RECIPE, *(str(file.relative_to(folder)) for file in folder.glob("report/*.png"))]
+    names += [family.router.path] if family.router else []
     files = {name: folder / name for name in names if (folder / name).is_file()}
     for name in folders:
         below = (file for file in (folder / name).rglob("*") if file.is_file())

@@ -19,6 +19,7 @@ SUMMARIES = {
     "evaluate": "Measure accuracy and tokens of a family's tiers on held-out problems.",
     "baseline": "Train what tiers are compared with: SFT on the shortest correct responses.",
     "report": "Write the report of a family: one HTML page, its plots as PNG.",
+    "router": "Train what lets `auto` choose a tier by the prompt, and measure it.",
     "choose": "Propose which tiers a family offers, by an accuracy floor or a share of tokens.",
 }
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from alphatier_models.errors import EditError, FamilyError, FamilyProblem
 from alphatier_models.hashing import directory_sha256, text_sha256
+from alphatier_models.routing.router import RouterError, load_router
 from alphatier_models.schema import Family
 
 FAMILY_FILE = "family.json"
@@ -215,6 +216,24 @@ def _file_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator
     if family.gated is not None:
         path, sha256 = family.gated.path, family.gated.sha256
         yield from _folder_problems(path, sha256, GATED_FILES, "gated", folder, checksums=checksums)
+    yield from _router_problems(family, folder)
+
+
+def _router_problems(family: Family, folder: Path) -> Iterator[FamilyProblem]:
+    if family.router is None:
+        return
+    if _leaves(family.router.path):
+        words = f"{family.router.path!r} leaves the family's folder"
+        yield FamilyProblem("router.path", words, "Give a path below family.json's folder")
+        return
+    try:
+        load_router(folder / family.router.path, family.router.sha256)
+    except RouterError as error:
+        yield FamilyProblem("router", str(error), "Or remove `router`")
+
+
+def _leaves(path: str) -> bool:
+    return Path(path).is_absolute() or ".." in Path(path).parts
 
 
 def _base_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:

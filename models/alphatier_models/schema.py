@@ -221,6 +221,15 @@ class GatedAdapter(_Strict):
     largest: float = Field(gt=0, lt=1)
 
 
+class RouterFile(_Strict):
+    """What lets the gateway choose a tier by the prompt (`alphatier_models.routing`)."""
+
+    path: str = Field(min_length=1)
+    """A file relative to family.json."""
+    sha256: Sha256
+    """Of the file."""
+
+
 class Family(_Strict):
     """A base model and the tiers trained from it: the content of one family.json."""
 
@@ -232,6 +241,8 @@ class Family(_Strict):
     tiers: tuple[Tier, ...] = Field(min_length=1)
     gated: GatedAdapter | None = None
     """None where each tier was trained by itself."""
+    router: RouterFile | None = None
+    """None where no router was trained for the family."""
     efforts: dict[Effort, str]
     default_tier: str
     reference_tier: str

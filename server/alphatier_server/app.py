@@ -45,6 +45,7 @@ from alphatier_server.gateway.alphas import Alphas
 from alphatier_server.gateway.handle import Gateway, HandleSettings
 from alphatier_server.gateway.record import Recorder
 from alphatier_server.gateway.request import Head
+from alphatier_server.gateway.routers import Routers
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access, build_access
@@ -100,6 +101,8 @@ class Parts:
     state: GatewayState = field(default_factory=GatewayState)
     log: RequestLog = field(default_factory=RequestLog)
     administer: Administer | None = None
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    """The families', by name, for their routers."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,15 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
     access = build_access(config.access, redis_failed=metrics.limit_store_failures.inc)
     control = ControlPlane(source, config, metrics, report=log.info, engine_api_key=None, on_failure=_cannot_go_on)
     log_of_requests = request_log(config.log, metrics)
-    parts = Parts(control.families, control.pool, metrics, access, log=log_of_requests, administer=control.administer)
+    parts = Parts(
+        control.families,
+        control.pool,
+        metrics,
+        access,
+        log=log_of_requests,
+        administer=control.administer,
+        folders=control.fleet.folders,
+    )
     application = assemble(
         app_settings(config, config.listen.hosts), parts, lifespan=lambda app: _live(control, access, application)
     )
@@ -231,7 +242,8 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
     )
     admitter = Admitter(parts.access, queue, parts.metrics)
     alphas = Alphas(parts.families, parts.pool, parts.administer, config.alphas, parts.metrics)
-    gateway = Gateway(parts.families, admitter, alphas, sender, recorder, requests, parts.state)
+    routers = Routers(parts.folders, config.auto)
+    gateway = Gateway(parts.families, admitter, alphas, routers, sender, recorder, requests, parts.state)
     passed = [PassthroughDialect(path) for path in config.passthrough]
     dialects: dict[str, Dialect] = {dialect.path: dialect for dialect in (*DIALECTS, *passed)}
     paths = [Route(path, GeneratingPath(gateway, dialect, settings.clients)) for path, dialect in dialects.items()]

@@ -6,14 +6,18 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
+from alphatier_models import load_family, save_family
 from support.families import small_family
+from support.fuzzing import ANSWER
 from support.processes import Served, serving, until
-from support.raw_engine import RawEngine, raw_engine
+from support.raw_engine import RawEngine, raw_engine, whole
+from support.routers import with_router
 
 both = pytest.mark.parametrize("workers", [1, 2])
 
@@ -77,6 +81,26 @@ def test_a_family_comes_and_goes_with_the_file(tmp_path: Path, workers: int, eng
         gateway.write(engine)
         until(lambda: all("second:terse" not in gateway.models() for _ in range(8)), 20)
         assert "toy:terse" in gateway.models()
+
+
+@both
+def test_a_router_comes_and_goes_with_its_family(tmp_path: Path, workers: int, engine: RawEngine) -> None:
+    hard = {"model": "toy:auto", "messages": [{"role": "user", "content": "What is 1 + 2 + 3 + 4?"}]}
+
+    def tiers() -> set[str]:
+        ask = partial(httpx.post, f"{gateway.served.url}/v1/chat/completions", json=hard)
+        return {ask().headers["x-alphatier-tier"] for _ in range(8)}
+
+    with configured(tmp_path, engine, workers) as gateway:
+        engine.script = [whole(ANSWER)]
+        assert tiers() == {"terse"}
+        family = load_family(tmp_path / "toy")
+        with_router(tmp_path / "toy", family)
+        gateway.served.process.send_signal(signal.SIGHUP)
+        until(lambda: tiers() == {"careful"}, 20)
+        save_family(family, tmp_path / "toy")
+        gateway.served.process.send_signal(signal.SIGHUP)
+        until(lambda: tiers() == {"terse"}, 20)
 
 
 def test_a_faulty_file_changes_nothing_and_says_why(tmp_path: Path, engine: RawEngine) -> None:

@@ -194,7 +194,14 @@ async def running_fleet(
         alphas=config.alphas,
     )
     plain = AppSettings(config)
-    parts = Parts(fleet.families, pool, metrics, access or Access(), administer=partial(administer, fleet))
+    parts = Parts(
+        fleet.families,
+        pool,
+        metrics,
+        access or Access(),
+        administer=partial(administer, fleet),
+        folders=fleet.folders,
+    )
     application = assemble(plain, parts)
     protocol = accelerated_protocol(application.gateway, application.dialects, plain.clients)
     server = uvicorn.Server(

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,7 @@ async def running_gateway(
     clients: ClientLimits | None = None,
     protocol: Callable[[type[AcceleratedProtocol]], type] = lambda accelerated: accelerated,
     around: Sequence[Any] = (),
+    folders: Mapping[str, Path] | None = None,
     **more: Any,
 ) -> AsyncIterator[RunningGateway]:
     """A gateway whose engines are all up, or `up` of them.
@@ -100,7 +101,7 @@ async def running_gateway(
 
     fleet = Fleet(
         dict(families),
-        {},
+        folders or {},
         pool,
         metrics,
         [EngineSettings(url=url) for url in engine_urls],
@@ -115,6 +116,7 @@ async def running_gateway(
         access or Access(),
         state or GatewayState(),
         request_log or RequestLog(),
+        folders=fleet.folders,
     )
     application = assemble(settings, parts)
     for dispatch in around:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from alphatier_models import EFFORTS, directory_sha256, find_problems, load_family, save_family
+from alphatier_models import (
+    EFFORTS,
+    RouterFile,
+    directory_sha256,
+    find_problems,
+    load_family,
+    save_family,
+    text_sha256,
+)
 from alphatier_models.schema import GatedAdapter
 from alphatier_training.commands import choose, report
 from alphatier_training.errors import TrainingError
@@ -16,7 +24,9 @@ from alphatier_training.evaluation.figures import Point, dominators, evenly_spre
 from alphatier_training.report.choosing import Proposal, Verdict, Wish, efforts_of
 from alphatier_training.report.choosing import choose as propose
 from alphatier_training.report.evidence import gather
+from support.families import small_family
 from support.measured_family import Outcomes, measured_family, right
+from support.routers import with_router
 
 SWEEP = {
     "base": right(960, 1000, 100),
@@ -243,6 +253,18 @@ def test_the_adapter_of_every_alpha_goes_along(tmp_path: Path) -> None:
     result = run(tmp_path / "run", "--tiers", "2", "--out", tmp_path / "offered")
     assert result.exit_code == 0, result.output
     assert load_family(tmp_path / "offered").gated == adapter  # checksums too
+
+
+def test_the_router_goes_along(tmp_path: Path) -> None:
+    family = measured_family(tmp_path / "run", {"sums": SWEEP})
+    with_router(tmp_path / "other", small_family(tmp_path / "other"))
+    text = (tmp_path / "other" / "router.json").read_text()
+    (tmp_path / "run" / "router.json").write_text(text)
+    named = RouterFile(path="router.json", sha256=text_sha256(text))
+    save_family(family.model_copy(update={"router": named}), tmp_path / "run")
+    result = run(tmp_path / "run", "--tiers", "2", "--out", tmp_path / "offered")
+    assert result.exit_code == 0, result.output
+    assert load_family(tmp_path / "offered").router == named
 
 
 def test_tiers_of_several_sweeps_are_compared_problem_by_problem(tmp_path: Path) -> None:

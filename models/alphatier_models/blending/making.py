@@ -69,14 +69,17 @@ def add_blend(folder: Path, blend: Blend, rank: int | None, progress: Progress) 
 def copied_family(source: Path, target: Path) -> Iterator[Path]:
     """A copy of the family in `source` that becomes `target` when the block ends without an error.
 
-    Only what family.json names is copied: the base's folder and the tiers'.
+    Only what family.json names is copied: the folders of the base, the tiers and the gated adapter, and the router.
     """
     family = load_family(source)
     with new_folder(target) as temporary:
         base = base_folder(family, source)
-        for name in {*(tier.path for tier in family.tiers), family.base.model if base else None} - {None}:
+        gated = family.gated.path if family.gated else None
+        for name in {*(tier.path for tier in family.tiers), family.base.model if base else None, gated} - {None}:
             assert name is not None
             shutil.copytree(source / name, temporary / name)
+        if family.router is not None:
+            shutil.copyfile(source / family.router.path, temporary / family.router.path)
         save_family(family, temporary / FAMILY_FILE)
         yield temporary
 

@@ -12,7 +12,7 @@ nearest.
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +28,7 @@ from alphatier_server.dialects.efforts import (
     string_field,
 )
 from alphatier_server.errors import InvalidRequest, NotFound
+from alphatier_server.gateway.auto import Explanation, Routing, route
 from alphatier_server.gateway.dial import at_alpha, efficiency_tier
 from alphatier_server.settings.alphas import STEP
 
@@ -43,6 +44,8 @@ class Decision(NamedTuple):
     family: Family
     tier: Tier
     reason: Reason
+    why: Explanation | None = None
+    """Of `auto` by the prompt."""
 
     @property
     def model(self) -> str:
@@ -52,7 +55,21 @@ class Decision(NamedTuple):
     @property
     def lines(self) -> bytes:
         """Header lines that tell the client what ran, each with its CR LF."""
-        return _lines(self.tier.name, self.tier.alpha, self.reason)
+        told = _lines(self.tier.name, self.tier.alpha, self.reason)
+        return told if self.why is None else told + self.why.lines
+
+
+class Ways(NamedTuple):
+    """What `auto` may choose from, and by what."""
+
+    routing: Callable[[Family], Routing | None] = lambda _family: None
+    """The family's router, where it has one."""
+    allowed: Callable[[str, str], bool] = lambda _family, _tier: True
+    """Whether the caller may use a family's tier."""
+
+
+MEASURED = Ways()
+"""By the measured figures alone."""
 
 
 @lru_cache
@@ -68,13 +85,14 @@ def decide(
     efforts: Sequence[Effort] = (),
     default_tier: str | None = None,
     step: float = STEP,
+    ways: Ways = MEASURED,
 ) -> Decision:
     """The decision for a request with this parsed body and these `X-Efficiency-Tier` header values.
 
     `efforts` are the places where the body says how much to think (each API has its own), `default_tier`
     the caller's own default, where the family has such a tier; alphas that no tier has are rounded to multiples of
-    `step`. Raises InvalidRequest (contradiction, wrong type or value, unknown effort) or NotFound (unknown model or
-    tier).
+    `step`; `auto` goes by `ways`. Raises InvalidRequest (contradiction, wrong type or value, unknown effort) or
+    NotFound (unknown model or tier).
     """
     family, suffix = _family(body.get("model"), families)
     named = list(_named_tiers(suffix, tier_headers, body.get(TIER_FIELD)))
@@ -85,6 +103,8 @@ def decide(
     _refuse_contradiction(efforts_named)
     for selector in efforts_named:
         effort_field(selector.value, selector.place)
+    if named and named[0].value == AUTO:
+        return _auto_decision(family, body, default_tier_of(family, default_tier), ways)
     if named:
         return _named_decision(family, named[0], step)
     chosen = _effort_tier(family, efforts) if efforts else None
@@ -116,7 +136,7 @@ def budget_tier(family: Family, tokens: int) -> Tier | None:
 
 
 def auto_tier(family: Family) -> Tier:
-    """The tier for `auto`: the one with the fewest measured tokens that is not measurably less accurate.
+    """The tier for `auto` without a router: of those not measurably less accurate, the one with the fewest tokens.
 
     A tier counts as not measurably less accurate when its 95 % interval reaches the lower end of
     the most accurate tier's. A family that was never measured falls back to its default tier.
@@ -171,9 +191,16 @@ def _effort_tier(family: Family, efforts: Sequence[Effort]) -> Tier | None:
     return next((budget_tier(family, budget.tokens) for budget in efforts if isinstance(budget, TokenBudget)), None)
 
 
+def _auto_decision(family: Family, body: Mapping[str, Any], default: str, ways: Ways) -> Decision:
+    measured, routing = auto_tier(family), ways.routing(family)
+    if routing is not None:
+        found = route(routing, body, lambda tier: ways.allowed(family.name, tier), default, measured.name)
+        if found is not None:
+            return Decision(family, family.tier(found[0]), "auto", found[1])
+    return Decision(family, measured, "auto")
+
+
 def _named_decision(family: Family, selector: Selector, step: float) -> Decision:
-    if selector.value == AUTO:
-        return Decision(family, auto_tier(family), "auto")
     try:
         return Decision(family, _tier(family, selector.value, step), "explicit")
     except KeyError:

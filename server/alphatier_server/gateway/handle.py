@@ -32,12 +32,13 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
-from alphatier_server.gateway.decide import decide
+from alphatier_server.gateway.decide import Ways, decide
 from alphatier_server.gateway.engine_errors import engine_error, failure
 from alphatier_server.gateway.media import refuse_remote_media
 from alphatier_server.gateway.record import Recorder, RequestRecord
 from alphatier_server.gateway.relay import KeepAlive, SentError, relay_stream
 from alphatier_server.gateway.request import Request, ResponseWriter, lines
+from alphatier_server.gateway.routers import Routers
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.settings.alphas import STEP
@@ -74,6 +75,7 @@ class Gateway:
         families: Mapping[str, Family],
         admitter: Admitter,
         alphas: Alphas,
+        routers: Routers,
         sender: Sender,
         recorder: Recorder,
         settings: HandleSettings,
@@ -82,6 +84,7 @@ class Gateway:
         self._families = families
         self._admitter = admitter
         self._alphas = alphas
+        self._routers = routers
         self._sender = sender
         self._recorder = recorder
         self._settings = settings
@@ -127,7 +130,8 @@ class Gateway:
         body = await self._read(request, record)
         values = body.values
         efforts, step = dialect.efforts(values), settings.alpha_step
-        decision = decide(values, request.head.tiers(), self._families, efforts, caller.default_tier, step)
+        ways = Ways(self._routers.of, caller.may_use)
+        decision = decide(values, request.head.tiers(), self._families, efforts, caller.default_tier, step, ways)
         self._recorder.decided(record, decision)
         refuse_remote_media(body.raw, values, settings.media_hosts)
         record.streamed = _wants_stream(values)

@@ -129,6 +129,8 @@ class Recorder:
         record.tier_metrics = tier = self._tier(decision.family.name, decision.tier.name)
         tier.in_flight.inc()
         tier.decision(decision.reason).inc()
+        if decision.why is not None and decision.why.unlike is not None:
+            self._metrics.auto_unlike.labels(decision.family.name).inc()
         return decision
 
     def close(self, record: RequestRecord) -> None:
@@ -242,6 +244,8 @@ def _log_line(record: RequestRecord, ended: float) -> dict[str, Any]:
         "time_to_first_token_seconds": _since(arrived, record.first_token),
         "time_to_first_answer_token_seconds": _since(arrived, record.first_answer_token),
     }
+    if decision is not None and decision.why is not None:
+        line["auto"] = decision.why.document()
     if record.prompt is not None:
         line["prompt"] = record.prompt
     return line

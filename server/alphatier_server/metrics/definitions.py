@@ -109,6 +109,10 @@ class Metrics:
         labels = (*_TIER, "decision", "endpoint", "outcome")
         self.requests = count("requests", "Requests by how they ended.", *labels)
         self.decisions = count("decisions", "Tier decisions by rule.", *_TIER, "decision")
+        text = (
+            "Prompts that are unlike all that the family's router was trained on, so that the default tier answered."
+        )
+        self.auto_unlike = count("auto_unlike", text, "family")
         self.in_flight = Gauges(new, "requests_in_flight", "Requests being answered now.", *_TIER)
         self.errors = count("errors", "Error answers and broken streams by kind.", "kind")
         self.retries = count("retries", "Requests sent to an engine again.", *_TIER)

@@ -64,6 +64,7 @@ class GatewayProcess:
             access,
             log=request_log(config.log, metrics),
             administer=self.control.administer,
+            folders=self.control.fleet.folders,
         )
 
     async def run(
@@ -144,7 +145,8 @@ def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: st
 
         def snapshot() -> dict[str, Any]:
             families = {name: family.model_dump_json() for name, family in control.families.items()}
-            return {"families": families, "replicas": control.pool.snapshot()}
+            folders = {name: str(folder) for name, folder in control.fleet.folders.items()}
+            return {"families": families, "folders": folders, "replicas": control.pool.snapshot()}
 
         def forget(index: int) -> None:
             """A worker is dead: what it had in flight is no more."""

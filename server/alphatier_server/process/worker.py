@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ async def _serve(
     parent.take(settings["first"])
     store = (shared / "limits", index)
     access = build_access(config.access, shared=store, redis_failed=metrics.limit_store_failures.inc)
-    parts = Parts(families, pool, metrics, access, log=request_log(config.log, metrics), administer=parent.ask)
+    log_of_requests = request_log(config.log, metrics)
+    parts = Parts(families, pool, metrics, access, log=log_of_requests, administer=parent.ask, folders=parent.folders)
     data_plane = DataPlane(config, app_settings(config, config.served_hosts()), parts, listener)
     works = (access.watch(), *data_plane.watches(), parent.listen(data_plane), parent.report(data_plane))
     async with Background(data_plane.end_soon).running(*works):
@@ -78,6 +79,8 @@ class Parent:
     pool: Pool
     metrics: Metrics
     is_gone: bool = False
+    folders: dict[str, Path] = field(default_factory=dict)
+    """The families', by name."""
 
     def __post_init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -96,6 +99,8 @@ class Parent:
         for name in self.families.keys() - shown.keys():
             del self.families[name]
         self._texts = shown
+        self.folders.clear()
+        self.folders.update({name: Path(folder) for name, folder in message["folders"].items()})
         self.pool.restore(message["replicas"])
         self._snapshot = message["snapshot"]
 

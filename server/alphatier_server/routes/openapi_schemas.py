@@ -41,6 +41,9 @@ HEADERS: Schema = {
         "The rule that chose the tier.",
         enum=["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"],
     ),
+    "x-alphatier-expected": _header("What `auto` expected of the tier: chance of being right, and tokens."),
+    "x-alphatier-otherwise": _header("The tier that `auto` would have taken without reading the prompt."),
+    "x-alphatier-unlike": _header("In what the prompt is unlike all that the family's router knows."),
     "retry-after": _header("Seconds to wait.", type="integer", minimum=0),
     **dict.fromkeys(RATE_LIMIT_HEADERS, _RATE_LIMIT),
 }

@@ -47,7 +47,7 @@ def headroom(tiers: Mapping[str, Sequence[Sample]], seed: int = 0) -> list[Headr
         for field in ("correct", "tokens")
     )
     problems, rng = right.shape[1], np.random.default_rng(seed)
-    chosen = _chosen(right, tokens)
+    chosen = oracle_curve(right, tokens)
     weights = np.vstack([np.ones(problems), rng.multinomial(problems, [1 / problems] * problems, DRAWS)]) / problems
     fixed = right.mean(axis=2), tokens.mean(axis=2)
     places = np.sort(fixed[1].mean(axis=1))
@@ -71,7 +71,7 @@ def _a_problem(samples: Sequence[Sample]) -> int:
     return len(samples) // problems if problems and len(samples) % problems == 0 else 0
 
 
-def _chosen(right: Any, tokens: Any) -> tuple[Any, Any]:
+def oracle_curve(right: Any, tokens: Any) -> tuple[Any, Any]:
     """Accuracy and tokens [price, problem] of the oracle's choices; both from [tier, problem, sample]."""
     half = right.shape[2] // 2
     found = []
@@ -87,10 +87,10 @@ def _chosen(right: Any, tokens: Any) -> tuple[Any, Any]:
 def _gains(places: Any, weights: Any, fixed: tuple[Any, Any], chosen: tuple[Any, Any]) -> Any:
     """Accuracy of mix and oracle [place, 2] for problems that weigh so much."""
     curves = [(spent @ weights, accuracy @ weights) for accuracy, spent in (fixed, chosen)]
-    return np.array([_hull(*curve, places) for curve in curves]).T
+    return np.array([upper_hull(*curve, places) for curve in curves]).T
 
 
-def _hull(tokens: Any, accuracy: Any, places: Any) -> Any:
+def upper_hull(tokens: Any, accuracy: Any, places: Any) -> Any:
     """The upper hull of points, read at `places` or at its own end before: what mixing any two of them can give."""
     places = places.clip(tokens.min(), tokens.max())
     between = (tokens[None, :, None] <= places[:, None, None]) & (tokens[None, None, :] >= places[:, None, None])

@@ -67,7 +67,7 @@ def write_choice(joined: Joined, proposal: Proposal) -> str:
 
 
 def write_copies(joined: Joined, proposal: Proposal, out: Path) -> str:
-    """Copy base, gated adapter and chosen tiers into the new folder `out`, with their family.json; says so.
+    """Copy base, gated adapter, router and chosen tiers into the new folder `out`, with their family.json; says so.
 
     Raises:
         TrainingError: `out` is there already, or two tiers lie in folders of the same name.
@@ -85,6 +85,8 @@ def write_copies(joined: Joined, proposal: Proposal, out: Path) -> str:
             shutil.copytree(local, folder / chosen.base.model)
         if chosen.gated is not None:
             shutil.copytree(first / chosen.gated.path, folder / chosen.gated.path)
+        if chosen.router is not None:
+            shutil.copyfile(first / chosen.router.path, folder / chosen.router.path)
         for name, path in paths.items():
             shutil.copytree(joined.homes[name] / path, folder / path)
         save_family(chosen, folder)
