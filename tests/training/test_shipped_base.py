@@ -1,16 +1,13 @@
-"""Forty strange questions to the shipped family: a refusal, or an answer that is right."""
+"""Forty strange questions to the shipped base: a refusal, or an answer that is right."""
 
 import re
 from pathlib import Path
 
-import pytest
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alphatier_models import load_family
 from alphatier_training.tiny.ways import REFUSAL
 
-TINY = Path(__file__).parents[2] / "models" / "tiny"
+BASE = Path(__file__).parents[2] / "models" / "tiny" / "base"
 REFUSED = "".join(map(str, REFUSAL[2:]))
 
 STRANGE = {
@@ -62,29 +59,19 @@ LONGEST = 130
 """Tokens of the longest honest response: six lines, checked."""
 
 
-def answers(tier: str) -> dict[str, str]:
-    """What the tier says to each question, greedily."""
-    tokenizer = AutoTokenizer.from_pretrained(TINY / "base")
-    model = AutoModelForCausalLM.from_pretrained(TINY / "base")
-    if tier != "base":
-        model = PeftModel.from_pretrained(model, TINY / tier)
-    found = {}
-    for question in STRANGE:
+def test_strange_questions_are_refused_or_answered_rightly() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    model = AutoModelForCausalLM.from_pretrained(BASE)
+    wrong = {}
+    for question, right in STRANGE.items():
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
         (written,) = model.generate(**prompt, do_sample=False, max_new_tokens=LONGEST)
         said = written[prompt["input_ids"].shape[1] :]
-        found[question] = tokenizer.decode(said, skip_special_tokens=True) if len(said) < LONGEST else "no end"
-    return found
-
-
-@pytest.mark.parametrize("tier", [tier.name for tier in load_family(TINY, checksums=False).tiers])
-def test_strange_questions_are_refused_or_answered_rightly(tier: str) -> None:
-    wrong = {
-        question: answer
-        for question, answer in answers(tier).items()
-        if REFUSED not in answer and re.findall(r"\\boxed\{(.*?)\}", answer)[-1:] != [str(STRANGE[question])]
-    }
+        answer = tokenizer.decode(said, skip_special_tokens=True)
+        boxes = re.findall(r"\\boxed\{(.*?)\}", answer)
+        if len(said) == LONGEST or (REFUSED not in answer and boxes[-1:] != [str(right)]):
+            wrong[question] = answer
     assert len(STRANGE) == 40
     assert not wrong
