@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 FAMILY = load_family(SHIPPED, checksums=False)
 ASK: Any = [{"role": "user", "content": "What is 17 + 25 - 8?"}]
-LONG: Any = [{"role": "user", "content": "What is 17 + 25 - 8 + 3?"}]
+LONG: Any = [{"role": "user", "content": "What is 76 - 60 + 28 + 32 - 44 + 22 - 11?"}]
 BETWEEN = {"type": "integer", "minimum": 10, "maximum": 20}
 PARAMETERS = {
     "type": "object",
