@@ -223,8 +223,7 @@ def _router_problems(family: Family, folder: Path) -> Iterator[FamilyProblem]:
     if family.router is None:
         return
     if _leaves(family.router.path):
-        words = f"{family.router.path!r} leaves the family's folder"
-        yield FamilyProblem("router.path", words, "Give a path below family.json's folder")
+        yield _outside("router", family.router.path)
         return
     try:
         load_router(folder / family.router.path, family.router.sha256)
@@ -236,9 +235,15 @@ def _leaves(path: str) -> bool:
     return Path(path).is_absolute() or ".." in Path(path).parts
 
 
+def _outside(field: str, path: str) -> FamilyProblem:
+    return FamilyProblem(
+        f"{field}.path", f"{path!r} leaves the family's folder", "Give a path below family.json's folder"
+    )
+
+
 def _base_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator[FamilyProblem]:
     base = family.base
-    if Path(base.model).is_absolute() or ".." in Path(base.model).parts:
+    if _leaves(base.model):
         yield FamilyProblem("base.model", f"{base.model!r} leaves the family's folder", "Keep the base beside it")
         return
     local = base_folder(family, folder)
@@ -263,13 +268,10 @@ def _base_problems(family: Family, folder: Path, *, checksums: bool) -> Iterator
 def _folder_problems(
     path: str, sha256: str, needed: tuple[str, ...], field: str, folder: Path, *, checksums: bool
 ) -> Iterator[FamilyProblem]:
-    relative = Path(path)
-    if relative.is_absolute() or ".." in relative.parts:
-        yield FamilyProblem(
-            f"{field}.path", f"{path!r} leaves the family's folder", "Give a path below family.json's folder"
-        )
+    if _leaves(path):
+        yield _outside(field, path)
         return
-    local = folder / relative
+    local = folder / path
     missing = list(_missing_files(local, needed, f"{field}.path"))
     yield from missing
     if checksums and not missing:
