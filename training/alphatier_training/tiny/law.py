@@ -221,30 +221,35 @@ def _table(title: str, found: Sequence[Cell]) -> Table:
 def picture(found: Mapping[str, Sequence[Cell]]) -> Any:
     """Two panels: the share of answers at once against their margin, a point a tier and level; and the level up to
     which each tier answers at once, predicted against observed. Each run has a marker, each alpha a colour."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    from alphatier_training.report.plots import COLOURS, GREY, MARKERS
+    from alphatier_training.report.plots import GREY, MARKERS
 
     figure = Figure(figsize=(9.6, 4.4), layout="constrained")
     margins, levels = figure.subplots(1, 2)
     alphas = sorted({cell.alpha for own in found.values() for cell in own})
-    for marker, (run, own) in zip(MARKERS, found.items(), strict=False):
+    colours = {alpha: colormaps["viridis"](0.92 * index / len(alphas)) for index, alpha in enumerate(alphas)}
+    for marker, own in zip(MARKERS, found.values(), strict=False):
         predicted, observed = (switching(own, predicted=which) for which in (True, False))
         for alpha in predicted:
-            look: dict[str, Any] = {"marker": marker, "color": COLOURS[alphas.index(alpha) % len(COLOURS)]}
-            look |= {"linestyle": "none", "alpha": 0.8}
+            look: dict[str, Any] = {"marker": marker, "color": colours[alpha], "linestyle": "none", "alpha": 0.8}
             mine = [cell for cell in own if cell.alpha == alpha]
             margins.plot([cell.margin for cell in mine], [cell.shares[SHORTEST] for cell in mine], **look)
-            levels.plot([predicted[alpha]], [observed[alpha]], label=f"{Path(run).name}, {alpha:g}", **look)
-            levels.annotate(
-                f"{alpha:g}", (predicted[alpha], observed[alpha]), (4, 4), textcoords="offset points", fontsize=7
-            )
+            levels.plot([predicted[alpha]], [observed[alpha]], **look)
     margins.axvline(0, color=GREY, linewidth=0.8)
     margins.axhline(TAKEN, color=GREY, linewidth=0.8)
     margins.set(xlabel="q of answers at once over that of work, less the threshold", ylabel="share answered at once")
     levels.axline((1, 1), slope=1, color=GREY, linewidth=0.8)
     levels.set(xlabel="answered at once up to level, predicted", ylabel="observed")
-    figure.legend(loc="outside right upper", fontsize=7, title="run, alpha")
+    by_alpha = [Line2D([], [], marker="s", linestyle="none", color=colours[one], label=f"{one:g}") for one in alphas]
+    by_run = [
+        Line2D([], [], marker=marker, linestyle="none", color=GREY, label="/".join(Path(run).parts[-2:]))
+        for marker, run in zip(MARKERS, found, strict=False)
+    ]
+    figure.legend(handles=by_alpha, loc="outside right upper", fontsize=8, title="alpha")
+    figure.legend(handles=by_run, loc="outside right lower", fontsize=8)
     return figure
 
 
