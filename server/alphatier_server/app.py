@@ -63,6 +63,7 @@ from alphatier_server.routes.metrics import metrics_router
 from alphatier_server.routes.models import models_router
 from alphatier_server.routes.openapi import describe_completions
 from alphatier_server.routes.openapi_schemas import HEADERS
+from alphatier_server.routes.playground import Recent, decisions_router, playground_router
 from alphatier_server.settings.clients import ClientLimits
 from alphatier_server.settings.file import Source
 from alphatier_server.settings.gateway import GatewayConfig, LogSettings
@@ -252,19 +253,30 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
         upstream.close()
         parts.log.flush()
 
+    recent = Recent(parts.metrics.decisions.values)
+
     @asynccontextmanager
-    async def closing(_app: FastAPI) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            close()
+    async def living(app: FastAPI) -> AsyncIterator[None]:
+        async with beside(recent.watch(), on_fault=_cannot_go_on):
+            if lifespan is not None:
+                async with lifespan(app):
+                    yield
+                return
+            try:
+                yield
+            finally:
+                close()
 
     def administers(request: Request) -> bool:
         return parts.access.admin(*Head(request.scope["headers"]).credentials()) is not None
 
     private = config.listen.admin_port is None
     in_flight = attrgetter("in_flight")
-    app = _application(settings, parts, private, in_flight, administers, paths, lifespan or closing)
+    app = _application(settings, parts, private, in_flight, administers, paths, living)
+    if config.listen.playground:
+        app.include_router(playground_router())
+        if private:
+            app.include_router(decisions_router(recent))
     return Application(app, gateway, dialects, close)
 
 

@@ -27,7 +27,10 @@ SecondsOrNone = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-_OWN_PATHS = ("/admin", "/health", "/metrics", "/docs", "/openapi.json", "/v1/models", "/v1/chat", "/v1/messages")
+_OWN_PATHS = (
+    *("/admin", "/health", "/metrics", "/docs", "/playground", "/openapi.json"),
+    *("/v1/models", "/v1/chat", "/v1/messages"),
+)
 
 
 class ListenSettings(Section):
@@ -45,6 +48,7 @@ class ListenSettings(Section):
         description="Names in the Host header that are served, beside IP addresses and localhost. [default: any; "
         "none on a loopback address without keys, where a web page could reach it by DNS rebinding]",
     )
+    playground: bool = Field(True, description="Serve /playground, a page to try the tiers on, on the main port.")
     tls_cert: File | None = Field(None, description="PEM certificate chain: serve HTTPS on the main port.")
     tls_key: File | None = Field(None, description="Its PEM private key, unless it is in the same file.")
 
