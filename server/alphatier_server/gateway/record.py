@@ -245,7 +245,7 @@ def _log_line(record: RequestRecord, ended: float) -> dict[str, Any]:
         "time_to_first_answer_token_seconds": _since(arrived, record.first_answer_token),
     }
     if decision is not None and decision.why is not None:
-        line["auto"] = decision.why.document()
+        line["choice"] = decision.why.document()
     if record.prompt is not None:
         line["prompt"] = record.prompt
     return line
