@@ -48,9 +48,15 @@ class Counted(Pool):
     """A pool that remembers how many requests each replica got."""
 
     def lease(
-        self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = (), weight: int = 1
+        self,
+        family: str,
+        tier: str,
+        body: Mapping[str, Any],
+        avoid: Collection[str] = (),
+        weight: int = 1,
+        tokens: float = 0.0,
     ) -> Lease:
-        lease = super().lease(family, tier, body, avoid, weight)
+        lease = super().lease(family, tier, body, avoid, weight, tokens)
         self.shares[lease.replica.name] += 1
         return lease
 

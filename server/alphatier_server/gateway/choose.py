@@ -12,7 +12,8 @@ and under brownout a terser one. The most thorough tier is the one that is likel
 differs: a deadline is refused, a budget gets the tier with the fewest tokens, a mere limit of tokens changes nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from alphatier_models.routing import Expectation
@@ -21,6 +22,7 @@ from alphatier_server.dialects.efforts import Effort, TokenBudget
 from alphatier_server.errors import DeadlineTooShort
 from alphatier_server.gateway.decide import Decision, Explanation, Rule
 from alphatier_server.gateway.expect import Expected, expect
+from alphatier_server.gateway.forecast import Forecast
 from alphatier_server.gateway.routers import Routers
 from alphatier_server.keys.ring import Caller
 from alphatier_server.limits.estimate import most_tokens
@@ -117,8 +119,10 @@ def _tokens(one: Expectation) -> float:
     return one.tokens
 
 
-Seconds = Callable[[str, str, float], float | None]
-"""How long so many tokens of a family's tier take from now on, as busy as its engine is; None: not known."""
+def token_budget(efforts: Sequence[Effort], most: int | None) -> int | None:
+    """What an answer may have at most: by its budget of thinking tokens, and by the `most` that the body says."""
+    budgets = [effort.tokens for effort in efforts if isinstance(effort, TokenBudget)]
+    return min(budgets if most is None else [*budgets, most], default=None)
 
 
 class Chooser:
@@ -127,9 +131,9 @@ class Chooser:
     Whoever leaves nothing open, or asks for nothing that needs to be looked at, costs nothing.
     """
 
-    def __init__(self, routers: Routers, seconds: Seconds = lambda _family, _tier, _tokens: None) -> None:
+    def __init__(self, routers: Routers, forecast: Forecast) -> None:
         self._routers = routers
-        self._seconds = seconds
+        self._forecast = forecast
 
     def choose(
         self,
@@ -142,21 +146,22 @@ class Chooser:
         """The decision, of which `left` are the seconds until the deadline. Raises DeadlineTooShort."""
         if decision.open is None:
             return decision
-        budgets = [effort.tokens for effort in efforts if isinstance(effort, TokenBudget)]
         most = most_tokens(body)
-        situation = Situation(left, min(budgets if most is None else [*budgets, most], default=None))
+        situation = Situation(left, token_budget(efforts, most))
         routing = self._routers.of(decision.family)
         if situation == NOTHING and (routing is None or decision.open.wish != "price"):
             return decision
         expected = expect(decision, routing, body, caller.may_use)
         if left is not None:
-            expected = self._timed(decision.family.name, expected, most)
+            expected = self._timed(decision.family.name, expected, most, caller)
         return choose(decision, expected, situation)
 
-    def _timed(self, family: str, expected: Expected, most: int | None) -> Expected:
+    def _timed(self, family: str, expected: Expected, most: int | None, caller: Caller) -> Expected:
         """What is expected, with the seconds that each tier takes."""
+        longest = math.inf if most is None else most
+        seconds, priority = self._forecast.seconds, caller.priority
         timed = (
-            one._replace(seconds=self._seconds(family, one.tier, one.p90 if most is None else min(one.p90, most)))
+            one._replace(seconds=seconds(family, one.tier, min(one.p90, longest), priority))
             for one in expected.candidates
         )
         return expected._replace(candidates=tuple(timed))

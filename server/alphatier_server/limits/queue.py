@@ -14,11 +14,11 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from alphatier_server.errors import Overloaded, ShedReason
+from alphatier_server.limits.rate import Rate
 from alphatier_server.limits.waiting import CLASSES, KeyUse, Slot, Tier, WaitingRoom
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 
 LONGEST_RETRY_SECONDS = 60
-MEMORY_SECONDS = 10.0
 _WORDS: dict[ShedReason, str] = {
     "queue_full": "its queue is full",
     "displaced": "its queue is full and another request went first",
@@ -27,27 +27,13 @@ _WORDS: dict[ShedReason, str] = {
 
 
 class TierUse:
-    """What a tier has in flight, and how many of its requests end a second lately; times are in seconds.
+    """What a tier has in flight, and how many of its requests end a second lately."""
 
-    The rate is an average whose weights fall by e every MEMORY_SECONDS; right from the first second on.
-    """
-
-    __slots__ = ("_began", "_last", "_sum", "in_flight")
+    __slots__ = ("ended", "in_flight")
 
     def __init__(self, now: float) -> None:
         self.in_flight = 0
-        self._began = self._last = now
-        self._sum = 0.0
-
-    def ended(self, now: float) -> None:
-        """One has ended."""
-        self._sum = self._sum * math.exp((self._last - now) / MEMORY_SECONDS) + 1.0
-        self._last = now
-
-    def per_second(self, now: float) -> float:
-        """The rate; 0 before anything has ended."""
-        weight = MEMORY_SECONDS * (1.0 - math.exp((self._began - now) / MEMORY_SECONDS))
-        return self._sum * math.exp((self._last - now) / MEMORY_SECONDS) / weight if weight > 0 else 0.0
+        self.ended = Rate(now)
 
 
 class AdmissionQueue:
@@ -84,6 +70,10 @@ class AdmissionQueue:
         """How many of the class wait now."""
         return self._room.count(priority)
 
+    def wait(self, tier: Tier, priority: PriorityClass = "normal") -> float:
+        """For how many seconds a request would wait, if it came now, as far as can be told."""
+        return 0.0 if self._room_at_once(tier, 1) else self._through(tier, priority)
+
     async def enter(
         self, *, tier: Tier, key: str | None, priority: PriorityClass = "normal", requests: int = 1
     ) -> Slot:
@@ -94,7 +84,7 @@ class AdmissionQueue:
         use = self._keys[key] = self._keys.get(key) or KeyUse(key)
         weight = requests if requests <= self._heaviest else int(self._heaviest)
         slot = Slot(tier, use, priority, weight, self._released)
-        if self._room_for(tier) >= weight and not (self._room and self._room.ahead(tier, CLASSES[-1])):
+        if self._room_at_once(tier, weight):
             self._let_in(slot)
             return slot
         self._make_room_for(slot)
@@ -127,7 +117,7 @@ class AdmissionQueue:
         self.in_flight -= slot.weight
         tier = self._tiers[slot.tier]
         tier.in_flight -= slot.weight
-        tier.ended(self._clock())
+        tier.ended.note(1, self._clock())
         slot.use.in_flight -= slot.weight
         self._forget_idle(slot.use)
         self.wake()
@@ -167,6 +157,9 @@ class AdmissionQueue:
         self._tiers[slot.tier].in_flight += slot.weight
         slot.use.in_flight += slot.weight
         self._served = slot.use.served = self._served + 1
+
+    def _room_at_once(self, tier: Tier, weight: int) -> bool:
+        return self._room_for(tier) >= weight and not (self._room and self._room.ahead(tier, CLASSES[-1]))
 
     def _room_for(self, tier: Tier) -> float:
         """How many more requests the tier may take now."""
@@ -210,11 +203,13 @@ class AdmissionQueue:
         )
 
     def _retry_after(self, slot: Slot) -> int:
-        """When those that wait for the tier now will be through, at the rate at which requests end lately."""
-        rate = self._tiers[slot.tier].per_second(self._clock())
-        ahead = self._room.ahead(slot.tier, slot.priority) + 1
-        seconds = ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
-        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds)))
+        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(self._through(slot.tier, slot.priority))))
+
+    def _through(self, tier: Tier, priority: PriorityClass) -> float:
+        """Seconds until those that wait for the tier are through, at the rate at which requests end lately."""
+        rate = self._tiers[tier].ended.per_second(self._clock())
+        ahead = self._room.ahead(tier, priority) + 1
+        return ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
 
     def _forget_idle(self, use: KeyUse) -> None:
         if not use.held and self._keys.get(use.key) is use:

@@ -62,16 +62,23 @@ class Pool:
     # --- requests ---------------------------------------------------------------------------------
 
     def lease(
-        self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = (), weight: int = 1
+        self,
+        family: str,
+        tier: str,
+        body: Mapping[str, Any],
+        avoid: Collection[str] = (),
+        weight: int = 1,
+        tokens: float = 0.0,
     ) -> Lease:
         """Borrow a replica that serves the tier, none of those named in `avoid` (they were tried before).
 
-        A batch has the `weight` of its prompts. Raises NoEngine when there is none.
+        A batch has the `weight` of its prompts; `tokens` are expected of its answers. Raises NoEngine when there is
+        none.
         """
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
             probe = probed.breaker.probing()
             self._breaker_changed(probed)
-            return Lease(self._ended, probed, probed.models[tier], probe, weight)
+            return Lease(self._ended, probed, probed.models[tier], probe, weight, tokens)
         candidates = self._candidates.get((family, tier)) or self._find(family, tier)
         if avoid:
             candidates = [replica for replica in candidates if replica.name not in avoid]
@@ -87,7 +94,7 @@ class Pool:
         if self._most_per_replica is not None:
             candidates = [r for r in candidates if r.in_flight < self._most_per_replica] or candidates
         replica = self._choose(candidates, f"{family}:{tier}", body)
-        return Lease(self._ended, replica, replica.models[tier], 0, weight)
+        return Lease(self._ended, replica, replica.models[tier], 0, weight, tokens)
 
     def _ended(self, replica: Replica, result: Result, probe: int) -> None:
         """A lease was closed: what does its result say about the replica?"""
@@ -107,6 +114,11 @@ class Pool:
         most = self._most_per_replica
         candidates = self._candidates.get(tier) or self._find(*tier)
         return sum(max(0, most - replica.in_flight) for replica in candidates) if most and candidates else None
+
+    def likely(self, family: str, tier: str) -> Replica | None:
+        """A replica such as the tier's next request will get, affinity aside; None where none serves it."""
+        candidates = self._candidates.get((family, tier)) or self._find(family, tier)
+        return self._less_busy(candidates) if candidates else None
 
     def serves(self, family: str, tier: str) -> bool:
         """Whether any replica can answer for the tier."""
@@ -209,10 +221,14 @@ class Pool:
     # --- inside -----------------------------------------------------------------------------------
 
     def _choose(self, candidates: Sequence[Replica], model: str, body: Mapping[str, Any]) -> Replica:
+        if len(candidates) > 1 and self._affinity and (key := conversation_key(model, body)) is not None:
+            return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
+        return self._less_busy(candidates)
+
+    def _less_busy(self, candidates: Sequence[Replica]) -> Replica:
+        """Of two drawn at random."""
         if (count := len(candidates)) == 1:
             return candidates[0]
-        if self._affinity and (key := conversation_key(model, body)) is not None:
-            return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
         first = int(self._chance() * count)
         second = int(self._chance() * (count - 1))
         one, other = candidates[first], candidates[second + (second >= first)]

@@ -7,6 +7,7 @@ from typing import Literal
 from alphatier_server.metrics.collector import Gauge
 from alphatier_server.replicas.affinity import hash64
 from alphatier_server.replicas.breaker import Breaker
+from alphatier_server.replicas.pace import Pace
 
 Result = Literal["ok", "failed", "abandoned"]
 """How a request ended, for the replica: `failed` is the engine's fault; `abandoned` (the client left, or its
@@ -46,6 +47,7 @@ class Replica:
     """The engine's model name -> requests in flight on it; old weights are unloaded when theirs is gone."""
     seed: int = field(default=0, init=False)
     breaker: Breaker = field(init=False, repr=False)
+    pace: Pace = field(default_factory=Pace, init=False, repr=False)
     gauge: Gauge = field(init=False, repr=False)
     """Where `in_flight` is written for Prometheus."""
 
@@ -60,21 +62,29 @@ Ended = Callable[[Replica, Result, int], None]
 class Lease:
     """One request's hold on a replica. `close` once, whatever happened; closing it again does nothing.
 
-    `probe` is its number where it tries a replica whose breaker was open, else 0.
+    `probe` is its number where it tries a replica whose breaker was open, else 0; `tokens` are expected of it.
     """
 
-    __slots__ = ("_ended", "_model", "_open", "_probe", "_weight", "replica")
+    __slots__ = ("_began", "_ended", "_model", "_open", "_probe", "_weight", "replica")
 
-    def __init__(self, ended: Ended, replica: Replica, model: str, probe: int, weight: int) -> None:
+    def __init__(
+        self, ended: Ended, replica: Replica, model: str, probe: int, weight: int, tokens: float = 0.0
+    ) -> None:
         self.replica = replica
         self._ended = ended
         self._model = model
         self._probe = probe
         self._open = True
         self._weight = weight
+        self._began = replica.pace.begin(replica.in_flight, tokens)
         replica.in_flight += weight
         replica.using[model] = replica.using.get(model, 0) + 1
         replica.gauge.set(replica.in_flight)
+
+    def note(self, first: float | None, last: float | None, tokens: int) -> None:
+        """Before it is closed: what the request tells of the replica's pace (`Pace.note`)."""
+        if self._open and self._weight == 1:
+            self.replica.pace.note(self.replica.in_flight, self._began, first, last, tokens)
 
     def close(self, result: Result) -> None:
         """The request has ended for this replica."""
@@ -82,6 +92,7 @@ class Lease:
             return
         self._open = False
         replica = self.replica
+        replica.pace.end(replica.in_flight, self._began)
         replica.in_flight -= self._weight
         left = replica.using[self._model] - 1
         if left:
