@@ -102,7 +102,7 @@ class Metrics:
         self.queue = seconds("queue_time_seconds", "Waiting in the engine's queue, where the engine told.", *_TIER)
         text = "The gateway's own time before the request went to the engine."
         self.overhead = Histograms(new, "gateway_overhead_seconds", text, *_TIER, bounds=OVERHEAD_BUCKETS)
-        text = "Real over predicted seconds of requests whose tier was chosen by a deadline; 1 is the last in time."
+        text = "Real over expected seconds of requests with a deadline whose choice was open."
         self.deadline_ratio = Histograms(new, "deadline_duration_ratio", text, *_TIER, bounds=RATIO_BUCKETS)
         text = "Waiting in the gateway's own queue, of requests that were let in."
         self.admission_wait = seconds("admission_wait_seconds", text, *_TIER)
@@ -113,7 +113,7 @@ class Metrics:
         self.requests = count("requests", "Requests by how they ended.", *labels)
         self.decisions = count("decisions", "Tier decisions by rule.", *_TIER, "decision")
         text = (
-            "Prompts that are unlike all that the family's router was trained on, so that the default tier answered."
+            "Prompts that are unlike all that the family's router was trained on, so that the default answers `auto`."
         )
         self.auto_unlike = count("auto_unlike", text, "family")
         self.in_flight = Gauges(new, "requests_in_flight", "Requests being answered now.", *_TIER)
