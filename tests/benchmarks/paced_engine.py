@@ -97,7 +97,7 @@ def finish(steps: Sequence[Step], speed: Speed, arrived: float, tokens: int) -> 
     return now
 
 
-@dataclass
+@dataclass(eq=False)
 class Running:
     """A request that takes part in steps."""
 
