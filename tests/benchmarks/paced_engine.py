@@ -162,7 +162,7 @@ class Engine:
         await response.prepare(request)
         for number in range(answer.tokens):
             await running.tokens.get()
-            delta = {"index": 0, "delta": {"content": answer.text if number == 0 else ""}, "finish_reason": None}
+            delta = {"index": 0, "delta": {"content": answer.text if number == 0 else " "}, "finish_reason": None}
             await response.write(_event(_document(model, "chat.completion.chunk", [delta])))
         end = {"index": 0, "delta": {}, "finish_reason": "stop"}
         await response.write(_event(_document(model, "chat.completion.chunk", [end])))

@@ -148,7 +148,7 @@ def test_a_tier_whose_time_is_not_known_is_not_ruled_out(families: dict[str, Fam
 
 
 def test_a_prompt_that_is_unlike_goes_by_the_measured_figures(families: dict[str, Family]) -> None:
-    expected = Expected(CANDIDATES, 0.01, "words")
+    expected = Expected(CANDIDATES, PRICE, "words")  # by the price it would be terse
     late = choose(decided(families, model="toy:auto"), expected, Situation(seconds=0.5))
     assert (late.tier.name, late.reason) == ("terse", "deadline")
     assert choose(decided(families, model="toy:auto"), expected, Situation(seconds=9)).tier.name == "careful"

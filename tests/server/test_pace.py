@@ -22,7 +22,7 @@ class Engine:
         start = self.now + first
         self.now = start + per_token * (tokens - 1)
         for left, began in zip(range(count, 0, -1), begun, strict=True):
-            self.pace.note(left, began, start if self.streamed else None, self.now, tokens)
+            self.pace.note(left, began, start if self.streamed else None, tokens)
             self.pace.end(left, began)
         assert self.pace.tokens_in_flight == 0
 

@@ -21,6 +21,7 @@ from alphatier_models.routing.router import best
 from alphatier_server.dialects.efforts import Effort, TokenBudget
 from alphatier_server.errors import DeadlineTooShort
 from alphatier_server.gateway.decide import Decision, Explanation, Rule
+from alphatier_server.gateway.dial import as_measured
 from alphatier_server.gateway.expect import Expected, expect
 from alphatier_server.gateway.forecast import Forecast
 from alphatier_server.gateway.routers import Routers
@@ -125,6 +126,12 @@ def token_budget(efforts: Sequence[Effort], most: int | None) -> int | None:
     return min(budgets if most is None else [*budgets, most], default=None)
 
 
+def _roomy(decision: Decision, most: int | None) -> bool:
+    """Whether 99 of 100 measured answers of the tier had fewer tokens: no prompt needs to be looked at then."""
+    evaluation = as_measured(decision.family, decision.tier).evaluation()
+    return most is not None and evaluation is not None and evaluation.token_percentiles.p99 <= most
+
+
 class Chooser:
     """Sees what an open choice depends on, and chooses. For one process.
 
@@ -150,6 +157,8 @@ class Chooser:
         situation = Situation(left, token_budget(efforts, most))
         routing = self._routers.of(decision.family)
         if situation == NOTHING and (routing is None or decision.open.wish != "price"):
+            return decision
+        if decision.open.wish == "tier" and left is None and _roomy(decision, most):
             return decision
         expected = expect(decision, routing, body, caller.may_use)
         if left is not None:

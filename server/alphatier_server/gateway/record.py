@@ -101,7 +101,7 @@ class RequestRecord:
             self.observe(self.relay.observed)
         if self.lease is not None:
             if self.usage is not None:
-                self.lease.note(self.first_token, self.last_token, self.usage.completion)
+                self.lease.note(self.first_token, self.usage.completion)
             self.lease.close(self.result)
         if self.admission is not None:
             self.admission.close(self._tokens())

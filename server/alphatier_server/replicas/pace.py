@@ -92,21 +92,21 @@ class Pace:
         self._moved(in_flight)
         self.tokens_in_flight = max(0.0, self.tokens_in_flight - began.tokens) if in_flight > 1 else 0.0
 
-    def note(self, in_flight: int, began: Began, first: float | None, last: float | None, tokens: int) -> None:
-        """What it tells as it ends: so many tokens were generated, from `first` to `last` where it was streamed."""
+    def note(self, in_flight: int, began: Began, first: float | None, tokens: int) -> None:
+        """What it tells as it ends: so many tokens were generated, the first one at `first` where it was streamed."""
         now = self._moved(in_flight)
         self._rate.note(tokens, now)
         seconds = now - began.at
         if tokens <= 0 or seconds <= 0:
             return
         beside = (self._area - began.area) / seconds
-        if first is None or last is None:
+        if first is None:
             self._whole.note(tokens, seconds)
             self._token.note(beside, max(0.0, seconds - self.first_token(beside)) / tokens)
             return
         self._first.note(beside, first - began.at)
         if tokens > 1:
-            self._token.note(beside, (last - first) / (tokens - 1))
+            self._token.note(beside, (now - first) / (tokens - 1))
 
     def first_token(self, in_flight: float) -> float:
         """Seconds from dispatch to the first token, with so many in flight; 0 where that cannot be told."""

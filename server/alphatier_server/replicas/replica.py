@@ -81,10 +81,10 @@ class Lease:
         replica.using[model] = replica.using.get(model, 0) + 1
         replica.gauge.set(replica.in_flight)
 
-    def note(self, first: float | None, last: float | None, tokens: int) -> None:
+    def note(self, first: float | None, tokens: int) -> None:
         """Before it is closed: what the request tells of the replica's pace (`Pace.note`)."""
         if self._open and self._weight == 1:
-            self.replica.pace.note(self.replica.in_flight, self._began, first, last, tokens)
+            self.replica.pace.note(self.replica.in_flight, self._began, first, tokens)
 
     def close(self, result: Result) -> None:
         """The request has ended for this replica."""
