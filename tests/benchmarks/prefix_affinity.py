@@ -48,15 +48,9 @@ class Counted(Pool):
     """A pool that remembers how many requests each replica got."""
 
     def lease(
-        self,
-        family: str,
-        tier: str,
-        body: Mapping[str, Any],
-        avoid: Collection[str] = (),
-        weight: int = 1,
-        tokens: float = 0.0,
+        self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = (), weight: int = 1
     ) -> Lease:
-        lease = super().lease(family, tier, body, avoid, weight, tokens)
+        lease = super().lease(family, tier, body, avoid, weight)
         self.shares[lease.replica.name] += 1
         return lease
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from alphatier_server.errors import Overloaded
-from alphatier_server.limits.queue import AdmissionQueue
-from alphatier_server.limits.rate import Rate
+from alphatier_server.limits.queue import AdmissionQueue, TierUse
 from alphatier_server.limits.waiting import CLASSES, Slot
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 from support.virtual_time import run_virtually
@@ -367,10 +366,10 @@ async def test_retry_after_tells_what_the_rate_and_the_queue_say() -> None:
 
 
 def test_the_rate_is_right_from_the_start_and_forgets() -> None:
-    rate = Rate(100.0)
+    rate = TierUse(100.0)
     assert rate.per_second(100.0) == 0.0
     for number in range(20):
-        rate.note(1, 100.0 + (number + 1) / 10)
+        rate.ended(100.0 + (number + 1) / 10)
     assert rate.per_second(102.0) == pytest.approx(10, rel=0.1)
     assert rate.per_second(202.0) < 0.01
 

@@ -90,14 +90,6 @@ def of_tier(family: Family, tier: Tier) -> Expectation | None:
     return Expectation(tier.name, evaluation.accuracy.mean, evaluation.tokens.mean, percentiles.p50, percentiles.p90)
 
 
-def expected_tokens(decision: Decision) -> float:
-    """Tokens of the answer on average: for the prompt where that was weighed, else of the tier; 0 if unknown."""
-    if decision.why is not None and decision.why.expected is not None:
-        return decision.why.expected.tokens
-    name = decision.tier.name
-    return next((one.tokens for one in measured(decision.family) if one.tier == name), 0.0)
-
-
 def first_text(body: Mapping[str, Any]) -> tuple[str, str | None]:
     """The text that a conversation begins with: its first user message; and what else is in it that is no text."""
     turns = body.get("messages", body.get("input", body.get("prompt")))

@@ -24,7 +24,6 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.engine_errors import engine_error, failure
-from alphatier_server.gateway.expect import expected_tokens
 from alphatier_server.gateway.record import Recorder, RequestRecord
 from alphatier_server.gateway.request import Request
 from alphatier_server.replicas.pool import Pool, Replica, Result
@@ -110,10 +109,8 @@ class Sender:
     ) -> Replica:
         try:
             assert record.admission is not None
-            family, tier, admitted = decision.family.name, decision.tier.name, record.admission
-            tokens = expected_tokens(decision) * admitted.weight
             record.lease = lease = self._pool.lease(
-                family, tier, body.values, attempts.avoid, admitted.weight, tokens
+                decision.family.name, decision.tier.name, body.values, attempts.avoid, record.admission.weight
             )
         except NoEngine:
             if failed is not None:

@@ -14,11 +14,11 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from alphatier_server.errors import Overloaded, ShedReason
-from alphatier_server.limits.rate import Rate
 from alphatier_server.limits.waiting import CLASSES, KeyUse, Slot, Tier, WaitingRoom
 from alphatier_server.settings.overload import OverloadSettings, PriorityClass
 
 LONGEST_RETRY_SECONDS = 60
+MEMORY_SECONDS = 10.0
 _WORDS: dict[ShedReason, str] = {
     "queue_full": "its queue is full",
     "displaced": "its queue is full and another request went first",
@@ -27,13 +27,27 @@ _WORDS: dict[ShedReason, str] = {
 
 
 class TierUse:
-    """What a tier has in flight, and how many of its requests end a second lately."""
+    """What a tier has in flight, and how many of its requests end a second lately; times are in seconds.
 
-    __slots__ = ("ended", "in_flight")
+    The rate is an average whose weights fall by e every MEMORY_SECONDS; right from the first second on.
+    """
+
+    __slots__ = ("_began", "_last", "_sum", "in_flight")
 
     def __init__(self, now: float) -> None:
         self.in_flight = 0
-        self.ended = Rate(now)
+        self._began = self._last = now
+        self._sum = 0.0
+
+    def ended(self, now: float) -> None:
+        """One has ended."""
+        self._sum = self._sum * math.exp((self._last - now) / MEMORY_SECONDS) + 1.0
+        self._last = now
+
+    def per_second(self, now: float) -> float:
+        """The rate; 0 before anything has ended."""
+        weight = MEMORY_SECONDS * (1.0 - math.exp((self._began - now) / MEMORY_SECONDS))
+        return self._sum * math.exp((self._last - now) / MEMORY_SECONDS) / weight if weight > 0 else 0.0
 
 
 class AdmissionQueue:
@@ -117,7 +131,7 @@ class AdmissionQueue:
         self.in_flight -= slot.weight
         tier = self._tiers[slot.tier]
         tier.in_flight -= slot.weight
-        tier.ended.note(1, self._clock())
+        tier.ended(self._clock())
         slot.use.in_flight -= slot.weight
         self._forget_idle(slot.use)
         self.wake()
@@ -207,7 +221,7 @@ class AdmissionQueue:
 
     def _through(self, tier: Tier, priority: PriorityClass) -> float:
         """Seconds until those that wait for the tier are through, at the rate at which requests end lately."""
-        rate = self._tiers[tier].ended.per_second(self._clock())
+        rate = self._tiers[tier].per_second(self._clock())
         ahead = self._room.ahead(tier, priority) + 1
         return ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
 

@@ -62,23 +62,16 @@ class Pool:
     # --- requests ---------------------------------------------------------------------------------
 
     def lease(
-        self,
-        family: str,
-        tier: str,
-        body: Mapping[str, Any],
-        avoid: Collection[str] = (),
-        weight: int = 1,
-        tokens: float = 0.0,
+        self, family: str, tier: str, body: Mapping[str, Any], avoid: Collection[str] = (), weight: int = 1
     ) -> Lease:
         """Borrow a replica that serves the tier, none of those named in `avoid` (they were tried before).
 
-        A batch has the `weight` of its prompts; `tokens` are expected of its answers. Raises NoEngine when there is
-        none.
+        A batch has the `weight` of its prompts. Raises NoEngine when there is none.
         """
         if self._broken and (probed := self._due_probe(family, tier, avoid)) is not None:
             probe = probed.breaker.probing()
             self._breaker_changed(probed)
-            return Lease(self._ended, probed, probed.models[tier], probe, weight, tokens)
+            return Lease(self._ended, probed, probed.models[tier], probe, weight)
         candidates = self._candidates.get((family, tier)) or self._find(family, tier)
         if avoid:
             candidates = [replica for replica in candidates if replica.name not in avoid]
@@ -94,7 +87,7 @@ class Pool:
         if self._most_per_replica is not None:
             candidates = [r for r in candidates if r.in_flight < self._most_per_replica] or candidates
         replica = self._choose(candidates, f"{family}:{tier}", body)
-        return Lease(self._ended, replica, replica.models[tier], 0, weight, tokens)
+        return Lease(self._ended, replica, replica.models[tier], 0, weight)
 
     def _ended(self, replica: Replica, result: Result, probe: int) -> None:
         """A lease was closed: what does its result say about the replica?"""

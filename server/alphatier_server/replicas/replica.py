@@ -62,29 +62,27 @@ Ended = Callable[[Replica, Result, int], None]
 class Lease:
     """One request's hold on a replica. `close` once, whatever happened; closing it again does nothing.
 
-    `probe` is its number where it tries a replica whose breaker was open, else 0; `tokens` are expected of it.
+    `probe` is its number where it tries a replica whose breaker was open, else 0.
     """
 
-    __slots__ = ("_began", "_ended", "_model", "_open", "_probe", "_weight", "replica")
+    __slots__ = ("_among", "_began", "_ended", "_model", "_open", "_probe", "_weight", "replica")
 
-    def __init__(
-        self, ended: Ended, replica: Replica, model: str, probe: int, weight: int, tokens: float = 0.0
-    ) -> None:
+    def __init__(self, ended: Ended, replica: Replica, model: str, probe: int, weight: int) -> None:
         self.replica = replica
         self._ended = ended
         self._model = model
         self._probe = probe
         self._open = True
         self._weight = weight
-        self._began = replica.pace.begin(replica.in_flight, tokens)
         replica.in_flight += weight
+        self._began, self._among = replica.pace.clock(), replica.in_flight
         replica.using[model] = replica.using.get(model, 0) + 1
         replica.gauge.set(replica.in_flight)
 
     def note(self, first: float | None, tokens: int) -> None:
         """Before it is closed: what the request tells of the replica's pace (`Pace.note`)."""
         if self._open and self._weight == 1:
-            self.replica.pace.note(self.replica.in_flight, self._began, first, tokens)
+            self.replica.pace.note(self._began, self._among, first, tokens)
 
     def close(self, result: Result) -> None:
         """The request has ended for this replica."""
@@ -92,7 +90,6 @@ class Lease:
             return
         self._open = False
         replica = self.replica
-        replica.pace.end(replica.in_flight, self._began)
         replica.in_flight -= self._weight
         left = replica.using[self._model] - 1
         if left:
