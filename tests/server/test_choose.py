@@ -64,7 +64,7 @@ def test_what_names_a_tier_or_an_effort_is_never_changed(families: dict[str, Fam
         efforts = [*openai_efforts(body), *(BUDGET if draw.random() < 0.3 else ())]
         decision = decide(body, headers, families, efforts)
         seconds, tokens = draw.choice((None, draw.random())), draw.choice((None, draw.randrange(1, 200)))
-        situation = Situation(seconds, tokens, draw.random(), draw.random())
+        situation = Situation(seconds, tokens, draw.random(), draw.random(), sure=draw.random() < 0.5)
         price = draw.choice((None, draw.random()))
         changed += (
             choose(decision, Expected(CANDIDATES, price, draw.choice((None, "words"))), situation) is not decision
@@ -140,6 +140,10 @@ def test_a_deadline_that_no_tier_meets_is_refused_with_the_shortest_that_one_doe
     assert (error.status, error.code) == (400, "deadline_too_short")
     assert error.headers == {"x-alphatier-shortest-deadline": "0.300", "x-should-retry": "false"}
     assert "0.300 s could be met" in error.message
+
+
+def test_where_the_time_is_not_sure_the_soonest_tier_is_tried(families: dict[str, Family]) -> None:
+    assert chosen(decided(families), Situation(0.2, sure=False)) == ("terse", "deadline", "careful")
 
 
 def test_a_tier_whose_time_is_not_known_is_not_ruled_out(families: dict[str, Family]) -> None:

@@ -69,6 +69,19 @@ async def test_a_deadline_that_no_tier_can_meet_is_refused_at_once(families: dic
         assert (await asked(gateway, max_tokens=1, deadline_ms=5000))["x-alphatier-tier"] == "careful"
 
 
+async def test_what_a_replica_told_long_ago_refuses_nothing(families: dict[str, Family]) -> None:
+    now = 0.0
+    pace = Pace(clock=lambda: now)
+    now = 100.0
+    pace.note(0.0, 1, None, 10)
+    async with gateway_at(1, families) as gateway:
+        gateway.pool.replicas[0].pace = pace
+        with pytest.raises(openai.BadRequestError):
+            await asked(gateway, deadline_ms=5000)
+        now += 60
+        assert (await asked(gateway, deadline_ms=5000))["x-alphatier-tier"] == "terse"
+
+
 async def test_a_deadline_in_the_body_ends_an_answer_too_and_does_not_reach_the_engine(
     families: dict[str, Family],
 ) -> None:

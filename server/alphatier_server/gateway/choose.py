@@ -40,6 +40,8 @@ class Situation(NamedTuple):
     """Of the brownout: from 0, none, to 1, all get the tersest tier."""
     coin: float = 0.0
     """The request's own, in [0, 1): the same wherever it is sent."""
+    sure: bool = True
+    """Whether the expected seconds are sure enough to refuse a deadline by; else the soonest tier is tried."""
 
 
 NOTHING = Situation()
@@ -63,7 +65,7 @@ def choose(decision: Decision, expected: Expected, situation: Situation) -> Deci
         return _told(
             decision, tier, Explanation("default", decision.tier.name, candidates, None, unlike=expected.unlike)
         )
-    within = _within(candidates, situation.seconds)
+    within = _within(candidates, situation)
     fit = _fitting(within, situation.tokens, budget=wish == "budget")
     found = wanted if wanted in fit else best(fit, price or 0.0)
     slid = _slid(fit, found, situation)
@@ -86,14 +88,16 @@ def _told(decision: Decision, tier: str, why: Explanation) -> Decision:
     return decision._replace(tier=taken, reason=reason, why=why)
 
 
-def _within(candidates: Sequence[Expectation], seconds: float | None) -> Sequence[Expectation]:
+def _within(candidates: Sequence[Expectation], situation: Situation) -> Sequence[Expectation]:
     """Those that are in time; what is not known of a tier does not speak against it."""
-    if seconds is None:
+    if (left := situation.seconds) is None:
         return candidates
-    within = [one for one in candidates if one.seconds is None or one.seconds <= seconds]
+    within = [one for one in candidates if one.seconds is None or one.seconds <= left]
     if not within:
         shortest = min(one.seconds for one in candidates if one.seconds is not None)
-        raise DeadlineTooShort(seconds, shortest)
+        if situation.sure:
+            raise DeadlineTooShort(left, shortest)
+        within = [one for one in candidates if one.seconds == shortest]
     return within
 
 
@@ -162,7 +166,9 @@ class Chooser:
             return decision
         expected = expect(decision, routing, body, caller.may_use)
         if left is not None:
-            expected = self._timed(decision.family.name, expected, most, caller)
+            family = decision.family.name
+            expected = self._timed(family, expected, most, caller)
+            situation = situation._replace(sure=self._forecast.is_sure(family, decision.tier.name))
         return choose(decision, expected, situation)
 
     def _timed(self, family: str, expected: Expected, most: int | None, caller: Caller) -> Expected:

@@ -12,6 +12,11 @@ class Forecast:
         self._pool = pool
         self._queue = queue
 
+    def is_sure(self, family: str, tier: str) -> bool:
+        """Whether the tier's replica has told lately how fast it is."""
+        replica = self._pool.likely(family, tier)
+        return replica is not None and replica.pace.is_fresh()
+
     def seconds(self, family: str, tier: str, tokens: float, priority: PriorityClass) -> float | None:
         """From now to so many tokens of the tier; None where its replica has not told yet how fast it is."""
         replica = self._pool.likely(family, tier)

@@ -16,6 +16,9 @@ from collections.abc import Callable
 MEMORY = 100
 """Observations."""
 
+FRESH_SECONDS = 10.0
+"""After so long without an answer nothing is refused by what earlier ones told: else nobody would ever tell more."""
+
 Z90 = 1.2816
 """Standard deviations above the mean below which nine of ten of a normal distribution are."""
 
@@ -70,10 +73,11 @@ class Line:
 class Pace:
     """Of one replica. Moments are `time.perf_counter` seconds; all is O(1) a request."""
 
-    __slots__ = ("_first", "_token", "_whole", "clock")
+    __slots__ = ("_first", "_token", "_told", "_whole", "clock")
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
+        self._told = -math.inf
         self._first, self._token, self._whole = Line(), Line(), Line()
         """The first token and each further one, by requests in flight; answers that were not streamed, by tokens."""
 
@@ -84,6 +88,7 @@ class Pace:
         seconds = now - began
         if tokens <= 0 or seconds <= 0:
             return
+        self._told = now
         if first is None:
             self._whole.note(tokens, seconds)
             self._token.note(in_flight, max(0.0, seconds - self._until_first(in_flight)) / tokens, tokens)
@@ -91,6 +96,10 @@ class Pace:
         self._first.note(in_flight, first - began)
         if tokens > 1:
             self._token.note(in_flight, (now - first) / (tokens - 1), tokens)
+
+    def is_fresh(self) -> bool:
+        """Whether a request has told lately."""
+        return self.clock() - self._told < FRESH_SECONDS
 
     def seconds(self, in_flight: float, tokens: float) -> float | None:
         """From dispatch to so many tokens in nine of ten cases; None before any request has told."""
