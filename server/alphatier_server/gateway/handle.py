@@ -214,8 +214,11 @@ def _deadline_exceeded(seconds: float, place: str) -> GatewayError:
 
 def _left(request: Request, own: float | None) -> float | None:
     """Seconds until the earlier of the header's deadline and the body's `own`."""
-    seconds = min((each for each in (request.head.deadline(), own) if each is not None), default=None)
-    return None if seconds is None else seconds - (time.perf_counter() - request.arrived)
+    header = request.head.deadline()
+    if header is None and own is None:
+        return None
+    seconds = min(each for each in (header, own) if each is not None)
+    return seconds - (time.perf_counter() - request.arrived)
 
 
 async def _stream(
