@@ -42,6 +42,8 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
+from alphatier_server.gateway.choose import Chooser
+from alphatier_server.gateway.forecast import Forecast
 from alphatier_server.gateway.handle import Gateway, HandleSettings
 from alphatier_server.gateway.record import Recorder
 from alphatier_server.gateway.request import Head
@@ -243,8 +245,8 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
     )
     admitter = Admitter(parts.access, queue, parts.metrics)
     alphas = Alphas(parts.families, parts.pool, parts.administer, config.alphas, parts.metrics)
-    routers = Routers(parts.folders, config.auto)
-    gateway = Gateway(parts.families, admitter, alphas, routers, sender, recorder, requests, parts.state)
+    chooser = Chooser(Routers(parts.folders, config.auto), Forecast(parts.pool, queue))
+    gateway = Gateway(parts.families, admitter, alphas, chooser, sender, recorder, requests, parts.state)
     passed = [PassthroughDialect(path) for path in config.passthrough]
     dialects: dict[str, Dialect] = {dialect.path: dialect for dialect in (*DIALECTS, *passed)}
     paths = [Route(path, GeneratingPath(gateway, dialect, settings.clients)) for path, dialect in dialects.items()]

@@ -1,7 +1,7 @@
 """Every error that a client can see, in OpenAI's shape, and those that stay inside.
 
 GatewayError             a client can see it: each kind has its HTTP status
-├── InvalidRequest, Unauthorized, Forbidden, NotFound, ... 4xx: the request's own fault
+├── InvalidRequest, Unauthorized, Forbidden, NotFound, ... 4xx: the request's own fault; DeadlineTooShort too
 ├── RateLimited, Overloaded, Draining, NoEngine, ...       429 and 503: ask again later
 ├── EngineRefused        the engine's own refusal, passed on
 └── EngineFailed, EngineTimeout, DeadlineExceeded, ...     5xx: it went wrong
@@ -92,6 +92,20 @@ class GatewayError(Exception):
 
 class InvalidRequest(GatewayError, status=400, kind="invalid_request"):
     """The body or a selector cannot be understood or contradicts another."""
+
+
+class DeadlineTooShort(InvalidRequest, kind="deadline_too_short"):
+    """No tier is expected to answer within the deadline; `x-alphatier-shortest-deadline` says which could be met."""
+
+    def __init__(self, seconds: float, shortest: float) -> None:
+        text = f"{shortest:.3f}"
+        super().__init__(
+            f"No tier is expected to answer within {max(seconds, 0.0):.3f} s, as busy as the engines are; {text} s "
+            "could be met. Allow more time, or name a tier: it is tried, and cut off at the deadline.",
+            code="deadline_too_short",
+            headers={"x-alphatier-shortest-deadline": text},
+        )
+        self.never_again()
 
 
 class Unauthorized(GatewayError, status=401, kind="unauthorized"):

@@ -156,9 +156,9 @@ async def test_the_log_says_what_was_to_choose_from(folder: Path, tmp_path: Path
             await asked(gateway, user(HARD))
         log.flush()
     line = orjson.loads(file.read_bytes().splitlines()[0])
-    assert line["auto"]["rule"] == "price"
-    assert line["auto"]["otherwise"] == "terse"
-    assert line["auto"]["candidates"] == [
+    assert line["choice"]["rule"] == "price"
+    assert line["choice"]["otherwise"] == "terse"
+    assert line["choice"]["candidates"] == [
         {"tier": "careful", "chance": 0.99, "tokens": 80.0, "p50": 80.0, "p90": 120.0},
         {"tier": "terse", "chance": 0.5, "tokens": 40.0, "p50": 40.0, "p90": 60.0},
     ]

@@ -7,7 +7,7 @@ import pytest
 from alphatier_models import EFFORTS, Family, GatedAdapter, Tier
 from alphatier_server.dialects.efforts import Effort, TokenBudget, openai_efforts
 from alphatier_server.errors import InvalidRequest, NotFound
-from alphatier_server.gateway.decide import auto_tier, budget_tier, decide
+from alphatier_server.gateway.decide import auto_tier, decide
 from alphatier_server.gateway.dial import efficiency_tier, figures_of, offered
 from support.families import evaluation
 
@@ -119,31 +119,10 @@ def test_a_selector_of_the_wrong_type_is_refused(families: dict[str, Family], bo
         chosen(families, **body)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "tier"), [(10, "terse"), (40, "terse"), (79, "terse"), (80, "careful"), (100, "base")]
-)
-def test_a_budget_leads_to_the_highest_effort_that_fits_into_it(
-    families: dict[str, Family], tokens: int, tier: str
-) -> None:
-    # 90th percentiles: terse 40 (none to low), careful 80 (medium to xhigh), base 100 (max)
-    decision = decide({"model": "toy"}, (), families, [TokenBudget("thinking.budget_tokens", tokens)])
-    assert (decision.tier.name, decision.reason) == (tier, "effort")
-
-
 def test_an_effort_wins_over_a_budget_and_a_named_tier_over_both(families: dict[str, Family]) -> None:
     efforts: list[Effort] = [TokenBudget("thinking.budget_tokens", 10), *openai_efforts({"reasoning_effort": "high"})]
     assert decide({"model": "toy"}, (), families, efforts).tier.name == "careful"
     assert decide({"model": "toy:base"}, (), families, efforts).tier.name == "base"
-
-
-def test_a_budget_in_a_family_without_figures_chooses_nothing(families: dict[str, Family]) -> None:
-    family = families["toy"]
-    unmeasured = family.model_copy(
-        update={"tiers": tuple(tier.model_copy(update={"evaluations": ()}) for tier in family.tiers)}
-    )
-    assert budget_tier(unmeasured, 10) is None
-    decision = decide({"model": "toy"}, (), {"toy": unmeasured}, [TokenBudget("thinking.budget_tokens", 10)])
-    assert (decision.tier.name, decision.reason) == ("careful", "default")
 
 
 def test_a_callers_own_default_stands_in_for_the_familys_where_the_family_has_it(families: dict[str, Family]) -> None:

@@ -142,7 +142,7 @@ async def test_a_message_comes_as_a_stream(families: dict[str, Family]) -> None:
     ("options", "tier"),
     [
         ({"thinking": {"type": "disabled"}}, "terse"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, "base"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, "careful"),
         ({"thinking": {"type": "adaptive"}}, "careful"),
         ({"thinking": {"type": "enabled", "budget_tokens": 2048}, "output_config": {"effort": "low"}}, "terse"),
     ],

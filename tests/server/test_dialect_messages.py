@@ -27,7 +27,9 @@ from alphatier_server.errors import (
     RequestTimeout,
     Unauthorized,
 )
+from alphatier_server.gateway.choose import Situation, choose, token_budget
 from alphatier_server.gateway.decide import decide
+from alphatier_server.gateway.expect import expect
 
 CAPTURED = (Path(__file__).parent / "data" / "messages.sse").read_bytes()
 DIALECT = MessagesDialect()
@@ -37,7 +39,10 @@ ENABLED = {"type": "enabled", "budget_tokens": 2048}
 
 def chosen(family: Family, *headers: str, **body: Any) -> tuple[str, str]:
     document = {"model": "toy", **body}
-    decision = decide(document, headers, {"toy": family}, DIALECT.efforts(document))
+    efforts = DIALECT.efforts(document)
+    decision = decide(document, headers, {"toy": family}, efforts)
+    expected = expect(decision, None, document, lambda *_: True)
+    decision = choose(decision, expected, Situation(tokens=token_budget(efforts, None)))
     return decision.tier.name, decision.reason
 
 
@@ -66,7 +71,7 @@ def documents(stream: bytes) -> list[dict[str, Any]]:
     return [orjson.loads(read_event(part)[1]) for part in stream.split(b"\n\n") if part]
 
 
-# p90 of the tokens: terse 40 (none to low), careful 80 (medium to xhigh), base 100 (max)
+# p90 of the tokens: terse 40, careful 80, base 100, which is the least accurate of them
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -78,9 +83,9 @@ def documents(stream: bytes) -> list[dict[str, Any]]:
         ({"output_config": {"format": {"type": "json_schema"}}}, ("careful", "default")),
         ({"thinking": {"type": "disabled"}}, ("terse", "effort")),
         ({"thinking": {"type": "adaptive"}}, ("careful", "default")),
-        ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, ("base", "effort")),
-        ({"thinking": {"type": "enabled", "budget_tokens": 99}}, ("careful", "effort")),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1}}, ("terse", "effort")),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, ("careful", "budget")),
+        ({"thinking": {"type": "enabled", "budget_tokens": 79}}, ("terse", "budget")),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1}}, ("terse", "budget")),
         ({"thinking": ENABLED, "output_config": {"effort": "low"}}, ("terse", "effort")),
         ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, ("terse", "effort")),
         ({"thinking": {"type": "disabled"}, "output_config": {"effort": "max"}}, ("terse", "effort")),

@@ -287,7 +287,7 @@ PIPELINE = {
     "a page": (PAGE, 200),
     "no such page": (request(b"", line="GET /nowhere HTTP/1.1"), 404),
     "a wrong deadline": (request(headers=["x-request-timeout: 0"]), 400),
-    "a deadline": (request(b'{"model":"toy","user":"slow"}', headers=["x-request-timeout: 0.05"]), 504),
+    "a deadline": (request(b'{"model":"toy:careful","user":"slow"}', headers=["x-request-timeout: 0.05"]), 504),
     "a stream": (request(STREAM), 200),
 }
 

@@ -352,8 +352,9 @@ async def test_in_a_full_queue_the_key_that_waits_most_makes_room_for_the_others
 
 
 @virtually
-async def test_retry_after_tells_what_the_rate_and_the_queue_say() -> None:
+async def test_retry_after_and_the_wait_tell_what_the_rate_and_the_queue_say() -> None:
     clients = Clients(queue_of(max_in_flight=2, max_queue=20))
+    assert clients.queue.wait(TOY) == 0
     for number in range(40):  # two a second end
         clients.send(f"r{number}", f"key-{number}")
         await asyncio.sleep(0.5)
@@ -361,6 +362,7 @@ async def test_retry_after_tells_what_the_rate_and_the_queue_say() -> None:
     for number in range(22):
         clients.send(f"w{number}", f"key-{number}")
     await turns()
+    assert 10 <= clients.queue.wait(TOY) <= 12
     await clients.arrive("one too many", "key-99")
     assert 10 <= int(clients.shed["one too many"].headers["retry-after"]) <= 12  # 21 at two a second
 

@@ -54,11 +54,14 @@ class Expectation(NamedTuple):
     p50: float
     p90: float
     """Quantiles of the tokens."""
+    seconds: float | None = None
+    """Until p90 tokens are there, as busy as the engine is; whoever sees the engine fills it in."""
 
     def document(self) -> dict[str, Any]:
         """For logs and reports, rounded."""
         tokens = {name: round(getattr(self, name), 1) for name in ("tokens", "p50", "p90")}
-        return {"tier": self.tier, "chance": round(self.chance, 4), **tokens}
+        seconds = {} if self.seconds is None else {"seconds": round(self.seconds, 4)}
+        return {"tier": self.tier, "chance": round(self.chance, 4), **tokens, **seconds}
 
 
 class Prediction(NamedTuple):

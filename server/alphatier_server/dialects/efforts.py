@@ -9,7 +9,10 @@ from alphatier_server.errors import InvalidRequest
 
 TIER_FIELD = "efficiency_tier"
 SHARE_FIELD = "efficiency"
-SELECTOR_FIELDS = (TIER_FIELD, SHARE_FIELD)
+DEADLINE_FIELD = "deadline_ms"
+LONGEST_DEADLINE_MS = 86_400_000
+"""A day."""
+SELECTOR_FIELDS = (TIER_FIELD, SHARE_FIELD, DEADLINE_FIELD)
 """The gateway's own fields, which no engine is sent."""
 READ_FIELDS = (
     "model",
@@ -97,6 +100,25 @@ def share_field(value: Any, place: str) -> float:
     if not 0 <= value <= 1:
         raise InvalidRequest(f"{place} must be from 0 to 1", code="invalid_value", param=place)
     return value
+
+
+def deadline_field(body: Mapping[str, Any]) -> float | None:
+    """The seconds that `deadline_ms` allows for the whole answer. Raises InvalidRequest."""
+    value = body.get(DEADLINE_FIELD)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        kind = _kind(value)
+        raise InvalidRequest(
+            f"{DEADLINE_FIELD} must be a number, not {kind}", code="invalid_type", param=DEADLINE_FIELD
+        )
+    if not 0 < value <= LONGEST_DEADLINE_MS:
+        raise InvalidRequest(
+            f"{DEADLINE_FIELD} must be above 0 and at most {LONGEST_DEADLINE_MS}, in milliseconds",
+            code="invalid_value",
+            param=DEADLINE_FIELD,
+        )
+    return value / 1000
 
 
 def _kind(value: Any) -> str:

@@ -2,33 +2,34 @@
 
 Precedence, first match wins: the model's suffix (`family:tier`), the header `X-Efficiency-Tier`, the
 field `efficiency_tier`, the field `efficiency`, the API's own effort (`reasoning_effort`, `reasoning.effort`,
-`output_config.effort`), a budget of thinking tokens, the family's default. The first four name a tier
+`output_config.effort`), a budget (of thinking tokens, of time), the family's default. The first four name a tier
 outright; two of them that name different tiers are an error, as is a pair of different efforts. A named
 tier wins over an effort, and the answer's headers say so.
+
+Some requests leave the choice open: then the decision says so, and `choose` may take another tier.
 
 A family with a gated adapter has a tier for every alpha up to its largest, in steps (`dial`): `alpha-0.37` is the
 nearest.
 """
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
-from alphatier_models import EFFORTS, Family, Tier
+from alphatier_models import Family, Tier
+from alphatier_models.routing import Expectation
 from alphatier_server.dialects.efforts import (
+    DEADLINE_FIELD,
     SHARE_FIELD,
     TIER_FIELD,
     Effort,
     Selector,
-    TokenBudget,
     effort_field,
     share_field,
     string_field,
 )
 from alphatier_server.errors import InvalidRequest, NotFound
-from alphatier_server.gateway.auto import Explanation, Routing, route
 from alphatier_server.gateway.dial import at_alpha, efficiency_tier
 from alphatier_server.settings.alphas import STEP
 
@@ -38,14 +39,72 @@ _ALPHA = re.compile(r"alpha-(0|0?\.[0-9]{1,9}|0\.)")
 Reason = Literal["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"]
 
 
+Wish = Literal["price", "budget", "deadline", "tier"]
+"""What a request wants that leaves the choice open: the best at the operator's price (`auto`), the most thorough tier
+that its budget of tokens or time has room for, or the decided tier, where no limit of its own speaks against it."""
+
+Rule = Literal["price", "default", "deadline", "budget", "brownout"]
+"""What settled an open choice; `default`: the decided tier stays."""
+
+
+class Open(NamedTuple):
+    """A choice that the request left to the gateway."""
+
+    wish: Wish
+    default: str
+    """The caller's default tier, for prompts of which nothing is known."""
+
+
+class Explanation(NamedTuple):
+    """Why an open choice fell as it did."""
+
+    rule: Rule
+    otherwise: str
+    """The tier without the rule."""
+    candidates: tuple[Expectation, ...]
+    """What was expected of the tiers that were to choose from."""
+    expected: Expectation | None
+    """Of the tier that was chosen; None where nothing is to be expected."""
+    price: float | None = None
+    """Points of accuracy a token, where a router weighs them."""
+    unlike: str | None = None
+    """In what the prompt is unlike all that the router was trained on."""
+    seconds: float | None = None
+    """What was left of the deadline."""
+    tokens: int | None = None
+    """What the answer may have at most."""
+    level: float = 0.0
+    """Of the brownout."""
+
+    @property
+    def lines(self) -> bytes:
+        """Header lines, each with its CR LF."""
+        told = f"x-alphatier-otherwise: {self.otherwise}\r\n"
+        if self.unlike is not None:
+            told += f"x-alphatier-unlike: {self.unlike}\r\n"
+        if (one := self.expected) is not None:
+            values = f"chance={one.chance:.3f}, tokens={one.tokens:.0f}, p50={one.p50:.0f}, p90={one.p90:.0f}"
+            seconds = "" if one.seconds is None else f", seconds={one.seconds:.3f}"
+            told += f"x-alphatier-expected: {values}{seconds}\r\n"
+        return told.encode("latin-1")
+
+    def document(self) -> dict[str, Any]:
+        """For the log."""
+        plain = ("rule", "otherwise", "price", "unlike", "seconds", "tokens", "level")
+        known = {name: value for name in plain if (value := getattr(self, name)) not in (None, 0.0)}
+        return known | {"candidates": [one.document() for one in self.candidates]}
+
+
 class Decision(NamedTuple):
     """The tier that answers a request, and the rule that chose it."""
 
     family: Family
     tier: Tier
     reason: Reason
+    open: Open | None = None
+    """Where the request left the choice open; None: nothing may change it."""
     why: Explanation | None = None
-    """Of `auto` by the prompt."""
+    """Of an open choice that was weighed."""
 
     @property
     def model(self) -> str:
@@ -57,19 +116,6 @@ class Decision(NamedTuple):
         """Header lines that tell the client what ran, each with its CR LF."""
         told = _lines(self.tier.name, self.tier.alpha, self.reason)
         return told if self.why is None else told + self.why.lines
-
-
-class Ways(NamedTuple):
-    """What `auto` may choose from, and by what."""
-
-    routing: Callable[[Family], Routing | None] = lambda _family: None
-    """The family's router, where it has one."""
-    allowed: Callable[[str, str], bool] = lambda _family, _tier: True
-    """Whether the caller may use a family's tier."""
-
-
-MEASURED = Ways()
-"""By the measured figures alone."""
 
 
 @lru_cache
@@ -85,13 +131,12 @@ def decide(
     efforts: Sequence[Effort] = (),
     default_tier: str | None = None,
     step: float = STEP,
-    ways: Ways = MEASURED,
 ) -> Decision:
     """The decision for a request with this parsed body and these `X-Efficiency-Tier` header values.
 
     `efforts` are the places where the body says how much to think (each API has its own), `default_tier`
     the caller's own default, where the family has such a tier; alphas that no tier has are rounded to multiples of
-    `step`; `auto` goes by `ways`. Raises InvalidRequest (contradiction, wrong type or value, unknown effort) or
+    `step`. Raises InvalidRequest (contradiction, wrong type or value, unknown effort) or
     NotFound (unknown model or tier).
     """
     family, suffix = _family(body.get("model"), families)
@@ -103,36 +148,20 @@ def decide(
     _refuse_contradiction(efforts_named)
     for selector in efforts_named:
         effort_field(selector.value, selector.place)
+    default = default_tier_of(family, default_tier)
     if named and named[0].value == AUTO:
-        return _auto_decision(family, body, default_tier_of(family, default_tier), ways)
+        return Decision(family, auto_tier(family), "auto", Open("price", default))
     if named:
-        return _named_decision(family, named[0], step)
-    chosen = _effort_tier(family, efforts) if efforts else None
-    if chosen is not None:
-        return Decision(family, chosen, "effort")
-    return Decision(family, family.tier(default_tier_of(family, default_tier)), "default")
+        between = isinstance(share, int | float) and 0 < share < 1 and len(named) == 1
+        return _named_decision(family, named[0], step, Open("tier", default) if between else None)
+    if efforts_named:
+        return Decision(family, family.tier(family.efforts[efforts_named[0].value]), "effort")  # type: ignore[index]
+    return Decision(family, family.tier(default), "default", Open(_wish(body, efforts), default))
 
 
 def default_tier_of(family: Family, own: str | None) -> str:
     """The tier for requests that choose none: the caller's own, where the family has such a tier."""
     return own if own is not None and any(tier.name == own for tier in family.tiers) else family.default_tier
-
-
-def budget_tier(family: Family, tokens: int) -> Tier | None:
-    """The tier for a budget of thinking tokens: that of the highest effort which fits into it.
-
-    An effort fits when nine in ten measured answers of its tier were no longer than the budget (the 90th
-    percentile, thinking and answer together), so that a hard cap of the same size rarely cuts one short.
-    Where none fits, it is the tier with the fewest measured tokens. None for a family without figures.
-    """
-    measured = [(tier, evaluation) for tier in family.tiers if (evaluation := tier.evaluation()) is not None]
-    if not measured:
-        return None
-    p90 = {tier.name: evaluation.token_percentiles.p90 for tier, evaluation in measured}
-    for effort in reversed(EFFORTS):
-        if p90.get(family.efforts[effort], math.inf) <= tokens:
-            return family.tier(family.efforts[effort])
-    return min(measured, key=lambda pair: pair[1].tokens.mean)[0]
 
 
 def auto_tier(family: Family) -> Tier:
@@ -183,26 +212,15 @@ def _refuse_contradiction(selectors: Sequence[Selector]) -> None:
             )
 
 
-def _effort_tier(family: Family, efforts: Sequence[Effort]) -> Tier | None:
-    """The tier of the effort, or of the budget where no effort is named."""
-    for effort in efforts:
-        if isinstance(effort, Selector):
-            return family.tier(family.efforts[effort.value])  # type: ignore[index]
-    return next((budget_tier(family, budget.tokens) for budget in efforts if isinstance(budget, TokenBudget)), None)
+def _wish(body: Mapping[str, Any], budgets: Sequence[Effort]) -> Wish:
+    if budgets:
+        return "budget"
+    return "deadline" if body.get(DEADLINE_FIELD) is not None else "tier"
 
 
-def _auto_decision(family: Family, body: Mapping[str, Any], default: str, ways: Ways) -> Decision:
-    measured, routing = auto_tier(family), ways.routing(family)
-    if routing is not None:
-        found = route(routing, body, lambda tier: ways.allowed(family.name, tier), default, measured.name)
-        if found is not None:
-            return Decision(family, family.tier(found[0]), "auto", found[1])
-    return Decision(family, measured, "auto")
-
-
-def _named_decision(family: Family, selector: Selector, step: float) -> Decision:
+def _named_decision(family: Family, selector: Selector, step: float, left: Open | None) -> Decision:
     try:
-        return Decision(family, _tier(family, selector.value, step), "explicit")
+        return Decision(family, _tier(family, selector.value, step), "explicit", left)
     except KeyError:
         names = [*(tier.name for tier in family.listed), AUTO]
         between = "" if family.gated is None else f", and alpha-X for any X from 0 to {family.gated.largest:g}"

@@ -1,6 +1,6 @@
-"""The whole way of a request: admit, decide, pick, send, relay, record.
+"""The whole way of a request: decide, choose, admit, pick, send, relay, record.
 
-    request -> decide -> admit (limits, an alpha's adapter, a slot) -> pick -> send -> relay -> record
+    request -> decide -> choose -> admit (limits, an alpha's adapter, a slot) -> pick -> send -> relay -> record
 
 Each step is a file beside this one. A request is one ordinary task: a client that leaves, a deadline and the end of
 the process cancel it, which closes the engine's connection, which makes the engine abort.
@@ -19,7 +19,7 @@ import orjson
 
 from alphatier_models import Family
 from alphatier_server.dialects.dialect import Dialect, Target
-from alphatier_server.dialects.efforts import READ_FIELDS
+from alphatier_server.dialects.efforts import DEADLINE_FIELD, READ_FIELDS, deadline_field
 from alphatier_server.dialects.json_object import JsonError, JsonObject
 from alphatier_server.errors import (
     ClientGone,
@@ -32,15 +32,16 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
-from alphatier_server.gateway.decide import Ways, decide
+from alphatier_server.gateway.choose import Chooser
+from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.gateway.engine_errors import engine_error, failure
 from alphatier_server.gateway.media import refuse_remote_media
 from alphatier_server.gateway.record import Recorder, RequestRecord
 from alphatier_server.gateway.relay import KeepAlive, SentError, relay_stream
-from alphatier_server.gateway.request import Request, ResponseWriter, lines
-from alphatier_server.gateway.routers import Routers
+from alphatier_server.gateway.request import DEADLINE_HEADER, Request, ResponseWriter, lines
 from alphatier_server.gateway.send import Sender
 from alphatier_server.gateway.state import GatewayState
+from alphatier_server.keys.ring import Caller
 from alphatier_server.settings.alphas import STEP
 from alphatier_server.settings.overload import ENGINE_PRIORITIES
 from alphatier_server.upstream import Answer
@@ -75,7 +76,7 @@ class Gateway:
         families: Mapping[str, Family],
         admitter: Admitter,
         alphas: Alphas,
-        routers: Routers,
+        chooser: Chooser,
         sender: Sender,
         recorder: Recorder,
         settings: HandleSettings,
@@ -84,7 +85,7 @@ class Gateway:
         self._families = families
         self._admitter = admitter
         self._alphas = alphas
-        self._routers = routers
+        self._chooser = chooser
         self._sender = sender
         self._recorder = recorder
         self._settings = settings
@@ -95,7 +96,8 @@ class Gateway:
         record = RequestRecord(dialect.endpoint, request)
         last: LastBytes | None = None
         try:
-            last = await _within(request, self._answer(dialect, request, response, record))
+            answer = self._answer(dialect, request, response, record)
+            last = await _within(request.head.deadline, DEADLINE_HEADER, request, answer)
             record.outcome = "ok"
         except ClientGone:
             record.outcome = "disconnected"
@@ -130,9 +132,27 @@ class Gateway:
         body = await self._read(request, record)
         values = body.values
         efforts, step = dialect.efforts(values), settings.alpha_step
-        ways = Ways(self._routers.of, caller.may_use)
-        decision = decide(values, request.head.tiers(), self._families, efforts, caller.default_tier, step, ways)
+        decision = decide(values, request.head.tiers(), self._families, efforts, caller.default_tier, step)
+        own = deadline_field(values)
+        if dialect.generates:
+            left = _left(request, own)
+            decision = self._chooser.choose(decision, values, efforts, caller, left)
         self._recorder.decided(record, decision)
+        rest = self._rest(dialect, request, response, record, body, caller, decision)
+        return await (rest if own is None else _within(lambda: own, DEADLINE_FIELD, request, rest))
+
+    async def _rest(
+        self,
+        dialect: Dialect,
+        request: Request,
+        response: ResponseWriter,
+        record: RequestRecord,
+        body: JsonObject,
+        caller: Caller,
+        decision: Decision,
+    ) -> LastBytes:
+        """The steps from the decision on."""
+        settings, values = self._settings, body.values
         refuse_remote_media(body.raw, values, settings.media_hosts)
         record.streamed = _wants_stream(values)
         record.admission = await self._admitter.reserve(caller, decision, body, dialect, streamed=record.streamed)
@@ -163,10 +183,12 @@ class Gateway:
             raise InvalidRequest(f"The body is not valid JSON: {error}.", code="invalid_json") from error
 
 
-async def _within(request: Request, answer: Coroutine[Any, Any, LastBytes]) -> LastBytes:
-    """The answer, within the client's own deadline, which counts from the request's arrival."""
+async def _within(
+    deadline: Callable[[], float | None], place: str, request: Request, answer: Coroutine[Any, Any, LastBytes]
+) -> LastBytes:
+    """The answer, within the client's own deadline in seconds, which counts from the request's arrival."""
     try:
-        seconds = request.head.deadline()
+        seconds = deadline()
     except GatewayError:
         answer.close()
         raise
@@ -175,19 +197,28 @@ async def _within(request: Request, answer: Coroutine[Any, Any, LastBytes]) -> L
     left = seconds - (time.perf_counter() - request.arrived)
     if left <= 0:  # it waited behind another one on its connection
         answer.close()
-        raise _deadline_exceeded(seconds)
+        raise _deadline_exceeded(seconds, place)
     try:
         async with asyncio.timeout(left) as limit:
             return await answer
     except TimeoutError:
         if not limit.expired():
             raise
-        raise _deadline_exceeded(seconds) from None
+        raise _deadline_exceeded(seconds, place) from None
 
 
-def _deadline_exceeded(seconds: float) -> GatewayError:
-    words = f"The answer was not complete within the {seconds:g} seconds of X-Request-Timeout."
+def _deadline_exceeded(seconds: float, place: str) -> GatewayError:
+    words = f"The answer was not complete within the {seconds:g} seconds of {place}."
     return DeadlineExceeded(words, code="deadline_exceeded").never_again()
+
+
+def _left(request: Request, own: float | None) -> float | None:
+    """Seconds until the earlier of the header's deadline and the body's `own`."""
+    header = request.head.deadline()
+    if header is None and own is None:
+        return None
+    seconds = min(each for each in (header, own) if each is not None)
+    return seconds - (time.perf_counter() - request.arrived)
 
 
 async def _stream(

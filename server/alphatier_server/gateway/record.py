@@ -39,6 +39,7 @@ class RequestRecord:
     """Where the decided tier is counted."""
     replica: str | None = None
     streamed: bool = False
+    decided: float | None = None
     sent_upstream: float | None = None
     first_token: float | None = None
     first_answer_token: float | None = None
@@ -99,6 +100,8 @@ class RequestRecord:
         if self.relay is not None:
             self.observe(self.relay.observed)
         if self.lease is not None:
+            if self.usage is not None:
+                self.lease.note(self.first_token, self.usage.completion)
             self.lease.close(self.result)
         if self.admission is not None:
             self.admission.close(self._tokens())
@@ -129,8 +132,10 @@ class Recorder:
         record.tier_metrics = tier = self._tier(decision.family.name, decision.tier.name)
         tier.in_flight.inc()
         tier.decision(decision.reason).inc()
-        if decision.why is not None and decision.why.unlike is not None:
-            self._metrics.auto_unlike.labels(decision.family.name).inc()
+        if decision.why is not None:
+            record.decided = time.perf_counter()
+            if decision.why.unlike is not None:
+                self._metrics.auto_unlike.labels(decision.family.name).inc()
         return decision
 
     def close(self, record: RequestRecord) -> None:
@@ -164,6 +169,8 @@ class Recorder:
         if record.usage is not None:
             self._observe_tokens(record, record.usage, tier, endpoint)
         self._observe_latencies(record, tier, exemplar)
+        if record.decided is not None and record.outcome in ("ok", "timeout"):
+            _observe_prediction(record, tier, ended - record.decided)
         self._log.write(_log_line(record, ended))
 
     def retried(self, record: RequestRecord) -> None:
@@ -207,6 +214,14 @@ class Recorder:
             tier.output_token.observe(gap)
 
 
+def _observe_prediction(record: RequestRecord, tier: TierMetrics, seconds: float) -> None:
+    """How long it took since the decision, at least, beside what was expected then."""
+    assert record.decision is not None
+    why = record.decision.why
+    if why is not None and why.expected is not None and why.expected.seconds:
+        tier.deadline_ratio.observe(seconds / why.expected.seconds)
+
+
 def _seconds_per_token(record: RequestRecord) -> float | None:
     if record.first_token is None or record.last_token is None or record.usage is None:
         return None
@@ -245,7 +260,7 @@ def _log_line(record: RequestRecord, ended: float) -> dict[str, Any]:
         "time_to_first_answer_token_seconds": _since(arrived, record.first_answer_token),
     }
     if decision is not None and decision.why is not None:
-        line["auto"] = decision.why.document()
+        line["choice"] = decision.why.document()
     if record.prompt is not None:
         line["prompt"] = record.prompt
     return line

@@ -13,7 +13,8 @@ from alphatier_server.errors import InvalidRequest, UnsupportedMediaType
 
 TIER_HEADER = "x-efficiency-tier"
 _TIER = TIER_HEADER.encode()
-_DEADLINE = b"x-request-timeout"
+DEADLINE_HEADER = "X-Request-Timeout"
+_DEADLINE = DEADLINE_HEADER.lower().encode()
 
 _random = random.Random(os.urandom(32))
 """Ids must be unique, not secret; the kernel's own randomness would be a system call for each."""
@@ -77,9 +78,9 @@ class Head:
             seconds = -1.0
         if not 0 < seconds < float("inf"):
             raise InvalidRequest(
-                "X-Request-Timeout must be a number of seconds above 0",
+                f"{DEADLINE_HEADER} must be a number of seconds above 0",
                 code="invalid_value",
-                param="X-Request-Timeout",
+                param=DEADLINE_HEADER,
             )
         return seconds
 

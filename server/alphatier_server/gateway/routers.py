@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alphatier_models import Family
 from alphatier_models.routing import Router, RouterError, load_router
-from alphatier_server.gateway.auto import Routing, routing_of
+from alphatier_server.gateway.expect import Routing, routing_of
 from alphatier_server.settings.auto import AutoSettings
 
 log = logging.getLogger("alphatier")

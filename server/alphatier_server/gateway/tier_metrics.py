@@ -27,6 +27,7 @@ class TierMetrics:
         self.first_answer_token = metrics.first_answer_token.labels(family, tier)
         self.output_token = metrics.output_token.labels(family, tier)
         self.queue = metrics.queue.labels(family, tier)
+        self.deadline_ratio = metrics.deadline_ratio.labels(family, tier)
 
     def decision(self, reason: str) -> Counter:
         """Decisions for it by this rule."""

@@ -34,6 +34,11 @@ def estimate(body_bytes: int, values: Mapping[str, Any], tier: Tier) -> Estimate
     return Estimate(requests, max(body_bytes // BYTES_PER_TOKEN, ids) + requests * _answer_tokens(values, tier))
 
 
+def most_tokens(values: Mapping[str, Any]) -> int | None:
+    """The most tokens that a body lets one answer have; None where it does not say."""
+    return min((count for name in _MAXIMA if name in values and (count := _count(values[name]))), default=None)
+
+
 def _prompts(values: Mapping[str, Any]) -> tuple[int, int]:
     """How many prompts, and how many token ids in them.
 
@@ -55,9 +60,8 @@ def _prompts(values: Mapping[str, Any]) -> tuple[int, int]:
 def _answer_tokens(values: Mapping[str, Any], tier: Tier) -> int:
     """Of all the answers to one prompt."""
     answer = int(tier.evaluations[0].token_percentiles.p90) if tier.evaluations else ANSWER_TOKENS
-    for name in _MAXIMA:
-        if name in values:
-            answer = min(answer, _count(values[name]) or answer)
+    if (most := most_tokens(values)) is not None:
+        answer = min(answer, most)
     choices = 1
     for name in _CHOICES:
         if name in values:

@@ -84,6 +84,10 @@ class AdmissionQueue:
         """How many of the class wait now."""
         return self._room.count(priority)
 
+    def wait(self, tier: Tier, priority: PriorityClass = "normal") -> float:
+        """For how many seconds a request would wait, if it came now, as far as can be told."""
+        return 0.0 if self._room_at_once(tier, 1) else self._through(tier, priority)
+
     async def enter(
         self, *, tier: Tier, key: str | None, priority: PriorityClass = "normal", requests: int = 1
     ) -> Slot:
@@ -94,7 +98,7 @@ class AdmissionQueue:
         use = self._keys[key] = self._keys.get(key) or KeyUse(key)
         weight = requests if requests <= self._heaviest else int(self._heaviest)
         slot = Slot(tier, use, priority, weight, self._released)
-        if self._room_for(tier) >= weight and not (self._room and self._room.ahead(tier, CLASSES[-1])):
+        if self._room_at_once(tier, weight):
             self._let_in(slot)
             return slot
         self._make_room_for(slot)
@@ -168,6 +172,9 @@ class AdmissionQueue:
         slot.use.in_flight += slot.weight
         self._served = slot.use.served = self._served + 1
 
+    def _room_at_once(self, tier: Tier, weight: int) -> bool:
+        return self._room_for(tier) >= weight and not (self._room and self._room.ahead(tier, CLASSES[-1]))
+
     def _room_for(self, tier: Tier) -> float:
         """How many more requests the tier may take now."""
         use = self._tiers[tier]
@@ -210,11 +217,13 @@ class AdmissionQueue:
         )
 
     def _retry_after(self, slot: Slot) -> int:
-        """When those that wait for the tier now will be through, at the rate at which requests end lately."""
-        rate = self._tiers[slot.tier].per_second(self._clock())
-        ahead = self._room.ahead(slot.tier, slot.priority) + 1
-        seconds = ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
-        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(seconds)))
+        return max(1, min(LONGEST_RETRY_SECONDS, math.ceil(self._through(slot.tier, slot.priority))))
+
+    def _through(self, tier: Tier, priority: PriorityClass) -> float:
+        """Seconds until those that wait for the tier are through, at the rate at which requests end lately."""
+        rate = self._tiers[tier].per_second(self._clock())
+        ahead = self._room.ahead(tier, priority) + 1
+        return ahead / rate if rate > 0 else (self._settings.max_queue_seconds or 1.0)
 
     def _forget_idle(self, use: KeyUse) -> None:
         if not use.held and self._keys.get(use.key) is use:

@@ -16,6 +16,7 @@ from alphatier_server.metrics.store import CAPACITY, Store
 
 TOKEN_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
 SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000)
+RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 4)
 TOKEN_TIME_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 OVERHEAD_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
@@ -101,6 +102,8 @@ class Metrics:
         self.queue = seconds("queue_time_seconds", "Waiting in the engine's queue, where the engine told.", *_TIER)
         text = "The gateway's own time before the request went to the engine."
         self.overhead = Histograms(new, "gateway_overhead_seconds", text, *_TIER, bounds=OVERHEAD_BUCKETS)
+        text = "Real over expected seconds of requests with a deadline whose choice was open."
+        self.deadline_ratio = Histograms(new, "deadline_duration_ratio", text, *_TIER, bounds=RATIO_BUCKETS)
         text = "Waiting in the gateway's own queue, of requests that were let in."
         self.admission_wait = seconds("admission_wait_seconds", text, *_TIER)
 
@@ -110,7 +113,7 @@ class Metrics:
         self.requests = count("requests", "Requests by how they ended.", *labels)
         self.decisions = count("decisions", "Tier decisions by rule.", *_TIER, "decision")
         text = (
-            "Prompts that are unlike all that the family's router was trained on, so that the default tier answered."
+            "Prompts that are unlike all that the family's router was trained on, so that the default answers `auto`."
         )
         self.auto_unlike = count("auto_unlike", text, "family")
         self.in_flight = Gauges(new, "requests_in_flight", "Requests being answered now.", *_TIER)

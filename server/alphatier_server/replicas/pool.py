@@ -108,6 +108,11 @@ class Pool:
         candidates = self._candidates.get(tier) or self._find(*tier)
         return sum(max(0, most - replica.in_flight) for replica in candidates) if most and candidates else None
 
+    def likely(self, family: str, tier: str) -> Replica | None:
+        """A replica such as the tier's next request will get, affinity aside; None where none serves it."""
+        candidates = self._candidates.get((family, tier)) or self._find(family, tier)
+        return self._less_busy(candidates) if candidates else None
+
     def serves(self, family: str, tier: str) -> bool:
         """Whether any replica can answer for the tier."""
         return bool(self._candidates.get((family, tier)) or self._serving(family, tier))
@@ -209,10 +214,14 @@ class Pool:
     # --- inside -----------------------------------------------------------------------------------
 
     def _choose(self, candidates: Sequence[Replica], model: str, body: Mapping[str, Any]) -> Replica:
+        if len(candidates) > 1 and self._affinity and (key := conversation_key(model, body)) is not None:
+            return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
+        return self._less_busy(candidates)
+
+    def _less_busy(self, candidates: Sequence[Replica]) -> Replica:
+        """Of two drawn at random."""
         if (count := len(candidates)) == 1:
             return candidates[0]
-        if self._affinity and (key := conversation_key(model, body)) is not None:
-            return choose(key, candidates, self.settings.affinity_overload, self.settings.affinity_slack)
         first = int(self._chance() * count)
         second = int(self._chance() * (count - 1))
         one, other = candidates[first], candidates[second + (second >= first)]

@@ -7,6 +7,7 @@ from typing import Literal
 from alphatier_server.metrics.collector import Gauge
 from alphatier_server.replicas.affinity import hash64
 from alphatier_server.replicas.breaker import Breaker
+from alphatier_server.replicas.pace import Pace
 
 Result = Literal["ok", "failed", "abandoned"]
 """How a request ended, for the replica: `failed` is the engine's fault; `abandoned` (the client left, or its
@@ -46,6 +47,7 @@ class Replica:
     """The engine's model name -> requests in flight on it; old weights are unloaded when theirs is gone."""
     seed: int = field(default=0, init=False)
     breaker: Breaker = field(init=False, repr=False)
+    pace: Pace = field(default_factory=Pace, init=False, repr=False)
     gauge: Gauge = field(init=False, repr=False)
     """Where `in_flight` is written for Prometheus."""
 
@@ -63,7 +65,7 @@ class Lease:
     `probe` is its number where it tries a replica whose breaker was open, else 0.
     """
 
-    __slots__ = ("_ended", "_model", "_open", "_probe", "_weight", "replica")
+    __slots__ = ("_among", "_began", "_ended", "_model", "_open", "_probe", "_weight", "replica")
 
     def __init__(self, ended: Ended, replica: Replica, model: str, probe: int, weight: int) -> None:
         self.replica = replica
@@ -73,8 +75,14 @@ class Lease:
         self._open = True
         self._weight = weight
         replica.in_flight += weight
+        self._began, self._among = replica.pace.clock(), replica.in_flight
         replica.using[model] = replica.using.get(model, 0) + 1
         replica.gauge.set(replica.in_flight)
+
+    def note(self, first: float | None, tokens: int) -> None:
+        """Before it is closed: what the request tells of the replica's pace (`Pace.note`)."""
+        if self._open and self._weight == 1:
+            self.replica.pace.note(self._began, self._among, first, tokens)
 
     def close(self, result: Result) -> None:
         """The request has ended for this replica."""

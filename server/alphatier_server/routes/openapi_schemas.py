@@ -7,6 +7,7 @@ all others are allowed, as the APIs' own references describe them.
 from typing import Any
 
 from alphatier_models import EFFORTS
+from alphatier_server.dialects.efforts import LONGEST_DEADLINE_MS
 from alphatier_server.dialects.messages import ANTHROPIC_EFFORTS
 
 Schema = dict[str, Any]
@@ -41,8 +42,11 @@ HEADERS: Schema = {
         "The rule that chose the tier.",
         enum=["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"],
     ),
-    "x-alphatier-expected": _header("What `auto` expected of the tier: chance of being right, and tokens."),
-    "x-alphatier-otherwise": _header("The tier that `auto` would have taken without reading the prompt."),
+    "x-alphatier-expected": _header("What was expected of the tier: chance of being right, tokens, seconds."),
+    "x-alphatier-otherwise": _header("The tier without the rule that chose."),
+    "x-alphatier-shortest-deadline": _header(
+        "Seconds that could be met, where the deadline is too short.", type="number"
+    ),
     "x-alphatier-unlike": _header("In what the prompt is unlike all that the family's router knows."),
     "retry-after": _header("Seconds to wait.", type="integer", minimum=0),
     **dict.fromkeys(RATE_LIMIT_HEADERS, _RATE_LIMIT),
@@ -70,6 +74,12 @@ _SHARE = _or_null(
     minimum=0,
     maximum=1,
 )
+_DEADLINE_MS = _or_null(
+    "number",
+    description="Milliseconds for the whole answer; of a request that names no tier it chooses one that is in time.",
+    exclusiveMinimum=0,
+    maximum=LONGEST_DEADLINE_MS,
+)
 _EFFORT: Schema = {"enum": [*EFFORTS, None], "description": "Mapped to a tier by the family."}
 _CAP = "The engine ends the thinking after so many tokens, whatever the tier."
 _BUDGET = _or_null("integer", description=_CAP, minimum=0)
@@ -86,6 +96,7 @@ _COMMON: Schema = {
     "stream_options": _or_null("object", properties=_STREAM_OPTIONS),
     "efficiency_tier": _TIER,
     "efficiency": _SHARE,
+    "deadline_ms": _DEADLINE_MS,
     "reasoning_effort": _EFFORT,
     "reasoning": _or_null("object", properties={"effort": _EFFORT}),
     "thinking_token_budget": _BUDGET,
@@ -114,6 +125,7 @@ _ANTHROPIC: Schema = {
     "messages": _MESSAGES,
     "efficiency_tier": _TIER,
     "efficiency": _SHARE,
+    "deadline_ms": _DEADLINE_MS,
     "thinking": _THINKING,
     "output_config": _OUTPUT_CONFIG,
     "system": {"type": ["string", "array", "null"], "items": {"type": "object"}},
@@ -167,6 +179,7 @@ SCHEMAS: Schema = {
             "stream": _STREAM,
             "efficiency_tier": _TIER,
             "efficiency": _SHARE,
+            "deadline_ms": _DEADLINE_MS,
             "reasoning": _or_null("object", properties={"effort": _EFFORT}),
             "max_output_tokens": _or_null("integer", minimum=1),
             "text": _or_null("object"),
