@@ -288,7 +288,12 @@ def _missing_files(local: Path, needed: tuple[str, ...], field: str) -> Iterator
 
 
 def _checksum_problems(local: Path, expected: str, field: str) -> Iterator[FamilyProblem]:
-    actual = directory_sha256(local)
+    try:
+        actual = directory_sha256(local)
+    except OSError as error:
+        remedy = "Let the user that this runs as read it (chmod -R a+rX FOLDER)"
+        yield FamilyProblem(field, f"{error.filename} cannot be read: {error.strerror}", remedy)
+        return
     if actual != expected:
         yield FamilyProblem(
             field,
