@@ -84,12 +84,12 @@ def measure(router: Router, known: Known, seed: int = 0) -> Quality:
     )  # [problem, tier, 4]
     chance, tokens, _, p90 = np.moveaxis(found, 2, 0).transpose(0, 2, 1)
     places, drawn = _curves(known, chance, tokens, seed)
-    closed, least = _closed(drawn), (drawn[1] - drawn[0]).min(axis=1)
+    least = (drawn[1] - drawn[0]).min(axis=1)
     accuracy, share = _thorough(router, known, chance, tokens, seed)
     return Quality(
         problems=len(known),
         samples=known.right.shape[2],
-        gap_closed=limits(closed[0], closed[1:], len(known)),
+        gap_closed=_closed(drawn, len(known)),
         below_mix=percentiles(least[0], least[1:], len(known)),
         thorough_accuracy=accuracy,
         thorough_tokens=share,
@@ -102,6 +102,11 @@ def measure(router: Router, known: Known, seed: int = 0) -> Quality:
     )
 
 
+def gap_closed(known: Known, chance: Any, tokens: Any, seed: int = 0) -> Interval | None:
+    """What choosing by these expectations [tier, problem] closes of the gap; None where there is none."""
+    return _closed(_curves(known, chance, tokens, seed)[1], len(known))
+
+
 def _curves(known: Known, chance: Any, tokens: Any, seed: int) -> tuple[Any, Any]:
     """Places, and the accuracies [mix, router, oracle][draw, place] there (`headroom.curves`)."""
     right, spent = known.right.mean(axis=2), known.tokens.mean(axis=2)
@@ -112,12 +117,12 @@ def _curves(known: Known, chance: Any, tokens: Any, seed: int) -> tuple[Any, Any
     return places, curves([(right, spent), routed, oracle_curve(known.right, known.tokens)], places, seed)
 
 
-def _closed(drawn: Any) -> Any:
-    """The gap that is closed, of each draw; no number where there is no gap."""
+def _closed(drawn: Any, problems: int) -> Interval | None:
     mix, router, oracle = drawn
     there = oracle - mix >= LEAST_GAP
     with np.errstate(invalid="ignore"):
-        return ((router - mix) * there).sum(axis=1) / ((oracle - mix) * there).sum(axis=1)
+        closed = ((router - mix) * there).sum(axis=1) / ((oracle - mix) * there).sum(axis=1)
+    return limits(closed[0], closed[1:], problems)
 
 
 def _thorough(router: Router, known: Known, chance: Any, tokens: Any, seed: int) -> tuple[Interval, float]:
