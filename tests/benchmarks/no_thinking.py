@@ -3,8 +3,8 @@
     python tests/benchmarks/no_thinking.py [FAMILY] [--problems 600] [--tier NAME ...]
 
 Held-out sums, one response each, by the evaluator's own sampling: as the chat template asks, and with the family's
-marks of thinking, empty, written at the start of the answer. Printed: right answers in % with their 95 % interval, and
-tokens.
+marks of thinking, empty, written at the start of the answer. Printed: right answers in % with their 95 % interval,
+and tokens.
 """
 
 import argparse
