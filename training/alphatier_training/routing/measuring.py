@@ -79,10 +79,10 @@ def measure(router: Router, known: Known, seed: int = 0) -> Quality:
     """The router's quality on `known`, whose tiers must be the router's."""
     known = known.ordered([tier.name for tier in router.tiers])
     predictions = [router.predict(prompt) for prompt in known.prompts]
-    found = np.array(
-        [[one[1:] for one in prediction.expectations] for prediction in predictions]
-    )  # [problem, tier, 4]
-    chance, tokens, _, p90 = np.moveaxis(found, 2, 0).transpose(0, 2, 1)
+    chance, tokens, p90 = (
+        np.array([[getattr(one, name) for one in prediction.expectations] for prediction in predictions]).T
+        for name in ("chance", "tokens", "p90")
+    )
     places, drawn = _curves(known, chance, tokens, seed)
     least = (drawn[1] - drawn[0]).min(axis=1)
     accuracy, share = _thorough(router, known, chance, tokens, seed)
