@@ -8,10 +8,10 @@ import unicodedata
 from itertools import pairwise
 from math import log1p
 
-LONGEST = 640
+LONGEST = 512
 """Characters that are seen of a prompt: the first half of them, and the last."""
 
-MOST_WORDS = 96
+MOST_WORDS = 64
 """Of these, from the beginning and the end; all are counted."""
 
 POSITIONS = 10

@@ -143,16 +143,21 @@ def resampled(columns: Sequence[Sequence[float]], shares: Collection[int], rng: 
 
 
 def limits(value: float, drawn: Any, problems: int) -> Interval | None:
-    """The interval of a bootstrap; None where the value, or more than a few of the drawn ones, is no number.
-
-    Percentiles widened for few problems (Hesterberg, The American Statistician 69, 2015, section 5.3).
-    """
+    """The interval of a bootstrap; None where the value, or more than a few of the drawn ones, is no number."""
     finite = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or len(finite) < CONFIDENCE * len(drawn):
         return None
+    return percentiles(value, finite, problems)
+
+
+def percentiles(value: float, drawn: Any, problems: int) -> Interval:
+    """The interval of a bootstrap, all numbers.
+
+    Percentiles widened for few problems (Hesterberg, The American Statistician 69, 2015, section 5.3).
+    """
     wide = sqrt(problems / (problems - 1)) * _student(problems - 1) if problems > 1 else _NORMAL
-    low, high = np.quantile(finite, stats.norm.cdf([-wide, wide]))
-    return interval(value, float(low), float(high))
+    low, high = np.quantile(drawn, stats.norm.cdf([-wide, wide]))
+    return interval(float(value), float(low), float(high))
 
 
 class Crossed(NamedTuple):

@@ -24,8 +24,8 @@ import numpy as np
 
 from alphatier_models import Interval
 from alphatier_models.routing.router import Router, best
-from alphatier_training.evaluation.headroom import DRAWS, oracle_curve, upper_hull
-from alphatier_training.evaluation.intervals import interval
+from alphatier_training.evaluation.headroom import curves, oracle_curve
+from alphatier_training.evaluation.intervals import limits, percentiles, resampled
 from alphatier_training.routing.choosing import choices
 from alphatier_training.routing.knowing import Known
 
@@ -79,19 +79,18 @@ def measure(router: Router, known: Known, seed: int = 0) -> Quality:
     """The router's quality on `known`, whose tiers must be the router's."""
     known = known.ordered([tier.name for tier in router.tiers])
     predictions = [router.predict(prompt) for prompt in known.prompts]
-    found = np.array(
-        [[one[1:] for one in prediction.expectations] for prediction in predictions]
-    )  # [problem, tier, 4]
-    chance, tokens, _, p90 = np.moveaxis(found, 2, 0).transpose(0, 2, 1)
-    places, curves, drawn = _curves(known, chance, tokens, np.random.default_rng(seed))
-    closed = [_closed(*own) for own in drawn]
-    least = [float((own[1] - own[0]).min()) for own in drawn]
-    accuracy, share = _thorough(router, known, chance, tokens, np.random.default_rng(seed))
+    chance, tokens, p90 = (
+        np.array([[getattr(one, name) for one in prediction.expectations] for prediction in predictions]).T
+        for name in ("chance", "tokens", "p90")
+    )
+    places, drawn = _curves(known, chance, tokens, seed)
+    least = (drawn[1] - drawn[0]).min(axis=1)
+    accuracy, share = _thorough(router, known, chance, tokens, seed)
     return Quality(
         problems=len(known),
         samples=known.right.shape[2],
-        gap_closed=None if np.isnan(closed[0]) else _interval(closed),
-        below_mix=_interval(least),
+        gap_closed=_closed(drawn, len(known)),
+        below_mix=percentiles(least[0], least[1:], len(known)),
         thorough_accuracy=accuracy,
         thorough_tokens=share,
         ece=_ece(chance, known.right.mean(axis=2)),
@@ -99,38 +98,41 @@ def measure(router: Router, known: Known, seed: int = 0) -> Quality:
         pinball=_pinball(p90, known),
         same_tier=_same_tier(router, known),
         unlike=float(np.mean([one.unlike is not None for one in predictions])),
-        curve=tuple(zip(*(map(float, own) for own in (places, *curves)), strict=True)),
+        curve=tuple(zip(*(map(float, own) for own in (places, *drawn[:, 0])), strict=True)),
     )
 
 
-def _curves(known: Known, chance: Any, tokens: Any, rng: Any) -> tuple[Any, Any, list[Any]]:
-    """Places, accuracies [mix, router, oracle] there, and those of resampled problems, the first as they are."""
+def gap_closed(known: Known, chance: Any, tokens: Any, seed: int = 0) -> Interval | None:
+    """What choosing by these expectations [tier, problem] closes of the gap; None where there is none."""
+    return _closed(_curves(known, chance, tokens, seed)[1], len(known))
+
+
+def _curves(known: Known, chance: Any, tokens: Any, seed: int) -> tuple[Any, Any]:
+    """Places, and the accuracies [mix, router, oracle][draw, place] there (`headroom.curves`)."""
     right, spent = known.right.mean(axis=2), known.tokens.mean(axis=2)
-    problems = np.arange(len(known))
-    routed = [own[choices(chance, tokens), problems] for own in (right, spent)]
-    curves = [(right, spent), routed, oracle_curve(known.right, known.tokens)]
+    chosen, problems = choices(chance, tokens), np.arange(len(known))
+    routed = right[chosen, problems], spent[chosen, problems]
     ends = spent.mean(axis=1)
     places = np.linspace(ends.min(), ends[right.mean(axis=1).argmax()], PLACES)
-    counts = rng.multinomial(len(known), [1 / len(known)] * len(known), DRAWS)
-    weights = np.vstack([np.ones(len(known)), counts]) / len(known)
-    drawn = [[upper_hull(cost @ row, gain @ row, places) for gain, cost in curves] for row in weights]
-    return places, drawn[0], drawn
+    return places, curves([(right, spent), routed, oracle_curve(known.right, known.tokens)], places, seed)
 
 
-def _closed(mix: Any, router: Any, oracle: Any) -> float:
+def _closed(drawn: Any, problems: int) -> Interval | None:
+    mix, router, oracle = drawn
     there = oracle - mix >= LEAST_GAP
-    return float((router - mix)[there].sum() / (oracle - mix)[there].sum()) if there.any() else float("nan")
+    with np.errstate(invalid="ignore"):
+        closed = ((router - mix) * there).sum(axis=1) / ((oracle - mix) * there).sum(axis=1)
+    return limits(closed[0], closed[1:], problems)
 
 
-def _thorough(router: Router, known: Known, chance: Any, tokens: Any, rng: Any) -> tuple[Interval, float]:
+def _thorough(router: Router, known: Known, chance: Any, tokens: Any, seed: int) -> tuple[Interval, float]:
     right, spent = known.right.mean(axis=2), known.tokens.mean(axis=2)
     at = int(right.mean(axis=1).argmax())
     price = router.price_for(accuracy_share=1 - LOSS_ALLOWED / router.thorough.accuracy)
     chosen, problems = choices(chance, tokens, [price])[0], np.arange(len(known))
     difference = right[chosen, problems] - right[at]
-    draws = rng.integers(len(known), size=(DRAWS, len(known)))
-    drawn = [float(difference.mean()), *difference[draws].mean(axis=1)]
-    return _interval(drawn), float(spent[chosen, problems].mean() / spent[at].mean())
+    [drawn] = resampled([difference], (), np.random.default_rng(seed))
+    return percentiles(difference.mean(), drawn, len(known)), float(spent[chosen, problems].mean() / spent[at].mean())
 
 
 def _ece(chance: Any, share: Any) -> float:
@@ -165,9 +167,3 @@ def _same_tier(router: Router, known: Known) -> dict[str, float]:
 
     before = tiers(str)
     return {name: float((tiers(change) == before).mean()) for name, change in REWORDINGS.items()}
-
-
-def _interval(drawn: Any) -> Interval:
-    """Of a bootstrap whose first value is the figure itself."""
-    low, high = np.nanquantile(drawn[1:], (0.025, 0.975))
-    return interval(float(drawn[0]), float(low), float(high))
