@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from alphatier_models import Family, FamilyError
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.errors import Conflict, EngineError, GatewayError, InvalidRequest, NotFound, UnknownEngine
+from alphatier_server.metrics.evidence import shadow_report
 from alphatier_server.settings.engines import EngineSettings
 
 PATIENCE_SECONDS = 30.0
@@ -77,6 +78,8 @@ async def _done(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
         case "remove_family":
             await fleet.remove_family(name)
             return 200, {"name": name, "state": "removed"}
+        case "show_shadow":
+            return 200, {"object": "list", "data": shadow_report(fleet.metrics)}
     raise KeyError(action)
 
 

@@ -125,6 +125,11 @@ class Fleet:
 
     # --- engines ----------------------------------------------------------------------------------
 
+    @property
+    def metrics(self) -> Metrics:
+        """The gateway's, of all its processes."""
+        return self._context.metrics
+
     def status(self) -> list[dict[str, Any]]:
         return self.registry.status()
 

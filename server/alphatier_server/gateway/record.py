@@ -15,6 +15,7 @@ from alphatier_server.gateway.admit import Admitted
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.relay import KeepAlive
 from alphatier_server.gateway.request import Request
+from alphatier_server.gateway.sample import Sample
 from alphatier_server.gateway.tier_metrics import EndpointMetrics, TierMetrics
 from alphatier_server.logs import RequestLog
 from alphatier_server.metrics.definitions import Metrics
@@ -65,6 +66,8 @@ class RequestRecord:
     result: Result = "abandoned"
     """What the request says about its replica's health."""
     admission: Admitted | None = None
+    sample: Sample | None = None
+    """What is kept of its answer, where the reference tier is asked too."""
 
     def __init__(self, endpoint: str, request: Request) -> None:
         self.request_id = request.head.request_id

@@ -42,6 +42,7 @@ class Metrics:
         self._latencies(new)
         self._requests(new)
         self._alphas(new)
+        self._shadow(new)
         self._replicas(new)
         self.registry = CollectorRegistry()
         """What a scrape shows."""
@@ -138,6 +139,19 @@ class Metrics:
         self.alphas_loaded = Gauges(new, "alphas_loaded", text, "family", merge="mostrecent")
         text = "From the first request for such an alpha to its adapter on all engines."
         self.alpha_load = Histograms(new, "alpha_load_seconds", text, "family", bounds=SECONDS_BUCKETS)
+
+    def _shadow(self, new: StoreCollector) -> None:
+        count, pair = partial(Counters, new), (*_TIER, "reference")
+        text = "Answers that were held against the reference tier's, by what came of it."
+        self.shadow_answers = count("shadow_answers", text, *pair, "outcome")
+        text = "Tokens generated for the answers that were compared, of the tier and of the reference tier."
+        self.shadow_tokens = count("shadow_tokens", text, *pair, "of")
+        text = "Sums of products of these tokens, from which the interval of the saving follows."
+        self.shadow_token_products = count("shadow_token_products", text, *pair, "of")
+        text = "Answers drawn for a comparison that were not compared, by reason."
+        self.shadow_skipped = count("shadow_skipped", text, *_TIER, "reason")
+        text = "Prompt and completion tokens that the reference tier used for comparisons."
+        self.shadow_spent_tokens = count("shadow_spent_tokens", text, *_TIER)
 
     def _replicas(self, new: StoreCollector) -> None:
         count, gauges = partial(Counters, new), partial(Gauges, new)

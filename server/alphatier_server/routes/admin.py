@@ -101,6 +101,10 @@ def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     async def remove(name: str, request: Request) -> JSONResponse:
         return await change(request, "remove_engine", name, name=name)
 
+    @router.get("/shadow", summary="What comparisons with the reference tier have shown, with 95 % intervals")
+    async def shadow() -> JSONResponse:
+        return await show("show_shadow")
+
     @router.get("/families", summary="Every family, its folder and its tiers")
     async def families() -> JSONResponse:
         return await show("list_families")

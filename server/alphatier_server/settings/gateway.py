@@ -19,6 +19,7 @@ from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.settings.section import File, Section
+from alphatier_server.settings.shadow import ShadowSettings
 from alphatier_server.settings.upstream import UpstreamLimits
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -153,6 +154,7 @@ class GatewayConfig(Section):
     replicas: PoolSettings = Field(default_factory=PoolSettings)
     alphas: AlphaSettings = Field(default_factory=AlphaSettings)
     auto: AutoSettings = Field(default_factory=AutoSettings)
+    shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @field_validator("passthrough")
