@@ -42,6 +42,7 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
+from alphatier_server.gateway.canary import Canaries
 from alphatier_server.gateway.choose import Chooser
 from alphatier_server.gateway.forecast import Forecast
 from alphatier_server.gateway.handle import Gateway, HandleSettings
@@ -250,7 +251,10 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
     shadow = None
     if config.shadow.share > 0:
         shadow = Shadow(config.shadow, config.workers, parts.pool, queue, sender, upstream, parts.metrics)
-    gateway = Gateway(parts.families, admitter, alphas, chooser, sender, recorder, requests, parts.state, shadow)
+    canaries = Canaries(parts.pool, parts.metrics)
+    gateway = Gateway(
+        parts.families, admitter, alphas, chooser, canaries, sender, recorder, requests, parts.state, shadow
+    )
     passed = [PassthroughDialect(path) for path in config.passthrough]
     dialects: dict[str, Dialect] = {dialect.path: dialect for dialect in (*DIALECTS, *passed)}
     paths = [Route(path, GeneratingPath(gateway, dialect, settings.clients)) for path, dialect in dialects.items()]

@@ -21,7 +21,7 @@ from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.shadow import ShadowSettings
 from support.fake_engine import FakeEngine, Handler, fake_engine
 from support.fleets import NewFleet, by_url
-from support.gateway import RunningGateway, pair
+from support.gateway import RunningGateway, pair, running_gateway
 from support.keys import key_file
 from support.waiting import eventually
 
@@ -128,11 +128,11 @@ async def ask(gateway: RunningGateway, path: str = "chat/completions", tier: str
     return text
 
 
-async def counted(gateway: RunningGateway, name: str, **labels: str) -> None:
-    """Wait until one is counted."""
+async def counted(gateway: RunningGateway, name: str, number: int = 1, **labels: str) -> None:
+    """Wait until so many are counted."""
 
     async def is_counted() -> bool:
-        return await gateway.metric(f"alphatier_shadow_{name}_total", **labels) >= 1
+        return await gateway.metric(f"alphatier_shadow_{name}_total", **labels) >= number
 
     await eventually(is_counted, 10)
 
@@ -221,10 +221,14 @@ async def test_a_client_has_its_answer_before_the_reference_tier_is_asked(famili
 async def test_a_reference_tier_that_fails_harms_nobody(families: dict[str, Family]) -> None:
     reference = Reference(status=500)
     reference.go.set()
-    async with gateway_of(families, reference) as (gateway, _):
-        for _ in range(8):  # more in a row than would open a breaker
+    async with (
+        fake_engine(reference) as one,
+        fake_engine(reference) as other,  # of two, one might be taken out
+        running_gateway(families, one.url, other.url, shadow=ALL) as gateway,
+    ):
+        for number in range(1, 13):  # more than would open a breaker
             await ask(gateway)
-        await counted(gateway, "skipped", reason="reference_failed")
+            await counted(gateway, "skipped", number, reason="reference_failed")
         assert await gateway.metric("alphatier_replica_ejections_total") == 0
         assert await gateway.metric("alphatier_errors_total") == await gateway.metric("alphatier_retries_total") == 0
 

@@ -192,6 +192,7 @@ async def running_fleet(
         default_key=default_key,
         ca_file=ca_file,
         alphas=config.alphas,
+        canary=config.canary,
     )
     plain = AppSettings(config)
     parts = Parts(

@@ -32,6 +32,7 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
+from alphatier_server.gateway.canary import Canaries
 from alphatier_server.gateway.choose import Chooser
 from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.gateway.engine_errors import engine_error, failure
@@ -78,6 +79,7 @@ class Gateway:
         admitter: Admitter,
         alphas: Alphas,
         chooser: Chooser,
+        canaries: Canaries,
         sender: Sender,
         recorder: Recorder,
         settings: HandleSettings,
@@ -88,6 +90,7 @@ class Gateway:
         self._admitter = admitter
         self._alphas = alphas
         self._chooser = chooser
+        self._canaries = canaries
         self._sender = sender
         self._recorder = recorder
         self._settings = settings
@@ -142,7 +145,7 @@ class Gateway:
         if dialect.generates:
             left = _left(request, own)
             decision = self._chooser.choose(decision, values, efforts, caller, left)
-        self._recorder.decided(record, decision)
+        decision = self._recorder.decided(record, self._canaries.drawn(decision, values, record.request_id))
         rest = self._rest(dialect, request, response, record, body, caller, decision)
         return await (rest if own is None else _within(lambda: own, DEADLINE_FIELD, request, rest))
 

@@ -192,6 +192,8 @@ class Shadow:
     def _count(self, decision: Decision, reference: Tier, outcome: Outcome, mine: int, theirs: int) -> None:
         metrics, pair = self._metrics, (decision.family.name, decision.tier.name, reference.name)
         metrics.shadow_answers.labels(*pair, outcome).inc()
+        if decision.arm is not None:
+            decision.arm.compared(outcome)
         for of, amount in (("answer", mine), ("reference", theirs)):
             metrics.shadow_tokens.labels(*pair, of).inc(amount)
         products = {"answer_answer": mine * mine, "answer_reference": mine * theirs, "reference_reference": theirs**2}

@@ -121,6 +121,8 @@ class Metrics:
         self.errors = count("errors", "Error answers and broken streams by kind.", "kind")
         self.retries = count("retries", "Requests sent to an engine again.", *_TIER)
         self.disconnects = count("client_disconnects", "Clients that left before the end.", *_TIER)
+        text = "Whole answers that ended at a limit of tokens."
+        self.cut_off = count("cut_off_answers", text, *_TIER)
         self.shed = count("requests_shed", "Requests that the queue shed.", "priority", "reason")
         self.queued = Gauges(new, "queued_requests", "Requests that wait in the gateway's own queue.", "priority")
         self.limits_hit = count("limits_hit", "Requests refused by a limit.", "limit")
@@ -150,6 +152,13 @@ class Metrics:
         self.shadow_token_products = count("shadow_token_products", text, *pair, "of")
         text = "Answers drawn for a comparison that were not compared, by reason."
         self.shadow_skipped = count("shadow_skipped", text, *_TIER, "reason")
+        trial = (*_TIER, "version", "side")
+        text = "Requests of a tier of which a new version is tried, by what came of them."
+        self.canary_requests = count("canary_requests", text, *trial, "outcome")
+        text = "Sums over their answers, from which means and their intervals follow."
+        self.canary_sums = count("canary_sums", text, *trial, "of")
+        text = "Of their answers, those that were held against the reference tier's."
+        self.canary_compared = count("canary_compared", text, *trial, "outcome")
         text = "Prompt and completion tokens that the reference tier used for comparisons."
         self.shadow_spent_tokens = count("shadow_spent_tokens", text, *_TIER)
 

@@ -43,9 +43,9 @@ def shadow_report(metrics: Metrics) -> list[dict[str, Any]]:
     return report
 
 
-def share(part: float, whole: float) -> dict[str, float] | None:
+def share(part: float, whole: float, z: float = NORMAL) -> dict[str, float] | None:
     """A share with Wilson's interval; None of nothing."""
-    return wilson(part / whole, whole).model_dump() if whole else None
+    return wilson(part / whole, whole, z).model_dump() if whole else None
 
 
 def saving(count: int, mine: float, theirs: float, products: Mapping[str, float]) -> dict[str, float] | None:
