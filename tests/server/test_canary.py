@@ -78,6 +78,7 @@ async def versions_of(
     seen = []
     for prompt in prompts:
         async with running.post(model, **{"messages": [{"role": "user", "content": prompt}], **more}) as response:
+            assert response.status != 403
             assert response.headers["x-alphatier-tier"] == "careful"
             if response.status == 200 and not more.get("stream"):
                 assert (await response.json())["model"] == "toy:careful"

@@ -18,6 +18,7 @@ from alphatier_server.metrics.evidence import shadow_report
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.gateway import GatewayConfig
 from alphatier_server.settings.overload import OverloadSettings
+from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.settings.shadow import ShadowSettings
 from support.fake_engine import FakeEngine, Handler, fake_engine
 from support.fleets import NewFleet, by_url
@@ -26,6 +27,7 @@ from support.keys import key_file
 from support.waiting import eventually
 
 ALL = ShadowSettings(share=1.0)
+FRAIL = PoolSettings(breaker_failures=1)
 QUESTION = "What is 2 + 2?"
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}]}
 BODIES: dict[str, dict[str, Any]] = {
@@ -224,9 +226,9 @@ async def test_a_reference_tier_that_fails_harms_nobody(families: dict[str, Fami
     async with (
         fake_engine(reference) as one,
         fake_engine(reference) as other,  # of two, one might be taken out
-        running_gateway(families, one.url, other.url, shadow=ALL) as gateway,
+        running_gateway(families, one.url, other.url, shadow=ALL, replicas=FRAIL) as gateway,
     ):
-        for number in range(1, 13):  # more than would open a breaker
+        for number in range(1, 5):
             await ask(gateway)
             await counted(gateway, "skipped", number, reason="reference_failed")
         assert await gateway.metric("alphatier_replica_ejections_total") == 0

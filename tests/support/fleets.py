@@ -140,7 +140,7 @@ def _fake(spec: EngineSpec, folder: Path) -> EngineSpec:
 
 
 def vllm_fleet(
-    folder: Path, family: Path, config: GatewayConfig | None = None
+    folder: Path, family: Path, config: GatewayConfig | None = None, access: Access | None = None
 ) -> AbstractAsyncContextManager["RunningFleet"]:
     """A real vLLM of the family `tiny`."""
     return running_fleet(
@@ -152,6 +152,7 @@ def vllm_fleet(
         planner=plan_engines,
         patience=START_SECONDS,
         config=config,
+        access=access,
     )
 
 
