@@ -117,5 +117,6 @@ def _family(fleet: Fleet, family: Family) -> dict[str, Any]:
         "name": family.name,
         "path": str(fleet.folders.get(family.name, "")),
         "default_tier": family.default_tier,
+        "canary": None if family.canary is None else family.canary.model_dump(),
         "tiers": [tier.model_dump(include={"name", "layout", "alpha", "sha256"}) for tier in family.tiers],
     }

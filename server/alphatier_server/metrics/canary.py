@@ -19,6 +19,8 @@ from alphatier_server.settings.canary import CanarySettings
 Side = Literal["stable", "canary"]
 SIDES: tuple[Side, Side] = "stable", "canary"
 
+SUMS = "counted", "tokens", "tokens_squared", "seconds", "seconds_squared"
+
 DOUBT = 4.0
 """Standard errors beyond which a version is worse. At a look a second, 2 would find something at last."""
 
@@ -34,25 +36,29 @@ class Arm:
         self.version = family.canary.version if side == "canary" else family.canary.tier
         """The tier that answers."""
         self.lines = f"x-alphatier-version: {self.version}\r\n".encode("latin-1")
-        self._metrics = metrics
-        self._labels = (*_trial(family), side)
+        trial = (*_trial(family), side)
+        self._requests = {name: metrics.canary_requests.labels(*trial, name) for name in ("ok", "cut_off", "error")}
+        self._sums = {of: metrics.canary_sums.labels(*trial, of) for of in SUMS}
+        self._compared = {name: metrics.canary_compared.labels(*trial, name) for name in ("agree", "differ", "none")}
 
     def failed(self) -> None:
         """An engine did not answer as it should."""
-        self._metrics.canary_requests.labels(*self._labels, "error").inc()
+        self._requests["error"].inc()
 
     def answered(self, *, cut_off: bool, tokens: int | None, seconds: float) -> None:
         """A whole answer; `seconds` since an engine was asked for it."""
-        self._metrics.canary_requests.labels(*self._labels, "cut_off" if cut_off else "ok").inc()
-        amounts = {"seconds": seconds, "seconds_squared": seconds**2}
+        self._requests["cut_off" if cut_off else "ok"].inc()
+        sums = self._sums
+        sums["seconds"].inc(seconds)
+        sums["seconds_squared"].inc(seconds * seconds)
         if tokens is not None:
-            amounts |= {"counted": 1, "tokens": tokens, "tokens_squared": tokens**2}
-        for of, amount in amounts.items():
-            self._metrics.canary_sums.labels(*self._labels, of).inc(amount)
+            sums["counted"].inc()
+            sums["tokens"].inc(tokens)
+            sums["tokens_squared"].inc(tokens * tokens)
 
     def compared(self, outcome: str) -> None:
         """Its answer was held against the reference tier's."""
-        self._metrics.canary_compared.labels(*self._labels, outcome).inc()
+        self._compared[outcome].inc()
 
 
 @dataclass(frozen=True)
