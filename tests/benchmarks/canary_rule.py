@@ -1,8 +1,8 @@
 """How often the rule rolls back a version that is no worse, and how soon one that is, over simulated trials.
 
-    python tests/benchmarks/canary_rule.py [--trials 200] [--answers 5000] [--share 0.1]
+    python tests/benchmarks/canary_rule.py [--trials 500] [--answers 5000] [--share 0.1]
 
-Each trial goes on until the new version has given so many answers, and the rule looks after every tenth of them, as a
+Each trial goes on until the new version has given so many answers, and the rule looks after every 25th of them, as a
 gateway looks every second. Tokens are lognormal (sigma 0.8), answers are cut off or not, both by chance.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from alphatier_server.metrics import canary
 from alphatier_server.settings.canary import CanarySettings
 
-EVERY = 10
+EVERY = 25
 SETTINGS = CanarySettings()
 CASES = {
     "the same, 2 % cut off": (0.02, 0.02, 1.0, "at most 1 %"),
@@ -68,7 +68,7 @@ def main(trials: int, answers: int, share: float) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--answers", type=int, default=5000)
     parser.add_argument("--share", type=float, default=0.1)
     main(**vars(parser.parse_args()))
