@@ -25,7 +25,8 @@ ADMIN = {"authorization": "Bearer secret"}
 async def ask(running: RunningFleet, number: int, **fields: Any) -> str:
     """The version that answered."""
     question = f"What is {number + 10} + {number + 30} - {number}?"
-    async with running.post("tiny:alpha-0.4", messages=[{"role": "user", "content": question}], **fields) as response:
+    messages = [{"role": "user", "content": question}]
+    async with running.post("tiny:alpha-0.4", messages=messages, temperature=0.6, **fields) as response:
         assert response.status == 200, await response.text()
         await response.read()
         return str(response.headers["x-alphatier-version"])
@@ -52,7 +53,7 @@ async def test_answers_are_compared_and_a_new_version_takes_a_tiers_place(tmp_pa
         assert rows["alpha-0.8"]["answers"] == answered.count("alpha-0.8")
         assert all(row["agreement"]["mean"] > 0.5 < row["saving"]["mean"] for row in rows.values()), rows
         (both,) = (await admin("GET", "canary"))["data"]
-        assert both["canary"]["tokens"]["mean"] == pytest.approx(6, abs=0.5)  # it answers at once
+        assert both["canary"]["tokens"]["mean"] < 12  # it answers at once
         assert both["stable"]["requests"] + both["canary"]["requests"] == 40
 
         before = load_family(tmp_path / "tiny")
