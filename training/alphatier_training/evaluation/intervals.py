@@ -21,8 +21,9 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from alphatier_models import Interval
-from alphatier_models.intervals import NORMAL, wilson
+from alphatier_models.intervals import NORMAL as _NORMAL
 from alphatier_models.intervals import interval as interval
+from alphatier_models.intervals import wilson
 
 CONFIDENCE = 0.95
 
@@ -75,8 +76,8 @@ def _tango(better: float, worse: float, pairs: float) -> tuple[float, float]:
         above = better - worse - pairs * difference
         return float(above / sqrt(variance)) if variance > 1e-12 else (0.0 if abs(above) < 1e-12 else above * 1e6)
 
-    low = brentq(lambda at: score(at) - NORMAL, -edge, centre) if centre > -edge else -1.0
-    high = brentq(lambda at: score(at) + NORMAL, centre, edge) if centre < edge else 1.0
+    low = brentq(lambda at: score(at) - _NORMAL, -edge, centre) if centre > -edge else -1.0
+    high = brentq(lambda at: score(at) + _NORMAL, centre, edge) if centre < edge else 1.0
     return low, high
 
 
@@ -143,7 +144,7 @@ def limits(value: float, drawn: Any, problems: int) -> Interval | None:
     finite = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or len(finite) < CONFIDENCE * len(drawn):
         return None
-    wide = sqrt(problems / (problems - 1)) * _student(problems - 1) if problems > 1 else NORMAL
+    wide = sqrt(problems / (problems - 1)) * _student(problems - 1) if problems > 1 else _NORMAL
     low, high = np.quantile(finite, stats.norm.cdf([-wide, wide]))
     return interval(value, float(low), float(high))
 
