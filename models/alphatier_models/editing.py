@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from alphatier_models.errors import EditError
-from alphatier_models.schema import Effort, Family
+from alphatier_models.schema import Canary, Effort, Family
 
 
 def removed(family: Family, name: str, heir: str | None) -> Family:
@@ -17,7 +17,9 @@ def removed(family: Family, name: str, heir: str | None) -> Family:
     uses = _uses(family, name)
     if uses and heir is None:
         raise EditError(f"{', '.join(uses)} lead to {name}. Say where to instead: --to TIER.")
-    fewer = family.model_copy(update={"tiers": tuple(tier for tier in family.tiers if tier.name != name)})
+    staying = tuple(tier for tier in family.tiers if tier.name != name)
+    tried = family.canary is not None and name in (family.canary.tier, family.canary.version)
+    fewer = family.model_copy(update={"tiers": staying, "canary": None if tried else family.canary})
     return fewer if heir is None else _led(fewer, name, heir)
 
 
@@ -33,6 +35,21 @@ def renamed(family: Family, old: str, new: str) -> Family:
         )
         tiers.append(tier.model_copy(update={"name": new if tier.name == old else tier.name, "blend": parts}))
     return _led(family.model_copy(update={"tiers": tuple(tiers)}), old, new)
+
+
+def with_canary(family: Family, canary: Canary | None) -> Family:
+    """With this new version of a tier to be tried, or none. Raises EditError."""
+    if canary is not None and _known(family, canary.tier) == _known(family, canary.version):
+        raise EditError(f"{canary.version} is the tier itself. Name another tier as its new version.")
+    return family.model_copy(update={"canary": canary})
+
+
+def promoted(family: Family) -> Family:
+    """With the version that is tried in its tier's place, under its tier's name. Raises EditError."""
+    if family.canary is None:
+        raise EditError(f"No new version of a tier of {family.name} is tried.")
+    tier, version = family.canary.tier, family.canary.version
+    return renamed(removed(family, tier, version), version, tier)
 
 
 def with_efforts(family: Family, efforts: Mapping[Effort, str]) -> Family:
@@ -62,10 +79,14 @@ def _uses(family: Family, name: str) -> list[str]:
 
 
 def _led(family: Family, old: str, new: str) -> Family:
+    tried = family.canary and Canary.model_validate(
+        {field: new if value == old else value for field, value in family.canary}
+    )
     return family.model_copy(
         update={
             "efforts": {effort: new if tier == old else tier for effort, tier in family.efforts.items()},
             "default_tier": new if family.default_tier == old else family.default_tier,
+            "canary": tried,
             "reference_tier": new if family.reference_tier == old else family.reference_tier,
         }
     )

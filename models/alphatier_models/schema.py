@@ -230,6 +230,14 @@ class RouterFile(_Strict):
     """Of the file."""
 
 
+class Canary(_Strict):
+    """A new version of a tier is tried: a share of the requests for `tier` is answered by the tier `version`."""
+
+    tier: str
+    version: str
+    share: Share
+
+
 class Family(_Strict):
     """A base model and the tiers trained from it: the content of one family.json."""
 
@@ -243,6 +251,8 @@ class Family(_Strict):
     """None where each tier was trained by itself."""
     router: RouterFile | None = None
     """None where no router was trained for the family."""
+    canary: Canary | None = None
+    """None where no new version of a tier is tried."""
     efforts: dict[Effort, str]
     default_tier: str
     reference_tier: str
@@ -263,6 +273,12 @@ class Family(_Strict):
         for field in ("default_tier", "reference_tier"):
             if getattr(self, field) not in names:
                 raise ValueError(f"{field}: {getattr(self, field)!r} is no tier of this family; {known}")
+        if self.canary is not None:
+            for field in ("tier", "version"):
+                if (name := getattr(self.canary, field)) not in names:
+                    raise ValueError(f"canary.{field}: {name!r} is no tier of this family; {known}")
+            if self.canary.tier == self.canary.version:
+                raise ValueError("canary.version: it is the tier itself; name another tier, or remove `canary`")
         for index, tier in enumerate(self.tiers):
             for part in tier.blend or ():
                 if part.tier not in names:

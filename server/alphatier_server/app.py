@@ -42,6 +42,7 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
+from alphatier_server.gateway.canary import Canaries
 from alphatier_server.gateway.choose import Chooser
 from alphatier_server.gateway.forecast import Forecast
 from alphatier_server.gateway.handle import Gateway, HandleSettings
@@ -49,6 +50,7 @@ from alphatier_server.gateway.record import Recorder
 from alphatier_server.gateway.request import Head
 from alphatier_server.gateway.routers import Routers
 from alphatier_server.gateway.send import Sender
+from alphatier_server.gateway.shadow import Shadow
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.access import Access, build_access
 from alphatier_server.limits.queue import AdmissionQueue
@@ -246,12 +248,20 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
     admitter = Admitter(parts.access, queue, parts.metrics)
     alphas = Alphas(parts.families, parts.pool, parts.administer, config.alphas, parts.metrics)
     chooser = Chooser(Routers(parts.folders, config.auto), Forecast(parts.pool, queue))
-    gateway = Gateway(parts.families, admitter, alphas, chooser, sender, recorder, requests, parts.state)
+    shadow = None
+    if config.shadow.share > 0:
+        shadow = Shadow(config.shadow, config.workers, parts.pool, queue, sender, upstream, parts.metrics)
+    canaries = Canaries(parts.pool, parts.metrics)
+    gateway = Gateway(
+        parts.families, admitter, alphas, chooser, canaries, sender, recorder, requests, parts.state, shadow
+    )
     passed = [PassthroughDialect(path) for path in config.passthrough]
     dialects: dict[str, Dialect] = {dialect.path: dialect for dialect in (*DIALECTS, *passed)}
     paths = [Route(path, GeneratingPath(gateway, dialect, settings.clients)) for path, dialect in dialects.items()]
 
     def close() -> None:
+        if shadow is not None:
+            shadow.close()
         upstream.close()
         parts.log.flush()
 

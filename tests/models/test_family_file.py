@@ -67,6 +67,8 @@ def test_an_effort_leads_to_its_tier(folder: Path) -> None:
         (lambda d: d["efforts"].update(turbo="terse"), "efforts.turbo.[key]", "Input should be"),
         (lambda d: d.update(default_tier="brief"), "default_tier", "'brief' is no tier"),
         (lambda d: d.update(reference_tier="brief"), "reference_tier", "'brief' is no tier"),
+        (lambda d: d.update(canary={"tier": "brief", "version": "terse", "share": 0.1}), "canary.tier", "no tier of"),
+        (lambda d: d.update(canary={"tier": "terse", "version": "terse", "share": 0.1}), "canary.version", "itself"),
         (lambda d: d["tiers"][1].pop("sha256"), "tiers[1]", "needs `path` and `sha256`"),
         (lambda d: d["tiers"][1].update(hub="lab/x", revision="0" * 40), "tiers[1]", "in a folder or on the hub"),
         (lambda d: d["tiers"][1].update(hub="https://lab/x"), "tiers[1].hub", "pattern"),

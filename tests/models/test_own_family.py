@@ -244,6 +244,17 @@ def test_a_tier_that_is_renamed_keeps_its_place(family: Path) -> None:
     assert (loaded.efforts["low"], loaded.tier("terse").path) == ("terse", "alpha-0.4")
 
 
+def test_a_trial_follows_its_tiers_names_and_ends_with_them(family: Path) -> None:
+    document = json.loads((family / "family.json").read_text())
+    trial = {"tier": "alpha-0", "version": "alpha-0.4", "share": 0.1}
+    (family / "family.json").write_text(json.dumps({**document, "canary": trial}))
+    assert run("rename", family, "alpha-0.4", "terse").exit_code == 0
+    assert (canary := load_family(family).canary) is not None
+    assert (canary.tier, canary.version) == ("alpha-0", "terse")
+    assert run("remove", family, "terse", "--to", "alpha-0").exit_code == 0
+    assert load_family(family).canary is None
+
+
 def test_what_led_to_a_tier_leads_to_its_heir(family: Path) -> None:
     shutil.rmtree(family / "alpha-0.4")  # a family that lost its files can still be mended
     assert run("remove", family, "alpha-0.4", "--to", "alpha-0").exit_code == 0

@@ -140,7 +140,7 @@ def _fake(spec: EngineSpec, folder: Path) -> EngineSpec:
 
 
 def vllm_fleet(
-    folder: Path, family: Path, config: GatewayConfig | None = None
+    folder: Path, family: Path, config: GatewayConfig | None = None, access: Access | None = None
 ) -> AbstractAsyncContextManager["RunningFleet"]:
     """A real vLLM of the family `tiny`."""
     return running_fleet(
@@ -152,6 +152,7 @@ def vllm_fleet(
         planner=plan_engines,
         patience=START_SECONDS,
         config=config,
+        access=access,
     )
 
 
@@ -192,6 +193,7 @@ async def running_fleet(
         default_key=default_key,
         ca_file=ca_file,
         alphas=config.alphas,
+        canary=config.canary,
     )
     plain = AppSettings(config)
     parts = Parts(

@@ -79,6 +79,7 @@ def edited_completion(answer: JsonObject, target: Target) -> tuple[bytes, Observ
     replace: dict[str, Any] = {} if values.get("model") == target.model else {"model": target.model}
     remove = ("metrics",) if target.adds_metrics and "metrics" in values else ()
     choices = values.get("choices")
+    observed.cut_off = any(choice.get("finish_reason") == "length" for choice in objects_in(choices))
     if (target.reasoning is not None or target.reasoning_content) and isinstance(choices, list):
         split = [_split_choice(choice, target) for choice in choices]
         if any(map(is_not, split, choices)):

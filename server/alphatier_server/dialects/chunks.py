@@ -151,6 +151,7 @@ class ChunkRelay(StreamRelay):
         """The choice with thinking split off, the same one if nothing changed; its token is noted."""
         finished = choice.get("finish_reason") is not None
         self._saw_finish = self._saw_finish or finished
+        self._seen.cut_off = self._seen.cut_off or choice.get("finish_reason") == "length"
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             if choice.get("text"):

@@ -46,6 +46,8 @@ class Observed:
     first_answer_token: float | None = None
     last_token: float | None = None
     queue_seconds: float | None = None
+    cut_off: bool = False
+    """Whether the answer ended at a limit of tokens."""
     error: dict[str, Any] | None = None
     """The error object, when the engine ended the stream with an error event."""
 

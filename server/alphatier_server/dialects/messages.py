@@ -47,6 +47,10 @@ _ERROR_TYPES = {
 """By status, as in https://platform.claude.com/docs/en/api/errors; 503 is this gateway's 529."""
 
 
+_CUT_OFF = "max_tokens"
+"""Why an answer ended that was longer than it might be."""
+
+
 class MessagesDialect(Dialect):
     """`/v1/messages`."""
 
@@ -90,7 +94,8 @@ class MessagesDialect(Dialect):
 
     def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         values = answer.values
-        return answer.edited(_renamed(values, target)), Observed(parse_usage(values.get("usage")))
+        seen = Observed(parse_usage(values.get("usage")), cut_off=values.get("stop_reason") == _CUT_OFF)
+        return answer.edited(_renamed(values, target)), seen
 
     def error_body(self, error: GatewayError, request_id: str = "") -> bytes:
         return orjson.dumps(_error(error) | ({"request_id": request_id} if request_id else {}))
@@ -145,8 +150,10 @@ class MessagesRelay(EventRelay):
             self._usage = parse_usage(message.get("usage"))
             return with_member(event, document, "message", _renamed(message, self._target))
         if name == "message_delta":
-            stops = object_or_empty(values.get("delta")).get("stop_reason") is not None
+            reason = object_or_empty(values.get("delta")).get("stop_reason")
+            stops = reason is not None
             self._stopped = self._stopped or stops
+            self._seen.cut_off = self._seen.cut_off or reason == _CUT_OFF
             if (told := parse_usage(values.get("usage"), self._usage)) is not None:
                 self._usage = told
                 self._counted = self._counted or stops

@@ -75,7 +75,8 @@ class ResponsesDialect(Dialect):
 
     def edited_answer(self, answer: JsonObject, body: Mapping[str, Any], target: Target) -> tuple[bytes, Observed]:
         replace, remove, usage = _changes(answer.values, target, _effort(body))
-        return answer.edited(replace, remove), Observed(usage, queue_seconds=queue_seconds_of(answer.values))
+        seen = Observed(usage, queue_seconds=queue_seconds_of(answer.values), cut_off=_is_cut_off(answer.values))
+        return answer.edited(replace, remove), seen
 
     def error_event(self, error: GatewayError, relay: Relay | None = None) -> bytes:
         """The API's `error` event; with an `error` object as well, which is what makes OpenAI's SDK raise."""
@@ -115,6 +116,7 @@ class ResponsesRelay(EventRelay):
         response = object_or_empty(document.values.get("response"))
         if name in _LAST:
             self.end(_error(object_or_empty(response.get("error"))) if name == "response.failed" else None)
+            self._seen.cut_off = _is_cut_off(response)
         if not isinstance(document.values.get("response"), dict):
             return event
         replace, remove, usage = _changes(response, self._target, self._effort)
@@ -139,6 +141,10 @@ def _changes(
         usage = usage._replace(reasoning=None)
         replace["usage"] = without_reasoning_tokens(response["usage"], RESPONSES[2])
     return replace, ("metrics",) if target.adds_metrics and "metrics" in response else (), usage
+
+
+def _is_cut_off(response: Mapping[str, Any]) -> bool:
+    return object_or_empty(response.get("incomplete_details")).get("reason") == "max_output_tokens"
 
 
 def _effort(body: Mapping[str, Any]) -> str | None:

@@ -10,9 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alphatier_models import Family, FamilyError
+from alphatier_models import Canary, EditError, Family, FamilyError
+from alphatier_server.engines.canary import begin, promote, roll_back
 from alphatier_server.engines.fleet import Fleet
 from alphatier_server.errors import Conflict, EngineError, GatewayError, InvalidRequest, NotFound, UnknownEngine
+from alphatier_server.metrics.canary import canary_report
+from alphatier_server.metrics.evidence import shadow_report
 from alphatier_server.settings.engines import EngineSettings
 
 PATIENCE_SECONDS = 30.0
@@ -37,6 +40,11 @@ async def administer(fleet: Fleet, action: str, arguments: dict[str, Any]) -> An
         refusal = NotFound(f"There is no {error.args[0]!r}; GET /admin lists what there is.", code="not_found")
     except FamilyError as error:
         refusal = InvalidRequest(str(error), code="invalid_family", param="path")
+    except EditError as error:
+        refusal = InvalidRequest(str(error), code="invalid_canary")
+    except OSError as error:
+        words = f"family.json cannot be written: {error.strerror}. Edit it where it comes from, and load it again."
+        refusal = Conflict(words, code="family_not_written")
     except EngineError as error:
         refusal = Conflict(str(error), code="engine_error")
     return refusal.status, refusal.document()
@@ -77,6 +85,17 @@ async def _done(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
         case "remove_family":
             await fleet.remove_family(name)
             return 200, {"name": name, "state": "removed"}
+        case "list_canaries":
+            tried = [family for family in fleet.families.values() if family.canary is not None]
+            return 200, {"object": "list", "data": [_canary(fleet, family) for family in tried]}
+        case "begin_canary":
+            return 200, _canary(fleet, await begin(fleet, name, Canary.model_validate(arguments["canary"])))
+        case "promote_canary":
+            return 200, _family(fleet, await promote(fleet, name))
+        case "roll_back_canary":
+            return 200, _family(fleet, await roll_back(fleet, name))
+        case "show_shadow":
+            return 200, {"object": "list", "data": shadow_report(fleet.metrics)}
     raise KeyError(action)
 
 
@@ -84,10 +103,20 @@ def _engine(fleet: Fleet, name: str) -> dict[str, Any]:
     return next((engine for engine in fleet.status() if engine["name"] == name), {"name": name, "state": "removed"})
 
 
+def _canary(fleet: Fleet, family: Family) -> dict[str, Any]:
+    assert family.canary is not None
+    served = any(
+        replica.up and replica.family == family.name and family.canary.version in replica.models
+        for replica in fleet.pool.replicas
+    )
+    return {**canary_report(fleet.metrics, family, fleet.canary), "served": served}
+
+
 def _family(fleet: Fleet, family: Family) -> dict[str, Any]:
     return {
         "name": family.name,
         "path": str(fleet.folders.get(family.name, "")),
         "default_tier": family.default_tier,
+        "canary": None if family.canary is None else family.canary.model_dump(),
         "tiers": [tier.model_dump(include={"name", "layout", "alpha", "sha256"}) for tier in family.tiers],
     }

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from alphatier_models import Family, FamilyError, load_family
+from alphatier_server.engines.canary import judge
 from alphatier_server.engines.control import administer
 from alphatier_server.engines.engine import Busy, Report
 from alphatier_server.engines.fleet import Fleet
@@ -74,6 +75,7 @@ class ControlPlane:
                 ca_file=config.engine_ca_file,
                 busy=busy,
                 alphas=config.alphas,
+                canary=config.canary,
             )
         except EngineError:
             self.tidy()
@@ -91,6 +93,7 @@ class ControlPlane:
             while True:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._hangup.wait(), WATCH_SECONDS)
+                await self._judge()
                 if watch.changed() or self._hangup.is_set():
                     self._hangup.clear()
                     await self._apply()
@@ -105,6 +108,13 @@ class ControlPlane:
         """Remove the engines' logs, if their folder was a temporary one."""
         if self._config.engine_logs is None:
             shutil.rmtree(self._logs, ignore_errors=True)
+
+    async def _judge(self) -> None:
+        """Roll back new versions of tiers that are worse. Does not raise."""
+        try:
+            await judge(self.fleet)
+        except Exception:  # the gateway goes on with what it has
+            log.exception("a canary could not be rolled back")
 
     async def _apply(self) -> None:
         """Take over what the settings say now. Does not raise."""

@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alphatier_models import Family, Tier, load_family
-from alphatier_models.files import family_file
+from alphatier_models import Family, Tier, load_family, save_family
+from alphatier_models.files import change_family, family_file, read_family
 from alphatier_server.engines.adapters import Adapter, AdapterStore
 from alphatier_server.engines.api import EngineKeys
 from alphatier_server.engines.desired import EngineMaker, Plan, affected
@@ -37,6 +37,7 @@ from alphatier_server.errors import EngineError, UnknownEngine
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Pool
 from alphatier_server.settings.alphas import AlphaSettings
+from alphatier_server.settings.canary import CanarySettings
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.upstream import UpstreamClient, UpstreamLimits
 
@@ -68,6 +69,7 @@ class Fleet:
         ca_file: Path | None = None,
         planner: Plan = plan_engines,
         alphas: AlphaSettings | None = None,
+        canary: CanarySettings | None = None,
     ) -> None:
         """`families` is the mapping that the endpoints use: it is changed in place, entry by entry.
 
@@ -83,6 +85,8 @@ class Fleet:
         client = UpstreamClient(UpstreamLimits(first_byte=_LONG, idle=_LONG), ca_file)
         store = AdapterStore(logs / "work" / "adapters", checksums)
         alphas = alphas or AlphaSettings()
+        self.canary = canary or CanarySettings()
+        """When a new version of a tier is rolled back."""
         self._exported = Exported(alphas.keep, metrics)
         keys = EngineKeys(default_key, environment)
         in_flight = busy or pool.in_flight
@@ -124,6 +128,16 @@ class Fleet:
         self._context.client.close()
 
     # --- engines ----------------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> Pool:
+        """The replicas."""
+        return self._context.pool
+
+    @property
+    def metrics(self) -> Metrics:
+        """The gateway's, of all its processes."""
+        return self._context.metrics
 
     def status(self) -> list[dict[str, Any]]:
         return self.registry.status()
@@ -191,16 +205,18 @@ class Fleet:
 
     # --- families ---------------------------------------------------------------------------------
 
-    async def load_family(self, folder: Path) -> Family:
+    async def load_family(self, folder: Path, *, checksums: bool | None = None) -> Family:
         """Add the family in `folder`, or change the one of its name to what the folder says now.
 
-        Returns once requests get the new one. Raises FamilyError or EngineError; nothing has changed then.
+        Returns once requests get the new one; `checksums` says whether to verify its weights, where it is not as set.
+        Raises FamilyError or EngineError; nothing has changed then.
         """
         folder = family_file(folder).parent.resolve()
         self.loading.append(str(folder))
         try:
             async with self._lock:
-                family = await asyncio.to_thread(load_family, folder, checksums=self._checksums)
+                verify = self._checksums if checksums is None else checksums
+                family = await asyncio.to_thread(load_family, folder, checksums=verify)
                 old = self.families.get(family.name)
                 family = family if old is None else with_exported(family, old)
                 change = FamilyChange(family.name, old, family, folder)
@@ -209,6 +225,27 @@ class Fleet:
         finally:
             self.loading.remove(str(folder))
         return family
+
+    async def edit_family(self, name: str, change: Callable[[Family], Family], *, write: bool = True) -> Family:
+        """Change what family.json says, and take that over; not `write`: change only what this gateway knows.
+
+        Raises UnknownEngine, EditError, FamilyError, EngineError or OSError; nothing has changed then.
+        """
+        if (family := self.families.get(name)) is None:
+            raise UnknownEngine(name)
+        folder = self.folders[name]
+        if not write:
+            async with self._lock:
+                changed = change(family)
+                await self._change(FamilyChange(name, family, changed, folder))
+                return changed
+        before = await asyncio.to_thread(read_family, folder)
+        await asyncio.to_thread(change_family, folder, change)
+        try:
+            return await self.load_family(folder, checksums=False)
+        except BaseException:
+            save_family(before, folder)
+            raise
 
     async def load_alpha(self, name: str, alpha: float) -> Tier | None:
         """Serve the family's gated adapter at `alpha` too: the same family with one more tier, perhaps for another.

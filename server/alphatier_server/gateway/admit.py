@@ -57,7 +57,7 @@ class Admitter:
 
         Raises Forbidden, InvalidRequest (a batch that no limit would ever let in), RateLimited or LimitsUnavailable.
         """
-        self._access.allow(caller, decision.family.name, decision.tier.name)
+        self._access.allow(caller, decision.family.name, decision.chosen)
         requests, tokens = estimate(len(body.raw), body.values, as_measured(decision.family, decision.tier))
         if not dialect.generates:
             tokens = 0

@@ -31,6 +31,7 @@ from alphatier_server.dialects.efforts import (
 )
 from alphatier_server.errors import InvalidRequest, NotFound
 from alphatier_server.gateway.dial import at_alpha, efficiency_tier
+from alphatier_server.metrics.canary import Arm
 from alphatier_server.settings.alphas import STEP
 
 AUTO = "auto"
@@ -105,16 +106,25 @@ class Decision(NamedTuple):
     """Where the request left the choice open; None: nothing may change it."""
     why: Explanation | None = None
     """Of an open choice that was weighed."""
+    arm: Arm | None = None
+    """Where a new version of the tier is tried: which one answers. `tier` is the one that does."""
+
+    @property
+    def chosen(self) -> str:
+        """The name of the tier that was chosen, whichever version of it answers."""
+        return self.tier.name if self.arm is None else self.arm.tier
 
     @property
     def model(self) -> str:
         """The public model name, `<family>:<tier>`."""
-        return f"{self.family.name}:{self.tier.name}"
+        return f"{self.family.name}:{self.chosen}"
 
     @property
     def lines(self) -> bytes:
         """Header lines that tell the client what ran, each with its CR LF."""
-        told = _lines(self.tier.name, self.tier.alpha, self.reason)
+        told = _lines(self.chosen, self.tier.alpha, self.reason)
+        if self.arm is not None:
+            told += self.arm.lines
         return told if self.why is None else told + self.why.lines
 
 

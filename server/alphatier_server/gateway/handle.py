@@ -32,6 +32,7 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
+from alphatier_server.gateway.canary import Canaries
 from alphatier_server.gateway.choose import Chooser
 from alphatier_server.gateway.decide import Decision, decide
 from alphatier_server.gateway.engine_errors import engine_error, failure
@@ -40,6 +41,7 @@ from alphatier_server.gateway.record import Recorder, RequestRecord
 from alphatier_server.gateway.relay import KeepAlive, SentError, relay_stream
 from alphatier_server.gateway.request import DEADLINE_HEADER, Request, ResponseWriter, lines
 from alphatier_server.gateway.send import Sender
+from alphatier_server.gateway.shadow import Shadow
 from alphatier_server.gateway.state import GatewayState
 from alphatier_server.keys.ring import Caller
 from alphatier_server.settings.alphas import STEP
@@ -77,19 +79,23 @@ class Gateway:
         admitter: Admitter,
         alphas: Alphas,
         chooser: Chooser,
+        canaries: Canaries,
         sender: Sender,
         recorder: Recorder,
         settings: HandleSettings,
         state: GatewayState,
+        shadow: Shadow | None = None,
     ) -> None:
         self._families = families
         self._admitter = admitter
         self._alphas = alphas
         self._chooser = chooser
+        self._canaries = canaries
         self._sender = sender
         self._recorder = recorder
         self._settings = settings
         self._state = state
+        self._shadow = shadow
 
     async def handle(self, dialect: Dialect, request: Request, response: ResponseWriter) -> None:
         """Answer, record, and only then send the last bytes: who has the whole answer finds it in /metrics."""
@@ -116,6 +122,8 @@ class Gateway:
             self._recorder.close(record)
             if last is not None and not response.disconnected:
                 _say_last(last, response, record)
+            if record.sample is not None and self._shadow is not None:
+                self._shadow.compare(record.sample, record)
 
     async def _answer(
         self, dialect: Dialect, request: Request, response: ResponseWriter, record: RequestRecord
@@ -137,7 +145,7 @@ class Gateway:
         if dialect.generates:
             left = _left(request, own)
             decision = self._chooser.choose(decision, values, efforts, caller, left)
-        self._recorder.decided(record, decision)
+        decision = self._recorder.decided(record, self._canaries.drawn(decision, values, record.request_id))
         rest = self._rest(dialect, request, response, record, body, caller, decision)
         return await (rest if own is None else _within(lambda: own, DEADLINE_FIELD, request, rest))
 
@@ -166,6 +174,9 @@ class Gateway:
         record.priority = ENGINE_PRIORITIES[caller.priority]
         await self._admitter.enter(record.admission, caller, decision)
         decision = self._recorder.decided(record, self._alphas.in_place(decision, caller))
+        if self._shadow is not None:
+            drawn, streamed = self._shadow.drawn, record.streamed
+            record.sample = drawn(dialect, body, decision, record.request_id, streamed=streamed)
         answer, target = await self._sender.send(dialect, request, body, decision, record)
         if answer.body is None:
             return await _stream(answer, dialect, body, target, response, record)
@@ -238,7 +249,8 @@ async def _stream(
     if not response.started:
         _start(response, dialect, record)
     try:
-        last = await relay_stream(answer.connection, relay, response)
+        tap = None if record.sample is None else record.sample.take
+        last = await relay_stream(answer.connection, relay, response, tap)
     except UpstreamError as error:
         record.result = "failed"
         raise failure(error) from error
@@ -269,6 +281,8 @@ def _whole(
     record.observe(observed)
     record.result = "ok"
     record.status = answer.status
+    if record.sample is not None:
+        record.sample.take(client_bytes)
     return partial(response.answer, answer.status, _head(_kind(answer, dialect), dialect, record), client_bytes)
 
 

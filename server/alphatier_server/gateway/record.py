@@ -15,8 +15,10 @@ from alphatier_server.gateway.admit import Admitted
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.relay import KeepAlive
 from alphatier_server.gateway.request import Request
+from alphatier_server.gateway.sample import Sample
 from alphatier_server.gateway.tier_metrics import EndpointMetrics, TierMetrics
 from alphatier_server.logs import RequestLog
+from alphatier_server.metrics.canary import Arm
 from alphatier_server.metrics.definitions import Metrics
 from alphatier_server.replicas.pool import Lease, Result
 
@@ -46,6 +48,8 @@ class RequestRecord:
     last_token: float | None = None
     queue_seconds: float | None = None
     usage: Usage | None = None
+    cut_off: bool = False
+    """Whether the answer ended at a limit of tokens."""
     outcome: Outcome = "gateway_error"
     status: int | None = None
     error_kind: str | None = None
@@ -65,6 +69,8 @@ class RequestRecord:
     result: Result = "abandoned"
     """What the request says about its replica's health."""
     admission: Admitted | None = None
+    sample: Sample | None = None
+    """What is kept of its answer, where the reference tier is asked too."""
 
     def __init__(self, endpoint: str, request: Request) -> None:
         self.request_id = request.head.request_id
@@ -83,6 +89,7 @@ class RequestRecord:
         self.first_answer_token = observed.first_answer_token
         self.last_token = observed.last_token
         self.queue_seconds = observed.queue_seconds
+        self.cut_off = observed.cut_off
 
     def fail(self, error: GatewayError) -> None:
         """The request ends with this error."""
@@ -171,6 +178,10 @@ class Recorder:
         self._observe_latencies(record, tier, exemplar)
         if record.decided is not None and record.outcome in ("ok", "timeout"):
             _observe_prediction(record, tier, ended - record.decided)
+        if record.cut_off:
+            tier.cut_off.inc()
+        if record.decision is not None and record.decision.arm is not None:
+            _count_trial(record, record.decision.arm, ended)
         self._log.write(_log_line(record, ended))
 
     def retried(self, record: RequestRecord) -> None:
@@ -222,6 +233,14 @@ def _observe_prediction(record: RequestRecord, tier: TierMetrics, seconds: float
         tier.deadline_ratio.observe(seconds / why.expected.seconds)
 
 
+def _count_trial(record: RequestRecord, arm: Arm, ended: float) -> None:
+    if record.outcome in ("engine_error", "timeout", "gateway_error"):
+        arm.failed()
+    elif record.outcome == "ok":
+        tokens = None if record.usage is None else record.usage.completion
+        arm.answered(cut_off=record.cut_off, tokens=tokens, seconds=ended - (record.sent_upstream or record.arrived))
+
+
 def _seconds_per_token(record: RequestRecord) -> float | None:
     if record.first_token is None or record.last_token is None or record.usage is None:
         return None
@@ -261,6 +280,8 @@ def _log_line(record: RequestRecord, ended: float) -> dict[str, Any]:
     }
     if decision is not None and decision.why is not None:
         line["choice"] = decision.why.document()
+    if decision is not None and (arm := decision.arm) is not None:
+        line["canary"] = {"tier": arm.tier, "version": arm.version, "side": arm.side}
     if record.prompt is not None:
         line["prompt"] = record.prompt
     return line

@@ -13,13 +13,18 @@ from alphatier_server.errors import EngineFailed
 from alphatier_server.gateway.request import ResponseWriter
 from alphatier_server.upstream.connection import Connection
 
+Tap = Callable[[bytes], None]
+"""Takes what the client is sent."""
+
 
 class SentError(EngineFailed):
     """The engine's own error event is on its way to the client; there is nothing more to send."""
 
 
-async def relay_stream(connection: Connection, relay: Relay, response: ResponseWriter) -> bytes:
-    """Hand the engine's events to the client, all but the last bytes, which are returned.
+async def relay_stream(
+    connection: Connection, relay: Relay, response: ResponseWriter, tap: Tap | None = None
+) -> bytes:
+    """Hand the engine's events to the client, all but the last bytes, which are returned; `tap` gets all of them.
 
     The connection is given back, or closed. Raises UpstreamError, EngineFailed or SentError.
     """
@@ -28,6 +33,8 @@ async def relay_stream(connection: Connection, relay: Relay, response: ResponseW
     def sink(data: bytes) -> bool:
         nonlocal last
         out = relay.feed(data)
+        if tap is not None:
+            tap(out)
         if relay.done:
             last = out
             return True
@@ -41,7 +48,10 @@ async def relay_stream(connection: Connection, relay: Relay, response: ResponseW
         ended = connection.relay(sink)
         response.send_head()
         await ended
-        last += relay.finish()
+        end = relay.finish()
+        last += end
+        if tap is not None:
+            tap(end)
     except BaseException:
         connection.abort()
         raise

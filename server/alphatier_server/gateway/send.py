@@ -75,7 +75,7 @@ class Sender:
         try:
             while True:
                 replica = self._pick(decision, body, attempts, failed, record)
-                target = self._target(decision, replica, record)
+                target = self.target(decision, replica, record.priority)
                 attempts.count += 1
                 fresh, attempts.fresh = attempts.fresh, False
                 try:
@@ -119,7 +119,8 @@ class Sender:
         record.replica = lease.replica.name
         return lease.replica
 
-    def _target(self, decision: Decision, replica: Replica, record: RequestRecord) -> Target:
+    def target(self, decision: Decision, replica: Replica, priority: int | None) -> Target:
+        """Who answers, for the API."""
         return Target(
             decision.model,
             replica.models[decision.tier.name],
@@ -127,7 +128,7 @@ class Sender:
             replica.continuous_usage,
             replica.adds_metrics,
             self._reasoning_content,
-            record.priority if replica.by_priority else None,
+            priority if replica.by_priority else None,
         )
 
     async def _post(

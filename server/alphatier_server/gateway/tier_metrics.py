@@ -17,6 +17,7 @@ class TierMetrics:
         self._saved: tuple[Decision, float] | None = None
         self.in_flight = metrics.in_flight.labels(family, tier)
         self.disconnects = metrics.disconnects.labels(family, tier)
+        self.cut_off = metrics.cut_off.labels(family, tier)
         self.retries = metrics.retries.labels(family, tier)
         self.saved_tokens = metrics.saved_tokens.labels(family, tier)
         self.prompt_tokens = metrics.request_prompt_tokens.labels(family, tier)

@@ -74,6 +74,8 @@ class AdmissionQueue:
         self._tiers: defaultdict[Tier, TierUse] = defaultdict(lambda: TierUse(clock()))
         self._keys: dict[str | None, KeyUse] = {}
         self._room = WaitingRoom()
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called whenever a call must wait."""
         self._served = 0
         self._handed = 0
         """Requests of calls that were let in and have not run since: their leases are not taken yet."""
@@ -87,6 +89,10 @@ class AdmissionQueue:
     def wait(self, tier: Tier, priority: PriorityClass = "normal") -> float:
         """For how many seconds a request would wait, if it came now, as far as can be told."""
         return 0.0 if self._room_at_once(tier, 1) else self._through(tier, priority)
+
+    def has_room(self, tier: Tier) -> bool:
+        """Whether `enter` would let a call of one request in now, and nobody waits at all."""
+        return not self._room and self._room_for(tier) >= 1
 
     async def enter(
         self, *, tier: Tier, key: str | None, priority: PriorityClass = "normal", requests: int = 1
@@ -106,6 +112,7 @@ class AdmissionQueue:
         slot.since = self._clock()
         slot.future = asyncio.get_running_loop().create_future()
         self._room.join(slot)
+        self.on_wait()
         self.wake()
         await self._turn_of(slot)
         return slot

@@ -42,6 +42,7 @@ class Metrics:
         self._latencies(new)
         self._requests(new)
         self._alphas(new)
+        self._shadow(new)
         self._replicas(new)
         self.registry = CollectorRegistry()
         """What a scrape shows."""
@@ -120,6 +121,8 @@ class Metrics:
         self.errors = count("errors", "Error answers and broken streams by kind.", "kind")
         self.retries = count("retries", "Requests sent to an engine again.", *_TIER)
         self.disconnects = count("client_disconnects", "Clients that left before the end.", *_TIER)
+        text = "Whole answers that ended at a limit of tokens."
+        self.cut_off = count("cut_off_answers", text, *_TIER)
         self.shed = count("requests_shed", "Requests that the queue shed.", "priority", "reason")
         self.queued = Gauges(new, "queued_requests", "Requests that wait in the gateway's own queue.", "priority")
         self.limits_hit = count("limits_hit", "Requests refused by a limit.", "limit")
@@ -138,6 +141,26 @@ class Metrics:
         self.alphas_loaded = Gauges(new, "alphas_loaded", text, "family", merge="mostrecent")
         text = "From the first request for such an alpha to its adapter on all engines."
         self.alpha_load = Histograms(new, "alpha_load_seconds", text, "family", bounds=SECONDS_BUCKETS)
+
+    def _shadow(self, new: StoreCollector) -> None:
+        count, pair = partial(Counters, new), (*_TIER, "reference")
+        text = "Answers that were held against the reference tier's, by what came of it."
+        self.shadow_answers = count("shadow_answers", text, *pair, "outcome")
+        text = "Tokens generated for the answers that were compared, of the tier and of the reference tier."
+        self.shadow_tokens = count("shadow_tokens", text, *pair, "of")
+        text = "Sums of products of these tokens, from which the interval of the saving follows."
+        self.shadow_token_products = count("shadow_token_products", text, *pair, "of")
+        text = "Answers drawn for a comparison that were not compared, by reason."
+        self.shadow_skipped = count("shadow_skipped", text, *_TIER, "reason")
+        trial = (*_TIER, "version", "side")
+        text = "Requests of a tier of which a new version is tried, by what came of them."
+        self.canary_requests = count("canary_requests", text, *trial, "outcome")
+        text = "Sums over their answers, from which means and their intervals follow."
+        self.canary_sums = count("canary_sums", text, *trial, "of")
+        text = "Of their answers, those that were held against the reference tier's."
+        self.canary_compared = count("canary_compared", text, *trial, "outcome")
+        text = "Prompt and completion tokens that the reference tier used for comparisons."
+        self.shadow_spent_tokens = count("shadow_spent_tokens", text, *_TIER)
 
     def _replicas(self, new: StoreCollector) -> None:
         count, gauges = partial(Counters, new), partial(Gauges, new)

@@ -53,6 +53,16 @@ class FamilyFolder(BaseModel):
     )
 
 
+class NewVersion(BaseModel):
+    """A new version of a tier that is to be tried."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    tier: str = Field(max_length=63, description="The tier.", examples=["alpha-0.4"])
+    version: str = Field(max_length=63, description="The tier of the same family that may replace it.")
+    share: float = Field(gt=0, le=1, description="Share of the tier's requests, by conversation.", examples=[0.05])
+
+
 def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     """`/admin`, for holders of an admin key: `middleware.auth` sees to that, and puts its name into the state."""
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused, in OpenAI's error shape"}}
@@ -101,6 +111,10 @@ def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     async def remove(name: str, request: Request) -> JSONResponse:
         return await change(request, "remove_engine", name, name=name)
 
+    @router.get("/shadow", summary="What comparisons with the reference tier have shown, with 95 % intervals")
+    async def shadow() -> JSONResponse:
+        return await show("show_shadow")
+
     @router.get("/families", summary="Every family, its folder and its tiers")
     async def families() -> JSONResponse:
         return await show("list_families")
@@ -113,6 +127,23 @@ def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     )
     async def load(folder: FamilyFolder, request: Request) -> JSONResponse:
         return await change(request, "load_family", folder.path, path=folder.path)
+
+    @router.get("/canary", summary="New versions of tiers that are tried, beside the old ones, with 95 % intervals")
+    async def canaries() -> JSONResponse:
+        return await show("list_canaries")
+
+    @router.put("/families/{name}/canary", summary="Try a new version of a tier, or change its share")
+    async def begin(name: str, version: NewVersion, request: Request) -> JSONResponse:
+        target = f"{name}:{version.tier}"
+        return await change(request, "begin_canary", target, name=name, canary=version.model_dump())
+
+    @router.post("/families/{name}/canary/promote", summary="Let the new version take its tier's place")
+    async def promote(name: str, request: Request) -> JSONResponse:
+        return await change(request, "promote_canary", name, name=name)
+
+    @router.delete("/families/{name}/canary", summary="Roll back: try the new version no more")
+    async def roll_back(name: str, request: Request) -> JSONResponse:
+        return await change(request, "roll_back_canary", name, name=name)
 
     @router.delete("/families/{name}", summary="Serve the family no more; its requests under way end in peace")
     async def remove_family(name: str, request: Request) -> JSONResponse:

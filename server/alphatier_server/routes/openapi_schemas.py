@@ -42,6 +42,7 @@ HEADERS: Schema = {
         "The rule that chose the tier.",
         enum=["explicit", "effort", "default", "auto", "deadline", "budget", "brownout", "fallback"],
     ),
+    "x-alphatier-version": _header("The version of the tier that ran, where a new one is tried: the name of a tier."),
     "x-alphatier-expected": _header("What was expected of the tier: chance of being right, tokens, seconds."),
     "x-alphatier-otherwise": _header("The tier without the rule that chose."),
     "x-alphatier-shortest-deadline": _header(

@@ -15,10 +15,12 @@ from pydantic import Field, field_validator, model_validator
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.auto import AutoSettings
+from alphatier_server.settings.canary import CanarySettings
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.overload import OverloadSettings
 from alphatier_server.settings.replicas import PoolSettings
 from alphatier_server.settings.section import File, Section
+from alphatier_server.settings.shadow import ShadowSettings
 from alphatier_server.settings.upstream import UpstreamLimits
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -153,6 +155,8 @@ class GatewayConfig(Section):
     replicas: PoolSettings = Field(default_factory=PoolSettings)
     alphas: AlphaSettings = Field(default_factory=AlphaSettings)
     auto: AutoSettings = Field(default_factory=AutoSettings)
+    canary: CanarySettings = Field(default_factory=CanarySettings)
+    shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @field_validator("passthrough")

@@ -12,6 +12,10 @@ ENGINE_PRIORITIES: dict[PriorityClass, int] = {"high": -1, "normal": 0, "low": 1
 """`priority` of vLLM's API, where lower runs earlier."""
 
 
+LOWEST_ENGINE_PRIORITY = 2
+"""Below every class: what no client waits for."""
+
+
 class OverloadSettings(Section):
     """Each worker process counts by itself."""
 

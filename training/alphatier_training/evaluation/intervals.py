@@ -21,6 +21,9 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from alphatier_models import Interval
+from alphatier_models.intervals import NORMAL as _NORMAL
+from alphatier_models.intervals import interval as interval
+from alphatier_models.intervals import wilson
 
 CONFIDENCE = 0.95
 
@@ -32,8 +35,6 @@ MOST_SUMS = 1_000_000
 
 PERMUTATIONS = 9999
 """Of random signs where there are more; the least p-value then is 2 / (PERMUTATIONS + 1)."""
-
-_NORMAL = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 
 def share(means: Sequence[float], responses: int) -> Interval:
@@ -49,13 +50,6 @@ def share(means: Sequence[float], responses: int) -> Interval:
     """
     value = fmean(means)
     return wilson(value, _worth(value * (1 - value), means, responses))
-
-
-def wilson(value: float, worth: float, z: float = _NORMAL) -> Interval:
-    """A share of `worth` independent responses; `z` is the quantile, the normal distribution's if no other."""
-    centre = (value + z**2 / (2 * worth)) / (1 + z**2 / worth)
-    half = z / (1 + z**2 / worth) * sqrt(value * (1 - value) / worth + (z / (2 * worth)) ** 2)
-    return interval(value, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def difference(values: Sequence[float], responses: int) -> Interval:
@@ -250,12 +244,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(found)
     found[order] = np.maximum.accumulate(np.minimum(1.0, np.arange(len(found), 0, -1) * found[order]))
     return [float(value) for value in found]
-
-
-def interval(value: float, low: float, high: float) -> Interval:
-    """An interval to six decimals that holds its mean."""
-    value = round(value, 6)
-    return Interval(mean=value, low=round(min(low, value), 6), high=round(max(high, value), 6))
 
 
 def spread(figure: Interval | None, scale: float = 1, digits: int = 1) -> str:

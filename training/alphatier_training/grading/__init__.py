@@ -1,6 +1,6 @@
 r"""Whether a response is right: its last `\boxed{}` against the answer. Training and evaluation share it.
 
-What: brace matching, `spelling.judge` for what is certain, math-verify in a bounded pool of processes
+What: `spelling.judge` (alphatier_models) for what is certain, math-verify in a bounded pool of processes
 for the rest, and a cache of what math-verify said.
 What not: no tolerance of a factor 100: `50%` is `50` and not `0.5`; no other place for an answer than the box, but
 for an answer that is a sentence, such as a refusal: a response without a box is right when it says that, and nothing
@@ -16,11 +16,11 @@ True
 [True, False]
 """
 
-import re
 from collections.abc import Sequence
 
+from alphatier_models.answers import last_box
+from alphatier_models.spelling import judge
 from alphatier_training.grading.pool import Pool, Statistics
-from alphatier_training.grading.spelling import judge
 
 __all__ = ["Statistics", "are_correct", "is_correct", "last_box", "statistics"]
 
@@ -29,9 +29,6 @@ COMPARISON_SECONDS = 3.0
 
 SENTENCE_WORDS = 4
 """An answer of so many words, and no LaTeX, is a sentence."""
-
-_BOX = re.compile(r"\\boxed\s*\{")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 _pool = Pool(COMPARISON_SECONDS)
 
@@ -73,16 +70,3 @@ def _is_sentence(answer: str) -> bool:
 def _said(response: str) -> str:
     """What follows the thinking."""
     return response.rpartition("</think>")[2].strip()
-
-
-def last_box(response: str) -> str | None:
-    r"""What stands in the last `\boxed{}`, or None when there is none or its braces are not closed."""
-    start = max((match.end() for match in _BOX.finditer(response)), default=None)
-    if start is None:
-        return None
-    depth = 1
-    for brace in _BRACE.finditer(response, start):
-        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-        if depth == 0:
-            return response[start : brace.start()]
-    return None
