@@ -1,13 +1,15 @@
-"""`alphatier serve` and `alphatier ask`. Light at import: the gateway is loaded when a command runs."""
+"""`alphatier serve`, `ask` and `explain`. Light at import: the gateway is loaded when a command runs."""
 
 import json
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import click
 
 from alphatier_server.process.command import serve
 
-__all__ = ["ask", "serve"]
+__all__ = ["ask", "explain", "serve"]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -56,3 +58,42 @@ def ask(
         print_comparison(answers)
     else:
         print_answer(answers[0])
+
+
+@click.command()
+@click.argument("request_id")
+@click.option(
+    "--log",
+    metavar="FILE",
+    envvar="ALPHATIER_LOG",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+    help="Where standard error of `alphatier serve` goes, or - for standard input. Files that were rotated away "
+    "from it are looked into too. [default: ALPHATIER_LOG, else what is piped in]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+def explain(request_id: str, log: Path | None, as_json: bool) -> None:
+    """Explain the request of this REQUEST_ID: what was asked, expected, chosen, and what came.
+
+    The id is the answer's header x-request-id. The prompt is shown only where the gateway logs prompts.
+
+    \b
+    Examples:
+      alphatier serve 2>> gateway.log
+      alphatier explain --log gateway.log 3f1c0e6b9d2a4c58
+      kubectl logs deploy/gateway | alphatier explain 3f1c0e6b9d2a4c58
+    """
+    from alphatier_server.explain import ExplainError, print_explanation
+    from alphatier_server.explain import explain as explained
+
+    if log is None and sys.stdin.isatty():
+        raise click.UsageError(
+            "Which log? The gateway writes to standard error: alphatier serve 2>> gateway.log, then --log gateway.log"
+        )
+    try:
+        told = explained(request_id, None if log is None or str(log) == "-" else log)
+    except ExplainError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(told))
+    else:
+        print_explanation(told)

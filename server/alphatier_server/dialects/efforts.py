@@ -26,6 +26,13 @@ READ_FIELDS = (
 )
 """The fields of a body that the gateway reads; none may be there twice."""
 
+_ASKED = (
+    *("model", *SELECTOR_FIELDS, "reasoning_effort", "max_tokens", "max_completion_tokens", "max_output_tokens"),
+    "thinking_token_budget",
+)
+_ASKED_WITHIN = {"reasoning": ("effort",), "output_config": ("effort",), "thinking": ("type", "budget_tokens")}
+_LONGEST_ASKED = 80
+
 
 class Selector(NamedTuple):
     """One place where a client named a tier or an effort: `place` is for error messages that name both."""
@@ -56,6 +63,15 @@ def openai_efforts(body: Mapping[str, Any]) -> list[Selector]:
     if (effort := object_or_empty(body.get("reasoning")).get("effort")) is not None:
         found.append(Selector("reasoning.effort", string_field(effort, "reasoning.effort")))
     return found
+
+
+def asked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the body says of model, tier, effort and lengths, by place, for the log: no content, strings cut short."""
+    found = {name: body[name] for name in _ASKED if name in body}
+    for outer in _ASKED_WITHIN:
+        if outer in body and isinstance(inner := body[outer], dict):
+            found |= {f"{outer}.{name}": inner[name] for name in _ASKED_WITHIN[outer] if name in inner}
+    return {name: value for name, given in found.items() if (value := _short(given)) is not None}
 
 
 def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> str:
@@ -119,6 +135,13 @@ def deadline_field(body: Mapping[str, Any]) -> float | None:
             param=DEADLINE_FIELD,
         )
     return value / 1000
+
+
+def _short(value: Any) -> str | int | float | None:
+    """A string cut short, or the number; None for what may be large."""
+    if isinstance(value, str):
+        return value[:_LONGEST_ASKED]
+    return value if isinstance(value, int | float) else None
 
 
 def _kind(value: Any) -> str:
