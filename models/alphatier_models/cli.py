@@ -57,7 +57,7 @@ def main() -> None:
     \b
     Serve the shipped family and ask it the same question at every tier:
       alphatier serve
-      alphatier ask --all-tiers "What is 17 + 25 - 8?"
+      alphatier ask --compare "What is 17 + 25 - 8?"
 
     Every command explains itself: alphatier COMMAND --help
     """

@@ -21,7 +21,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 @click.option("--model", help="A family, family:tier or family:auto. [default: the gateway's first family]")
 @click.option("--tier", help="Choose the tier by name.")
 @click.option("--effort", help="Choose the tier by OpenAI's reasoning_effort: none, minimal, low, ... max.")
-@click.option("--all-tiers", is_flag=True, help="Ask every tier and compare.")
+@click.option("--compare", is_flag=True, help="Ask every tier, auto and the default, side by side.")
+@click.option("--right", metavar="TEXT", help="With --compare: the right answer, to mark each.")
+@click.option("--deadline-ms", type=click.IntRange(1), help="With --compare: the time that the choosers have.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an answer, for scripts.")
 def ask(
     question: str,
@@ -30,7 +32,9 @@ def ask(
     model: str | None,
     tier: str | None,
     effort: str | None,
-    all_tiers: bool,
+    compare: bool,
+    right: str | None,
+    deadline_ms: int | None,
     as_json: bool,
 ) -> None:
     """Ask a running gateway QUESTION through the official OpenAI SDK.
@@ -39,25 +43,29 @@ def ask(
     Examples:
       alphatier ask "What is 17 + 25 - 8?"
       alphatier ask --effort low "What is 17 + 25 - 8?"
-      alphatier ask --all-tiers "What is 17 + 25 - 8?"
+      alphatier ask --compare --right 34 "What is 17 + 25 - 8?"
     """
-    from alphatier_server.ask import Asker, AskError, print_answer, print_comparison
+    from alphatier_server.ask import Asker, AskError, Compared, print_answer, print_comparison
 
+    if compare and (tier or effort):
+        raise click.UsageError("--compare asks every tier; leave --tier and --effort out.")
+    if not compare and (right or deadline_ms):
+        raise click.UsageError("--right and --deadline-ms are for --compare.")
     try:
         with closing(Asker(url, model, api_key)) as asker:
-            if all_tiers:
-                answers = [asker.ask(question, tier=name) for name in asker.tiers()]
+            if compare:
+                rows = list(asker.compare(question, right, deadline_ms))
             else:
-                answers = [asker.ask(question, tier=tier, effort=effort)]
+                answer = asker.ask(question, tier=tier, effort=effort)
     except AskError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        for answer in answers:
-            click.echo(json.dumps(vars(answer)))
-    elif all_tiers:
-        print_comparison(answers)
+        for document in map(Compared.document, rows) if compare else [vars(answer)]:
+            click.echo(json.dumps(document))
+    elif compare:
+        print_comparison(rows)
     else:
-        print_answer(answers[0])
+        print_answer(answer)
 
 
 @click.command()

@@ -36,7 +36,7 @@ Go on yourself: `.venv/bin/alphatier serve` starts the same on port 8000. Then
   client.chat.completions.create(model="{family}", messages=ask, reasoning_effort="low")
   client.chat.completions.create(model="{family}", messages=ask, extra_body={{"efficiency_tier": "{tier}"}})
 
-  .venv/bin/alphatier ask --all-tiers "{question}"
+  .venv/bin/alphatier ask --compare "{question}"
 
 README.md tells the rest; server/README.md has every way to choose a tier and every metric."""
 
