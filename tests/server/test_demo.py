@@ -16,11 +16,12 @@ from aiohttp import web
 from alphatier_models import load_family, save_family
 from alphatier_server.ask import Answer
 from alphatier_server.demo.gateway import COMPLETION, DemoError, check_counters
-from alphatier_server.demo.questions import SCHOOL, SUMS, Tally
-from alphatier_server.demo.show import HEIGHT, picture, saved
+from alphatier_server.demo.questions import MIXED, SCHOOL, SUMS, Tally
+from alphatier_server.demo.show import HEIGHT, auto_in_words, picture, saved
 from support.fake_engine import fake_engine
+from support.routers import with_router
 
-RIGHT = {question.text: question.right for question in (*SUMS, *SCHOOL)}
+RIGHT = {question.text: question.right for question in (*SUMS, *SCHOOL, *MIXED)}
 SPENT = {"toy:base": 90, "toy:careful": 30, "toy:terse": 6}
 
 
@@ -80,6 +81,25 @@ async def test_every_tier_is_shown_with_marks_tokens_and_what_the_dial_saved(toy
     assert SUMS[1].text in go_on
 
 
+async def test_auto_is_shown_beside_the_tiers_on_mixed_problems(toy: Path) -> None:
+    with_router(toy, load_family(measured_on("arithmetic-heldout", toy)))
+    status, lines = await demo(toy, 80)
+    rows = [" ".join(line.split()) for line in lines]
+    assert status == 0, "\n".join(lines)
+    # of one and two operations the terse tier is expected to be as good, and it never is: 8 of 20, in 6 tokens each
+    assert any(row.startswith("careful 20/20 600 ") for row in rows), rows
+    assert any(row.startswith("auto 12/20 408 ") for row in rows)
+    assert "auto chose careful 12 times, terse 8 times." in rows
+    assert "It got 12 right with 408 tokens; careful, the cheapest tier as good, took 600." in rows
+
+
+def test_where_no_tier_is_as_good_as_auto_that_is_said() -> None:
+    nothing: list[Answer] = []
+    assert auto_in_words([Tally("base", nothing, 400, 7), Tally("auto", nothing, 40, 8)]).endswith(
+        "No tier got as many right as it did: 8, with 40 tokens."
+    )
+
+
 async def test_a_family_of_another_kind_is_asked_other_questions(toy: Path) -> None:
     status, lines = await demo(toy, 100)
     text = "\n".join(lines)
@@ -102,7 +122,7 @@ def test_counters_that_disagree_with_the_usage_end_the_demo() -> None:
 
 
 def test_the_right_answers_are_what_the_sums_come_to_within_the_range() -> None:
-    for _, text, right in SUMS[:-1]:
+    for _, text, right in (*SUMS[:-1], *MIXED):
         steps = re.findall(r"(\bminus|-|gives away|loses|sells)? ?\b(\d+)", text)
         totals = list(accumulate(-int(number) if sign else int(number) for sign, number in steps))
         assert str(totals[-1]) == right, text

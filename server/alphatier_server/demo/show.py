@@ -1,6 +1,7 @@
 """How the demo shows its questions, its answers, and what they cost."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
@@ -11,9 +12,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from alphatier_server.ask import Answer
+from alphatier_server.ask import Answer, is_right
 from alphatier_server.demo.gateway import METRICS, SECONDS, Counts
-from alphatier_server.demo.questions import HARD, Question, Tally, is_right
+from alphatier_server.demo.questions import HARD, Question, Tally
 
 HEIGHT, _MARK_EVERY = 13, 4  # lines of the picture
 _TOKENS = attrgetter("tokens")
@@ -105,6 +106,39 @@ def saved(tallies: Sequence[Tally]) -> str:
     return f"The dial saved {share:.0%}: {got}, {most.tier} {most.right} with {most.tokens}."
 
 
+def beside_auto(tallies: Sequence[Tally], width: int) -> Table:
+    """How many each tier and, last, auto got right, and what that cost, in at most `width` columns."""
+    table = Table("chosen by", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("right", "tokens"):
+        table.add_column(column, justify="right")
+    table.add_column()
+    most, bar = max(map(_TOKENS, tallies)), max(8, min(40, width - 32))
+    for place, (name, answers, tokens, right) in enumerate(tallies, 1):
+        last = place == len(tallies)
+        cells = (
+            f"{right}/{len(answers)}",
+            f"{tokens}",
+            Bar(most, 0, tokens, width=bar, color="green" if last else "cyan"),
+        )
+        table.add_row(name, *cells, style="bold" if last else "")
+    return table
+
+
+def auto_in_words(tallies: Sequence[Tally]) -> str:
+    """What auto, the last one, chose, and the cheapest tier that got as many right."""
+    *tiers, auto = tallies
+    chose = ", ".join(
+        f"{tier} {count} times" for tier, count in Counter(one.tier for one in auto.answers).most_common()
+    )
+    as_good = [tally for tally in tiers if tally.right >= auto.right]
+    words = f"No tier got as many right as it did: {auto.right}, with {auto.tokens} tokens."
+    if as_good:
+        best = min(as_good, key=_TOKENS)
+        words = f"It got {auto.right} right with {auto.tokens} tokens; "
+        words += f"{best.tier}, the cheapest tier as good, took {best.tokens}."
+    return f"auto chose {chose}.\n{words}"
+
+
 def metrics_table(moved: Counts, tallies: Sequence[Tally]) -> Table:
     """What the questions added to the counters, by tier."""
     table = Table("tier", title="What moved at /metrics", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -118,5 +152,5 @@ def metrics_table(moved: Counts, tallies: Sequence[Tally]) -> Table:
 
 
 def _cell(answer: Answer, question: Question) -> Text:
-    mark, style = ("✓", "green") if is_right(answer, question) else ("✗", "red")
+    mark, style = ("✓", "green") if is_right(answer, question.right) else ("✗", "red")
     return Text(f"{mark} {answer.completion_tokens}", style)
