@@ -75,7 +75,9 @@ def run(url: str, console: Console) -> None:
     console.print("Tier by tier, these counters equal the sum of the `usage` that the client saw.")
     console.print(f"\n{len(mixed)} mixed problems at every tier, and by auto, which chooses by the text of each:\n")
     beside = ask_auto_too(asker, mixed, console)
-    console.print(beside_auto(beside, console.width), "", auto_in_words(beside), sep="\n")
+    console.print(
+        beside_auto(beside, asker.cards(), console.width), "", auto_in_words(beside, asker.cards()), sep="\n"
+    )
     go_on = GO_ON.format(family=asker.family, tier=tiers[-1], question=questions[1].text)
     console.print(go_on, markup=False, soft_wrap=True)
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
+from statistics import fmean
 from typing import Any
 
 from rich import box
@@ -12,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from alphatier_server.ask import Answer, is_right
+from alphatier_server.ask import Answer, compared, is_right
 from alphatier_server.demo.gateway import METRICS, SECONDS, Counts
 from alphatier_server.demo.questions import HARD, Question, Tally
 
@@ -106,37 +107,42 @@ def saved(tallies: Sequence[Tally]) -> str:
     return f"The dial saved {share:.0%}: {got}, {most.tier} {most.right} with {most.tokens}."
 
 
-def beside_auto(tallies: Sequence[Tally], width: int) -> Table:
-    """How many each tier and, last, auto got right, and what that cost, in at most `width` columns."""
+def beside_auto(tallies: Sequence[Tally], cards: Sequence[dict[str, Any]], width: int) -> Table:
+    """What was expected of each tier and, last, of auto, what it got right, and at what cost; `width` columns."""
     table = Table("chosen by", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("right", "tokens"):
+    for column in ("expected", "right", "tokens"):
         table.add_column(column, justify="right")
     table.add_column()
-    most, bar = max(map(_TOKENS, tallies)), max(8, min(40, width - 32))
-    for place, (name, answers, tokens, right) in enumerate(tallies, 1):
-        last = place == len(tallies)
-        cells = (
-            f"{right}/{len(answers)}",
-            f"{tokens}",
-            Bar(most, 0, tokens, width=bar, color="green" if last else "cyan"),
-        )
-        table.add_row(name, *cells, style="bold" if last else "")
+    most, bar = max(map(_TOKENS, tallies)), max(8, min(40, width - 42))
+    for tally in tallies:
+        share, auto = _expected(tally, cards), tally is tallies[-1]
+        percent = "?" if share is None else f"{share:.1%}"
+        bars_of = Bar(most, 0, tally.tokens, width=bar, color="green" if auto else "cyan")
+        cells = percent, f"{tally.right}/{len(tally.answers)}", f"{tally.tokens}", bars_of
+        table.add_row(tally.tier, *cells, style="bold" if auto else "")
     return table
 
 
-def auto_in_words(tallies: Sequence[Tally]) -> str:
-    """What auto, the last one, chose, and the cheapest tier that got as many right."""
+def auto_in_words(tallies: Sequence[Tally], cards: Sequence[dict[str, Any]]) -> str:
+    """What auto, the last one, chose, beside the cheapest tier of which as much is expected."""
     *tiers, auto = tallies
-    chose = ", ".join(
-        f"{tier} {count} times" for tier, count in Counter(one.tier for one in auto.answers).most_common()
-    )
-    as_good = [tally for tally in tiers if tally.right >= auto.right]
-    words = f"No tier got as many right as it did: {auto.right}, with {auto.tokens} tokens."
-    if as_good:
-        best = min(as_good, key=_TOKENS)
-        words = f"It got {auto.right} right with {auto.tokens} tokens; "
-        words += f"{best.tier}, the cheapest tier as good, took {best.tokens}."
-    return f"auto chose {chose}.\n{words}"
+    counts = Counter(answer.tier for answer in auto.answers).most_common()
+    words = f"auto chose {', '.join(f'{tier} {count} times' for tier, count in counts)}."
+    least = _expected(auto, cards)
+    as_good = [tally for tally in tiers if least is not None and (_expected(tally, cards) or 0.0) >= least]
+    if not as_good:
+        return words
+    best = min(as_good, key=_TOKENS)
+    as_much = f"The cheapest tier from which as much is expected, {best.tier}, took {best.tokens} tokens"
+    return f"{words}\n{as_much}, auto {auto.tokens}."
+
+
+def _expected(tally: Tally, cards: Sequence[dict[str, Any]]) -> float | None:
+    """The mean chance of being right: the gateway's for each question where it told, else as measured of the tier."""
+    by_tier = {card["tier"]: card for card in cards}
+    found = [compared(tally.tier, answer, by_tier.get(answer.tier, {}), None).expected for answer in tally.answers]
+    chances = [one["chance"] for one in found if one is not None]
+    return fmean(chances) if len(chances) == len(found) and found else None
 
 
 def metrics_table(moved: Counts, tallies: Sequence[Tally]) -> Table:
