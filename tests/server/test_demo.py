@@ -155,8 +155,7 @@ def test_auto_is_held_against_the_cheapest_tier_from_which_as_much_is_expected()
     tiers = [tally(name, name, tokens) for name, tokens in (("base", 180), ("thorough", 80), ("terse", 12))]
     words = auto_in_words([*tiers, tally("auto", "thorough", 70, 0.975)], cards)
     assert words == (
-        "auto chose thorough 2 times.\n"
-        "The cheapest tier from which as much is expected, thorough, took 80 tokens, auto 70."
+        "auto chose thorough 2 times.\nthorough, the cheapest tier of which as much is expected, took 80; auto 70."
     )
 
 

@@ -133,8 +133,8 @@ def auto_in_words(tallies: Sequence[Tally], cards: Sequence[dict[str, Any]]) -> 
     if not as_good:
         return words
     best = min(as_good, key=_TOKENS)
-    as_much = f"The cheapest tier from which as much is expected, {best.tier}, took {best.tokens} tokens"
-    return f"{words}\n{as_much}, auto {auto.tokens}."
+    as_much = f"{best.tier}, the cheapest tier of which as much is expected, took {best.tokens}"
+    return f"{words}\n{as_much}; auto {auto.tokens}."
 
 
 def _expected(tally: Tally, cards: Sequence[dict[str, Any]]) -> float | None:

@@ -26,12 +26,16 @@ READ_FIELDS = (
 )
 """The fields of a body that the gateway reads; none may be there twice."""
 
-_ASKED = (
-    *("model", *SELECTOR_FIELDS, "reasoning_effort", "max_tokens", "max_completion_tokens", "max_output_tokens"),
-    "thinking_token_budget",
-)
-_ASKED_WITHIN = {"reasoning": ("effort",), "output_config": ("effort",), "thinking": ("type", "budget_tokens")}
+_LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "thinking_token_budget")
+_ASKED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("model", *SELECTOR_FIELDS, "reasoning_effort", *_LENGTHS), ()),
+    "reasoning": ("effort",),
+    "output_config": ("effort",),
+    "thinking": ("type", "budget_tokens"),
+}
+"""What the log says of a body, with the members of those that are objects."""
 _LONGEST_ASKED = 80
+_NUMBERS = frozenset((int, float, bool))
 
 
 class Selector(NamedTuple):
@@ -67,11 +71,24 @@ def openai_efforts(body: Mapping[str, Any]) -> list[Selector]:
 
 def asked(body: Mapping[str, Any]) -> dict[str, Any]:
     """What the body says of model, tier, effort and lengths, by place, for the log: no content, strings cut short."""
-    found = {name: body[name] for name in _ASKED if name in body}
-    for outer in _ASKED_WITHIN:
-        if outer in body and isinstance(inner := body[outer], dict):
-            found |= {f"{outer}.{name}": inner[name] for name in _ASKED_WITHIN[outer] if name in inner}
-    return {name: value for name, given in found.items() if (value := _short(given)) is not None}
+    found: dict[str, Any] = {}
+    for name, value in body.items():
+        if name in _ASKED:
+            if isinstance(value, dict):
+                for inner in _ASKED[name]:
+                    _note(found, f"{name}.{inner}", value.get(inner))
+            else:
+                _note(found, name, value)
+    return found
+
+
+def _note(found: dict[str, Any], place: str, value: Any) -> None:
+    """A string cut short, or a number; nothing that may be large."""
+    kind = type(value)
+    if kind is str:
+        found[place] = value[:_LONGEST_ASKED]
+    elif kind in _NUMBERS:
+        found[place] = value
 
 
 def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> str:
@@ -135,13 +152,6 @@ def deadline_field(body: Mapping[str, Any]) -> float | None:
             param=DEADLINE_FIELD,
         )
     return value / 1000
-
-
-def _short(value: Any) -> str | int | float | None:
-    """A string cut short, or the number; None for what may be large."""
-    if isinstance(value, str):
-        return value[:_LONGEST_ASKED]
-    return value if isinstance(value, int | float) else None
 
 
 def _kind(value: Any) -> str:

@@ -242,7 +242,7 @@ def _log_line(record: RequestRecord, ended: float) -> dict[str, Any]:
         "event": "request",
         "request_id": record.request_id,
         "endpoint": record.endpoint,
-        "asked": {**asked(record.body), **record.request.head.asked()},
+        "asked": asked(record.body) | record.request.head.asked(),
         "family": decision.family.name if decision else UNKNOWN,
         "tier": decision.tier.name if decision else UNKNOWN,
         "alpha": decision.tier.alpha if decision else None,

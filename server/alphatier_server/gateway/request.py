@@ -93,6 +93,8 @@ class Head:
 
     def asked(self) -> dict[str, str]:
         """The headers that choose a tier or bound the time, as they came, cut short."""
+        if _TIER not in self._fields and _DEADLINE not in self._fields:
+            return {}
         return {
             name.decode(): self._fields[name][:_LONGEST_ASKED].decode("latin-1")
             for name in (_TIER, _DEADLINE)
