@@ -7,6 +7,7 @@ clients may use an id again.
 import glob
 import gzip
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -64,13 +65,13 @@ def explain(request_id: str, log: Path | None) -> dict[str, Any]:
     Rotated files are looked into as well, the newest first: those beside the log with its name and something more,
     as logrotate leaves them. Those that end in `.gz` are unpacked. Raises ExplainError.
     """
-    for file in [None] if log is None else [log, *_rotated(log)]:
-        try:
-            found = _last_line(request_id, file)
-        except (OSError, EOFError) as error:
-            raise ExplainError(f"The log {file or 'on standard input'} cannot be read: {error}") from error
-        if found is not None:
-            return _explanation(found)
+    file = log
+    try:
+        for file in [None] if log is None else [log, *_rotated(log)]:
+            if (found := _last_line(request_id, file)) is not None:
+                return _explanation(found)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ExplainError(f"The log {file or 'on standard input'} cannot be read: {error}") from error
     raise ExplainError(
         f"No request {request_id!r} in {log or 'standard input'}. The id is the answer's x-request-id; its line is "
         "in the log of the gateway that answered, once it has ended, and not at all with --log-level warning."

@@ -47,10 +47,11 @@ async def ask(gateway: RunningGateway, request_id: str, body: dict[str, Any], **
 
 @pytest.fixture
 async def log(toy: Path, tmp_path: Path) -> Path:
-    """The log of three requests: one for auto, one for an effort, one refused."""
+    """The log of four requests: of auto, of auto within few tokens, of an effort, and one that was refused."""
     file = tmp_path / "gateway.log"
     async with logging_gateway(toy, file) as gateway:
         assert await ask(gateway, "by-prompt", {"max_tokens": 200}, **{"X-Request-Timeout": "30"}) == 200
+        assert await ask(gateway, "by-limit", {"max_tokens": 99}) == 200
         assert await ask(gateway, "by-effort", {"model": "toy", "reasoning_effort": "low"}) == 200
         assert await ask(gateway, "refused", {"model": "toy:base", "efficiency_tier": "\x1b" * 500}) == 400
     return file
@@ -74,6 +75,12 @@ def test_a_request_is_explained_from_what_it_asked_to_what_came(log: Path) -> No
     assert "rule price: the most points of accuracy, less 0.1 for each token" in lines
     assert "chosen toy:careful, by auto; otherwise terse" in lines
     assert HARD not in shown
+
+
+def test_a_limit_that_changed_the_choice_is_explained(log: Path) -> None:
+    told = json.loads(run("by-limit", "--log", str(log), "--json").stdout)
+    assert (told["chosen"]["tier"], told["otherwise"], told["limits"]) == ("terse", "careful", {"tokens": 99})
+    assert told["rule"] == "budget: the best tier whose answers fit the tokens"
 
 
 def test_an_effort_and_a_refusal_are_explained_too(log: Path) -> None:
