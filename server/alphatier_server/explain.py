@@ -93,6 +93,8 @@ def print_explanation(told: Mapping[str, Any]) -> None:
     if chosen := told["chosen"]:
         otherwise = f"; otherwise {told['otherwise']}" if told["otherwise"] else ""
         grid.add_row("chosen", f"{chosen['family']}:{chosen['tier']}, by {chosen['decision']}{otherwise}")
+    if "canary" in told:
+        grid.add_row("canary", _listed(told["canary"]))
     for name in _CAME:
         grid.add_row(name, _listed(told[name], f"_{name}") or "not known")
     if "prompt" in told:
@@ -151,7 +153,7 @@ def _explanation(line: Mapping[str, Any]) -> dict[str, Any]:
         "chosen": _some(line, "family", "tier", "alpha", "decision") if line.get("decision") else {},
         "otherwise": why.get("otherwise"),
         **{name: _some(line, *fields) for name, fields in _CAME.items()},
-        **_some(line, "prompt"),
+        **_some(line, "canary", "prompt"),
     }
 
 
