@@ -49,8 +49,10 @@ CASES = {
 }
 
 
-def test_every_rule_has_a_case() -> None:
+def test_every_rule_has_a_case_and_a_line_in_the_readme() -> None:
+    readme = (FILE.parents[1] / "server" / "README.md").read_text()
     assert list(CASES) == list(RULES)
+    assert [line.split("`")[1] for line in readme.splitlines() if line.startswith("| `Alphatier")] == list(RULES)
 
 
 @pytest.mark.parametrize("alert", list(CASES))
