@@ -71,7 +71,7 @@ MIXED = tuple(
         ("Tom has 5 stamps. He loses 5. He buys 10. How many does he have?", "10"),
     )
 )
-AT_ONCE = 8  # requests of the mixed problems
+AT_ONCE = 40  # requests of the mixed problems
 
 
 class Tally(NamedTuple):
