@@ -80,7 +80,7 @@ def measure(router: Router, known: Known, seed: int = 0) -> Quality:
     known = known.ordered([tier.name for tier in router.tiers])
     predictions = [router.predict(prompt) for prompt in known.prompts]
     found = np.array(
-        [[one[1:] for one in prediction.expectations] for prediction in predictions]
+        [[one[1:5] for one in prediction.expectations] for prediction in predictions]
     )  # [problem, tier, 4]
     chance, tokens, _, p90 = np.moveaxis(found, 2, 0).transpose(0, 2, 1)
     places, curves, drawn = _curves(known, chance, tokens, np.random.default_rng(seed))
