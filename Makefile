@@ -20,7 +20,7 @@ help: ## List the targets
 	@echo "make demo and make test do all their set-up; a second run reuses .venv."
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: install ## Serve the shipped family on a real engine and ask it the same questions at every tier
+demo: install ## Serve the shipped family on a real engine; ask the same questions at every tier and by auto
 	@$(RUN) -m alphatier_server.demo
 
 test: lint $(if $(CI),tools-slow,tools) ## ruff, mypy, then the tests with coverage (in CI the slow ones too)

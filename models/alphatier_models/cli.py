@@ -12,6 +12,7 @@ SUMMARIES = {
     "serve": "Serve a family behind OpenAI's API, a tier chosen by each request.",
     "keys": "API keys of the gateway: who may ask, which tiers, how much.",
     "ask": "Ask a running gateway a question, at one tier or at all of them.",
+    "explain": "Explain one request from the gateway's log: why this tier, and what came.",
     "family": "Make a family of what exists, show, check and change it, blend its tiers.",
     "train": "Train a family from a recipe: base, one tier an alpha, evaluation, report.",
     "sweep": "Train variants of a recipe over one base, with several seeds, and compare them.",
@@ -56,7 +57,7 @@ def main() -> None:
     \b
     Serve the shipped family and ask it the same question at every tier:
       alphatier serve
-      alphatier ask --all-tiers "What is 17 + 25 - 8?"
+      alphatier ask --compare "What is 17 + 25 - 8?"
 
     Every command explains itself: alphatier COMMAND --help
     """

@@ -141,6 +141,27 @@ async def test_the_operator_sets_a_price_or_a_target(folder: Path, goal: tuple[G
         assert await tier(gateway, user(HARD)) == expected
 
 
+async def test_efficiency_beside_auto_sets_the_price_by_the_tokens_that_it_gave(folder: Path) -> None:
+    async with gateway_of(folder) as gateway:
+        found = {
+            share: [await tier(gateway, {**user(text), "efficiency": share}) for text in (EASY, HARD)]
+            for share in (0, 0.5, 1)
+        }
+        told = await asked(gateway, {**user(HARD), "efficiency": 1})
+    # on the sample: 80 tokens at no price, 60 at .1 a token, 40 at 10
+    assert found == {0: ["careful", "careful"], 0.5: ["terse", "careful"], 1: ["terse", "terse"]}
+    assert told["x-alphatier-decision"] == "auto"
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, "much", True])
+async def test_efficiency_beside_auto_is_a_number_from_0_to_1(folder: Path, share: Any) -> None:
+    async with gateway_of(folder) as gateway:
+        data = json.dumps({"model": "toy:auto", **user(HARD), "efficiency": share})
+        async with gateway.http.post(f"{gateway.url}/v1/chat/completions", data=data) as response:
+            assert response.status == 400
+            assert "efficiency must be" in (await response.json())["error"]["message"]
+
+
 async def test_auto_takes_no_tier_that_the_key_may_not_use(folder: Path, tmp_path: Path) -> None:
     file = key_file(tmp_path, {"ann": "secret"}, ann={"tiers": ["terse"]})
     access = build_access(AccessSettings(keys_file=file))

@@ -16,11 +16,12 @@ from aiohttp import web
 from alphatier_models import load_family, save_family
 from alphatier_server.ask import Answer
 from alphatier_server.demo.gateway import COMPLETION, DemoError, check_counters
-from alphatier_server.demo.questions import SCHOOL, SUMS, Tally
-from alphatier_server.demo.show import HEIGHT, picture, saved
+from alphatier_server.demo.questions import MIXED, SCHOOL, SUMS, Tally
+from alphatier_server.demo.show import HEIGHT, auto_in_words, picture, saved
 from support.fake_engine import fake_engine
+from support.routers import with_router
 
-RIGHT = {question.text: question.right for question in (*SUMS, *SCHOOL)}
+RIGHT = {question.text: question.right for question in (*SUMS, *SCHOOL, *MIXED)}
 SPENT = {"toy:base": 90, "toy:careful": 30, "toy:terse": 6}
 
 
@@ -80,6 +81,17 @@ async def test_every_tier_is_shown_with_marks_tokens_and_what_the_dial_saved(toy
     assert SUMS[1].text in go_on
 
 
+async def test_auto_is_shown_beside_the_tiers_on_mixed_problems(toy: Path) -> None:
+    with_router(toy, load_family(measured_on("arithmetic-heldout", toy)))
+    status, lines = await demo(toy, 80)
+    rows = [" ".join(line.split()) for line in lines]
+    assert status == 0, "\n".join(lines)
+    # of one and two operations the terse tier is expected to be as good, and it never is: 8 of 20, in 6 tokens each
+    assert any(row.startswith("careful 97.0% 20/20 600 ") for row in rows), rows
+    assert any(row.startswith("auto 99.0% 12/20 408 ") for row in rows)
+    assert "auto chose careful 12 times, terse 8 times." in rows
+
+
 async def test_a_family_of_another_kind_is_asked_other_questions(toy: Path) -> None:
     status, lines = await demo(toy, 100)
     text = "\n".join(lines)
@@ -102,7 +114,7 @@ def test_counters_that_disagree_with_the_usage_end_the_demo() -> None:
 
 
 def test_the_right_answers_are_what_the_sums_come_to_within_the_range() -> None:
-    for _, text, right in SUMS[:-1]:
+    for _, text, right in (*SUMS[:-1], *MIXED):
         steps = re.findall(r"(\bminus|-|gives away|loses|sells)? ?\b(\d+)", text)
         totals = list(accumulate(-int(number) if sign else int(number) for sign, number in steps))
         assert str(totals[-1]) == right, text
@@ -131,6 +143,20 @@ def test_a_point_stands_where_its_accuracy_and_tokens_are() -> None:
 
 def test_a_family_that_was_not_measured_is_told_how() -> None:
     assert "alphatier evaluate" in picture([{"tier": "base", "figures": "not measured"}], 60).plain
+
+
+def test_auto_is_held_against_the_cheapest_tier_from_which_as_much_is_expected() -> None:
+    def tally(name: str, tier: str, tokens: int, chance: float | None = None) -> Tally:
+        expected = None if chance is None else {"chance": chance}
+        known: dict[str, Any] = dict.fromkeys(Answer.__dataclass_fields__)
+        return Tally(name, [Answer(**{**known, "tier": tier, "expected": expected})] * 2, tokens, 2)
+
+    cards = [card("base", 0.99, 90), card("thorough", 0.98, 40), card("terse", 0.9, 6)]
+    tiers = [tally(name, name, tokens) for name, tokens in (("base", 180), ("thorough", 80), ("terse", 12))]
+    words = auto_in_words([*tiers, tally("auto", "thorough", 70, 0.975)], cards)
+    assert words == (
+        "auto chose thorough 2 times.\nthorough, the cheapest tier of which as much is expected, took 80; auto 70."
+    )
 
 
 def test_no_saving_is_claimed_where_cheaper_tiers_got_fewer_right() -> None:

@@ -14,7 +14,7 @@ from alphatier_training.routing.command import router
 from alphatier_training.routing.knowing import Known
 from alphatier_training.routing.measuring import measure
 from support.families import small_family
-from support.routers import small_router
+from support.routers import small_router, with_router
 
 SAMPLES = 4
 
@@ -151,3 +151,23 @@ def test_calibration_and_quantiles_are_of_the_problems_that_are_measured(tmp_pat
     # p90 is 120 and 60: of the first problem's four responses 130 lies above, of the second's 70
     assert quality.coverage == {"1": (0.75, 0.75), "2": (0.75, 0.75)}
     assert quality.unlike == 0
+
+
+def test_the_dial_is_drawn_with_what_auto_gave_at_each_price(tmp_path: Path) -> None:
+    folder = tmp_path / "toy"
+    with_router(folder, small_family(folder))
+    done = CliRunner().invoke(router, ["plot", str(folder)], catch_exceptions=False)
+    assert (folder / "report" / "dial.png").read_bytes().startswith(b"\x89PNG")
+    # the router's sample: 80 tokens at no price, 60 half of the way, 40 at the highest
+    assert (
+        "auto, efficiency 0, 0.25, 99.0 % at 80.0 tokens; auto, efficiency 0.5, 0.75, 98.7 % at 60.0" in done.stdout
+    )
+    assert "auto, efficiency 1, 75.0 % at 40.0 tokens" in done.stdout
+    assert "careful " in done.stdout
+
+
+def test_a_family_without_a_router_has_no_dial_to_draw(tmp_path: Path) -> None:
+    small_family(tmp_path / "toy")
+    done = CliRunner().invoke(router, ["plot", str(tmp_path / "toy")])
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "has no router; train one: alphatier router train" in done.stderr

@@ -157,6 +157,15 @@ class Router(_Strict):
         outside = next((name for name, low, value, high in ranges if not low <= value <= high), None)
         return outside or ("words" if known < self.least_known else None)
 
+    def price_at(self, share: float) -> float:
+        """The price whose tokens on the sample were nearest to `share` of the way from the most to the fewest.
+
+        With 38 tokens at no price and 6 at the highest, half of the way are 22 tokens.
+        """
+        most, fewest = self.operating[0].tokens, self.operating[-1].tokens
+        wanted = most + share * (fewest - most)
+        return min(self.operating, key=lambda one: abs(one.tokens - wanted)).price
+
     def price_for(self, *, accuracy_share: float | None = None, tokens: float | None = None) -> float:
         """The price (points of accuracy a token) that reached a target on the sample.
 

@@ -1,4 +1,4 @@
-"""The demo: a real engine, a real gateway, the same questions at every tier, and what it all cost.
+"""The demo: a real engine, a real gateway, the same questions at every tier and by auto, and what it all cost.
 
     python -m alphatier_server.demo        (what `make demo` runs)
 
@@ -21,8 +21,18 @@ from rich.console import Console
 
 from alphatier_server.ask import Asker, AskError
 from alphatier_server.demo.gateway import SAVED, DemoError, check_counters, read_metrics, serving, wait_until_ready
-from alphatier_server.demo.questions import HARD, ask, ask_everywhere, questions_for
-from alphatier_server.demo.show import answers_table, bars, metrics_table, picture, questions_list, reasoning, saved
+from alphatier_server.demo.questions import HARD, ask, ask_auto_too, ask_everywhere, questions_for
+from alphatier_server.demo.show import (
+    answers_table,
+    auto_in_words,
+    bars,
+    beside_auto,
+    metrics_table,
+    picture,
+    questions_list,
+    reasoning,
+    saved,
+)
 
 GO_ON = """
 Go on yourself: `.venv/bin/alphatier serve` starts the same on port 8000. Then
@@ -36,7 +46,7 @@ Go on yourself: `.venv/bin/alphatier serve` starts the same on port 8000. Then
   client.chat.completions.create(model="{family}", messages=ask, reasoning_effort="low")
   client.chat.completions.create(model="{family}", messages=ask, extra_body={{"efficiency_tier": "{tier}"}})
 
-  .venv/bin/alphatier ask --all-tiers "{question}"
+  .venv/bin/alphatier ask --compare "{question}"
 
 README.md tells the rest; server/README.md has every way to choose a tier and every metric."""
 
@@ -44,7 +54,7 @@ README.md tells the rest; server/README.md has every way to choose a tier and ev
 def run(url: str, console: Console) -> None:
     """The demo itself, with the gateway at `url`. Raises DemoError or AskError."""
     asker = Asker(url, retries=0)
-    tiers, questions = asker.tiers(), questions_for(asker.cards())
+    tiers, (questions, mixed) = asker.tiers(), questions_for(asker.cards())
     console.print("One uncounted question to every tier first: it loads the adapter.")
     for tier in tiers:
         ask(asker, tier, questions[0])
@@ -63,6 +73,11 @@ def run(url: str, console: Console) -> None:
     console.print(metrics_table(moved, tallies))
     check_counters(moved, tallies)
     console.print("Tier by tier, these counters equal the sum of the `usage` that the client saw.")
+    console.print(f"\n{len(mixed)} mixed problems at every tier, and by auto, which chooses by the text of each:\n")
+    beside = ask_auto_too(asker, mixed, console)
+    console.print(
+        beside_auto(beside, asker.cards(), console.width), "", auto_in_words(beside, asker.cards()), sep="\n"
+    )
     go_on = GO_ON.format(family=asker.family, tier=tiers[-1], question=questions[1].text)
     console.print(go_on, markup=False, soft_wrap=True)
 

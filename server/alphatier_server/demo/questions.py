@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from alphatier_server.ask import Answer, Asker
+from alphatier_server.ask import AUTO, Answer, Asker, is_right
 
 
 class Question(NamedTuple):
@@ -40,10 +41,41 @@ SCHOOL = (
     Question("hard", "How many positive divisors does 360 have?", "24"),
 )
 HARD = 6  # whose reasoning is shown
+# The first twenty held-out problems of seed 1, of one to six operations: what auto is shown on.
+MIXED = tuple(
+    Question(f"{len(re.findall(r'[0-9]+', text)) - 1} ops", text, right)
+    for text, right in (
+        ("7 - 6", "1"),
+        ("Calculate 7 plus 46 minus 17.", "36"),
+        ("55 plus 41 minus 37 plus 32", "91"),
+        ("Calculate 5 - 3 - 1 - 1 + 5.", "5"),
+        ("Calculate 6 plus 44 minus 29 minus 2 plus 36 minus 14.", "41"),
+        ("Compute 5 plus 69 minus 9 minus 1 plus 33 minus 93 plus 33.", "37"),
+        ("How much is 4 minus 2?", "2"),
+        ("What is 16 plus 6 plus 77?", "99"),
+        ("Mia has 2 pens. She gets 50. She gives away 5. She gives away 12. How many does she have?", "35"),
+        ("98 + 0 - 37 + 4 + 7", "72"),
+        ("95 - 14 - 29 + 14 - 1 - 56", "9"),
+        (
+            "Mia has 3 apples. She loses 1. She gets 9. She buys 6. She gets 4. She sells 5. She finds 6. "
+            "How many does she have?",
+            "22",
+        ),
+        ("Ann has 6 books. She gives away 5. How many does she have?", "1"),
+        ("Compute 6 plus 64 plus 1.", "71"),
+        ("What is 80 - 5 + 19 - 83?", "11"),
+        ("Ben has 33 apples. He loses 24. He gets 8. He gets 21. He gets 4. How many does he have?", "42"),
+        ("What is 75 plus 0 plus 9 plus 5 minus 27 plus 16?", "78"),
+        ("Calculate 39 plus 2 plus 5 plus 7 minus 3 plus 0 minus 2.", "48"),
+        ("Ann has 86 books. She sells 78. How many does she have?", "8"),
+        ("Tom has 5 stamps. He loses 5. He buys 10. How many does he have?", "10"),
+    )
+)
+AT_ONCE = 40  # requests of the mixed problems
 
 
 class Tally(NamedTuple):
-    """What a tier answered, the tokens that the client was told of, and how many answers are right."""
+    """What a tier (or `auto`) answered, the tokens that the client was told of, and how many answers are right."""
 
     tier: str
     answers: Sequence[Answer]
@@ -51,14 +83,27 @@ class Tally(NamedTuple):
     right: int
 
 
-def questions_for(cards: Sequence[dict[str, Any]]) -> Sequence[Question]:
-    """Questions of the kind that the family was measured on."""
-    return SUMS if any(card.get("dataset", "").startswith("arithmetic") for card in cards) else SCHOOL
+def questions_for(cards: Sequence[dict[str, Any]]) -> tuple[Sequence[Question], Sequence[Question]]:
+    """Questions of the kind that the family was measured on: for every tier, and those that auto is shown on."""
+    sums = any(card.get("dataset", "").startswith("arithmetic") for card in cards)
+    return (SUMS, MIXED) if sums else (SCHOOL, SCHOOL)
 
 
 def ask(asker: Asker, tier: str, question: Question) -> Answer:
     """Ask once, greedily, so that the demo shows the same answers every time. Raises AskError."""
-    return asker.ask(question.text, tier=tier, temperature=0, max_tokens=512 if question in SUMS else 2048)
+    most = 2048 if question in SCHOOL else 512
+    return asker.ask(question.text, model=f"{asker.family}:{tier}", temperature=0, max_tokens=most)
+
+
+def ask_auto_too(asker: Asker, questions: Sequence[Question], console: Console) -> list[Tally]:
+    """Every question at every tier and, last, of auto; several at once, as their seconds are not compared."""
+    choices = [*asker.tiers(), AUTO]
+    with console.status(f"asking {len(questions)} mixed problems"), ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [[pool.submit(ask, asker, choice, question) for question in questions] for choice in choices]
+        return [
+            tally(choice, [one.result() for one in row], questions)
+            for choice, row in zip(choices, asked, strict=True)
+        ]
 
 
 def ask_everywhere(asker: Asker, questions: Sequence[Question], console: Console) -> list[Tally]:
@@ -72,13 +117,11 @@ def ask_everywhere(asker: Asker, questions: Sequence[Question], console: Console
             for number, question in enumerate(questions, 1):
                 status.update(f"asking {asker.family}:{tier} · question {number} of {len(questions)}")
                 answers.append(ask(asker, tier, question))
-            tokens = sum(answer.completion_tokens or 0 for answer in answers)
-            tallies.append(Tally(tier, answers, tokens, sum(map(is_right, answers, questions))))
+            tallies.append(tally(tier, answers, questions))
     return tallies
 
 
-def is_right(answer: Answer, question: Question) -> bool:
-    """Whether its last box, else its last number, or all of it is the right answer."""
-    content = answer.content.strip()
-    found = re.findall(r"\\boxed\{([^{}]*)\}", content) or re.findall(r"-?\d+", content)
-    return question.right in (content, *found[-1:])
+def tally(tier: str, answers: Sequence[Answer], questions: Sequence[Question]) -> Tally:
+    """What these answers come to."""
+    right = sum(is_right(answer, question.right) for answer, question in zip(answers, questions, strict=True))
+    return Tally(tier, answers, sum(answer.completion_tokens or 0 for answer in answers), right)

@@ -1,8 +1,10 @@
 """How the demo shows its questions, its answers, and what they cost."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
+from statistics import fmean
 from typing import Any
 
 from rich import box
@@ -11,9 +13,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from alphatier_server.ask import Answer
+from alphatier_server.ask import Answer, compared, is_right
 from alphatier_server.demo.gateway import METRICS, SECONDS, Counts
-from alphatier_server.demo.questions import HARD, Question, Tally, is_right
+from alphatier_server.demo.questions import HARD, Question, Tally
 
 HEIGHT, _MARK_EVERY = 13, 4  # lines of the picture
 _TOKENS = attrgetter("tokens")
@@ -105,6 +107,44 @@ def saved(tallies: Sequence[Tally]) -> str:
     return f"The dial saved {share:.0%}: {got}, {most.tier} {most.right} with {most.tokens}."
 
 
+def beside_auto(tallies: Sequence[Tally], cards: Sequence[dict[str, Any]], width: int) -> Table:
+    """What was expected of each tier and, last, of auto, what it got right, and at what cost; `width` columns."""
+    table = Table("chosen by", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("expected", "right", "tokens"):
+        table.add_column(column, justify="right")
+    table.add_column()
+    most, bar = max(map(_TOKENS, tallies)), max(8, min(40, width - 42))
+    for tally in tallies:
+        share, auto = _expected(tally, cards), tally is tallies[-1]
+        percent = "?" if share is None else f"{share:.1%}"
+        bars_of = Bar(most, 0, tally.tokens, width=bar, color="green" if auto else "cyan")
+        cells = percent, f"{tally.right}/{len(tally.answers)}", f"{tally.tokens}", bars_of
+        table.add_row(tally.tier, *cells, style="bold" if auto else "")
+    return table
+
+
+def auto_in_words(tallies: Sequence[Tally], cards: Sequence[dict[str, Any]]) -> str:
+    """What auto, the last one, chose, beside the cheapest tier of which as much is expected."""
+    *tiers, auto = tallies
+    counts = Counter(answer.tier for answer in auto.answers).most_common()
+    words = f"auto chose {', '.join(f'{tier} {count} times' for tier, count in counts)}."
+    least = _expected(auto, cards)
+    as_good = [tally for tally in tiers if least is not None and (_expected(tally, cards) or 0.0) >= least]
+    if not as_good:
+        return words
+    best = min(as_good, key=_TOKENS)
+    as_much = f"{best.tier}, the cheapest tier of which as much is expected, took {best.tokens}"
+    return f"{words}\n{as_much}; auto {auto.tokens}."
+
+
+def _expected(tally: Tally, cards: Sequence[dict[str, Any]]) -> float | None:
+    """The mean chance of being right: the gateway's for each question where it told, else as measured of the tier."""
+    by_tier = {card["tier"]: card for card in cards}
+    found = [compared(tally.tier, answer, by_tier.get(answer.tier, {}), None).expected for answer in tally.answers]
+    chances = [one["chance"] for one in found if one is not None]
+    return fmean(chances) if len(chances) == len(found) and found else None
+
+
 def metrics_table(moved: Counts, tallies: Sequence[Tally]) -> Table:
     """What the questions added to the counters, by tier."""
     table = Table("tier", title="What moved at /metrics", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
@@ -118,5 +158,5 @@ def metrics_table(moved: Counts, tallies: Sequence[Tally]) -> Table:
 
 
 def _cell(answer: Answer, question: Question) -> Text:
-    mark, style = ("✓", "green") if is_right(answer, question) else ("✗", "red")
+    mark, style = ("✓", "green") if is_right(answer, question.right) else ("✗", "red")
     return Text(f"{mark} {answer.completion_tokens}", style)

@@ -26,6 +26,17 @@ READ_FIELDS = (
 )
 """The fields of a body that the gateway reads; none may be there twice."""
 
+_LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "thinking_token_budget")
+_ASKED: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("model", *SELECTOR_FIELDS, "reasoning_effort", *_LENGTHS), ()),
+    "reasoning": ("effort",),
+    "output_config": ("effort",),
+    "thinking": ("type", "budget_tokens"),
+}
+"""What the log says of a body, with the members of those that are objects."""
+_LONGEST_ASKED = 80
+_NUMBERS = frozenset((int, float, bool))
+
 
 class Selector(NamedTuple):
     """One place where a client named a tier or an effort: `place` is for error messages that name both."""
@@ -56,6 +67,28 @@ def openai_efforts(body: Mapping[str, Any]) -> list[Selector]:
     if (effort := object_or_empty(body.get("reasoning")).get("effort")) is not None:
         found.append(Selector("reasoning.effort", string_field(effort, "reasoning.effort")))
     return found
+
+
+def asked(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What the body says of model, tier, effort and lengths, by place, for the log: no content, strings cut short."""
+    found: dict[str, Any] = {}
+    for name, value in body.items():
+        if name in _ASKED:
+            if isinstance(value, dict):
+                for inner in _ASKED[name]:
+                    _note(found, f"{name}.{inner}", value.get(inner))
+            else:
+                _note(found, name, value)
+    return found
+
+
+def _note(found: dict[str, Any], place: str, value: Any) -> None:
+    """A string cut short, or a number; nothing that may be large."""
+    kind = type(value)
+    if kind is str:
+        found[place] = value[:_LONGEST_ASKED]
+    elif kind in _NUMBERS:
+        found[place] = value
 
 
 def effort_field(value: str, place: str, accepted: Sequence[str] = EFFORTS) -> str:

@@ -139,7 +139,7 @@ class ControlPlane:
         self._say(text)
         if self.pool.ready() and not self._ready_announced:
             self._ready_announced = True
-            self._say('ready; try: alphatier ask --all-tiers "What is 17 + 25 - 8?"')
+            self._say('ready; try: alphatier ask --compare "What is 17 + 25 - 8?"')
 
 
 def engines_of(config: GatewayConfig) -> list[EngineSettings]:

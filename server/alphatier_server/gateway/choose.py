@@ -160,6 +160,8 @@ class Chooser:
         most = most_tokens(body)
         situation = Situation(left, token_budget(efforts, most))
         routing = self._routers.of(decision.family)
+        if routing is not None and decision.open.share is not None:
+            routing = routing._replace(price=routing.router.price_at(decision.open.share))
         if situation == NOTHING and (routing is None or decision.open.wish != "price"):
             return decision
         if decision.open.wish == "tier" and left is None and _roomy(decision, most):

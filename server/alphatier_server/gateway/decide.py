@@ -4,7 +4,8 @@ Precedence, first match wins: the model's suffix (`family:tier`), the header `X-
 field `efficiency_tier`, the field `efficiency`, the API's own effort (`reasoning_effort`, `reasoning.effort`,
 `output_config.effort`), a budget (of thinking tokens, of time), the family's default. The first four name a tier
 outright; two of them that name different tiers are an error, as is a pair of different efforts. A named
-tier wins over an effort, and the answer's headers say so.
+tier wins over an effort, and the answer's headers say so. Beside `auto`, where a router weighs the prompt,
+`efficiency` names no tier: it sets the price.
 
 Some requests leave the choice open: then the decision says so, and `choose` may take another tier.
 
@@ -54,6 +55,8 @@ class Open(NamedTuple):
     wish: Wish
     default: str
     """The caller's default tier, for prompts of which nothing is known."""
+    share: float | None = None
+    """`efficiency` beside `auto`: how far from the most tokens to the fewest the price shall lead, from 0 to 1."""
 
 
 class Explanation(NamedTuple):
@@ -151,8 +154,10 @@ def decide(
     """
     family, suffix = _family(body.get("model"), families)
     named = list(_named_tiers(suffix, tier_headers, body.get(TIER_FIELD)))
-    if (share := body.get(SHARE_FIELD)) is not None:
-        named.append(Selector(SHARE_FIELD, efficiency_tier(family, share_field(share, SHARE_FIELD), step).name))
+    share = None if body.get(SHARE_FIELD) is None else share_field(body[SHARE_FIELD], SHARE_FIELD)
+    priced = family.router is not None and bool(named) and named[0].value == AUTO
+    if share is not None and not priced:
+        named.append(Selector(SHARE_FIELD, efficiency_tier(family, share, step).name))
     _refuse_contradiction(named)
     efforts_named = [effort for effort in efforts if isinstance(effort, Selector)]
     _refuse_contradiction(efforts_named)
@@ -160,9 +165,9 @@ def decide(
         effort_field(selector.value, selector.place)
     default = default_tier_of(family, default_tier)
     if named and named[0].value == AUTO:
-        return Decision(family, auto_tier(family), "auto", Open("price", default))
+        return Decision(family, auto_tier(family), "auto", Open("price", default, share))
     if named:
-        between = isinstance(share, int | float) and 0 < share < 1 and len(named) == 1
+        between = share is not None and 0 < share < 1 and len(named) == 1
         return _named_decision(family, named[0], step, Open("tier", default) if between else None)
     if efforts_named:
         return Decision(family, family.tier(family.efforts[efforts_named[0].value]), "effort")  # type: ignore[index]

@@ -138,7 +138,7 @@ class Gateway:
         caller = self._admitter.caller(request.head)
         record.key = caller.name
         body = await self._read(request, record)
-        values = body.values
+        record.body = values = body.values
         efforts, step = dialect.efforts(values), settings.alpha_step
         decision = decide(values, request.head.tiers(), self._families, efforts, caller.default_tier, step)
         own = deadline_field(values)

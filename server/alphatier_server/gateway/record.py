@@ -6,9 +6,12 @@ cancelled or timed out alike.
 
 import logging
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from alphatier_server.dialects.dialect import Observed, Relay
+from alphatier_server.dialects.efforts import asked
 from alphatier_server.dialects.usage import Usage
 from alphatier_server.errors import GatewayError
 from alphatier_server.gateway.admit import Admitted
@@ -60,6 +63,8 @@ class RequestRecord:
     priority: int | None = None
     """What the engine is told, where it schedules by priority."""
     retries: int = 0
+    body: Mapping[str, Any] = MappingProxyType({})
+    """The request's body, parsed, once it could be read."""
     prompt: str | None = None
     """The request's body, where the operator wants it logged."""
 
@@ -256,6 +261,7 @@ def _log_line(record: RequestRecord, ended: float) -> dict[str, Any]:
         "event": "request",
         "request_id": record.request_id,
         "endpoint": record.endpoint,
+        "asked": asked(record.body) | record.request.head.asked(),
         "family": decision.family.name if decision else UNKNOWN,
         "tier": decision.tier.name if decision else UNKNOWN,
         "alpha": decision.tier.alpha if decision else None,

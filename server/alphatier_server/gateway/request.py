@@ -22,6 +22,7 @@ _random = random.Random(os.urandom(32))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACE = re.compile(rb"[\x20-\x7e]{1,512}")
 _LONGEST_USER_AGENT = 256
+_LONGEST_ASKED = 80
 
 
 class Head:
@@ -89,6 +90,16 @@ class Head:
         if _TIER not in self._fields:
             return ()
         return [value.decode("latin-1") for name, value in self._pairs if name == _TIER]
+
+    def asked(self) -> dict[str, str]:
+        """The headers that choose a tier or bound the time, as they came, cut short."""
+        if _TIER not in self._fields and _DEADLINE not in self._fields:
+            return {}
+        return {
+            name.decode(): self._fields[name][:_LONGEST_ASKED].decode("latin-1")
+            for name in (_TIER, _DEADLINE)
+            if name in self._fields
+        }
 
     def user_agent(self) -> str | None:
         """What the client calls itself, cut short."""

@@ -71,7 +71,8 @@ _STREAM = _or_null("boolean", description="Answer as server-sent events.")
 _TIER = _or_null("string", description="A tier's name, or `auto`.")
 _SHARE = _or_null(
     "number",
-    description="How far from the most thorough tier (0) to the shortest (1), in measured tokens.",
+    description="How far from the most thorough tier (0) to the shortest (1), in measured tokens. "
+    "With auto, where a router weighs the prompt: its price, from the most accurate to the fewest tokens.",
     minimum=0,
     maximum=1,
 )

@@ -128,7 +128,12 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
 
 
 def accuracy_tokens(
-    title: str, series: Mapping[str, Mapping[str, Measured]], *, curve: str = "", staircase: bool = False
+    title: str,
+    series: Mapping[str, Mapping[str, Measured]],
+    *,
+    curve: str = "",
+    staircase: bool = False,
+    auto: Sequence[tuple[str, Point]] = (),
 ) -> Figure:
     """Accuracy against mean tokens with 95 % intervals both ways.
 
@@ -137,8 +142,11 @@ def accuracy_tokens(
         series: By name, each with one colour and marker: what stands beside a point to the point.
         curve: The series whose points are joined by a line.
         staircase: Draw the Pareto front of series of one point each, and those that are not on it hollow.
+        auto: What choosing by the prompt gave, price by price, as a line; those with a note get a mark.
     """
     figure, axes = _single(4.6)
+    if auto:
+        _way(axes, auto)
     flat = {name: one for name, group in series.items() for one in group.values()}
     points = {name: Point(one.accuracy.mean, one.tokens.mean) for name, one in flat.items()}
     beaten, corners = (dominators(points), [points[name] for name in front(points)]) if staircase else ({}, [])
@@ -275,6 +283,17 @@ def _points(axes: Any, label: str, group: Mapping[str, Measured], look: Mapping[
     axes.errorbar(*at, label=label, capsize=3, linewidth=1, elinewidth=1, **arms, **look)
     for note, *place in zip(group, *at, strict=True):
         axes.annotate(note, place, (4, 4), textcoords="offset points", fontsize=7)
+
+
+def _way(axes: Any, auto: Sequence[tuple[str, Point]]) -> None:
+    marks = [(note, one.tokens, 100 * one.accuracy) for note, one in auto if note]
+    points = [one for _, one in auto]
+    axes.plot(
+        [one.tokens for one in points], [100 * one.accuracy for one in points], color=INK, label="auto, by price"
+    )
+    axes.plot([mark[1] for mark in marks], [mark[2] for mark in marks], "|", color=INK, markersize=9)
+    for note, *place in marks:
+        axes.annotate(note, place, (-4, 6), textcoords="offset points", fontsize=7, ha="right")
 
 
 def _histogram(axes: Any, row: str, line: Line, edges: Any) -> None:

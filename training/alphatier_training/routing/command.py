@@ -84,6 +84,27 @@ def train(
     click.echo(_written(document))
 
 
+@router.command()
+@click.argument("family", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="The PNG. [FAMILY/report/dial.png]")
+def plot(family: Path, out: Path | None) -> None:
+    """Draw the dial of FAMILY: accuracy against tokens, of its tiers and of `auto` at every price.
+
+    The tiers' figures are those of family.json; those of auto are router.json's, on problems that the router was not
+    trained on. Marks are `efficiency` beside auto: from 0, the most accurate, to 1, the fewest tokens.
+
+    Example: alphatier router plot models/tiny
+    """
+    with told():
+        from alphatier_models import load_family
+        from alphatier_models.files import family_file
+        from alphatier_training.routing.drawing import draw_dial
+
+        folder = family_file(family).parent
+        file = out or folder / "report" / "dial.png"
+        click.echo(f"{file}: {draw_dial(load_family(family), folder, file)}")
+
+
 def _written(document: Mapping[str, Any]) -> str:
     return f"The router is in {document['file']} ({document['bytes']:,} bytes), and family.json names it."
 

@@ -1,0 +1,80 @@
+"""docker/alerts.yaml: each rule fires when its promise is broken, and is silent when it is kept."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from support.processes import require
+
+FILE = Path(__file__).parents[2] / "docker" / "alerts.yaml"
+RULES = {rule["alert"]: rule for group in yaml.safe_load(FILE.read_text())["groups"] for rule in group["rules"]}
+
+
+class Case(NamedTuple):
+    """Series by the sum that they grow by in a minute (gauges: `=` what they are), and the alert's labels."""
+
+    broken: Mapping[str, str]
+    kept: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+TIER = {"family": "tiny", "tier": "alpha-0.4"}
+OF = 'family="tiny",tier="alpha-0.4"'
+AUTO = f'alphatier_decisions_total{{{OF},decision="auto"}}'
+UNLIKE = 'alphatier_auto_unlike_total{family="tiny"}'
+OK, LATE = (
+    f'alphatier_requests_total{{{OF},decision="{decision}",outcome="{outcome}"}}'
+    for decision, outcome in (("default", "ok"), ("deadline", "timeout"))
+)
+TIMED = f"alphatier_deadline_duration_ratio_count{{{OF}}}"
+CUT = f"alphatier_cut_off_answers_total{{{OF}}}"
+LEVEL, TURNS = (f'alphatier_brownout_{name}{{family="tiny",instance="a"}}' for name in ("level", "reversals_total"))
+SAME, DIFFERENT = (
+    f'alphatier_shadow_answers_total{{{OF},reference="base",outcome="{outcome}"}}' for outcome in ("agree", "differ")
+)
+CASES = {
+    "AlphatierAutoUnlike": Case({AUTO: "100", UNLIKE: "21"}, {AUTO: "100", UNLIKE: "19"}, {"family": "tiny"}),
+    "AlphatierCutOff": Case({OK: "100", CUT: "6"}, {OK: "100", CUT: "4"}, TIER),
+    "AlphatierDeadlinesMissed": Case({TIMED: "100", LATE: "6"}, {TIMED: "100", LATE: "4"}, {"family": "tiny"}),
+    "AlphatierBrownoutLasts": Case({LEVEL: "=.1"}, {LEVEL: "=0"}, {"family": "tiny", "instance": "a"}),
+    "AlphatierBrownoutSwings": Case({TURNS: "3"}, {TURNS: "2"}, {"family": "tiny", "instance": "a"}),
+    "AlphatierShadowDisagrees": Case(
+        {SAME: "8", DIFFERENT: "1"}, {SAME: "10", DIFFERENT: "1"}, {**TIER, "reference": "base"}
+    ),
+}
+
+
+def test_every_rule_has_a_case_and_a_line_in_the_readme() -> None:
+    readme = (FILE.parents[1] / "server" / "README.md").read_text()
+    assert list(CASES) == list(RULES)
+    assert [line.split("`")[1] for line in readme.splitlines() if line.startswith("| `Alphatier")] == list(RULES)
+
+
+@pytest.mark.parametrize("alert", list(CASES))
+def test_a_broken_promise_fires_and_a_kept_one_is_silent(alert: str, tmp_path: Path) -> None:
+    broken, kept, labels = CASES[alert]
+    rule = RULES[alert]
+    expected = {"exp_labels": {**labels, **rule["labels"]}, "exp_annotations": rule["annotations"]}
+    tests = [_test(alert, broken, [expected]), _test(alert, kept, []), _test(alert, {}, [])]
+    file = tmp_path / "tests.yaml"
+    file.write_text(json.dumps({"rule_files": [str(FILE)], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run([require("promtool"), "test", "rules", file], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _test(alert: str, series: Mapping[str, str], fires: list[dict[str, Any]]) -> dict[str, Any]:
+    """After two hours of such traffic; a day's sums are what these two hours were."""
+    values = {
+        name: f"{grows[1:]}x120" if grows.startswith("=") else f"0+{grows}x120" for name, grows in series.items()
+    }
+    given = [{"series": name, "values": value} for name, value in values.items()]
+    return {"interval": "1m", "input_series": given, "alert_rule_test": [_at("2h", alert, fires)]}
+
+
+def _at(time: str, alert: str, fires: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"eval_time": time, "alertname": alert, "exp_alerts": fires}
