@@ -136,7 +136,7 @@ class Gateway:
         own = deadline_field(values)
         if dialect.generates:
             left = _left(request, own)
-            decision = self._chooser.choose(decision, values, efforts, caller, left)
+            decision = self._chooser.choose(decision, values, efforts, caller, left, record.request_id)
         self._recorder.decided(record, decision)
         rest = self._rest(dialect, request, response, record, body, caller, decision)
         return await (rest if own is None else _within(lambda: own, DEADLINE_FIELD, request, rest))

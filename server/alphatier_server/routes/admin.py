@@ -53,6 +53,14 @@ class FamilyFolder(BaseModel):
     )
 
 
+class FrozenLevel(BaseModel):
+    """How far open choices slide, whatever the load."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    level: float | None = Field(ge=0, le=1, description="From 0, none, to 1, all get the tersest tier.")
+
+
 def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     """`/admin`, for holders of an admin key: `middleware.auth` sees to that, and puts its name into the state."""
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused, in OpenAI's error shape"}}
@@ -113,6 +121,10 @@ def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     )
     async def load(folder: FamilyFolder, request: Request) -> JSONResponse:
         return await change(request, "load_family", folder.path, path=folder.path)
+
+    @router.put("/families/{name}/brownout", summary="Hold a level of brownout, in all workers; null: by the load")
+    async def freeze(name: str, frozen: FrozenLevel, request: Request) -> JSONResponse:
+        return await change(request, "freeze_brownout", name, name=name, level=frozen.level)
 
     @router.delete("/families/{name}", summary="Serve the family no more; its requests under way end in peace")
     async def remove_family(name: str, request: Request) -> JSONResponse:
