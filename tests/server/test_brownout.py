@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from alphatier_server.logs import LogWriter, RequestLog
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.brownout import BrownoutSettings
 from alphatier_server.settings.file import Source
-from benchmarks.brownout.simulate import Pace, Seen, Tiers, simulate
+from benchmarks.brownout.simulate import House, Seen, Tiers, simulate
+from benchmarks.paced_engine import Speed
 from support.fake_engine import completion, fake_engine
 from support.families import small_family
 from support.gateway import RunningGateway, pair, running_gateway
@@ -157,8 +158,9 @@ async def test_the_level_rises_while_engines_are_slow_and_comes_back(toy: Path) 
         assert (await asked(gateway))["x-alphatier-tier"] == "careful"
 
 
-PACE = Pace(slots=16, step=0.008, each=0.0006)
+SPEED, SLOTS = Speed(base=0.008, each=0.0006, prefill=0.0), 16
 OBJECTIVE = 4.0
+ByTime = Callable[[float], float]
 
 
 def tiers_of(chances: Sequence[float], tokens: Sequence[float]) -> Tiers:
@@ -172,13 +174,18 @@ def tiers_of(chances: Sequence[float], tokens: Sequence[float]) -> Tiers:
 TIERS = tiers_of((0.99, 0.97, 0.9), (40, 20, 8))
 
 
-def ran(load: Any, gateways: int = 1, **more: Any) -> tuple[Seen, list[Brownout]]:
+def ran(
+    load: Callable[[float], float],
+    gateways: int = 1,
+    faster: Callable[[float], float] = lambda _now: 1.0,
+    **more: Any,
+) -> tuple[Seen, list[Brownout]]:
     """120 s of a load, in saturating rates of the thorough tier, before four engines."""
     limits = Limits(0.35 * OBJECTIVE, 0.75 * OBJECTIVE, back=40, dwell=10)
     controllers = [Brownout(limits) for _ in range(gateways)]
-    rate = 4 * PACE.most / TIERS.means[0]
-    seen = simulate(TIERS, PACE, lambda now: load(now) * rate, 120, controllers, engines=4, after=5, **more)
-    return seen, controllers
+    house = House(SPEED, SLOTS, 4, faster=faster)
+    rate = 4 * SLOTS / SPEED.step(SLOTS) / TIERS.means[0]
+    return simulate(TIERS, house, lambda now: load(now) * rate, 120, controllers, **more), controllers
 
 
 def test_a_load_that_engines_can_do_changes_nothing_even_where_it_jumps() -> None:
@@ -210,7 +217,7 @@ def test_wrong_expectations_are_made_up_for(expected: Sequence[float]) -> None:
 
 
 def test_engines_that_lose_half_of_their_speed_are_noticed() -> None:
-    seen, _ = ran(lambda _now: 0.8, speed=lambda now: 1.0 if now < 40 else 0.5)
+    seen, _ = ran(lambda _now: 0.8, faster=lambda now: 1.0 if now < 40 else 0.5)
     assert np.mean(seen.took[seen.arrived > 50] > OBJECTIVE) < 0.02
 
 
