@@ -80,12 +80,17 @@ def simulated(
 @_shared
 @click.option("--seconds", default=90.0, show_default=True, help="Of each load.")
 @click.option("--warm", default=20.0, show_default=True, help="Seconds of them that do not count.")
+@click.option(
+    "--model", default="tiny", show_default=True, help="What clients ask for; tiny:auto goes by the router."
+)
 def lived(
-    samples: Path, family: Path, faster: float, objective: float, loads: str, seconds: float, warm: float
+    samples: Path, family: Path, faster: float, objective: float, loads: str, seconds: float, warm: float, model: str
 ) -> None:
     """Before a real gateway and an engine of that speed, beside what the simulator says of the same."""
     setup = Setup(read_tiers(samples, family), faster, objective, 1)
-    live = Live(samples, family, setup.tiers, setup.house, setup.objective, saturating(setup.tiers, setup.house))
+    live = Live(
+        samples, family, setup.tiers, setup.house, setup.objective, saturating(setup.tiers, setup.house), model
+    )
     table = setup.table("before the gateway, and simulated")
     for load in map(float, loads.split(",")):
         same = constant(load)

@@ -27,7 +27,7 @@ class Live:
     """Runs loads, each before a gateway and an engine of its own."""
 
     def __init__(
-        self, folder: Path, family: Path, tiers: Tiers, house: House, objective: float, saturating: float
+        self, folder: Path, family: Path, tiers: Tiers, house: House, objective: float, saturating: float, model: str
     ) -> None:
         self._folder = folder
         self._family = family
@@ -35,6 +35,7 @@ class Live:
         self._house = house
         self._objective = objective
         self._saturating = saturating
+        self._model = model
         self._samples = Samples.read(folder, tiers.names)
         self._questions = sorted(self._samples.answers[tiers.names[0]])
 
@@ -70,7 +71,7 @@ class Live:
 
             async def ask(number: int, question: str) -> None:
                 arrived = time.monotonic() - began
-                body = {"model": "tiny", "messages": [{"role": "user", "content": question}]}
+                body = {"model": self._model, "messages": [{"role": "user", "content": question}]}
                 name = f"r-{number}"
                 async with session.post(
                     f"{url}/v1/chat/completions", json=body, headers={"x-request-id": name}
