@@ -22,7 +22,7 @@ from alphatier_server.settings.file import Source
 from benchmarks.brownout.simulate import House, Seen, Tiers, simulate
 from benchmarks.paced_engine import Speed
 from support.fake_engine import completion, fake_engine
-from support.families import small_family
+from support.families import gated_family, small_family
 from support.gateway import RunningGateway, pair, running_gateway
 from support.keys import key_file
 from support.routers import with_router
@@ -75,6 +75,14 @@ async def test_what_names_a_tier_or_an_effort_and_what_a_key_keeps_out_never_sli
         ):
             assert (await asked(gateway, model, headers=ann, **more))["x-alphatier-tier"] == "careful"
         assert (await asked(gateway, headers=bob))["x-alphatier-tier"] == "careful"
+
+
+async def test_an_alpha_between_the_tiers_slides_too(tmp_path: Path) -> None:
+    families = {"toy": gated_family(tmp_path / "toy")}
+    settings = BrownoutSettings(seconds=10, freeze=1)
+    async with pair(families, completion(), brownout=settings) as (gateway, _):
+        told = await asked(gateway, efficiency=0.5)
+    assert (told["x-alphatier-tier"], told["x-alphatier-otherwise"]) == ("terse", "alpha-0.2")
 
 
 async def test_at_half_the_level_half_of_the_requests_slide_and_the_same_ones_everywhere(toy: Path) -> None:

@@ -53,8 +53,8 @@ class Brownouts:
             return None
         own = least = tokens
         if decision.open is not None and caller.brownout:
-            if decision.why is not None and decision.why.rule == "brownout":
-                own = known.tokens(family, family.tier(decision.why.otherwise)) or tokens
+            if (why := decision.why) is not None and why.rule == "brownout":
+                own = next(one.tokens for one in why.candidates if one.tier == why.otherwise)
             least = min(own, known.least)
         if not known.watched:
             known.watched = True
