@@ -51,6 +51,7 @@ def _shared(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--seconds", default=150.0, show_default=True, help="Of each load.")
 @click.option("--warm", default=30.0, show_default=True, help="Seconds of them that do not count.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--step/--no-step", default=True, help="Whether to show a load that jumps too. [default: yes]")
 def simulated(
     samples: Path,
     family: Path,
@@ -62,6 +63,7 @@ def simulated(
     seconds: float,
     warm: float,
     seed: int,
+    step: bool,
 ) -> None:
     """In the simulator, with the gateway's own controller."""
     setup = Setup(read_tiers(samples, family), faster, objective, engines)
@@ -72,8 +74,9 @@ def simulated(
         without = figures(thorough, setup.objective, warm, seconds).late
         setup.row(table, load, figures(seen, setup.objective, warm, seconds), without)
     Console(width=170).print(table)
-    seen = setup.simulated(_step, WHOLE, gateways, seed)
-    setup.tell_step(step_figures(seen, setup.objective, JUMP, END))
+    if step:
+        seen = setup.simulated(_step, WHOLE, gateways, seed)
+        setup.tell_step(step_figures(seen, setup.objective, JUMP, END))
 
 
 @main.command("live")
@@ -134,7 +137,8 @@ class Setup:
         controllers: list[Brownout | None] = [None]
         if gateways:
             controllers = [Brownout(limits) for _ in range(gateways)]
-        return simulate(self.tiers, house, lambda now: rate * load(now), seconds, controllers, seed=seed)
+        tick = house.speed.step(1) / 2
+        return simulate(self.tiers, house, lambda now: rate * load(now), seconds, controllers, seed=seed, tick=tick)
 
     def table(self, title: str) -> Table:
         speed, goal = self.house.speed, goals
