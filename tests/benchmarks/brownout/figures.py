@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linprog
 
+from alphatier_server.gateway.brownout import TURN
 from benchmarks.brownout.simulate import House, Seen, Tiers
 
 OF_BOUND = 0.9
@@ -64,7 +65,6 @@ class Figures:
 
 
 def figures(seen: Seen, objective: float, warm: float, seconds: float) -> Figures:
-    """`reversals` are of the whole run."""
     counts = seen.arrived >= warm
     in_time = seen.took[counts] <= objective
     levels = seen.levels[(seen.levels[:, 0] >= warm) & (seen.levels[:, 0] < seconds)][:, 1:]
@@ -74,8 +74,19 @@ def figures(seen: Seen, objective: float, warm: float, seconds: float) -> Figure
         float(1 - in_time.mean()),
         float(levels.mean()),
         float((levels.max(axis=1) - levels.min(axis=1)).mean()),
-        max(seen.reversals) * 60 / seconds,
+        max(map(reversals, levels.T)) * 60 / (seconds - warm),
     )
+
+
+def reversals(levels: Any) -> int:
+    """How often a level turns and goes the other way by `TURN` or more, as the gateway counts."""
+    turns, rising, extreme = 0, True, levels[0]
+    for level in levels:
+        if bool(level > extreme) is rising:
+            extreme = level
+        elif abs(level - extreme) >= TURN:
+            turns, rising, extreme = turns + 1, not rising, level
+    return turns
 
 
 @dataclass(frozen=True)

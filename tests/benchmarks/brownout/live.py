@@ -83,15 +83,12 @@ class Live:
                 rows.append((arrived, took, tier, right, thorough))
 
             levels: list[list[float]] = []
-            reversals = 0
 
             async def look() -> None:
-                nonlocal reversals
                 while True:
                     async with session.get(f"{url}/metrics") as answer:
                         text = await answer.text()
                     levels.append([time.monotonic() - began, metric_value(text, "alphatier_brownout_level")])
-                    reversals = int(metric_value(text, "alphatier_brownout_reversals_total"))
                     await asyncio.sleep(LOOK_SECONDS)
 
             looking, number, at = asyncio.create_task(look()), 0, 0.0
@@ -109,4 +106,4 @@ class Live:
                 f"The clients were {late:.1f} s late: the machine is too busy; lower --faster."
             )
         arrived, took, tier, right, thorough = (np.array(column) for column in zip(*rows, strict=True))
-        return Seen(arrived, took, tier, right, thorough, np.array(levels), [reversals])
+        return Seen(arrived, took, tier, right, thorough, np.array(levels))

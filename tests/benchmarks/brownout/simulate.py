@@ -51,7 +51,6 @@ class Seen:
     """Whether the thorough tier would have been right."""
     levels: Any
     """[moments, 1 + gateways]: the moment, and each gateway's level."""
-    reversals: list[int]
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class _Run:
         self._two = draw.integers(self._house.engines, size=(total, 2))
         self._where = np.zeros(total, int)
         self._seen = seen = Seen(
-            np.zeros(total), np.full(total, np.inf), np.zeros(total, int), None, tiers.right[0][self._drawn], [], []
+            np.zeros(total), np.full(total, np.inf), np.zeros(total, int), None, tiers.right[0][self._drawn], None
         )
         levels: list[list[float]] = []
         step = number = open_ = 0
@@ -137,7 +136,6 @@ class _Run:
             step += 1
         seen.right = tiers.right[(seen.tier, *self._drawn)]
         seen.levels = np.array(levels)
-        seen.reversals = [0 if one is None else one.reversals for one in self._controllers]
         return seen
 
     def _work(self, now: float) -> int:
