@@ -82,6 +82,7 @@ async def test_an_alpha_between_the_tiers_slides_too(tmp_path: Path) -> None:
     settings = BrownoutSettings(seconds=10, freeze=1)
     async with pair(families, completion(), brownout=settings) as (gateway, _):
         told = await asked(gateway, efficiency=0.5)
+        assert await gateway.metric("alphatier_brownout_level") == 1
     assert (told["x-alphatier-tier"], told["x-alphatier-otherwise"]) == ("terse", "alpha-0.2")
 
 

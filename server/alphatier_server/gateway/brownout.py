@@ -7,7 +7,7 @@ By Little's law these are the seconds that an answer takes, weighted by its toke
 engine's and in the making. A request counts from its admission, so they grow before any answer is late. Both numbers
 are the process's own and in one unit: no engine is asked, tokens that are all expected wrong by a factor cancel out,
 and every gateway in front of the same engines sees the same seconds, whatever its part of the traffic. As the level
-depends on them alone, gateways agree without talking.
+that is wanted depends on them alone, gateways agree without talking.
 
 The level is a share of the tokens that can be saved (`between`), so that it means the same to the engines everywhere.
 It rises at once. It falls slowly, and hardly at all where what is asked for is more than what the engines can do at

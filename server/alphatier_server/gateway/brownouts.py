@@ -64,7 +64,7 @@ class Brownouts:
     def _watch(self, known: "_Browned") -> None:
         """Look, now and as long as there is something to see."""
         level = known.brownout.look(self._clock())
-        known.show()
+        known.show(self.level(known.name))
         known.watched = level > 0 or not known.brownout.work.idle
         if known.watched:
             asyncio.get_running_loop().call_later(TICK_SECONDS, self._watch, known)
@@ -76,6 +76,7 @@ class _Browned:
     def __init__(self, seconds: float, settings: BrownoutSettings, metrics: Metrics, family: str) -> None:
         begin, full = settings.begin * seconds, settings.full * seconds
         self.brownout = Brownout(Limits(begin, full, settings.back_seconds, settings.dwell_seconds))
+        self.name = family
         self.watched = False
         self.least = 0.0
         """Of the tersest tier."""
@@ -97,9 +98,9 @@ class _Browned:
         known = of_tier(family, tier)  # an alpha that no tier has
         return None if known is None else known.tokens
 
-    def show(self) -> None:
-        """In the metrics."""
-        self._level.set(self.brownout.level)
+    def show(self, level: float) -> None:
+        """In the metrics; `level` may be one that is held."""
+        self._level.set(level)
         self._seconds.set(self.brownout.seconds)
         self._reversals.inc(self.brownout.reversals - self._shown)
         self._shown = self.brownout.reversals
