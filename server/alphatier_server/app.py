@@ -42,6 +42,7 @@ from alphatier_server.errors import (
 )
 from alphatier_server.gateway.admit import Admitter
 from alphatier_server.gateway.alphas import Alphas
+from alphatier_server.gateway.brownouts import Brownouts
 from alphatier_server.gateway.canary import Canaries
 from alphatier_server.gateway.choose import Chooser
 from alphatier_server.gateway.forecast import Forecast
@@ -108,6 +109,8 @@ class Parts:
     administer: Administer | None = None
     folders: Mapping[str, Path] = field(default_factory=dict)
     """The families', by name, for their routers."""
+    frozen: Mapping[str, float] = field(default_factory=dict)
+    """Levels of brownout that an administrator holds, by family."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def create_app(config: GatewayConfig | Path | str | None = None) -> FastAPI:
         log=log_of_requests,
         administer=control.administer,
         folders=control.fleet.folders,
+        frozen=control.fleet.frozen,
     )
     application = assemble(
         app_settings(config, config.listen.hosts), parts, lifespan=lambda app: _live(control, access, application)
@@ -245,9 +249,10 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
         config.log.prompts,
         config.alphas.step,
     )
-    admitter = Admitter(parts.access, queue, parts.metrics)
+    brownouts = Brownouts(config.brownout, parts.metrics, parts.frozen)
+    admitter = Admitter(parts.access, queue, brownouts, parts.metrics)
     alphas = Alphas(parts.families, parts.pool, parts.administer, config.alphas, parts.metrics)
-    chooser = Chooser(Routers(parts.folders, config.auto), Forecast(parts.pool, queue))
+    chooser = Chooser(Routers(parts.folders, config.auto), Forecast(parts.pool, queue), brownouts)
     shadow = None
     if config.shadow.share > 0:
         shadow = Shadow(config.shadow, config.workers, parts.pool, queue, sender, upstream, parts.metrics)

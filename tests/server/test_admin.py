@@ -133,6 +133,17 @@ async def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(fleet: New
         assert running.states() == {}
 
 
+async def test_an_administrator_holds_a_level_of_brownout_and_lets_it_go(running: RunningFleet) -> None:
+    async with admin_client(running) as client:
+        held = await client.put("/admin/families/toy/brownout", json={"level": 0.5})
+        assert (held.status_code, held.json()) == (200, {"family": "toy", "level": 0.5})
+        assert running.fleet.frozen == {"toy": 0.5}
+        assert (await client.put("/admin/families/toy/brownout", json={"level": 2})).status_code == 400
+        assert (await client.put("/admin/families/nobody/brownout", json={"level": 0})).status_code == 404
+        assert (await client.put("/admin/families/toy/brownout", json={"level": None})).status_code == 200
+        assert running.fleet.frozen == {}
+
+
 async def test_every_change_leaves_a_line_that_says_who_made_it_and_what_came_of_it(
     fleet: NewFleet, toy: Path, engines: list[FakeEngine]
 ) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import orjson
 import psutil
 import pytest
@@ -219,3 +220,26 @@ def run_to_the_end(folder: Path, *options: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder)
     assert done.returncode == 1
     return done.stderr
+
+
+def test_a_level_of_brownout_that_an_administrator_holds_is_held_by_all_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALPHATIER_ADMIN_KEYS", "root:the-key-of-root")
+    with several(tmp_path) as gateway:
+
+        def held(level: float | None) -> int:
+            headers = {"authorization": "Bearer the-key-of-root"}
+            path = f"{gateway.served.url}/admin/families/toy/brownout"
+            return httpx.put(path, json={"level": level}, headers=headers).status_code
+
+        def slid() -> float:
+            """The share of 300 requests over 30 connections."""
+            before = gateway.served.metric("alphatier_decisions_total", decision="brownout")
+            load(gateway.served.url, 300)
+            return (gateway.served.metric("alphatier_decisions_total", decision="brownout") - before) / 300
+
+        assert held(1) == 200
+        until(lambda: slid() == 1, 10)
+        assert held(None) == 200
+        until(lambda: slid() == 0, 10)

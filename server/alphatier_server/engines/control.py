@@ -82,6 +82,8 @@ async def _done(fleet: Fleet, action: str, arguments: dict[str, Any]) -> Answer:
         case "load_alpha":
             tier = await fleet.load_alpha(name, arguments["alpha"])
             return 200, {"tier": tier.name if tier is not None else None}
+        case "freeze_brownout":
+            return 200, {"family": name, "level": fleet.freeze(name, arguments["level"])}
         case "remove_family":
             await fleet.remove_family(name)
             return 200, {"name": name, "state": "removed"}

@@ -79,6 +79,8 @@ class Fleet:
         """
         self.families = families
         self.folders = {name: folder.resolve() for name, folder in folders.items()}
+        self.frozen: dict[str, float] = {}
+        """Levels of brownout that an administrator holds, by family: for whoever answers requests."""
         self.loading: list[str] = []
         """Folders whose families are being loaded."""
         self._checksums = checksums
@@ -334,6 +336,17 @@ class Fleet:
             if name not in self.families:
                 raise UnknownEngine(name)
             await self._change(FamilyChange(name, self.families[name], None, self.folders[name]))
+
+    def freeze(self, name: str, level: float | None) -> float | None:
+        """Hold the family's level of brownout, in all processes; None: no longer. Raises UnknownEngine."""
+        if name not in self.families:
+            raise UnknownEngine(name)
+        if level is None:
+            self.frozen.pop(name, None)
+        else:
+            self.frozen[name] = level
+        self._context.pool.touch()
+        return level
 
     async def apply_families(self, folders: Sequence[Path]) -> None:
         """Serve the families in these folders and no others. Raises FamilyError or EngineError at the first fault."""

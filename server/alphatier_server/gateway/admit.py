@@ -3,6 +3,8 @@
 from alphatier_server.dialects.dialect import Dialect
 from alphatier_server.dialects.json_object import JsonObject
 from alphatier_server.errors import Overloaded
+from alphatier_server.gateway.brownout import Part
+from alphatier_server.gateway.brownouts import Brownouts
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.dial import as_measured
 from alphatier_server.gateway.request import Head
@@ -18,10 +20,11 @@ from alphatier_server.metrics.definitions import Metrics
 class Admitted:
     """What a request that was let in holds: its place within the key's limits, and from `enter` on its slot."""
 
-    __slots__ = ("_reservation", "lines", "requests", "slot", "weight")
+    __slots__ = ("_part", "_reservation", "lines", "requests", "slot", "weight")
 
-    def __init__(self, reservation: Admission, requests: int) -> None:
+    def __init__(self, reservation: Admission, requests: int, part: Part | None) -> None:
         self._reservation = reservation
+        self._part = part
         self.slot: Slot | None = None
         self.lines = reservation.lines
         """`x-ratelimit-*` headers for the answer, each with its CR LF; empty without limits."""
@@ -30,8 +33,10 @@ class Admitted:
         self.weight = requests
         """As many requests it counts for in the queue."""
 
-    def close(self, tokens: int | None) -> None:
-        """Give both back; `tokens` were used (see Admission)."""
+    def close(self, tokens: int | None, *, whole: bool) -> None:
+        """Give both back; `tokens` were used (see Admission), and the answer was `whole`."""
+        if self._part is not None:
+            self._part.close(whole=whole)
         if self.slot is not None:
             self.slot.close()
         self._reservation.close(tokens)
@@ -40,8 +45,9 @@ class Admitted:
 class Admitter:
     """Lets requests in: by key, by limits, and in turn where more come than the engines can take."""
 
-    def __init__(self, access: Access, queue: AdmissionQueue, metrics: Metrics) -> None:
+    def __init__(self, access: Access, queue: AdmissionQueue, brownouts: Brownouts, metrics: Metrics) -> None:
         self._access = access
+        self._brownouts = brownouts
         self._queue = queue
         self._metrics = metrics
         self._queued = {priority: metrics.queued.labels(priority) for priority in CLASSES}
@@ -62,7 +68,8 @@ class Admitter:
         if not dialect.generates:
             tokens = 0
         reservation = await self._access.admit(caller, streamed=streamed, tokens=tokens, requests=requests)
-        return Admitted(reservation, requests)
+        part = self._brownouts.begin(decision, caller, requests) if dialect.generates else None
+        return Admitted(reservation, requests, part)
 
     async def enter(self, admitted: Admitted, caller: Caller, decision: Decision) -> None:
         """Take a slot when one is free. Who gets it must choose a replica before awaiting anything else.

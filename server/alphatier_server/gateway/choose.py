@@ -20,13 +20,16 @@ from alphatier_models.routing import Expectation
 from alphatier_models.routing.router import best
 from alphatier_server.dialects.efforts import Effort, TokenBudget
 from alphatier_server.errors import DeadlineTooShort
+from alphatier_server.gateway.brownout import between, way_down
+from alphatier_server.gateway.brownouts import Brownouts
 from alphatier_server.gateway.decide import Decision, Explanation, Rule
 from alphatier_server.gateway.dial import as_measured
-from alphatier_server.gateway.expect import Expected, expect
+from alphatier_server.gateway.expect import Expected, dearer, expect
 from alphatier_server.gateway.forecast import Forecast
 from alphatier_server.gateway.routers import Routers
 from alphatier_server.keys.ring import Caller
 from alphatier_server.limits.estimate import most_tokens
+from alphatier_server.replicas.affinity import hash64
 
 
 class Situation(NamedTuple):
@@ -40,6 +43,8 @@ class Situation(NamedTuple):
     """Of the brownout: from 0, none, to 1, all get the tersest tier."""
     coin: float = 0.0
     """The request's own, in [0, 1): the same wherever it is sent."""
+    price: float = 0.0
+    """Of a token at this level, in points of accuracy, where a router weighs them."""
     sure: bool = True
     """Whether the expected seconds are sure enough to refuse a deadline by; else the soonest tier is tried."""
 
@@ -68,7 +73,7 @@ def choose(decision: Decision, expected: Expected, situation: Situation) -> Deci
     within = _within(candidates, situation)
     fit = _fitting(within, situation.tokens, budget=wish == "budget")
     found = wanted if wanted in fit else best(fit, price or 0.0)
-    slid = _slid(fit, found, situation)
+    slid = _slid(fit, found, situation, weighed=wish == "price" and price is not None)
     rule: Rule = "default" if price is None else "price"
     otherwise = decision.tier.name
     if slid is not found:
@@ -110,14 +115,14 @@ def _fitting(within: Sequence[Expectation], tokens: int | None, *, budget: bool)
     return [min(within, key=_tokens)] if budget else within
 
 
-def _slid(fit: Sequence[Expectation], found: Expectation, situation: Situation) -> Expectation:
-    """The tier after the brownout: `level` of the way to the tersest, of the two that it lies between by the coin."""
+def _slid(fit: Sequence[Expectation], found: Expectation, situation: Situation, *, weighed: bool) -> Expectation:
+    """The tier after the brownout: the best at the level's price (easy prompts slide first), else by the coin."""
     if situation.level <= 0:
         return found
-    terser = sorted((one for one in fit if one.tokens < found.tokens), key=_tokens, reverse=True)
-    way = [found, *terser]
-    place = min(situation.level, 1.0) * (len(way) - 1)
-    return way[int(place) + (situation.coin < place - int(place))]
+    if weighed:
+        return best(fit, situation.price)
+    way = way_down(found, fit)
+    return way[between([one.tokens for one in way], situation.level, situation.coin)]
 
 
 def _tokens(one: Expectation) -> float:
@@ -142,9 +147,10 @@ class Chooser:
     Whoever leaves nothing open, or asks for nothing that needs to be looked at, costs nothing.
     """
 
-    def __init__(self, routers: Routers, forecast: Forecast) -> None:
+    def __init__(self, routers: Routers, forecast: Forecast, brownouts: Brownouts) -> None:
         self._routers = routers
         self._forecast = forecast
+        self._brownouts = brownouts
 
     def choose(
         self,
@@ -153,18 +159,23 @@ class Chooser:
         efforts: Sequence[Effort],
         caller: Caller,
         left: float | None,
+        request_id: str,
     ) -> Decision:
         """The decision, of which `left` are the seconds until the deadline. Raises DeadlineTooShort."""
         if decision.open is None:
             return decision
-        most = most_tokens(body)
+        wish, most = decision.open.wish, most_tokens(body)
         situation = Situation(left, token_budget(efforts, most))
         routing = self._routers.of(decision.family)
         if routing is not None and decision.open.share is not None:
             routing = routing._replace(price=routing.router.price_at(decision.open.share))
-        if situation == NOTHING and (routing is None or decision.open.wish != "price"):
-            return decision
-        if decision.open.wish == "tier" and left is None and _roomy(decision, most):
+        if wish != "price" and left is None and (situation == NOTHING or (wish == "tier" and _roomy(decision, most))):
+            routing, situation = None, NOTHING
+        if caller.brownout and (level := self._brownouts.level(decision.family.name)) > 0:
+            coin = hash64(request_id.encode()) / 2**64
+            price = 0.0 if routing is None else dearer(routing, level, coin)
+            situation = situation._replace(level=level, coin=coin, price=price)
+        if situation == NOTHING and routing is None:
             return decision
         expected = expect(decision, routing, body, caller.may_use)
         if left is not None:

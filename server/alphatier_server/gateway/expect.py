@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from alphatier_models import Family, Tier
-from alphatier_models.routing import Expectation, Router
+from alphatier_models.routing import Expectation, Operating, Router
+from alphatier_server.gateway.brownout import between
 from alphatier_server.gateway.decide import Decision
 from alphatier_server.gateway.dial import as_measured
 from alphatier_server.settings.auto import AutoSettings
@@ -45,6 +46,15 @@ def routing_of(router: Router, family: Family, settings: AutoSettings) -> Routin
     if settings.goal == "mean_tokens":
         return Routing(router, tiers, router.price_for(tokens=settings.value))
     return Routing(router, tiers, router.price_for(accuracy_share=settings.value))
+
+
+def dearer(routing: Routing, level: float, coin: float) -> float:
+    """The price of a token under a brownout of this level: the tokens of what it gave on the sample are `between`."""
+    way: list[Operating] = []
+    for one in routing.router.operating:
+        if one.price >= routing.price and (not way or one.tokens < way[-1].tokens):
+            way.append(one)
+    return way[between([one.tokens for one in way], level, coin)].price if way else routing.price
 
 
 def expect(

@@ -144,7 +144,7 @@ class Gateway:
         own = deadline_field(values)
         if dialect.generates:
             left = _left(request, own)
-            decision = self._chooser.choose(decision, values, efforts, caller, left)
+            decision = self._chooser.choose(decision, values, efforts, caller, left, record.request_id)
         decision = self._recorder.decided(record, self._canaries.drawn(decision, values, record.request_id))
         rest = self._rest(dialect, request, response, record, body, caller, decision)
         return await (rest if own is None else _within(lambda: own, DEADLINE_FIELD, request, rest))

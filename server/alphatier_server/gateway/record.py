@@ -116,7 +116,7 @@ class RequestRecord:
                 self.lease.note(self.first_token, self.usage.completion)
             self.lease.close(self.result)
         if self.admission is not None:
-            self.admission.close(self._tokens())
+            self.admission.close(self._tokens(), whole=self.outcome == "ok")
 
     def _tokens(self) -> int | None:
         """What the request used; 0 where nothing was generated, None where that is not known."""

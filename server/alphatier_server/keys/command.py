@@ -48,6 +48,11 @@ def keys() -> None:
     type=click.Choice(["high", "normal", "low"]),
     help="Who goes first when the gateway is overloaded. [default: normal]",
 )
+@click.option(
+    "--brownout/--no-brownout",
+    default=None,
+    help="Whether open choices slide to terser tiers under load. [default: yes]",
+)
 @click.option("--expires-days", type=click.IntRange(1, 36_500), help="End of the key, in days from today.")
 @click.option("--admin", is_flag=True, help="The key may use the admin API.")
 def new(name: str, file: Path, tiers: str | None, expires_days: int | None, **rest: Any) -> None:

@@ -44,6 +44,8 @@ class ApiKey(KeyLimits):
     """The tier for requests that choose none; left out: the first tier that `tiers` names, else the family's."""
     priority: PriorityClass = "normal"
     """Who goes first when the gateway is overloaded."""
+    brownout: bool = True
+    """Whether its open choices slide to terser tiers while answers take too long."""
     expires: AwareDatetime | None = None
     disabled: bool = False
     admin: bool = False
@@ -75,6 +77,8 @@ class Caller:
     """The tier for this caller's requests that choose none, instead of the family's default."""
     priority: PriorityClass = "normal"
     """Who goes first when the gateway is overloaded."""
+    brownout: bool = True
+    """Whether a brownout may change what this caller leaves open."""
     tiers: frozenset[str] | None = None
     limits: Limits = UNLIMITED
     """That very object where there are none."""
@@ -187,6 +191,7 @@ def _caller(key: ApiKey, defaults: KeyLimits) -> Caller:
         name=key.name,
         default_tier=key.chosen_default(),
         priority=key.priority,
+        brownout=key.brownout,
         tiers=None if key.tiers is None else frozenset(key.tiers),
         limits=_limits(key, defaults),
         expires=float("inf") if key.expires is None else key.expires.timestamp(),

@@ -41,6 +41,7 @@ class Metrics:
         self._tokens(new)
         self._latencies(new)
         self._requests(new)
+        self._brownouts(new)
         self._alphas(new)
         self._shadow(new)
         self._replicas(new)
@@ -129,6 +130,15 @@ class Metrics:
         text = "Admissions for which Redis, which counts limits, did not answer."
         self.limit_store_failures = count("limit_store_failures", text).labels()
         self.log_lines_dropped = count("log_lines_dropped", "Log lines that standard error did not take.").labels()
+
+    def _brownouts(self, new: StoreCollector) -> None:
+        gauges = partial(Gauges, new, merge="livemax")
+        text = "How far open choices slide to terser tiers: from 0, none, to 1."
+        self.brownout_level = gauges("brownout_level", text, "family")
+        text = "Seconds that an answer takes, by the tokens that are open and those that end."
+        self.brownout_seconds = gauges("brownout_seconds", text, "family")
+        text = "Turns of the level by a tenth or more."
+        self.brownout_reversals = Counters(new, "brownout_reversals", text, "family")
 
     def _alphas(self, new: StoreCollector) -> None:
         count = partial(Counters, new)

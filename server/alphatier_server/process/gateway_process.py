@@ -65,6 +65,7 @@ class GatewayProcess:
             log=request_log(config.log, metrics),
             administer=self.control.administer,
             folders=self.control.fleet.folders,
+            frozen=self.control.fleet.frozen,
         )
 
     async def run(
@@ -146,7 +147,8 @@ def serve_with_workers(source: Source, config: GatewayConfig, engine_api_key: st
         def snapshot() -> dict[str, Any]:
             families = {name: family.model_dump_json() for name, family in control.families.items()}
             folders = {name: str(folder) for name, folder in control.fleet.folders.items()}
-            return {"families": families, "folders": folders, "replicas": control.pool.snapshot()}
+            replicas, frozen = control.pool.snapshot(), control.fleet.frozen
+            return {"families": families, "folders": folders, "replicas": replicas, "frozen": frozen}
 
         def forget(index: int) -> None:
             """A worker is dead: what it had in flight is no more."""

@@ -56,7 +56,16 @@ async def _serve(
     store = (shared / "limits", index)
     access = build_access(config.access, shared=store, redis_failed=metrics.limit_store_failures.inc)
     log_of_requests = request_log(config.log, metrics)
-    parts = Parts(families, pool, metrics, access, log=log_of_requests, administer=parent.ask, folders=parent.folders)
+    parts = Parts(
+        families,
+        pool,
+        metrics,
+        access,
+        log=log_of_requests,
+        administer=parent.ask,
+        folders=parent.folders,
+        frozen=parent.frozen,
+    )
     data_plane = DataPlane(config, app_settings(config, config.served_hosts()), parts, listener)
     works = (access.watch(), *data_plane.watches(), parent.listen(data_plane), parent.report(data_plane))
     async with Background(data_plane.end_soon).running(*works):
@@ -81,6 +90,8 @@ class Parent:
     is_gone: bool = False
     folders: dict[str, Path] = field(default_factory=dict)
     """The families', by name."""
+    frozen: dict[str, float] = field(default_factory=dict)
+    """Levels of brownout that an administrator holds, by family."""
 
     def __post_init__(self) -> None:
         self._texts: dict[str, str] = {}
@@ -101,6 +112,8 @@ class Parent:
         self._texts = shown
         self.folders.clear()
         self.folders.update({name: Path(folder) for name, folder in message["folders"].items()})
+        self.frozen.clear()
+        self.frozen.update(message["frozen"])
         self.pool.restore(message["replicas"])
         self._snapshot = message["snapshot"]
 

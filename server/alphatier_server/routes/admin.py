@@ -63,6 +63,14 @@ class NewVersion(BaseModel):
     share: float = Field(gt=0, le=1, description="Share of the tier's requests, by conversation.", examples=[0.05])
 
 
+class FrozenLevel(BaseModel):
+    """How far open choices slide, whatever the load."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    level: float | None = Field(ge=0, le=1, description="From 0, none, to 1, all get the tersest tier.")
+
+
 def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     """`/admin`, for holders of an admin key: `middleware.auth` sees to that, and puts its name into the state."""
     errors: dict[int | str, dict[str, Any]] = {"4XX": {"description": "Refused, in OpenAI's error shape"}}
@@ -144,6 +152,10 @@ def admin_router(do: Administer, *, audit: Audit) -> APIRouter:
     @router.delete("/families/{name}/canary", summary="Roll back: try the new version no more")
     async def roll_back(name: str, request: Request) -> JSONResponse:
         return await change(request, "roll_back_canary", name, name=name)
+
+    @router.put("/families/{name}/brownout", summary="Hold a level of brownout, in all workers; null: by the load")
+    async def freeze(name: str, frozen: FrozenLevel, request: Request) -> JSONResponse:
+        return await change(request, "freeze_brownout", name, name=name, level=frozen.level)
 
     @router.delete("/families/{name}", summary="Serve the family no more; its requests under way end in peace")
     async def remove_family(name: str, request: Request) -> JSONResponse:

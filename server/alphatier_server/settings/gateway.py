@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from alphatier_server.settings.access import AccessSettings
 from alphatier_server.settings.alphas import AlphaSettings
 from alphatier_server.settings.auto import AutoSettings
+from alphatier_server.settings.brownout import BrownoutSettings
 from alphatier_server.settings.canary import CanarySettings
 from alphatier_server.settings.engines import EngineSettings
 from alphatier_server.settings.overload import OverloadSettings
@@ -155,6 +156,7 @@ class GatewayConfig(Section):
     replicas: PoolSettings = Field(default_factory=PoolSettings)
     alphas: AlphaSettings = Field(default_factory=AlphaSettings)
     auto: AutoSettings = Field(default_factory=AutoSettings)
+    brownout: BrownoutSettings = Field(default_factory=BrownoutSettings)
     canary: CanarySettings = Field(default_factory=CanarySettings)
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     log: LogSettings = Field(default_factory=LogSettings)
