@@ -1,6 +1,7 @@
 """docker/alerts.yaml: each rule fires when its promise is broken, and is silent when it is kept."""
 
 import json
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from alphatier_server.metrics.definitions import Metrics
 from support.processes import require
 
 FILE = Path(__file__).parents[2] / "docker" / "alerts.yaml"
@@ -78,3 +80,9 @@ def _test(alert: str, series: Mapping[str, str], fires: list[dict[str, Any]]) ->
 
 def _at(time: str, alert: str, fires: list[dict[str, Any]]) -> dict[str, Any]:
     return {"eval_time": time, "alertname": alert, "exp_alerts": fires}
+
+
+def test_every_metric_of_the_rules_exists() -> None:
+    named = set(re.findall(r"alphatier_\w+", " ".join(rule["expr"] for rule in RULES.values())))
+    there = {f.name for f in Metrics().registry.collect()}
+    assert {name for name in named if re.sub("_(total|count)$", "", name) not in there} == set()
