@@ -69,6 +69,7 @@ def _names(known: Sequence[str]) -> Callable[[click.Context, click.Parameter, st
     type=click.Path(path_type=Path),
     help="Virtual environments of the peers: FOLDER/NAME.",
 )
+@click.option("--auto", is_flag=True, help="The gateway is asked for `auto` as well, which weighs each prompt.")
 @click.option("--explicit", is_flag=True, help="All name the tier outright: nothing to decide, nothing to rewrite.")
 @click.option("--no-keys", is_flag=True, help="The gateway asks nobody for a key, and so has no limits.")
 @click.option("--wrk", is_flag=True, help="wrk makes the load that is not streamed (apt-get install wrk).")
@@ -89,6 +90,7 @@ def main(
     streams: int,
     cores: str,
     peers_folder: Path,
+    auto: bool,
     explicit: bool,
     no_keys: bool,
     wrk: bool,
@@ -106,6 +108,7 @@ def main(
       python tests/benchmarks/gateway
       python tests/benchmarks/gateway --install-peers --peers nginx,vllm-router,smg,sglang-router,litellm
       python tests/benchmarks/gateway --only requests --rounds 5
+      python tests/benchmarks/gateway --only requests --auto --peers ""
       python tests/benchmarks/gateway --only vllm --rounds 7
     """
     signal.signal(signal.SIGTERM, _ended)
@@ -117,7 +120,7 @@ def main(
             install(peer_names, peers_folder)
         with tempfile.TemporaryDirectory(prefix="alphatier-benchmark-") as name:
             folder = Path(name)
-            mine = gateways(folder, other_python=other_python, keyed=not no_keys)
+            mine = gateways(folder, other_python=other_python, keyed=not no_keys, auto=auto)
             others, notes = present(peer_names, peers_folder)
             notes += _busy()
             if "hold" in chosen:

@@ -11,14 +11,13 @@ from typing import Any
 from benchmarks.gateway import asked, wrk
 from benchmarks.gateway.processes import BenchmarkError, Cores, Process, free_port, running, wait_for_answer
 from benchmarks.gateway.programs import Programs, finished_load, told_aborts
-from benchmarks.gateway.targets import MODELS, Address, Target
+from benchmarks.gateway.targets import AUTO_MODEL, MODELS, Address, Target
 
 START_LIMIT_SECONDS = 90
 LEAVE_LIMIT_SECONDS = 2.5
 SETTLE_LIMIT_SECONDS = 5.0
 HOLD_MS = 15_000
 EFFORT = "low"
-FAMILY_MODEL = "tiny"
 Figures = dict[str, float]
 
 
@@ -37,11 +36,6 @@ class Bench:
     wrk: bool = False
     """Whether wrk makes the load of what is not streamed."""
 
-    @property
-    def effort(self) -> dict[str, str]:
-        """The field that lets the gateway decide."""
-        return {} if self.explicit else {"reasoning_effort": EFFORT}
-
 
 @dataclass
 class Subject:
@@ -54,13 +48,18 @@ class Subject:
     start_seconds: float | None
     model: str
 
+    @property
+    def effort(self) -> dict[str, str]:
+        """The field that lets the gateway decide."""
+        return {} if self.bench.explicit or self.model == AUTO_MODEL else {"reasoning_effort": EFFORT}
+
     def chat(self, **fields: Any) -> bytes:
         """A chat completion that this router understands; the gateway has to decide the tier by the effort."""
-        return asked.chat(self.model, self.bench.key, **self.bench.effort, **fields)
+        return asked.chat(self.model, self.bench.key, **self.effort, **fields)
 
     def stream(self, pause_ms: float, chunks: int = 128, **fields: Any) -> bytes:
         """The same, streamed."""
-        more = {**self.bench.effort, **fields}
+        more = {**self.effort, **fields}
         return asked.stream(self.model, self.bench.key, pause_ms=pause_ms, chunks=chunks, **more)
 
     def load(self, mode: str, request: bytes, **options: float) -> tuple[dict[str, Any], float]:
@@ -104,7 +103,7 @@ def started(bench: Bench, target: Target | None, folder: Path) -> Iterator[Subje
         at = Address(free_port(), engine, bench.key, folder)
         log = folder / f"{target.name}.log"
         with running(target.command(at), bench.cores.router, log, target.environment) as process:
-            model = FAMILY_MODEL if target.decides and not bench.explicit else MODELS[0]
+            model = MODELS[0] if bench.explicit else target.asked_for
             subject = Subject(bench, engine, at.port, process, None, model)
             subject.start_seconds = wait_for_answer(process, at.port, subject.chat(), START_LIMIT_SECONDS)
             time.sleep(0.5)  # background work of the start, such as a first health check, is over

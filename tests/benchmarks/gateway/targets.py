@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.gateway.processes import BenchmarkError
 
 GATEWAY = "alphatier"
+AUTO = "alphatier, auto"
+"""The same gateway, which chooses the tier by the prompt."""
 PLAIN = "plain uvicorn"
 """The same application without the accelerator, as any ASGI server runs it."""
 OTHER_PYTHON = "alphatier, other Python"
@@ -19,6 +21,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 FAMILY = REPOSITORY / "models" / "tiny"
 # What the stub lists: vLLM's names for the shipped family. The first is asked for: smg serves only that one.
 TIERS = ("alpha-0.8", "alpha-0.4", "alpha-0.35", "alpha-0.3", "alpha-0.15", "alpha-0", "base")
+FAMILY_MODEL = "tiny"
+AUTO_MODEL = "tiny:auto"
 MODELS = tuple(f"tiny:{tier}" for tier in TIERS)
 LIMITS = {
     "requests-per-minute": 10**9,
@@ -46,8 +50,8 @@ class Target:
     version: str
     command: Callable[[Address], Sequence[str]]
     environment: dict[str, str] = field(default_factory=dict)
-    decides: bool = False
-    """Whether it is asked for the family with an effort, and so has to choose the tier; the others cannot."""
+    asked_for: str = MODELS[0]
+    """The model: a tier's, or for a gateway the family's, beside an effort, or the family's `auto`."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,11 @@ class Gateways:
     key: str
 
 
-def gateways(folder: Path, *, other_python: Path | None = None, keyed: bool = True) -> Gateways:
+def gateways(folder: Path, *, other_python: Path | None = None, keyed: bool = True, auto: bool = False) -> Gateways:
     """`alphatier serve`, and plain uvicorn: keys and limits from a file, metrics, a log line a request in a file.
 
-    `alphatier serve` under `other_python` as well, which must have the project; not `keyed`: everybody may ask.
+    `alphatier serve` under `other_python` as well, which must have the project; `auto`: asked for that as well; not
+    `keyed`: everybody may ask.
     """
     program = Path(sys.executable).parent / "alphatier"
     if not program.exists():
@@ -70,15 +75,24 @@ def gateways(folder: Path, *, other_python: Path | None = None, keyed: bool = Tr
     key = _new_key(program, file)
     keys = file if keyed else None
     version = _version()
-    served = Target(GATEWAY, version, lambda at: _serve([str(program)], keys, at), decides=True)
+    served = Target(GATEWAY, version, lambda at: _serve([str(program)], keys, at), asked_for=FAMILY_MODEL)
     config = folder / "plain.toml"
     plain = Target(
-        PLAIN, version, lambda at: _uvicorn(config, keys, at), {"ALPHATIER_CONFIG": str(config)}, decides=True
+        PLAIN,
+        version,
+        lambda at: _uvicorn(config, keys, at),
+        {"ALPHATIER_CONFIG": str(config)},
+        asked_for=FAMILY_MODEL,
     )
+    if auto:
+        served_by_auto = replace(served, name=AUTO, asked_for=AUTO_MODEL)
+        return Gateways((served, served_by_auto, plain), key)
     if other_python is None:
         return Gateways((served, plain), key)
     module = [str(other_python), "-m", "alphatier_models.cli"]
-    other = Target(OTHER_PYTHON, f"{version} on {other_python}", lambda at: _serve(module, keys, at), decides=True)
+    other = Target(
+        OTHER_PYTHON, f"{version} on {other_python}", lambda at: _serve(module, keys, at), asked_for=FAMILY_MODEL
+    )
     return Gateways((served, other, plain), key)
 
 
