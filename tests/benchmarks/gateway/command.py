@@ -108,7 +108,7 @@ def main(
       python tests/benchmarks/gateway
       python tests/benchmarks/gateway --install-peers --peers nginx,vllm-router,smg,sglang-router,litellm
       python tests/benchmarks/gateway --only requests --rounds 5
-      python tests/benchmarks/gateway --only requests --auto --peers ""
+      python tests/benchmarks/gateway --only requests --auto
       python tests/benchmarks/gateway --only vllm --rounds 7
     """
     signal.signal(signal.SIGTERM, _ended)
