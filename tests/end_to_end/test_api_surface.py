@@ -297,12 +297,16 @@ def test_every_effort_of_a_message_is_mapped(claude: anthropic.Anthropic, effort
     assert raw.parse().model == f"tiny:{FAMILY.efforts[effort]}"
 
 
+LIKELIEST = max(FAMILY.tiers, key=lambda tier: tier.evaluations[0].accuracy.mean).name
+"""The tier that is most often right: what a budget that any tier fits into buys."""
+
+
 @pytest.mark.parametrize(
     ("thinking", "tier"),
     [
         ({"type": "disabled"}, FAMILY.efforts["none"]),
         ({"type": "adaptive"}, FAMILY.default_tier),
-        ({"type": "enabled", "budget_tokens": 1024}, FAMILY.efforts["max"]),
+        ({"type": "enabled", "budget_tokens": 1024}, LIKELIEST),
     ],
 )
 def test_thinking_chooses_a_tier(claude: anthropic.Anthropic, thinking: Any, tier: str) -> None:
