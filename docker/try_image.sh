@@ -30,6 +30,7 @@ debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv boo
   { tail -n 5 "$work/log"; skip "debootstrap failed as above"; }
 base=$(buildah from scratch 2>"$work/log") || { tail -n 5 "$work/log"; skip "buildah cannot work here"; }
 buildah copy --quiet "$base" "$work/root" / >/dev/null
+buildah run "$base" -- true 2>"$work/log" || { tail -n 5 "$work/log"; skip "buildah may run nothing here"; }
 buildah commit --quiet --rm "$base" "$tag-base" >/dev/null
 
 # Where packages come from is the machine's business: pip's settings, and the folders that they name.
