@@ -270,30 +270,31 @@ def assemble(settings: AppSettings, parts: Parts, *, lifespan: Lifespan | None =
         upstream.close()
         parts.log.flush()
 
-    recent = Recent(parts.metrics.decisions.values)
+    @asynccontextmanager
+    async def closing(_app: FastAPI) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            close()
+
+    private = config.listen.admin_port is None
+    recent = Recent(parts.metrics.decisions.values) if private and config.listen.playground else None
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
-        async with beside(recent.watch(), on_fault=_cannot_go_on):
-            if lifespan is not None:
-                async with lifespan(app):
-                    yield
-                return
-            try:
-                yield
-            finally:
-                close()
+        watched = () if recent is None else (recent.watch(),)
+        async with beside(*watched, on_fault=_cannot_go_on), (lifespan or closing)(app):
+            yield
 
     def administers(request: Request) -> bool:
         return parts.access.admin(*Head(request.scope["headers"]).credentials()) is not None
 
-    private = config.listen.admin_port is None
     in_flight = attrgetter("in_flight")
     app = _application(settings, parts, private, in_flight, administers, paths, living)
     if config.listen.playground:
         app.include_router(playground_router())
-        if private:
-            app.include_router(decisions_router(recent))
+    if recent is not None:
+        app.include_router(decisions_router(recent))
     return Application(app, gateway, dialects, close)
 
 

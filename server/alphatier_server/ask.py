@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from alphatier_models.answers import last_box
+
 TIMEOUT_SECONDS = 300.0
 AUTO, DEFAULT = "auto", "default"
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -186,7 +188,8 @@ def compared(choice: str, answer: Answer, card: Mapping[str, Any], right: str | 
 def is_right(answer: Answer, right: str) -> bool:
     """Whether its last box, else its last number, or all of it is the right answer."""
     content = answer.content.strip()
-    found = re.findall(r"\\boxed\{([^{}]*)\}", content) or re.findall(r"-?\d+", content)
+    box = last_box(content)
+    found = re.findall(r"-?\d+", content) if box is None else [box]
     return right in (content, *found[-1:])
 
 

@@ -34,7 +34,8 @@ _ASKED: Mapping[str, tuple[str, ...]] = {
     "thinking": ("type", "budget_tokens"),
 }
 """What the log says of a body, with the members of those that are objects."""
-_LONGEST_ASKED = 80
+LONGEST_ASKED = 80
+"""Characters of a text in it."""
 _NUMBERS = frozenset((int, float, bool))
 
 
@@ -86,7 +87,7 @@ def _note(found: dict[str, Any], place: str, value: Any) -> None:
     """A string cut short, or a number; nothing that may be large."""
     kind = type(value)
     if kind is str:
-        found[place] = value[:_LONGEST_ASKED]
+        found[place] = value[:LONGEST_ASKED]
     elif kind in _NUMBERS:
         found[place] = value
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from alphatier_server.dialects.efforts import LONGEST_ASKED
 from alphatier_server.errors import InvalidRequest, UnsupportedMediaType
 
 TIER_HEADER = "x-efficiency-tier"
@@ -22,7 +23,6 @@ _random = random.Random(os.urandom(32))
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _TRACE = re.compile(rb"[\x20-\x7e]{1,512}")
 _LONGEST_USER_AGENT = 256
-_LONGEST_ASKED = 80
 
 
 class Head:
@@ -96,7 +96,7 @@ class Head:
         if _TIER not in self._fields and _DEADLINE not in self._fields:
             return {}
         return {
-            name.decode(): self._fields[name][:_LONGEST_ASKED].decode("latin-1")
+            name.decode(): self._fields[name][:LONGEST_ASKED].decode("latin-1")
             for name in (_TIER, _DEADLINE)
             if name in self._fields
         }

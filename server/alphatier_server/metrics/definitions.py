@@ -44,6 +44,7 @@ class Metrics:
         self._brownouts(new)
         self._alphas(new)
         self._shadow(new)
+        self._canaries(new)
         self._replicas(new)
         self.registry = CollectorRegistry()
         """What a scrape shows."""
@@ -162,15 +163,17 @@ class Metrics:
         self.shadow_token_products = count("shadow_token_products", text, *pair, "of")
         text = "Answers drawn for a comparison that were not compared, by reason."
         self.shadow_skipped = count("shadow_skipped", text, *_TIER, "reason")
-        trial = (*_TIER, "version", "side")
+        text = "Prompt and completion tokens that the reference tier used for comparisons."
+        self.shadow_spent_tokens = count("shadow_spent_tokens", text, *_TIER)
+
+    def _canaries(self, new: StoreCollector) -> None:
+        count, trial = partial(Counters, new), (*_TIER, "version", "side")
         text = "Requests of a tier of which a new version is tried, by what came of them."
         self.canary_requests = count("canary_requests", text, *trial, "outcome")
         text = "Sums over their answers, from which means and their intervals follow."
         self.canary_sums = count("canary_sums", text, *trial, "of")
         text = "Of their answers, those that were held against the reference tier's."
         self.canary_compared = count("canary_compared", text, *trial, "outcome")
-        text = "Prompt and completion tokens that the reference tier used for comparisons."
-        self.shadow_spent_tokens = count("shadow_spent_tokens", text, *_TIER)
 
     def _replicas(self, new: StoreCollector) -> None:
         count, gauges = partial(Counters, new), partial(Gauges, new)

@@ -7,7 +7,7 @@ into it. Its policy lets it load and ask nothing but this gateway, and lets no m
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -75,10 +75,10 @@ def playground_router() -> APIRouter:
     return router
 
 
-def _file(content: bytes, tag: str, kind: str) -> Callable[[Request], Response]:
+def _file(content: bytes, tag: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     headers = {**_HEADERS, "etag": tag}
 
-    def send(request: Request) -> Response:
+    async def send(request: Request) -> Response:
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         return Response(content, media_type=kind, headers=headers)
@@ -91,7 +91,7 @@ def decisions_router(recent: Recent) -> APIRouter:
     router = APIRouter(tags=["metrics"])
 
     @router.get("/playground/decisions", summary="Tier decisions of the last hour")
-    def decisions() -> dict[str, Any]:
+    async def decisions() -> dict[str, Any]:
         seconds, counted = recent.since()
         found = [
             {"family": family, "tier": tier, "decision": decision, "requests": requests}
