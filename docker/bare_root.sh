@@ -15,6 +15,8 @@ release=${1:-bookworm}
 shift || true
 if (($# == 0)); then set -- make demo; fi
 here=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=docker/package_sources.sh
+source "$here/docker/package_sources.sh"
 
 skip() { echo "bare root: skipped, $1"; exit 0; }
 [ "$(id -u)" = 0 ] || skip "only root can make one"
@@ -56,17 +58,14 @@ for folder in .config/pip .pip; do
 done
 binds=()
 bind() { mkdir -p "$1" "$root$2"; binds+=("$1:$2"); }
-# An index in a folder has its files beside it.
-for path in $(python3 -m pip config list | grep -oE "(file://)?/[^' ]+"); do
-  case $path in file:///*/*) path=$(dirname "${path#file://}") ;; esac
-  if [ -d "$path" ]; then bind "$path" "$path"; fi
-done
+for path in $(source_folders); do bind "$path" "$path"; done
 
 chown -R 1000:1000 "$root$home"
 
 environment=("HOME=$home" USER=stranger PATH=/usr/local/bin:/usr/bin:/bin)
 while IFS= read -r variable; do environment+=("$variable"); done < <(
-  env | grep -E '^(PIP_|UV_|ALPHATIER_|SSL_CERT_|REQUESTS_CA_BUNDLE=|CI=|NO_COLOR=|(https?|no|all)_proxy=|(HTTPS?|NO|ALL)_PROXY=)'
+  source_variables
+  env | grep -E '^(ALPHATIER_|CI=|NO_COLOR=)'
 )
 
 # shellcheck disable=SC2016 # expanded by the inner shell

@@ -7,6 +7,8 @@
 # debootstrap here, with its python3. Where something is missing it says so in a line and ends well.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=docker/package_sources.sh
+source "$here/docker/package_sources.sh"
 export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
 
 skip() { echo "image: skipped, $1"; exit 0; }
@@ -24,6 +26,7 @@ leave() {
   rm -rf --one-file-system "$work"
 }
 trap leave EXIT
+trap 'echo "image: line $LINENO failed"' ERR
 mkdir "$work/engine"
 
 debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm "$work/root" >"$work/log" 2>&1 ||
@@ -33,13 +36,11 @@ buildah copy --quiet "$base" "$work/root" / >/dev/null
 buildah run "$base" -- true 2>"$work/log" || { tail -n 5 "$work/log"; skip "buildah may run nothing here"; }
 buildah commit --quiet --rm "$base" "$tag-base" >/dev/null
 
-# Where packages come from is the machine's business: pip's settings, and the folders that they name.
 given=()
-for path in /etc/pip.conf /etc/xdg/pip /etc/ssl/certs $(python3 -m pip config list | grep -oE "/[^' ]+"); do
-  case $path in */simple) path=$(dirname "$path") ;; esac
+for path in /etc/pip.conf /etc/xdg/pip /etc/ssl/certs $(source_folders); do
   if [ -e "$path" ]; then given+=(--volume "$path:$path:ro"); fi
 done
-while IFS= read -r variable; do given+=(--env "$variable"); done < <(env | grep -E '^(PIP_|SSL_CERT_|(https?|no)_proxy=)')
+while IFS= read -r variable; do given+=(--env "$variable"); done < <(source_variables)
 buildah build --quiet "${given[@]}" --build-arg BASE="$tag-base" --file "$here/docker/gateway.Dockerfile" --tag "$tag" "$here" >/dev/null
 
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -57,7 +58,9 @@ curl --silent --fail --retry 60 --retry-delay 1 --retry-all-errors "$url/health/
 answer=$(curl --silent --fail-with-body "$url/v1/chat/completions" --header 'Content-Type: application/json' \
   --data '{"model": "tiny:base", "messages": [{"role": "user", "content": "What is 1 + 1?"}]}')
 grep -q '"model": *"tiny:base"' <<<"$answer" || { echo "image: it answered $answer"; exit 1; }
-curl --silent --fail "$url/playground" | grep -q playground.js
-[ "$(buildah run "$container" -- id -u)" = 10001 ]
-size=$(($(buildah images --json "$tag" | grep -oE '"size": "[^"]*"' | grep -oE '[0-9]+' | head -1)))
-echo "image: built ($size MB with Debian's base), run as user 10001, and asked"
+page=$(curl --silent --fail "$url/playground")
+grep -q playground.js <<<"$page" || { echo "image: its playground is $page"; exit 1; }
+user=$(buildah run "$container" -- id -u)
+[ "$user" = 10001 ] || { echo "image: it runs as user $user"; exit 1; }
+size=$(buildah images --noheading --format '{{.Size}}' "$tag")
+echo "image: built ($size with Debian's base), run as user 10001, and asked"
